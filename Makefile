@@ -1,0 +1,25 @@
+# The two commands of the README. Both make the environment they need; nothing but Python ≥ 3.11 has to be there.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test check clean
+
+# One place says which torch: the version that the tests ran with. pip takes a CPU build where one is at hand.
+$(BIN)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+test: $(BIN)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) outputs dist .pytest_cache .ruff_cache

@@ -1,0 +1,60 @@
+"""Everything that can go wrong, in one small tree.
+
+```
+IdgenError
+├── ImageError               not a picture, truncated, or too large to open safely
+├── FaceError
+│   ├── NoFaceError          no face where one is needed
+│   └── ManyFacesError       several faces where one is wanted, and nothing said which
+├── IdentityError            an embedding that cannot be used (NaN, wrong shape, no weight)
+│   └── EncoderMismatchError an embedding from another encoder than the adapter was trained with
+├── AdapterError             an adapter used in a way that it does not allow
+│   └── BaseMismatchError    an adapter made for another base model
+├── CheckpointError          a file that is missing, unsafe, incomplete or of an unknown form
+└── MissingDependencyError   an optional package that is not installed
+```
+"""
+
+
+class IdgenError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class ImageError(IdgenError):
+    """The input is not a picture that can be opened safely."""
+
+
+class FaceError(IdgenError):
+    """Faces could not be chosen."""
+
+
+class NoFaceError(FaceError):
+    """No face was found where one is needed."""
+
+
+class ManyFacesError(FaceError):
+    """Several faces were found where one is wanted."""
+
+
+class IdentityError(IdgenError):
+    """An identity holds or was given values that cannot be used."""
+
+
+class EncoderMismatchError(IdentityError):
+    """An identity was made by another encoder than the one that is asked for."""
+
+
+class AdapterError(IdgenError):
+    """An adapter was used in a way that it does not allow."""
+
+
+class BaseMismatchError(AdapterError):
+    """An adapter was made for another base model."""
+
+
+class CheckpointError(IdgenError):
+    """A checkpoint is missing, unsafe, incomplete or of an unknown form."""
+
+
+class MissingDependencyError(IdgenError, ImportError):
+    """An optional package is needed and not installed."""

@@ -1,0 +1,27 @@
+"""Photos → faces: boxes, landmarks, aligned crops and embeddings."""
+
+from .align import ARCFACE_TEMPLATE, DLIB_TEMPLATE, align_face, similarity_transform, warp_faces
+from .analyzer import FaceAnalyzer
+from .detectors import DlibDetector, FaceDetector
+from .encoders import DlibEncoder, FaceEncoder
+from .face import Choice, Detection, Face, choose_face
+from .photo import Photo, load_photo
+
+__all__ = [
+    "ARCFACE_TEMPLATE",
+    "DLIB_TEMPLATE",
+    "Choice",
+    "Detection",
+    "DlibDetector",
+    "DlibEncoder",
+    "Face",
+    "FaceAnalyzer",
+    "FaceDetector",
+    "FaceEncoder",
+    "Photo",
+    "align_face",
+    "choose_face",
+    "load_photo",
+    "similarity_transform",
+    "warp_faces",
+]

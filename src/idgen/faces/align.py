@@ -1,0 +1,102 @@
+"""Aligned face crops: one differentiable warp, used for arrays and tensors alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+ARCFACE_TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+"""Where the five landmarks lie in the 112-px crops of the ArcFace family (insightface, `face_align.py`)."""
+
+DLIB_TEMPLATE = np.array([[46.23, 44.29], [102.02, 44.04], [76.71, 77.51], [49.57, 99.85], [99.25, 98.99]])
+"""Where the five landmarks lie in the 150-px chips that dlib's recogniser was trained on."""
+
+
+def similarity_transform(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Fit scale, rotation and shift from one set of points to another by least squares, without reflection.
+
+    With points as complex numbers this is the regression `target = k · source + t` (Umeyama 1991 in the plane).
+
+    Args:
+        source: (..., points, 2).
+        target: (..., points, 2).
+
+    Returns:
+        (..., 2, 3) matrices that take (x, y, 1) of the source to the target.
+    """
+    source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
+    a, b = source - source_mean, target - target_mean
+    power = a.square().sum((-1, -2))
+    real = (a * b).sum((-1, -2)) / power
+    imaginary = (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]).sum(-1) / power
+    linear = torch.stack([real, -imaginary, imaginary, real], -1).unflatten(-1, (2, 2))
+    shift = target_mean.mT - linear @ source_mean.mT
+    return torch.cat([linear, shift], -1)
+
+
+def warp_faces(
+    images: torch.Tensor, landmarks: torch.Tensor, template: np.ndarray = ARCFACE_TEMPLATE, size: int = 112
+) -> torch.Tensor:
+    """Cut aligned faces out of images; differentiable in the images.
+
+    Faces larger than the crop are first averaged over whole blocks of pixels: bilinear sampling alone would alias.
+
+    Args:
+        images: (batch, channels, height, width), any float type and range.
+        landmarks: (batch, 5, 2), pixels; treated as constants.
+        template: (5, 2), where the landmarks shall lie in the crop.
+        size: Side of the square crop in pixels.
+
+    Returns:
+        (batch, channels, size, size); zero where the crop reaches beyond the image.
+    """
+    points = landmarks.detach().to(device=images.device, dtype=torch.float64)
+    to_crop = similarity_transform(points, torch.as_tensor(template, device=images.device).expand_as(points))
+    to_image = _invert(to_crop)
+    block = to_image[:, :, 0].norm(dim=-1).floor().clamp(1, min(images.shape[-2:])).int()
+    pixel = torch.arange(size, device=images.device, dtype=torch.float64)
+    y, x = torch.meshgrid(pixel, pixel, indexing="ij")
+    crop_points = torch.stack([x, y, torch.ones_like(x)], -1).flatten(0, 1)
+    image_points = (crop_points @ to_image.mT).view(-1, size, size, 2)
+
+    crops = [
+        _sample(image[None], where[None], int(b)) for image, where, b in zip(images, image_points, block, strict=True)
+    ]
+    return torch.cat(crops)
+
+
+def align_face(
+    image: np.ndarray, landmarks: np.ndarray, template: np.ndarray = ARCFACE_TEMPLATE, size: int = 112
+) -> np.ndarray:
+    """Cut one aligned face out of a photo: `warp_faces`, rounded to 8 bits.
+
+    Args:
+        image: (height, width, 3), uint8.
+        landmarks: (5, 2), pixels.
+        template: (5, 2), where the landmarks shall lie in the crop.
+        size: Side of the square crop in pixels.
+
+    Returns:
+        (size, size, 3), uint8.
+    """
+    pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    crop = warp_faces(pixels, torch.from_numpy(np.asarray(landmarks, np.float64))[None], template, size)
+    return crop[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
+
+
+def _invert(matrix: torch.Tensor) -> torch.Tensor:
+    linear = torch.linalg.inv(matrix[..., :2])
+    return torch.cat([linear, -linear @ matrix[..., 2:]], -1)
+
+
+def _sample(image: torch.Tensor, points: torch.Tensor, block: int) -> torch.Tensor:
+    """Read an image at (1, h, w, 2) pixel positions, after averaging it over `block` × `block` pixels."""
+    if block > 1:
+        image = F.avg_pool2d(image, block)
+    size = torch.tensor([image.shape[-1], image.shape[-2]], device=points.device)
+    grid = 2 * (points + 0.5) / (block * size) - 1
+    dtype = image.dtype if image.dtype == torch.float64 else torch.float32
+    return F.grid_sample(image.to(dtype), grid.to(dtype), mode="bilinear", align_corners=False).to(image.dtype)

@@ -1,0 +1,112 @@
+"""Finding faces: the interface, and the default detector (dlib)."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+from ..errors import MissingDependencyError
+from .face import Detection
+
+
+@runtime_checkable
+class FaceDetector(Protocol):
+    """Photo → where the faces are."""
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        """Find all faces in an RGB uint8 array (height, width, 3)."""
+        ...
+
+
+def dlib_weights(name: str) -> Path:
+    """Path of a file in the CC0 package `face-recognition-models`.
+
+    The package is located, not imported: its `__init__` needs `pkg_resources`, which setuptools has dropped.
+    """
+    spec = importlib.util.find_spec("face_recognition_models")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDependencyError("dlib's weights are missing: pip install face-recognition-models")
+    return Path(spec.submodule_search_locations[0]) / "models" / name
+
+
+# Each row times (nose x, nose y, 1) is a coordinate, in the frame whose origin is the middle of the eyes and whose
+# unit is the distance between them. The points are the eye, the tip of the nose and the corner of the mouth on the
+# left; the right side is the mirror image. Fitted to YuNet's points by `benchmarks/landmarks.py`.
+_FROM_NOSE = np.array(
+    [
+        [[0.155, -0.168, -0.400], [0.103, 0.175, -0.154]],
+        [[1.425, 0.0, 0.0], [0.0, 0.606, 0.128]],
+        [[0.211, -0.107, -0.376], [0.059, 0.721, 0.527]],
+    ]
+)
+
+
+def dlib_to_canonical(points: np.ndarray) -> np.ndarray:
+    """dlib's five points (four eye corners, base of the nose) → eyes, tip of the nose, mouth corners.
+
+    dlib sees no mouth: its corners are where they lie on average for a head that is turned this way.
+
+    Args:
+        points: (5, 2), pixels, in dlib's order: outer and inner corner of the eye on the right of the picture, outer
+            and inner corner of the eye on the left, base of the nose.
+
+    Returns:
+        (5, 2), pixels, in the order of `Detection.landmarks`.
+    """
+    right, left = points[:2].mean(0), points[2:4].mean(0)
+    axis = right - left
+    frame = np.array([[axis[0], -axis[1]], [axis[1], axis[0]]])
+    nose = np.linalg.solve(frame, points[4] - (left + right) / 2)
+    eye, tip, mouth = (row @ np.array([*nose, 1.0]) for row in _FROM_NOSE)
+    mirror = np.array([-1.0, 1.0])
+    other_eye, _, other_mouth = ((row @ np.array([-nose[0], nose[1], 1.0])) * mirror for row in _FROM_NOSE)
+    local = np.stack([eye, other_eye, tip, mouth, other_mouth])
+    return local @ frame.T + (left + right) / 2
+
+
+class DlibDetector:
+    """dlib's frontal face detector (HOG) and its five-point shape predictor; free for any use, no network needed.
+
+    Args:
+        working_side: Photos are resized so that their longer side has this many pixels (but at most tripled). The
+            detector then finds faces from 80 of these pixels on.
+        score_threshold: Faces below this score are not reported. False faces, in the folds of clothes say, score
+            just above zero; dlib's own threshold is zero.
+    """
+
+    landmarks = staticmethod(dlib_to_canonical)
+
+    def __init__(self, working_side: int = 1280, score_threshold: float = 0.1) -> None:
+        self.working_side = working_side
+        self.score_threshold = score_threshold
+
+    @cached_property
+    def _detector(self) -> Any:
+        import dlib
+
+        return dlib.get_frontal_face_detector()  # pyright: ignore[reportAttributeAccessIssue]
+
+    @cached_property
+    def _predictor(self) -> Any:
+        import dlib
+
+        weights = str(dlib_weights("shape_predictor_5_face_landmarks.dat"))
+        return dlib.shape_predictor(weights)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        height, width = image.shape[:2]
+        scale = min(3.0, self.working_side / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        work = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        boxes, scores, _ = self._detector.run(work, 0, self.score_threshold)
+        return [self._detection(work, box, score, scale) for box, score in zip(boxes, scores, strict=True)]
+
+    def _detection(self, work: np.ndarray, box: Any, score: float, scale: float) -> Detection:
+        parts = np.array([(p.x, p.y) for p in self._predictor(work, box).parts()], np.float64)
+        corners = np.array([box.left(), box.top(), box.right() + 1, box.bottom() + 1], np.float64)
+        return Detection(corners / scale, self.landmarks(parts) / scale, float(score))

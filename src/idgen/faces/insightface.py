@@ -1,0 +1,107 @@
+"""insightface packs (buffalo_l, antelopev2, AuraFace, your own) as detector and encoder.
+
+The library is MIT; most packs are for non-commercial research. `fal/AuraFace-v1` is a free pack of the same layout.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CheckpointError, MissingDependencyError
+from .face import Detection
+
+
+class InsightFacePack:
+    """The networks of one pack, opened once and shared by `InsightFaceDetector` and `InsightFaceEncoder`.
+
+    Args:
+        pack: A name that insightface knows, or a folder that holds the `.onnx` files, directly or in one nested folder
+            (as `antelopev2.zip` unpacks).
+        root: Where insightface keeps downloaded packs.
+        detection_size: Side in pixels to which photos are fitted for detection.
+
+    Raises:
+        CheckpointError: The pack cannot be found or lacks a detector or a recogniser.
+        MissingDependencyError: insightface is not installed.
+    """
+
+    def __init__(
+        self, pack: str | os.PathLike[str] = "buffalo_l", root: str = "~/.insightface", detection_size: int = 640
+    ) -> None:
+        try:
+            from insightface.app import FaceAnalysis
+        except ImportError as error:
+            raise MissingDependencyError("This needs insightface: pip install idgen[insightface]") from error
+
+        folder = _pack_folder(pack, root)
+        self.name = folder.name if folder else str(pack)
+        try:
+            app = FaceAnalysis(
+                name=str(folder or pack),
+                root=root,
+                allowed_modules=["detection", "recognition"],
+                providers=_providers(),
+            )
+        except (AssertionError, OSError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"insightface could not open the pack '{pack}'. Give the folder that holds its .onnx files. ({error})"
+            ) from error
+        if "recognition" not in app.models:
+            raise CheckpointError(f"The pack '{pack}' has no recogniser.")
+        app.prepare(ctx_id=0, det_size=(detection_size, detection_size))
+        self.detector: Any = app.det_model
+        self.recogniser: Any = app.models["recognition"]
+
+
+class InsightFaceDetector:
+    """The detector of a pack (SCRFD), with five landmarks."""
+
+    def __init__(self, pack: InsightFacePack) -> None:
+        self._net = pack.detector
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        rows, landmarks = self._net.detect(np.ascontiguousarray(image[..., ::-1]), max_num=0, metric="default")
+        return [
+            Detection(row[:4].astype(np.float64), points.astype(np.float64), float(row[4]))
+            for row, points in zip(rows, landmarks, strict=True)
+        ]
+
+
+class InsightFaceEncoder:
+    """The recogniser of a pack (ArcFace), on crops cut exactly as insightface cuts them."""
+
+    def __init__(self, pack: InsightFacePack) -> None:
+        self._net = pack.recogniser
+        self.name = f"insightface/{pack.name}"
+        self.dim = int(self._net.output_shape[1])
+
+    def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        # Not `align_face`: public adapters were trained on embeddings of cv2's crops, which do not smooth first.
+        from insightface.utils.face_align import norm_crop
+
+        return norm_crop(image, landmarks.astype(np.float32), self._net.input_size[0])
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        if not len(crops):
+            return np.empty((0, self.dim), np.float32)
+        return np.concatenate([self._net.get_feat(np.ascontiguousarray(crop[..., ::-1])) for crop in crops])
+
+
+def _pack_folder(pack: str | os.PathLike[str], root: str) -> Path | None:
+    """The folder with the pack's networks if it is on the disk: as given, nested once, or among the downloads."""
+    for folder in (Path(pack).expanduser(), Path(root).expanduser() / "models" / str(pack)):
+        for candidate in (folder, folder / folder.name, *sorted(folder.glob("*/"))):
+            if any(candidate.glob("*.onnx")):
+                return candidate
+    return None
+
+
+def _providers() -> list[str]:
+    import onnxruntime
+
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return [name for name in wanted if name in onnxruntime.get_available_providers()]

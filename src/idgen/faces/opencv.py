@@ -1,0 +1,95 @@
+"""YuNet (detector) and SFace (encoder) through OpenCV: small, fast, freely licensed files that the user names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import CheckpointError, MissingDependencyError
+from .align import align_face
+from .face import Detection
+
+Net = TypeVar("Net")
+
+
+class YuNetDetector:
+    """YuNet (libfacedetection, MIT; `opencv/face_detection_yunet` on the hub), with five landmarks.
+
+    Args:
+        weights: Path of `face_detection_yunet_*.onnx`, or a hub id that holds one.
+        score_threshold: Faces below this confidence are not reported.
+    """
+
+    def __init__(self, weights: str | os.PathLike[str], score_threshold: float = 0.6) -> None:
+        cv2 = _import_cv2()
+        path = str(_resolve(weights, "face_detection_yunet"))
+        self._net = _open(lambda: cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold, 0.3, 5000), path)
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        self._net.setInputSize((image.shape[1], image.shape[0]))
+        rows = self._net.detect(np.ascontiguousarray(image[..., ::-1]))[1]
+        return [_detection(row.astype(np.float64)) for row in rows] if rows is not None else []
+
+
+class SFaceEncoder:
+    """SFace (`opencv/face_recognition_sface` on the hub, Apache-2.0): 128 numbers from a 112-px crop.
+
+    Args:
+        weights: Path of `face_recognition_sface_*.onnx`, or a hub id that holds one.
+    """
+
+    name = "sface"
+    dim = 128
+
+    def __init__(self, weights: str | os.PathLike[str]) -> None:
+        cv2 = _import_cv2()
+        path = str(_resolve(weights, "face_recognition_sface"))
+        self._net = _open(lambda: cv2.FaceRecognizerSF.create(path, ""), path)
+
+    def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        return align_face(image, landmarks)
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        rows = [np.asarray(self._net.feature(np.ascontiguousarray(crop[..., ::-1]))).ravel() for crop in crops]
+        return np.stack(rows).astype(np.float32) if rows else np.empty((0, self.dim), np.float32)
+
+
+def _detection(row: np.ndarray) -> Detection:
+    x, y, width, height = row[:4]
+    return Detection(np.array([x, y, x + width, y + height]), row[4:14].reshape(5, 2), float(row[14]))
+
+
+def _import_cv2() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingDependencyError("YuNet and SFace need OpenCV: pip install idgen[opencv]") from error
+    return cv2
+
+
+def _resolve(weights: str | os.PathLike[str], stem: str) -> Path:
+    """A file as it is, or the newest float32 file of a hub repository whose name begins with `stem`."""
+    path = Path(weights)
+    if path.is_file():
+        return path
+    if path.suffix == ".onnx" or path.exists():
+        raise CheckpointError(f"There is no file '{path}'.")
+    from huggingface_hub import hf_hub_download, list_repo_files
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        names = sorted(n for n in list_repo_files(str(weights)) if n.startswith(stem) and "int8" not in n)
+        return Path(hf_hub_download(str(weights), names[-1]))
+    except (HfHubHTTPError, HFValidationError, OSError, IndexError) as error:
+        raise CheckpointError(f"'{weights}' is neither a file nor a hub repository with {stem}*.onnx.") from error
+
+
+def _open(create: Callable[[], Net], path: str) -> Net:
+    try:
+        return create()
+    except Exception as error:  # cv2.error is not importable before OpenCV is
+        raise CheckpointError(f"OpenCV could not open '{path}': {error}") from error

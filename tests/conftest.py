@@ -1,0 +1,42 @@
+"""Fixtures that several folders share: real photos, and where the ones that may not be committed lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import data
+
+from idgen.faces import FaceAnalyzer
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of development photos and networks."""
+    folder = Path(os.environ.get("IDGEN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"the development photos are not at {folder}; set IDGEN_SHARED to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """A NASA portrait in the public domain, (512, 512, 3) uint8."""
+    return data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def group_photo() -> Path:
+    """A photo of six people that insightface ships."""
+    import insightface
+
+    return Path(insightface.__file__).parent / "data" / "images" / "t1.jpg"
+
+
+@pytest.fixture(scope="session")
+def analyzer() -> FaceAnalyzer:
+    return FaceAnalyzer()
