@@ -1,0 +1,132 @@
+"""Identity → tokens that cross-attention reads. Parameter names are those of the published checkpoints."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class MLPProjection(nn.Module):
+    """Two linear layers and a layer norm (IP-Adapter-FaceID)."""
+
+    def __init__(self, embedding_dim: int, num_tokens: int, cross_attention_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.num_tokens = num_tokens
+        self.proj = nn.Sequential(
+            nn.Linear(embedding_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, num_tokens * cross_attention_dim),
+        )
+        self.norm = nn.LayerNorm(cross_attention_dim)
+
+    def forward(self, id_embeds: torch.Tensor) -> torch.Tensor:
+        """(batch, embedding_dim) → (batch, num_tokens, cross_attention_dim)."""
+        return self.norm(self.proj(id_embeds).unflatten(-1, (self.num_tokens, -1)))
+
+
+class PerceiverAttention(nn.Module):
+    """Latents attend to the input and to themselves (Flamingo, arXiv 2204.14198)."""
+
+    def __init__(self, dim: int, dim_head: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.to_q = nn.Linear(dim, dim_head * heads, bias=False)
+        self.to_kv = nn.Linear(dim, 2 * dim_head * heads, bias=False)
+        self.to_out = nn.Linear(dim_head * heads, dim, bias=False)
+
+    def forward(self, x: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """(batch, n, dim), (batch, tokens, dim) → (batch, tokens, dim)."""
+        x, latents = self.norm1(x), self.norm2(latents)
+        key, value = self.to_kv(torch.cat([x, latents], 1)).chunk(2, -1)
+        query, key, value = (
+            y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.to_q(latents), key, value)
+        )
+        return self.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+class Resampler(nn.Module):
+    """Perceiver layers that turn any number of input vectors into as many tokens as there are queries.
+
+    With learned queries it is InstantID's projection; without (`num_tokens=0`) the queries come with each call, as in
+    IP-Adapter-FaceID-Plus.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        dim_head: int,
+        heads: int,
+        num_tokens: int,
+        input_dim: int,
+        output_dim: int,
+        ff_mult: int = 4,
+    ) -> None:
+        super().__init__()
+        if num_tokens:
+            self.latents = nn.Parameter(torch.randn(1, num_tokens, dim) / dim**0.5)
+        self.proj_in = nn.Linear(input_dim, dim)
+        self.proj_out = nn.Linear(dim, output_dim)
+        self.norm_out = nn.LayerNorm(output_dim)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)]) for _ in range(depth)
+        )
+
+    def forward(self, x: torch.Tensor, queries: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, n, input_dim), optional queries (batch, tokens, dim) → (batch, tokens, output_dim)."""
+        latents = self.latents.expand(len(x), -1, -1) if queries is None else queries
+        x = self.proj_in(x)
+        for layer in self.layers:
+            attention, feed_forward = cast(nn.ModuleList, layer)
+            latents = attention(x, latents) + latents
+            latents = feed_forward(latents) + latents
+        return self.norm_out(self.proj_out(latents))
+
+
+def _feed_forward(dim: int, mult: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(dim), nn.Linear(dim, dim * mult, bias=False), nn.GELU(), nn.Linear(dim * mult, dim, bias=False)
+    )
+
+
+class PlusProjection(MLPProjection):
+    """Identity tokens that look at CLIP features of the face (IP-Adapter-FaceID-Plus and PlusV2).
+
+    `shortcut` adds the identity tokens to what they found, which is V2.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_tokens: int,
+        cross_attention_dim: int,
+        hidden_dim: int,
+        feature_dim: int,
+        depth: int,
+        dim_head: int,
+        heads: int,
+        shortcut: bool,
+    ) -> None:
+        super().__init__(embedding_dim, num_tokens, cross_attention_dim, hidden_dim)
+        self.shortcut = shortcut
+        self.perceiver_resampler = Resampler(
+            cross_attention_dim, depth, dim_head, heads, 0, feature_dim, cross_attention_dim
+        )
+
+    def forward(
+        self, id_embeds: torch.Tensor, features: torch.Tensor | None = None, strength: float = 1.0
+    ) -> torch.Tensor:
+        """(batch, embedding_dim), (batch, n, feature_dim) → (batch, num_tokens, cross_attention_dim).
+
+        `strength` is what the CLIP features count beside the identity, with the shortcut.
+        """
+        if features is None:
+            raise ValueError("This projection reads CLIP features of the face beside the embedding.")
+        tokens = super().forward(id_embeds)
+        found = self.perceiver_resampler(features, tokens)
+        return tokens + strength * found if self.shortcut else found
