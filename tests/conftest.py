@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from skimage import data
 
 from idgen.faces import FaceAnalyzer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(1)  # the networks here are tiny, and the tests run in as many processes as there are cores
 
 
 @pytest.fixture(scope="session")

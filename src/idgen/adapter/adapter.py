@@ -9,13 +9,15 @@ from typing import Any, Self, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.torch_utils import unwrap_module
 from torch import nn
 
-from ..checkpoints.native import load_pretrained, save_pretrained
+from ..checkpoints import native
+from ..checkpoints.card import model_card
 from ..errors import AdapterError, BaseMismatchError, IdentityError
 from .attention import Binding, IdentityBranch, Regions
+from .layers import base_name, cross_attention_layers, forget_compiled, module_key
 from .persons import Person, keys_values
 from .projection import MLPProjection, PlusProjection, Resampler
 from .scale import Scale, ScaleSchedule, check_scale, layer_scale
@@ -64,28 +66,29 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         mlp_dim = hidden_dim or 2 * embedding_dim
-        self.projection: MLPProjection | Resampler
+        self.to_tokens: MLPProjection | Resampler
         if projection == "mlp":
-            self.projection = MLPProjection(embedding_dim, num_tokens, cross_attention_dim, mlp_dim)
+            self.to_tokens = MLPProjection(embedding_dim, num_tokens, cross_attention_dim, mlp_dim)
         elif projection == "resampler":
             dim = hidden_dim or 1280
             heads = heads or dim // dim_head
-            self.projection = Resampler(dim, depth, dim_head, heads, num_tokens, embedding_dim, cross_attention_dim)
+            self.to_tokens = Resampler(dim, depth, dim_head, heads, num_tokens, embedding_dim, cross_attention_dim)
         elif projection == "plus":
             heads = heads or max(1, cross_attention_dim // dim_head)
-            self.projection = PlusProjection(
+            self.to_tokens = PlusProjection(
                 embedding_dim, num_tokens, cross_attention_dim, mlp_dim, feature_dim, depth, dim_head, heads, shortcut
             )
         else:
             raise AdapterError(f"projection={projection!r} is not known; use 'mlp', 'resampler' or 'plus'.")
         self.branches = nn.ModuleDict(
-            {_key(path): IdentityBranch(cross_attention_dim, inner_dim) for path, inner_dim in layers.items()}
+            {module_key(path): IdentityBranch(cross_attention_dim, inner_dim) for path, inner_dim in layers.items()}
         )
         self._scale: Scale = 1.0
         self._bindings: dict[str, Binding] = {}
         self._unet: list[nn.Module] = []  # in a list, so that torch does not take the base model for a part of us
         self._unet_handle: Any = None
         self._num_train_timesteps = 1000
+        self._drawing = False
 
     @classmethod
     def from_unet(cls, unet: nn.Module, *, encoder: str, **config: Any) -> Self:
@@ -100,7 +103,7 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         sizes = {path: layer.inner_dim for path, layer in layers.items()}
         adapter = cls(layers=sizes, cross_attention_dim=cross_attention_dim, encoder=encoder, **config)
         for path, layer in layers.items():
-            branch = adapter.branches[_key(path)]
+            branch = adapter.branches[module_key(path)]
             for name in ("to_k", "to_v"):
                 source = getattr(layer, name)
                 source = getattr(source, "base_layer", source)  # below a LoRA
@@ -126,9 +129,9 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         if id_embeds.ndim == 3:
             tokens = self(id_embeds.flatten(0, 1), None if features is None else features.flatten(0, 1))
             return tokens.unflatten(0, id_embeds.shape[:2]).flatten(1, 2)
-        if isinstance(self.projection, PlusProjection):
-            return self.projection(id_embeds, features)
-        return self.projection(id_embeds[:, None] if isinstance(self.projection, Resampler) else id_embeds)
+        if isinstance(self.to_tokens, PlusProjection):
+            return self.to_tokens(id_embeds, features)
+        return self.to_tokens(id_embeds[:, None] if isinstance(self.to_tokens, Resampler) else id_embeds)
 
     def person(
         self,
@@ -148,7 +151,7 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
 
     def is_attached_to(self, unet: nn.Module) -> bool:
         """Whether the adapter is joined to this UNet."""
-        return any(attached is unet for attached in self._unet)
+        return any(attached is unwrap_module(unet) for attached in self._unet)
 
     def attach(self, unet: nn.Module) -> None:
         """Join a UNet. Until somebody is set by `drawing`, its output does not change by a bit.
@@ -159,18 +162,20 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         """
         if self.is_attached:
             raise AdapterError("The adapter is attached already; detach it first.")
+        unet = unwrap_module(unet)
         layers = cross_attention_layers(unet)
         found = {path: layer.inner_dim for path, layer in layers.items()}
         wanted = dict(self.config["layers"])
         width = {layer.cross_attention_dim for layer in layers.values()}
         if found != wanted or width != {self.config["cross_attention_dim"]}:
             raise BaseMismatchError(
-                f"The adapter was made for {_base_name(wanted, self.config['cross_attention_dim'])}, but the pipeline's "
-                f"UNet is {_base_name(found, *width)}."
+                f"The adapter was made for {base_name(wanted, self.config['cross_attention_dim'])}, but the "
+                f"pipeline's UNet is {base_name(found, *width)}."
             )
         self._bindings = {path: Binding(layer) for path, layer in layers.items()}
         self._unet_handle = unet.register_forward_pre_hook(self._before_unet, with_kwargs=True)
         self._unet = [unet]
+        forget_compiled(unet)
 
     def detach(self) -> None:
         """Leave the UNet as it was; does nothing when not attached."""
@@ -178,6 +183,7 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
             binding.remove()
         if self._unet_handle is not None:
             self._unet_handle.remove()
+            forget_compiled(self._unet[0])
         self._bindings, self._unet, self._unet_handle = {}, [], None
 
     @property
@@ -214,19 +220,23 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         """
         if not self.is_attached:
             raise AdapterError("The adapter is not attached to a UNet.")
+        if self._drawing:
+            raise AdapterError("The adapter is drawing already; a pipeline serves one call at a time.")
         if masks is not None and len(masks) != len(persons):
             raise AdapterError(f"{len(persons)} people need as many masks, not {len(masks)}.")
         if masks is None and len(persons) > 1:
             raise AdapterError(f"{len(persons)} people in one picture need a mask each (id_masks).")
         regions = Regions([mask.to(persons[0].tokens) for mask in masks]) if masks is not None else None
         self._num_train_timesteps = num_train_timesteps
+        self._drawing = True
         try:
             for path, binding in self._bindings.items():
-                branch = cast(IdentityBranch, self.branches[_key(path)])
+                branch = cast(IdentityBranch, self.branches[module_key(path)])
                 made = keys_values(branch, persons, binding.heads, pictures, perturbed)
                 binding.set(made, regions, layer_scale(self.scale, path, 0.0))
             yield
         finally:
+            self._drawing = False
             for binding in self._bindings.values():
                 binding.clear()
 
@@ -249,9 +259,13 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
 
         Args:
             save_directory: Made if it does not exist.
-            kwargs: As in diffusers, `push_to_hub=True` included.
+            kwargs: As in diffusers.
         """
-        save_pretrained(self, save_directory, super().save_pretrained, **kwargs)
+        native.save_pretrained(super().save_pretrained, save_directory, model_card(self.config), **kwargs)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Save to a hub repository; returns the address of the commit. See `idgen.checkpoints.native.push_to_hub`."""
+        return native.push_to_hub(self, repo_id, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
@@ -260,32 +274,4 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         Raises:
             CheckpointError: It cannot be found, is not safetensors, or lacks tensors or has others.
         """
-        return load_pretrained(super().from_pretrained, pretrained_model_name_or_path, **kwargs)
-
-
-def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
-    """Path → layer, for every cross-attention layer of a UNet.
-
-    Raises:
-        AdapterError: There is none.
-    """
-    layers = {
-        path: module
-        for path, module in unet.named_modules()
-        if isinstance(module, Attention) and path.endswith("attn2") and module.is_cross_attention
-    }
-    if not layers:
-        raise AdapterError(f"{type(unet).__name__} has no cross-attention layer that an identity could join.")
-    return layers
-
-
-def _key(path: str) -> str:
-    """Module names cannot hold dots."""
-    return path.replace(".", "/")
-
-
-def _base_name(layers: Mapping[str, int], cross_attention_dim: int) -> str:
-    families = {(16, 768): "SD1.5", (16, 1024): "SD2", (70, 2048): "SDXL", (60, 1280): "the SDXL refiner"}
-    size = f"{len(layers)} cross-attention layers of width {cross_attention_dim}"
-    family = families.get((len(layers), cross_attention_dim))
-    return f"{family} ({size})" if family else f"a UNet with {size}"
+        return native.load_pretrained(super().from_pretrained, pretrained_model_name_or_path, **kwargs)

@@ -9,8 +9,9 @@ from typing import TypeAlias
 from ..errors import AdapterError
 
 BlockScale: TypeAlias = float | Mapping[str, float]
-"""One number, or numbers by block: `{"down": 0.2, "mid": 0.5, "up_blocks.1": 1.0}`. The longest name that a layer's path
-begins with counts; layers that nobody names get 0."""
+"""One number, or numbers by block: `{"down": 0.2, "mid": 0.5, "up_blocks.1": 1.0}`.
+
+The longest name that a layer's path begins with counts; layers that nobody names get 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

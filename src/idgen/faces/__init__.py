@@ -2,6 +2,7 @@
 
 from .align import ARCFACE_TEMPLATE, DLIB_TEMPLATE, align_face, similarity_transform, warp_faces
 from .analyzer import FaceAnalyzer
+from .clip import ClipFeatures
 from .detectors import DlibDetector, FaceDetector
 from .encoders import DlibEncoder, FaceEncoder
 from .face import Choice, Detection, Face, choose_face
@@ -11,6 +12,7 @@ __all__ = [
     "ARCFACE_TEMPLATE",
     "DLIB_TEMPLATE",
     "Choice",
+    "ClipFeatures",
     "Detection",
     "DlibDetector",
     "DlibEncoder",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
+from ..errors import EncoderMismatchError
 from .align import align_face
 from .detectors import DlibDetector, FaceDetector
 from .encoders import DlibEncoder, FaceEncoder
@@ -34,6 +36,25 @@ class FaceAnalyzer:
     def __init__(self, detector: FaceDetector | None = None, encoder: FaceEncoder | None = None) -> None:
         self.detector = detector or DlibDetector()
         self.encoder = encoder or DlibEncoder()
+
+    @classmethod
+    def for_encoder(cls, name: str) -> Self:
+        """The analyzer whose embeddings carry this encoder's name.
+
+        Raises:
+            EncoderMismatchError: No encoder that can be opened by its name alone is called so.
+            CheckpointError: It is an insightface pack that is not at hand.
+        """
+        if name == DlibEncoder.name:
+            return cls()
+        if name.startswith("insightface/"):
+            from .insightface import InsightFaceDetector, InsightFaceEncoder, InsightFacePack
+
+            pack = InsightFacePack(name.removeprefix("insightface/"))
+            return cls(InsightFaceDetector(pack), InsightFaceEncoder(pack))
+        raise EncoderMismatchError(
+            f"No built-in encoder is called '{name}'; give face_analyzer=FaceAnalyzer(encoder=…)."
+        )
 
     def analyze(self, photo: Photo) -> list[Face]:
         """All faces of one photo, largest first; empty when there is none.

@@ -1,0 +1,47 @@
+"""The cross-attention layers of a UNet, by path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+from ..errors import AdapterError
+
+
+def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
+    """Path → layer, for every cross-attention layer of a UNet.
+
+    Raises:
+        AdapterError: There is none.
+    """
+    layers = {
+        path: module
+        for path, module in unet.named_modules()
+        if isinstance(module, Attention) and path.endswith("attn2") and module.is_cross_attention
+    }
+    if not layers:
+        raise AdapterError(f"{type(unet).__name__} has no cross-attention layer that an identity could join.")
+    return layers
+
+
+def module_key(path: str) -> str:
+    """A layer's path as the name of a module, which cannot hold dots."""
+    return path.replace(".", "/")
+
+
+def forget_compiled(unet: nn.Module) -> None:
+    """Have a compiled UNet compiled again at its next call: what is compiled does not notice hooks that come or go."""
+    if "torch._dynamo" in sys.modules:  # nothing has been compiled before it is imported
+        torch.compiler.reset()
+
+
+def base_name(layers: Mapping[str, int], cross_attention_dim: int) -> str:
+    """What a base model is called, or how large it is."""
+    families = {(16, 768): "SD1.5", (16, 1024): "SD2", (70, 2048): "SDXL", (60, 1280): "the SDXL refiner"}
+    size = f"{len(layers)} cross-attention layers of width {cross_attention_dim}"
+    family = families.get((len(layers), cross_attention_dim))
+    return f"{family} ({size})" if family else f"a UNet with {size}"

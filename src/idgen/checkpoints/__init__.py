@@ -1,0 +1,1 @@
+"""Checkpoint files → adapters, and back."""

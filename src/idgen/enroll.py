@@ -1,0 +1,49 @@
+"""Photos of a person → their `Identity`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .faces import Choice, ClipFeatures, FaceAnalyzer, Photo, load_photo
+from .identity import Identity
+
+
+def enroll(
+    photos: Photo | Sequence[Photo],
+    analyzer: FaceAnalyzer | None = None,
+    *,
+    face: Choice | None = None,
+    weights: Sequence[float] | None = None,
+    clip: ClipFeatures | None = None,
+    name: str | None = None,
+) -> Identity:
+    """Find the person's face in each photo and embed it.
+
+    Args:
+        photos: One or several photos of the same person; see `load_photo` for what a photo can be.
+        analyzer: Defaults to `FaceAnalyzer()`.
+        face: Which face is meant where a photo shows several: `"largest"`, an index (largest first) or a box.
+        weights: What each photo counts; equal if not given.
+        clip: Image encoder whose features are kept too, for adapters that read them.
+        name: What people call this person.
+
+    Raises:
+        ImageError: A photo cannot be opened.
+        NoFaceError: A photo shows no face.
+        ManyFacesError: A photo shows several faces and `face` is not given.
+        IdentityError: The weights do not fit.
+    """
+    analyzer = analyzer or FaceAnalyzer()
+    several = isinstance(photos, Sequence) and not isinstance(photos, str)
+    single = [_enroll_one(photo, analyzer, face, clip) for photo in (photos if several else [photos])]  # type: ignore
+    return Identity.mean(single, weights, name)
+
+
+def _enroll_one(photo: Photo, analyzer: FaceAnalyzer, choice: Choice | None, clip: ClipFeatures | None) -> Identity:
+    image = load_photo(photo)
+    face = analyzer.find(image, choice)
+    features = clip(np.stack([clip.crop(image, face.landmarks)])) if clip else None
+    return Identity(embeddings=torch.from_numpy(face.embedding)[None], encoder=face.encoder, features=features)

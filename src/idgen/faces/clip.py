@@ -1,0 +1,57 @@
+"""CLIP features of an aligned face: what FaceID-Plus adapters read beside the embedding."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+import numpy as np
+import torch
+from transformers import CLIPVisionModelWithProjection
+
+from ..errors import CheckpointError
+from .align import ARCFACE_TEMPLATE, align_face
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+class ClipFeatures:
+    """The last but one layer of a CLIP image encoder (IP-Adapter, arXiv 2308.06721, "Plus").
+
+    Args:
+        model: The encoder, or the folder or hub id to open it from.
+
+    Raises:
+        CheckpointError: It cannot be opened.
+    """
+
+    def __init__(self, model: CLIPVisionModelWithProjection | str | os.PathLike[str]) -> None:
+        if not isinstance(model, CLIPVisionModelWithProjection):
+            try:
+                model = CLIPVisionModelWithProjection.from_pretrained(os.fspath(model), use_safetensors=True)
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"The image encoder '{model}' could not be opened: {error}") from error
+        self.model = model.eval().requires_grad_(False)
+        self.size = cast(int, model.config.image_size)
+        self.dim = cast(int, model.config.hidden_size)
+
+    def crop(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """(height, width, 3) uint8 RGB and (5, 2) landmarks → the aligned face, (size, size, 3) uint8."""
+        return align_face(photo, landmarks, ARCFACE_TEMPLATE * self.size / 112, self.size)
+
+    @torch.no_grad()
+    def __call__(self, crops: np.ndarray) -> torch.Tensor:
+        """(n, size, size, 3) uint8 RGB → (n, tokens, dim), float32."""
+        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.model.device, torch.float32) / 255
+        mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
+        return self._features((pixels - mean) / deviation)
+
+    @torch.no_grad()
+    def nobody(self) -> torch.Tensor:
+        """(1, tokens, dim): features of nothing, for the negative half of guidance."""
+        return self._features(torch.zeros(1, 3, self.size, self.size, device=self.model.device))
+
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        output = self.model(pixels.to(self.model.dtype), output_hidden_states=True)
+        return output.hidden_states[-2].float().cpu()
