@@ -106,7 +106,7 @@ def make_pipeline(family: str = "sd", task: str = "txt2img", controlnet: bool = 
     components: dict[str, Any] = {
         "vae": make_vae(),
         "unet": make_unet(family, **unet),
-        "scheduler": DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        "scheduler": DDIMScheduler(clip_sample=False, steps_offset=1),
         "text_encoder": make_text_encoder(),
         "tokenizer": make_tokenizer(),
     }

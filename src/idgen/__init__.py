@@ -1,3 +1,15 @@
-"""Put one person's face into any Stable Diffusion picture."""
+"""Put one person's face into any Stable Diffusion picture.
+
+Importing the package gives diffusers' pipelines `load_id_adapter`.
+"""
+
+from .adapter import IdentityAdapter, ScaleSchedule
+from .enroll import enroll
+from .faces import FaceAnalyzer
+from .identity import Identity
+from .pipelines import register
 
 __version__ = "0.1.0"
+__all__ = ["FaceAnalyzer", "Identity", "IdentityAdapter", "ScaleSchedule", "enroll"]
+
+register()

@@ -131,7 +131,13 @@ def test_regions() -> None:
 @pytest.mark.parametrize("side", [8, 12, 18])
 @torch.no_grad()
 def test_regions_of_every_picture_size(side: int) -> None:
-    unet = make_unet(block_out_channels=(16, 16, 16, 16), attention_head_dim=2, down_block_types=("CrossAttnDownBlock2D",) * 4, up_block_types=("CrossAttnUpBlock2D",) * 4)  # fmt: skip
+    levels = {
+        "block_out_channels": (16,) * 4,
+        "attention_head_dim": 2,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 4,
+        "up_block_types": ("CrossAttnUpBlock2D",) * 4,
+    }
+    unet = make_unet(**levels)
     adapter = make_adapter(unet)
     adapter.attach(unet)
     person = somebody(adapter)
