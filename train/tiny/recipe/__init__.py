@@ -1,0 +1,1 @@
+"""The stages that lead from photos to `idgen-tiny`."""

@@ -1,0 +1,105 @@
+"""The recipe's settings: one frozen dataclass per table of `tiny.toml`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things lie; relative paths count from the TOML file."""
+
+    cache: Path
+    photos: Path
+    yunet: Path
+    test_people: Path
+    output: Path
+
+
+@dataclass(frozen=True)
+class Crops:
+    """How the face is cut: the ArcFace template × `zoom`, moved up by `rise` of its 112 pixels."""
+
+    size: int
+    zoom: float
+    rise: float
+    styled_per_photo: int
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """`face_share` of each batch goes through the face network, whose loss counts `face_weight`."""
+
+    width: int
+    latent_channels: int
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
+    minutes: float
+    samples: int
+    batch: int
+    learning_rate: float
+    styled_share: float
+    face_share: float
+    face_weight: float
+    latent_noise: float
+    ema: float
+
+
+@dataclass(frozen=True)
+class Base:
+    """UNet and text encoder; `heads_of` is the width of an attention head, `min_snr` the bound of the loss weight."""
+
+    channels: tuple[int, ...]
+    heads_of: int
+    text_width: int
+    text_layers: int
+    text_length: int
+    minutes: float
+    samples: int
+    batch: int
+    learning_rate: float
+    warmup_steps: int
+    styled_share: float
+    caption_drop: float
+    min_snr: float
+    ema: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """All tables; an unknown or missing key is an error when the file is read."""
+
+    seed: int
+    paths: Paths
+    crops: Crops
+    autoencoder: Autoencoder
+    base: Base
+
+
+def load_config(file: Path) -> Config:
+    """Read `tiny.toml` or a file like it."""
+    table = tomllib.loads(file.read_text())
+    tables = {"crops": Crops, "autoencoder": Autoencoder, "base": Base}
+    if unknown := set(table) - {"seed", "paths", *tables}:
+        raise ValueError(f"{file}: unknown tables {sorted(unknown)}.")
+    paths = _paths(table["paths"], file.resolve().parent)
+    return Config(table["seed"], paths, **{name: _fill(kind, table[name]) for name, kind in tables.items()})
+
+
+def shared_folder() -> Path:
+    """The folder of development photos and networks: `$IDGEN_SHARED`, or `shared` beside the checkout."""
+    return Path(os.environ.get("IDGEN_SHARED", Path(__file__).resolve().parents[4] / "shared"))
+
+
+def _fill(kind: type, table: dict[str, Any]) -> Any:
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+
+
+def _paths(table: dict[str, str], folder: Path) -> Paths:
+    defaults = {"photos": shared_folder() / "data" / "lfw", "yunet": shared_folder() / "models" / "yunet.onnx"}
+    found = {key: folder / Path(value).expanduser() if value else defaults[key] for key, value in table.items()}
+    return Paths(**found)

@@ -1,0 +1,128 @@
+"""The loop both trainings share: budgets that survive restarts, atomic checkpoints, a log of losses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+SAVE_EVERY = 180.0
+"""Seconds between checkpoints: what a kill can cost."""
+LOG_EVERY = 20
+"""Steps whose mean is one line of the log."""
+
+
+class Stateful(Protocol):
+    """What a checkpoint holds: modules, optimizers, averages."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+@dataclass
+class Spent:
+    """What a training has used of its budget, over all its restarts."""
+
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+
+class Run:
+    """One training in a folder: `state.pt` (the last checkpoint) and `losses.jsonl`.
+
+    Args:
+        folder: Where both files live.
+        parts: Name → what is saved and restored.
+        minutes: Budget of time.
+        samples: Budget of samples; the run ends at the first of the two.
+        batch: Samples a step.
+    """
+
+    def __init__(self, folder: Path, parts: dict[str, Stateful], minutes: float, samples: int, batch: int) -> None:
+        self.folder, self.parts, self.batch = folder, parts, batch
+        self.budget = (minutes * 60, samples)
+        self.spent = Spent()
+        self.file, self.log = folder / "state.pt", folder / "losses.jsonl"
+        if self.file.exists():
+            state = torch.load(self.file, map_location="cpu", weights_only=True)
+            self.spent = Spent(**state.pop("spent"))
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, from 0 to 1."""
+        seconds, samples = self.budget
+        return min(1.0, max(self.spent.seconds / seconds, self.spent.samples / samples))
+
+    def save(self) -> None:
+        """Write the checkpoint beside the last one, then put it in its place: a kill leaves one of the two whole."""
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        temporary = self.file.with_suffix(".tmp")
+        torch.save({"spent": asdict(self.spent), **states}, temporary)
+        os.replace(temporary, self.file)
+
+    def train(self, step: Callable[[int, float], dict[str, float | torch.Tensor]]) -> None:
+        """Call `step(number, progress)` until the budget is spent; it returns the losses to log."""
+        stop = _Stop()
+        losses: list[dict[str, float | torch.Tensor]] = []
+        last_save, start = time.monotonic(), time.monotonic()
+        with tqdm(total=100, initial=100 * self.progress, desc=self.folder.name, mininterval=20) as bar:
+            while self.progress < 1 and not stop.asked:
+                losses.append(step(self.spent.steps, self.progress))
+                now = time.monotonic()
+                self.spent.seconds += now - start
+                start = now
+                self.spent.steps += 1
+                self.spent.samples += self.batch
+                if len(losses) == LOG_EVERY:
+                    bar.set_postfix(self._log(losses), refresh=False)
+                    losses.clear()
+                bar.update(100 * self.progress - bar.n)
+                if now - last_save > SAVE_EVERY:
+                    self.save()
+                    last_save = now
+        self.save()
+        if stop.asked:
+            raise SystemExit(
+                f"{self.folder.name}: stopped at {self.progress:.0%}; the same command goes on from here."
+            )
+
+    def _log(self, losses: list[dict[str, float | torch.Tensor]]) -> dict[str, str]:
+        means = {key: sum(float(row[key]) for row in losses) / len(losses) for key in losses[0]}
+        with self.log.open("a") as file:
+            file.write(json.dumps({**asdict(self.spent), **means}) + "\n")
+        return {key: f"{value:.3f}" for key, value in means.items()}
+
+
+class _Stop:
+    """Turns the first SIGTERM or Ctrl-C into a wish that the loop can honour between two steps."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._ask)
+
+    def _ask(self, number: int, _: Any) -> None:
+        self.asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+def random_for(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step: the same after a restart as without one."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def learning_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, warmup: int, progress: float) -> None:
+    """Linear warm-up in steps, then linear decay to zero over the whole budget."""
+    for group in optimizer.param_groups:
+        group["lr"] = peak * min(1.0, (step + 1) / warmup) * (1.02 - progress)

@@ -1,0 +1,52 @@
+"""Stage 5: the averaged weights → a folder that `StableDiffusionPipeline.from_pretrained` opens."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from diffusers.training_utils import EMAModel
+
+from . import config
+from .base import Model, build_scheduler
+
+CARD = Path(__file__).with_name("card.md")
+
+
+def make_package(settings: config.Config, autoencoder: Path, base: Path) -> None:
+    """Write `paths.output` in float16, whole or not at all; an older one is replaced."""
+    pipeline = build_pipeline(settings, autoencoder, base).to(torch.float16)
+    output = settings.paths.output.resolve()
+    temporary = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    pipeline.save_pretrained(temporary, safe_serialization=True)
+    shutil.copy(CARD, temporary / "README.md")
+    shutil.rmtree(output, ignore_errors=True)
+    temporary.rename(output)
+
+
+def build_pipeline(settings: config.Config, autoencoder: Path, base: Path) -> StableDiffusionPipeline:
+    """The pipeline of a finished or unfinished training, float32, with the averaged weights."""
+    vae = AutoencoderTiny.from_pretrained(autoencoder)
+    model = Model(settings.base, settings.autoencoder.latent_channels, settings.crops.size // vae_factor(vae))
+    state = torch.load(base / "state.pt", map_location="cpu", weights_only=True)
+    average = EMAModel(model.parameters())
+    average.load_state_dict(state["average"])
+    average.copy_to(model.parameters())
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        tokenizer=model.tokenizer,
+        unet=model.unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,  # type: ignore[arg-type]
+        feature_extractor=None,  # type: ignore[arg-type]
+        requires_safety_checker=False,
+    )
+
+
+def vae_factor(vae: AutoencoderTiny) -> int:
+    """How much smaller latents are than pictures."""
+    return 2 ** (len(vae.config.decoder_block_out_channels) - 1)
