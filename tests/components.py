@@ -79,14 +79,12 @@ def make_unet(family: str = "sd", **changes: Any) -> UNet2DConditionModel:
 
 def make_vae() -> AutoencoderKL:
     torch.manual_seed(3)
-    return AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=SIDE,
-    ).eval()
+    config: dict[str, Any] = {
+        "block_out_channels": (8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
+    return AutoencoderKL(**config, norm_num_groups=4, latent_channels=4, sample_size=SIDE).eval()
 
 
 def make_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:

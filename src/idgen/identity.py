@@ -20,7 +20,10 @@ from .errors import CheckpointError, EncoderMismatchError, IdentityError
 
 FORMAT = "idgen-identity-1"
 OUTLIER_RATIO = 1.4
-"""A photo is suspect when it lies this many times farther from the mean of the others than is usual among them."""
+"""A photo is suspect when it lies this many times farther from the mean of the others than is usual among them,"""
+
+OUTLIER_DISTANCE = 0.3
+"""and at least this far (between unit vectors): among photos that are nearly the same every ratio can come up."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -215,7 +218,7 @@ def _warn_of_outliers(person: Identity) -> None:
     distance = (directions - others).norm(dim=-1)
     for i in range(count):
         usual = distance[torch.arange(count) != i].median()
-        if distance[i] > OUTLIER_RATIO * usual:
+        if distance[i] > max(OUTLIER_RATIO * usual, OUTLIER_DISTANCE):
             warnings.warn(
                 f"Photo {i + 1} of {count} looks like somebody else than the others; give it a lower weight or leave "
                 "it out.",

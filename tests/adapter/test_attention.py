@@ -96,8 +96,8 @@ def test_bfloat16_is_exact_to_its_precision() -> None:
     pictures = {}
     for dtype in (torch.float32, torch.bfloat16):
         torch.manual_seed(0)
-        unet = torch.nn.Module.to(make_unet("sdxl"), dtype)
-        adapter = torch.nn.Module.to(make_adapter(unet), dtype)
+        unet = make_unet("sdxl").to(dtype)  # pyright: ignore
+        adapter = make_adapter(unet).to(dtype)  # pyright: ignore
         adapter.attach(unet)
         person = somebody(adapter)
         with adapter.drawing([person], pictures=2):

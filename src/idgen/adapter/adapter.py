@@ -263,12 +263,12 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         """
         native.save_pretrained(super().save_pretrained, save_directory, model_card(self.config), **kwargs)
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # pyright: ignore
         """Save to a hub repository; returns the address of the commit. See `idgen.checkpoints.native.push_to_hub`."""
         return native.push_to_hub(self, repo_id, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:  # pyright: ignore
         """Open an adapter from a folder or the hub; arguments as in diffusers.
 
         Raises:

@@ -1,0 +1,68 @@
+"""The model that ships with the package opens and draws."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from idgen.tiny import TINY_PATH, load_tiny
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+pytestmark = pytest.mark.skipif(
+    not (TINY_PATH / "model_index.json").is_file(), reason="idgen-tiny has not been trained in this checkout"
+)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> StableDiffusionPipeline:
+    pipe = load_tiny()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe: StableDiffusionPipeline, prompt: str, seed: int = 0) -> np.ndarray:
+    generator = torch.Generator().manual_seed(seed)
+    return pipe(prompt, num_inference_steps=8, guidance_scale=3, generator=generator, output_type="np").images[0]
+
+
+def test_draws_a_finite_picture(pipe):
+    picture = draw(pipe, "a photo of a face")
+    assert picture.shape == (64, 64, 3)
+    assert np.isfinite(picture).all()
+    assert picture.std() > 0.1
+
+
+def test_a_seed_repeats_its_picture(pipe):
+    first, second, other = (draw(pipe, "a photo of a face", seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_prompts_steer(pipe):
+    """A black and white photo has no colour, a photo in warm light is redder than one in cold light."""
+    grey, warm, cold = (
+        draw(pipe, prompt)
+        for prompt in (
+            "a black and white photo of a face",
+            "a photo of a face in warm light",
+            "a photo of a face in cold light",
+        )
+    )
+    assert np.ptp(grey, axis=2).mean() < 0.05
+    assert (warm[..., 0] - warm[..., 2]).mean() > 0.1 > (cold[..., 0] - cold[..., 2]).mean()
+
+
+def test_has_cross_attention_for_adapters(pipe):
+    layers = [name for name, _ in pipe.unet.named_modules() if name.endswith("attn2")]
+    assert len(layers) >= 6
+
+
+def test_is_small():
+    weights = list(TINY_PATH.glob("**/*.safetensors"))
+    assert {file.parent.name for file in weights} == {"vae", "unet", "text_encoder"}
+    assert sum(file.stat().st_size for file in TINY_PATH.glob("**/*")) <= 40e6

@@ -1,0 +1,136 @@
+"""The laws of the recipe: who is held out, and that a run which was cut goes on where it was."""
+
+# pyright: reportMissingImports=false
+# The recipe is no package; `conftest.py` puts its folder on the path.
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import random
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def settings(train_folder, shared, tmp_path_factory):
+    """The real settings with the budget of a moment, on eight photos that are the astronaut with other colours."""
+    from recipe.config import load_config
+
+    found = load_config(train_folder / "tiny" / "tiny.toml")
+    folder = tmp_path_factory.mktemp("tiny")
+    from skimage import data
+
+    face = cv2.resize(data.astronaut()[:256, 96:352], (150, 150), interpolation=cv2.INTER_AREA)
+    people = folder / "people.txt"
+    people.write_text("# held out\nBea\n")
+    with tarfile.open(folder / "photos.tar", "w") as tar:
+        for i in range(8):
+            buffer = io.BytesIO()
+            Image.fromarray(np.roll(face, i, axis=2)).save(buffer, "JPEG")
+            entry = tarfile.TarInfo(f"{'Bea' if i == 3 else 'Ada'}/{i}.jpg")
+            entry.size = buffer.tell()
+            buffer.seek(0)
+            tar.addfile(entry, buffer)
+    return dataclasses.replace(
+        found,
+        paths=dataclasses.replace(
+            found.paths, photos=folder, cache=folder / "cache", test_people=people, output=folder / "model"
+        ),
+        autoencoder=dataclasses.replace(found.autoencoder, width=8, samples=12, batch=4, minutes=5),
+        base=dataclasses.replace(
+            found.base, channels=(16, 32), heads_of=16, text_width=32, samples=12, batch=4, minutes=5
+        ),
+    )
+
+
+def test_nobody_is_both_seen_and_held_out(settings):
+    from train import run_stages
+
+    run_stages(settings, until="crops")
+    with np.load(settings.paths.cache / "crops" / "train.npz") as train:
+        assert set(train["person"]) == {"Ada"}
+        assert len(train["images"]) == 7
+    with np.load(settings.paths.cache / "crops" / "test.npz") as test:
+        assert set(test["person"]) == {"Bea"}
+
+
+def test_one_command_makes_a_pipeline(settings):
+    from diffusers import StableDiffusionPipeline
+    from train import run_stages
+
+    run_stages(settings)
+    pipe = StableDiffusionPipeline.from_pretrained(settings.paths.output)
+    assert pipe("a cartoon of a face", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
+    before = {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
+    run_stages(settings)
+    assert before == {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
+
+
+def test_a_cut_run_ends_as_an_uncut_one(tmp_path: Path):
+    from recipe.loop import Run, random_for
+
+    def train(folder: Path, *budgets: int) -> torch.Tensor:
+        folder.mkdir()
+        for samples in budgets:
+            torch.manual_seed(0)
+            net = torch.nn.Linear(4, 1)
+            optimizer = torch.optim.AdamW(net.parameters(), 1e-2)
+            run = Run(folder, {"net": net, "optimizer": optimizer}, minutes=5, samples=samples, batch=2)
+
+            def step(number, progress, net=net, optimizer=optimizer):
+                loss = net(torch.randn(2, 4, generator=random_for(0, number))).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                return {"loss": loss.detach()}
+
+            run.train(step)
+            assert run.spent.samples == samples
+        return net.weight.detach()
+
+    assert torch.equal(train(tmp_path / "whole", 12), train(tmp_path / "cut", 4, 10, 12))
+
+
+def test_split_file_follows_its_rule(train_folder, shared):
+    from recipe.photos import test_people
+    from split import held_out
+
+    count: Counter[str] = Counter()
+    for path in (shared / "data" / "lfw").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            count.update(name.rpartition("/")[0] for name in tar.getnames() if name.endswith(".jpg"))
+    people = test_people(train_folder / "splits" / "lfw_test.txt")
+    assert people == {name for name, photos in count.items() if held_out(name, photos)}
+    assert 0.08 < len(people) / len(count) < 0.12
+    assert sum(count[name] >= 2 for name in people) >= 200
+
+
+def test_every_word_of_a_caption_is_one_token():
+    from recipe.captions import build_tokenizer, caption, words
+
+    tokenizer = build_tokenizer(32)
+    assert all(len(tokenizer.tokenize(word)) == 1 for word in words())
+    dice = random.Random(0)
+    texts = [caption(style, np.array([1, 2, 3]), dice) for style in range(9) for _ in range(20)]
+    assert max(len(ids) for ids in tokenizer(texts).input_ids) <= 32
+
+
+def test_mirrored_heads_look_the_other_way():
+    from recipe.attributes import mirror
+
+    assert mirror(np.array([[0, 1, 2], [1, 1, 2], [2, 0, 0]])).tolist() == [[0, 1, 2], [2, 1, 2], [1, 0, 0]]
+
+
+def test_benchmarks_ask_with_the_trained_prompts():
+    from recipe.captions import PROMPTS
+
+    source = (Path(__file__).parents[2] / "benchmarks" / "tiny.py").read_text()
+    assert all(f'"{style}": "{prompt}"' in source for style, prompt in PROMPTS.items())
