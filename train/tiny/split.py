@@ -2,8 +2,8 @@
 
     python train/tiny/split.py > train/splits/lfw_test.txt
 
-People with 2 to 10 photos are what identity is measured on, so 20 % of them are held out, and 6 % of people with one photo. People with
-more stay in training: each of them would take hundreds of photos away. Who it is follows from a hash of the name.
+People with 2 to 10 photos are what identity is measured on, so 20 % of them are held out, and 6 % of people with one
+photo. People with more stay in training: they would take hundreds of photos away. A hash of the name says who it is.
 """
 
 from __future__ import annotations

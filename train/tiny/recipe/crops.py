@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from tqdm import tqdm
+
 from idgen.faces import ARCFACE_TEMPLATE, Detection, align_face
 from idgen.faces.opencv import YuNetDetector
-from tqdm import tqdm
 
 from . import config
 from .attributes import describe

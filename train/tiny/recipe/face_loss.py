@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from idgen.faces import DLIB_TEMPLATE, DlibEncoder, similarity_transform
 from torch import nn
+
+from idgen.faces import DLIB_TEMPLATE, DlibEncoder, similarity_transform
 
 STAGES = (2, 6, 9, 12)
 """Blocks of the encoder after which features are compared: the ends of its first four stages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -22,9 +23,16 @@ def make_package(settings: config.Config, autoencoder: Path, base: Path) -> None
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     pipeline.save_pretrained(temporary, safe_serialization=True)
+    _open_in_float32(temporary / "text_encoder" / "config.json")
     shutil.copy(CARD, temporary / "README.md")
     shutil.rmtree(output, ignore_errors=True)
     temporary.rename(output)
+
+
+def _open_in_float32(file: Path) -> None:
+    """Let transformers open its half of the pipeline in the type that diffusers opens the other half in."""
+    table = json.loads(file.read_text())
+    file.write_text(json.dumps({**table, "dtype": "float32"}, indent=2) + "\n")
 
 
 def build_pipeline(settings: config.Config, autoencoder: Path, base: Path) -> StableDiffusionPipeline:

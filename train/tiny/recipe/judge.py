@@ -1,0 +1,65 @@
+"""A small classifier that recognises the styles, trained on filtered photos: the judge of generated pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import trange
+
+from .autoencoder import to_tensor
+from .device import device
+from .loop import random_for
+from .styles import STYLES
+
+BATCH, STEPS = 64, 600
+
+
+def train_judge(crops: Path, seed: int) -> tuple[nn.Module, float]:
+    """The classifier, and its accuracy on people it has not seen (a mean over styles, the plain photo among them)."""
+    torch.manual_seed(seed)
+    net = _network(1 + len(STYLES)).to(device())
+    optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.01, STEPS)
+    images, styles = _examples(crops / "train.npz")
+    for step in trange(STEPS, desc="judge", mininterval=10):
+        random = random_for(seed, step)
+        # A style first, then a picture of it: plain photos are no more than any other.
+        wanted = torch.randint(1 + len(STYLES), (BATCH,), generator=random)
+        rows = [np.flatnonzero(styles == int(style)) for style in wanted]
+        chosen = [int(r[int(torch.randint(len(r), (1,), generator=random))]) for r in rows]
+        pixels = to_tensor(torch.from_numpy(images[chosen]).to(device()))
+        loss = F.cross_entropy(net(pixels), wanted.to(device()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    net.eval()
+    images, styles = _examples(crops / "test.npz")
+    right = recognise(net, images) == styles
+    return net, float(np.mean([right[styles == style].mean() for style in range(1 + len(STYLES))]))
+
+
+@torch.no_grad()
+def recognise(net: nn.Module, images: np.ndarray) -> np.ndarray:
+    """(n, side, side, 3) uint8 → (n,) numbers of styles, 0 for the plain photo."""
+    parts = [
+        net(to_tensor(torch.from_numpy(part).to(device()))) for part in np.array_split(images, len(images) // 64 + 1)
+    ]
+    return torch.cat(parts).argmax(1).cpu().numpy()
+
+
+def _examples(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(file, allow_pickle=False) as arrays:
+        photos, styled, styled_as = arrays["images"], arrays["styled"], arrays["styled_as"]
+    return np.concatenate([photos, styled]), np.concatenate([np.zeros(len(photos), np.int8), styled_as])
+
+
+def _network(classes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in ((3, 16), (16, 32), (32, 64), (64, 64)):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
