@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's client reads it when it is imported
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,6 @@ from skimage import data
 
 from idgen.faces import FaceAnalyzer
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)  # the networks here are tiny, and the tests run in as many processes as there are cores
 
 

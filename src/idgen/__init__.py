@@ -8,8 +8,9 @@ from .enroll import enroll
 from .faces import FaceAnalyzer
 from .identity import Identity
 from .pipelines import register
+from .tiny import load_tiny
 
 __version__ = "0.1.0"
-__all__ = ["FaceAnalyzer", "Identity", "IdentityAdapter", "ScaleSchedule", "enroll"]
+__all__ = ["FaceAnalyzer", "Identity", "IdentityAdapter", "ScaleSchedule", "enroll", "load_tiny"]
 
 register()

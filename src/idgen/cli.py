@@ -1,0 +1,220 @@
+"""The command line: `idgen generate | enroll | info`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from .errors import AdapterError, IdgenError
+
+Face = Annotated[str | None, tyro.conf.arg(metavar="largest|INDEX|X0,Y0,X1,Y1")]
+_console = Console(stderr=True, highlight=False)
+
+
+def generate(
+    prompt: Annotated[str, tyro.conf.Positional],
+    /,
+    photo: tuple[Path, ...] = (),
+    identity: Path | None = None,
+    base: str = "tiny",
+    adapter: str | None = None,
+    output: Path = Path("picture.png"),
+    scale: float = 0.8,
+    face: Face = None,
+    negative_prompt: str = "",
+    steps: int = 25,
+    guidance_scale: float = 5.0,
+    count: int = 1,
+    seed: int = 0,
+    device: str | None = None,
+) -> None:
+    """Draw a person in a picture.
+
+    idgen generate "a portrait in the rain" --photo anna.jpg --base stabilityai/sdxl --adapter user/adapter
+
+    Args:
+        prompt: What the picture shows.
+        photo: One or several photos of the person.
+        identity: What `idgen enroll` wrote, instead of photos.
+        base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
+        adapter: Identity adapter for this base: a folder or a hub id.
+        output: Where the picture goes; several get a number each.
+        scale: How strongly the identity acts.
+        face: Which face is meant where a photo shows several (indices count from 0, largest first).
+        negative_prompt: What the picture shall not show.
+        steps: Denoising steps.
+        guidance_scale: How closely the prompt is followed.
+        count: How many pictures.
+        seed: For the same pictures again.
+        device: Where to compute; a GPU if there is one.
+    """
+    import torch
+
+    from .identity import Identity
+
+    pipeline = _open_pipeline(base, adapter, device)
+    if identity is not None:
+        person = Identity.load(identity)
+    elif photo:
+        person = pipeline.encode_identity(list(photo), face=_choice(face))
+    else:
+        raise AdapterError("Nobody to draw: give --photo or --identity.")
+    _console.print(f"Drawing {person}")
+    pictures = pipeline(
+        prompt,
+        negative_prompt=negative_prompt,
+        id_embeds=person,
+        id_scale=scale,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        num_images_per_prompt=count,
+        generator=[torch.Generator().manual_seed(seed + i) for i in range(count)],
+    ).images
+    for i, picture in enumerate(pictures):
+        path = output if count == 1 else output.with_stem(f"{output.stem}-{i + 1}")
+        _save(picture, path)
+        print(path)
+
+
+def enroll(
+    photos: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    output: Path = Path("identity.safetensors"),
+    name: str | None = None,
+    face: Face = None,
+    encoder: str = "dlib-resnet-v1",
+) -> None:
+    """Enrol a person once, to draw them many times.
+
+    idgen enroll anna-1.jpg anna-2.jpg --name Anna --output anna.safetensors
+
+    Args:
+        photos: Photos of the same person; the file that is written holds none of them.
+        output: Where the identity goes, a few KB.
+        name: What people call this person.
+        face: Which face is meant where a photo shows several (indices count from 0, largest first).
+        encoder: Face encoder: the default, or "insightface/" and the name of a pack. An adapter reads only identities
+            of the encoder it was trained with; `idgen info` shows which.
+    """
+    from .enroll import enroll
+    from .faces import FaceAnalyzer
+
+    if not photos:
+        raise IdgenError("Nobody to enrol: give at least one photo.")
+    with _console.status("Opening the face encoder …"):
+        analyzer = FaceAnalyzer.for_encoder(encoder)
+    person = enroll(list(photos), analyzer, face=_choice(face), name=name)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    person.save(output)
+    _console.print(f"{person}")
+    print(output)
+
+
+def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
+    """Show what an adapter or an identity file holds.
+
+    Args:
+        path: An identity file, or an adapter's folder or hub id.
+    """
+    facts = _identity_facts(Path(path)) if Path(path).is_file() else _adapter_facts(path)
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(f"[bold]{name}", str(value))
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point of the `idgen` command; errors of ours end it with one line instead of a trace."""
+    commands = {"generate": generate, "enroll": enroll, "info": info}
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog="idgen", description=sys.modules[__package__].__doc__)
+    except IdgenError as error:
+        _console.print(f"[bold red]Error:[/] {error}", markup=True)
+        sys.exit(1)
+
+
+def _open_pipeline(base: str, adapter: str | None, device: str | None) -> Any:
+    import torch
+    from diffusers import AutoPipelineForText2Image
+
+    from . import load_tiny
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with _console.status(f"Opening {base} …"):
+        if base == "tiny":
+            pipeline: Any = load_tiny()
+            if adapter is None:
+                _console.print("The tiny model's own adapter is not trained yet: this face will not be the right one.")
+                pipeline.load_id_adapter(_untrained_adapter(pipeline.unet))
+        elif adapter is None:
+            raise AdapterError(f"Which identity adapter for '{base}'? Give --adapter.")
+        else:
+            dtype = torch.float32 if device == "cpu" else torch.float16
+            pipeline = AutoPipelineForText2Image.from_pretrained(base, torch_dtype=dtype)
+        if adapter is not None:
+            pipeline.load_id_adapter(adapter)
+    return pipeline.to(device)
+
+
+def _untrained_adapter(unet: Any) -> Any:
+    import torch
+
+    from .adapter import IdentityAdapter
+    from .faces import DlibEncoder
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return IdentityAdapter.from_unet(unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
+
+
+def _choice(face: str | None) -> str | int | tuple[float, ...] | None:
+    if face is None or face == "largest":
+        return face
+    try:
+        numbers = [float(number) for number in face.split(",")]
+    except ValueError as error:
+        raise IdgenError(f"--face is 'largest', an index or X0,Y0,X1,Y1, not '{face}'.") from error
+    return int(numbers[0]) if len(numbers) == 1 else tuple(numbers)
+
+
+def _save(picture: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".picture") as folder:
+        picture.save(Path(folder) / path.name)
+        os.replace(Path(folder) / path.name, path)
+
+
+def _identity_facts(path: Path) -> dict[str, Any]:
+    from .identity import Identity
+
+    identity = Identity.load(path)
+    return {
+        "identity": identity.name or "(no name)",
+        "photos": len(identity.embeddings),
+        "encoder": identity.encoder,
+        "embeddings": f"{'unit-length' if identity.normalised else 'raw'}, {identity.dim} numbers",
+        "CLIP features": "no" if identity.features is None else "yes",
+    }
+
+
+def _adapter_facts(path: str) -> dict[str, Any]:
+    from .adapter import IdentityAdapter
+    from .adapter.layers import base_name
+
+    adapter = IdentityAdapter.from_pretrained(path)
+    config = adapter.config
+    return {
+        "adapter": path,
+        "base": base_name(config["layers"], config["cross_attention_dim"]),
+        "encoder": config["encoder"],
+        "embeddings": f"{'unit-length' if config['normalised'] else 'raw'}, {config['embedding_dim']} numbers",
+        "projection": f"{config['projection']}, {config['num_tokens']} tokens",
+        "parameters": f"{adapter.num_parameters() / 1e6:.1f} million",
+    }
