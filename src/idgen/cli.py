@@ -134,7 +134,9 @@ def main() -> None:
     """Entry point of the `idgen` command; errors of ours end it with one line instead of a trace."""
     commands = {"generate": generate, "enroll": enroll, "info": info}
     try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog="idgen", description=sys.modules[__package__].__doc__)
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog="idgen", description="Put one person's face into any picture."
+        )
     except IdgenError as error:
         _console.print(f"[bold red]Error:[/] {error}", markup=True)
         sys.exit(1)

@@ -31,7 +31,7 @@ def test_sface_reads_rgb_crops_without_scaling(tmp_path: Path, astronaut: np.nda
     (expected,) = session.run(None, {"input": crops.transpose(0, 3, 1, 2).astype(np.float32)})
     found = encoder.embed(crops)
     assert found.shape == (2, 128)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=0.1)
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-3, atol=0.1)
     assert encoder.embed(crops[:0]).shape == (0, 128)
 
 

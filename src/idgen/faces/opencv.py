@@ -79,6 +79,7 @@ def _resolve(weights: str | os.PathLike[str], stem: str) -> Path:
     if path.suffix == ".onnx" or path.exists():
         raise CheckpointError(f"There is no file '{path}'.")
     from huggingface_hub import hf_hub_download, list_repo_files
+
     try:
         names = sorted(n for n in list_repo_files(str(weights)) if n.startswith(stem) and "int8" not in n)
         return Path(hf_hub_download(str(weights), names[-1]))

@@ -1,0 +1,96 @@
+"""The commands, run in this process as the installed script runs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from idgen import Identity, cli
+from idgen.faces import DlibEncoder
+from tests.components import make_adapter, make_pipeline
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["idgen", *map(str, arguments)])
+        cli.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def photo(astronaut: np.ndarray, tmp_path: Path) -> Path:
+    Image.fromarray(astronaut).save(tmp_path / "eileen.png")
+    return tmp_path / "eileen.png"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model and an adapter for it, as folders."""
+    folder = tmp_path_factory.mktemp("models")
+    pipeline = make_pipeline()
+    pipeline.save_pretrained(folder / "base")
+    make_adapter(pipeline.unet, encoder=DlibEncoder.name, embedding_dim=128).save_pretrained(folder / "adapter")
+    return folder
+
+
+def test_enroll_generate_info(run, photo: Path, models: Path, tmp_path: Path) -> None:
+    identity = tmp_path / "new" / "eileen.safetensors"
+    assert run("enroll", photo, "--name", "Eileen", "--output", identity).strip() == str(identity)
+    assert Identity.load(identity).name == "Eileen"
+
+    common = ["generate", "a face", "--base", models / "base", "--adapter", models / "adapter", "--steps", 2]
+    from_file, from_photo = tmp_path / "a.png", tmp_path / "b.png"
+    run(*common, "--identity", identity, "--output", from_file)
+    run(*common, "--photo", photo, "--output", from_photo)
+    assert np.array_equal(np.asarray(Image.open(from_file)), np.asarray(Image.open(from_photo)))
+    run(*common, "--photo", photo, "--output", from_photo, "--scale", 0)
+    assert not np.array_equal(np.asarray(Image.open(from_file)), np.asarray(Image.open(from_photo)))
+
+    shown = run("info", identity)
+    assert "Eileen" in shown
+    assert DlibEncoder.name in shown
+    shown = run("info", models / "adapter")
+    assert "mlp, 4 tokens" in shown
+    assert "7 cross-attention layers of width 16" in shown
+
+
+def test_several_pictures(run, photo: Path, models: Path, tmp_path: Path) -> None:
+    common = ["generate", "a face", "--base", models / "base", "--adapter", models / "adapter", "--steps", 1]
+    paths = run(*common, "--photo", photo, "--count", 2, "--output", tmp_path / "x.png").split()
+    assert paths == [str(tmp_path / "x-1.png"), str(tmp_path / "x-2.png")]
+    first, second = (np.asarray(Image.open(path)) for path in paths)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nowhere"], "neither a folder nor a hub repository"),
+        (["enroll"], "at least one photo"),
+        (["enroll", "nowhere.jpg"], "no file"),
+        (["enroll", "photo.jpg", "--face", "big"], "--face"),
+        (["generate", "a face", "--base", "some/base"], "--adapter"),
+    ],
+)
+def test_errors_are_one_line(run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        run(*arguments)
+    printed = " ".join(capsys.readouterr().err.split())
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("command", ["generate", "enroll", "info"])
+def test_help_teaches(run, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run(command, "--help")
+    printed = capsys.readouterr().out
+    assert "None" not in printed.split("--")[0]
+    assert len(printed.splitlines()) > 5
