@@ -70,8 +70,9 @@ def reconstruction(settings: Config, pipe: StableDiffusionPipeline) -> dict[str,
     detector, unseen = YuNetDetector(settings.paths.yunet), test_people(settings.paths.test_people)
     originals, crops, seen = [], [], set()
     for person, _, photo in read_photos(settings.paths.photos):
-        face = central_face(detector.detect(photo), photo.shape)
-        if person in unseen and person not in seen and face is not None:
+        if person not in unseen or person in seen:
+            continue
+        if (face := central_face(detector.detect(photo), photo.shape)) is not None:
             seen.add(person)
             originals.append(align_face(photo, face.landmarks, ARCFACE_TEMPLATE, 112))
             large = crop_face(photo, face.landmarks, settings.crops, settings.crops.size)

@@ -26,7 +26,6 @@ def load_tiny() -> StableDiffusionPipeline:
     Example:
         >>> load_tiny()("a pencil sketch of a face", num_inference_steps=25, guidance_scale=3).images[0]
     """
-    import torch
     from diffusers import StableDiffusionPipeline
 
     if not (TINY_PATH / "model_index.json").is_file():
@@ -34,4 +33,4 @@ def load_tiny() -> StableDiffusionPipeline:
             f"idgen-tiny is not at '{TINY_PATH}'. Install idgen from a wheel, or train it: "
             "python train/tiny/train.py train/tiny/tiny.toml"
         )
-    return StableDiffusionPipeline.from_pretrained(TINY_PATH, torch_dtype=torch.float32, local_files_only=True)
+    return StableDiffusionPipeline.from_pretrained(TINY_PATH, local_files_only=True)
