@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -46,7 +47,8 @@ def seconds_per_picture(pipe: StableDiffusionPipeline, steps: int, guidance: flo
 
 def draw(pipe: StableDiffusionPipeline, prompt: str, seed: int, steps: int, guidance: float) -> Image.Image:
     generator = torch.Generator().manual_seed(seed)
-    return pipe(prompt, num_inference_steps=steps, guidance_scale=guidance, generator=generator).images[0]
+    made: Any = pipe(prompt, num_inference_steps=steps, guidance_scale=guidance, generator=generator)
+    return made.images[0]
 
 
 def contact_sheet(rows: dict[str, list[Image.Image]]) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -27,7 +27,8 @@ def pipe() -> StableDiffusionPipeline:
 
 def draw(pipe: StableDiffusionPipeline, prompt: str, seed: int = 0) -> np.ndarray:
     generator = torch.Generator().manual_seed(seed)
-    return pipe(prompt, num_inference_steps=8, guidance_scale=3, generator=generator, output_type="np").images[0]
+    made: Any = pipe(prompt, num_inference_steps=8, guidance_scale=3, generator=generator, output_type="np")
+    return made.images[0]
 
 
 def test_draws_a_finite_picture(pipe):
