@@ -1,6 +1,6 @@
 """The laws of the recipe: who is held out, and that a run which was cut goes on where it was."""
 
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPossiblyUnbound=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPossiblyUnboundVariable=false
 # The recipe is no package; `conftest.py` puts its folder on the path.
 
 from __future__ import annotations
