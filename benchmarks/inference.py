@@ -1,7 +1,7 @@
 """What an identity costs in each denoising step: python benchmarks/inference.py [--help]
 
-The bare UNet, diffusers' own IP-Adapter-FaceID and idgen's adapter at equal sizes, with random weights, in one run. FLOPs
-are counted on meta tensors; times are medians over interleaved rounds.
+The bare UNet, diffusers' own IP-Adapter-FaceID and idgen's adapter at equal sizes, with random weights, in one run.
+FLOPs are counted on meta tensors; times are medians over interleaved rounds.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def load_faceid(unet: UNet2DConditionModel) -> None:
         for i, name in enumerate(names)
         for kind in "kv"
     }
-    unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": weights}], low_cpu_mem_usage=False)
+    unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": weights}])
 
 
 def inputs(unet: UNet2DConditionModel, side: int) -> dict[str, Any]:
@@ -122,7 +122,6 @@ class Contestants:
         }
         load_faceid(unet)
         self.faceid, self.projection = dict(unet.attn_processors), unet.encoder_hid_proj
-        self.faceid_config = unet.config["encoder_hid_dim_type"]
         self._use_bare()
 
     def names(self) -> dict[str, Callable[[], Any]]:
@@ -136,13 +135,13 @@ class Contestants:
     def _use_bare(self) -> None:
         self.unet.set_attn_processor(dict(self.bare))  # pyright: ignore
         self.unet.encoder_hid_proj = None
-        self.unet.register_to_config(encoder_hid_dim_type=None)
+        self.unet.config.encoder_hid_dim_type = None  # as diffusers' loader sets it
 
     @contextmanager
     def _with_faceid(self) -> Iterator[dict[str, Any]]:
         self.unet.set_attn_processor(dict(self.faceid))  # pyright: ignore
         self.unet.encoder_hid_proj = self.projection
-        self.unet.register_to_config(encoder_hid_dim_type=self.faceid_config)
+        self.unet.config.encoder_hid_dim_type = "ip_image_proj"
         yield self.with_image
         self._use_bare()
 
