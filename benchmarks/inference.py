@@ -135,13 +135,13 @@ class Contestants:
     def _use_bare(self) -> None:
         self.unet.set_attn_processor(dict(self.bare))  # pyright: ignore
         self.unet.encoder_hid_proj = None
-        self.unet.config.encoder_hid_dim_type = None  # as diffusers' loader sets it
+        self.unet.config.encoder_hid_dim_type = None  # pyright: ignore  # as diffusers' loader sets it
 
     @contextmanager
     def _with_faceid(self) -> Iterator[dict[str, Any]]:
         self.unet.set_attn_processor(dict(self.faceid))  # pyright: ignore
         self.unet.encoder_hid_proj = self.projection
-        self.unet.config.encoder_hid_dim_type = "ip_image_proj"
+        self.unet.config.encoder_hid_dim_type = "ip_image_proj"  # pyright: ignore
         yield self.with_image
         self._use_bare()
 

@@ -1,6 +1,7 @@
 """The main job on a real photo: `make quickstart`. Runs offline in seconds, on the small model that idgen ships."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,7 +13,7 @@ from idgen.faces import DlibEncoder
 output = Path("outputs/quickstart.png")
 photo = data.astronaut()  # Eileen Collins, NASA, public domain
 
-pipe = idgen.load_tiny()
+pipe: Any = idgen.load_tiny()
 torch.manual_seed(0)
 adapter = idgen.IdentityAdapter.from_unet(pipe.unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
 pipe.load_id_adapter(adapter)  # from a folder or the hub for real work; this one is new and has learnt nobody yet
