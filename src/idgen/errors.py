@@ -10,6 +10,7 @@ IdgenError
 │   └── EncoderMismatchError an embedding from another encoder than the adapter was trained with
 ├── AdapterError             an adapter used in a way that it does not allow
 │   └── BaseMismatchError    an adapter made for another base model
+├── LossError                a loss or a reward that was given what it cannot use
 ├── CheckpointError          a file that is missing, unsafe, incomplete or of an unknown form
 └── MissingDependencyError   an optional package that is not installed
 ```
@@ -50,6 +51,10 @@ class AdapterError(IdgenError):
 
 class BaseMismatchError(AdapterError):
     """An adapter was made for another base model."""
+
+
+class LossError(IdgenError):
+    """A loss or a reward was set up wrongly or given values that it cannot use."""
 
 
 class CheckpointError(IdgenError):
