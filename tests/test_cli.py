@@ -72,7 +72,7 @@ def test_several_pictures(run, photo: Path, models: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["info", "nowhere"], "neither a folder nor a hub repository"),
+        (["info", "nowhere"], "neither a folder, a file nor anything"),
         (["enroll"], "at least one photo"),
         (["enroll", "nowhere.jpg"], "no file"),
         (["enroll", "photo.jpg", "--face", "big"], "--face"),

@@ -3,7 +3,7 @@
 Importing the package gives diffusers' pipelines `load_id_adapter`.
 """
 
-from .adapter import IdentityAdapter, ScaleSchedule
+from .adapter import IdentityAdapter, IdentityNet, ScaleSchedule
 from .enroll import enroll
 from .faces import FaceAnalyzer
 from .identity import Identity
@@ -11,6 +11,6 @@ from .pipelines import register
 from .tiny import load_tiny
 
 __version__ = "0.1.0"
-__all__ = ["FaceAnalyzer", "Identity", "IdentityAdapter", "ScaleSchedule", "enroll", "load_tiny"]
+__all__ = ["FaceAnalyzer", "Identity", "IdentityAdapter", "IdentityNet", "ScaleSchedule", "enroll", "load_tiny"]
 
 register()

@@ -81,12 +81,14 @@ class Identity:
         Raises:
             EncoderMismatchError: Raw embeddings are asked for and only directions are known.
         """
+        mean = _weights(self) @ self.by_photo(normalised=normalised)
+        return F.normalize(mean, dim=-1) if normalised else mean
+
+    def by_photo(self, *, normalised: bool = False) -> torch.Tensor:
+        """(photos, dim): raw embeddings, or directions; raises as `embedding`."""
         if self.normalised and not normalised:
             raise EncoderMismatchError(f"{self} holds directions only; raw embeddings of '{self.encoder}' are needed.")
-        assert self.weights is not None
-        rows = F.normalize(self.embeddings, dim=-1) if normalised else self.embeddings
-        mean = self.weights @ rows
-        return F.normalize(mean, dim=-1) if normalised else mean
+        return F.normalize(self.embeddings, dim=-1) if normalised else self.embeddings
 
     @classmethod
     def mean(cls, identities: Sequence[Self], weights: Sequence[float] | None = None, name: str | None = None) -> Self:

@@ -13,14 +13,18 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.torch_utils import unwrap_module
 from torch import nn
 
-from ..checkpoints import native
+from ..checkpoints import native, public
 from ..checkpoints.card import model_card
-from ..errors import AdapterError, BaseMismatchError, IdentityError
-from .attention import Binding, IdentityBranch, Regions
-from .layers import base_name, cross_attention_layers, forget_compiled, module_key
-from .persons import Person, keys_values
-from .projection import MLPProjection, PlusProjection, Resampler
-from .scale import Scale, ScaleSchedule, check_scale, layer_scale
+from ..errors import AdapterError, CheckpointError, IdentityError
+from .attachment import Attachment
+from .attention import IdentityBranch
+from .fusion import Fusion
+from .layers import cross_attention_layers, module_key, self_attention_path
+from .lora import LayerLoRA
+from .persons import Person
+from .projection import MLPProjection, PlusProjection, Resampler, make_projection
+from .scale import Scale, check_scale
+from .words import WordProjection
 
 
 class IdentityAdapter(ModelMixin, ConfigMixin):
@@ -42,6 +46,10 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         heads: Heads in the resampler; `hidden_dim / dim_head` if not given.
         feature_dim: Width of the CLIP features that `"plus"` reads.
         shortcut: Whether `"plus"` adds the identity tokens to its output (PlusV2).
+        pool_photos: Whether several photos of a person are averaged; otherwise each of them has tokens of its own.
+        lora_rank: Rank of the low-rank additions to the UNet's own attention maps (FaceID); 0 for none.
+        num_words: Pseudo-words for one identity in a prompt (PhotoVerse); 0 for none.
+        text_dims: Width of each text encoder's word embeddings; 0 for one that shall read none.
     """
 
     config_name = "config.json"
@@ -63,41 +71,45 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         heads: int | None = None,
         feature_dim: int = 1280,
         shortcut: bool = False,
+        pool_photos: bool = True,
+        lora_rank: int = 0,
+        num_words: int = 0,
+        text_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        mlp_dim = hidden_dim or 2 * embedding_dim
-        self.to_tokens: MLPProjection | Resampler
-        if projection == "mlp":
-            self.to_tokens = MLPProjection(embedding_dim, num_tokens, cross_attention_dim, mlp_dim)
-        elif projection == "resampler":
-            dim = hidden_dim or 1280
-            heads = heads or dim // dim_head
-            self.to_tokens = Resampler(dim, depth, dim_head, heads, num_tokens, embedding_dim, cross_attention_dim)
-        elif projection == "plus":
-            heads = heads or max(1, cross_attention_dim // dim_head)
-            self.to_tokens = PlusProjection(
-                embedding_dim, num_tokens, cross_attention_dim, mlp_dim, feature_dim, depth, dim_head, heads, shortcut
-            )
-        else:
-            raise AdapterError(f"projection={projection!r} is not known; use 'mlp', 'resampler' or 'plus'.")
+        sizes = (embedding_dim, num_tokens, cross_attention_dim, hidden_dim, depth, dim_head, heads, feature_dim)
+        self.to_tokens: MLPProjection | Resampler = make_projection(projection, *sizes, shortcut)
         self.branches = nn.ModuleDict(
             {module_key(path): IdentityBranch(cross_attention_dim, inner_dim) for path, inner_dim in layers.items()}
         )
+        self.loras = nn.ModuleDict()
+        for path, inner_dim in layers.items() if lora_rank else ():
+            self.loras[module_key(self_attention_path(path))] = LayerLoRA(inner_dim, inner_dim, lora_rank)
+            self.loras[module_key(path)] = LayerLoRA(inner_dim, cross_attention_dim, lora_rank)
+        self.to_words = nn.ModuleDict(
+            {str(i): WordProjection(embedding_dim, num_words, dim) for i, dim in enumerate(text_dims or ()) if dim}
+            if num_words
+            else {}
+        )
         self._scale: Scale = 1.0
-        self._bindings: dict[str, Binding] = {}
-        self._unet: list[nn.Module] = []  # in a list, so that torch does not take the base model for a part of us
-        self._unet_handle: Any = None
-        self._num_train_timesteps = 1000
-        self._drawing = False
+        self._lora_scale: Scale | None = 1.0
+        self._attachment: list[Attachment] = []  # one or none; where torch does not look for parts of ours
 
     @classmethod
-    def from_unet(cls, unet: nn.Module, *, encoder: str, **config: Any) -> Self:
+    def from_unet(
+        cls, unet: nn.Module, *, encoder: str, text_encoders: Sequence[nn.Module | None] = (), **config: Any
+    ) -> Self:
         """Make an adapter for a UNet, with branches that start from its own keys and values.
 
         Args:
             unet: A `UNet2DConditionModel` of SD or SDXL.
             encoder: See the class; so is `config`.
+            text_encoders: Those of the pipeline, if the adapter shall have pseudo-words (`num_words`), which start
+                like words of theirs; `None` in the place of one that shall read none.
         """
+        tables: list[Any] = [None if text is None else text.get_input_embeddings() for text in text_encoders]  # pyright: ignore
+        if tables:
+            config = {"num_words": 1, "text_dims": [t.embedding_dim if t else 0 for t in tables]} | config
         layers = cross_attention_layers(unet)
         cross_attention_dim = cast(int, next(iter(layers.values())).cross_attention_dim)
         sizes = {path: layer.inner_dim for path, layer in layers.items()}
@@ -108,6 +120,9 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
                 source = getattr(layer, name)
                 source = getattr(source, "base_layer", source)  # below a LoRA
                 getattr(branch, name).weight.data.copy_(source.weight.data)
+        for i, table in enumerate(tables):
+            if str(i) in adapter.to_words:
+                cast(WordProjection, adapter.to_words[str(i)]).start_like(table)
         return adapter
 
     # -- identity → tokens
@@ -139,19 +154,30 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         features: torch.Tensor | None = None,
         negative_features: torch.Tensor | None = None,
     ) -> Person:
-        """Tokens of somebody and, from a zero embedding, of nobody; see `forward` for the shapes."""
-        return Person(self(id_embeds, features), self(torch.zeros_like(id_embeds[:1]), negative_features))
+        """Tokens of somebody and, from a zero embedding, of nobody, and their words; see `forward` for the shapes."""
+        tokens, negative = self(id_embeds, features), self(torch.zeros_like(id_embeds[:1]), negative_features)
+        return Person(tokens, negative, self.words(id_embeds if id_embeds.ndim == 2 else id_embeds.mean(1)))
+
+    def words(self, id_embeds: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """(batch, embedding_dim) → pseudo-words (batch, num_words, text_dim) for each text encoder, or `None`."""
+        names = map(str, range(len(self.config["text_dims"] or ())))
+        return tuple(self.to_words[name](id_embeds) if name in self.to_words else None for name in names)
+
+    def values(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+        """(batch, tokens, cross_attention_dim) → what each layer reads of them, (batch, tokens, inner_dim)."""
+        for branch in self.branches.values():
+            yield cast(IdentityBranch, branch).to_v(tokens)
 
     # -- joining a UNet
 
     @property
     def is_attached(self) -> bool:
         """Whether the adapter is joined to a UNet."""
-        return bool(self._unet)
+        return bool(self._attachment)
 
     def is_attached_to(self, unet: nn.Module) -> bool:
         """Whether the adapter is joined to this UNet."""
-        return any(attached is unwrap_module(unet) for attached in self._unet)
+        return any(attachment.unet is unwrap_module(unet) for attachment in self._attachment)
 
     def attach(self, unet: nn.Module) -> None:
         """Join a UNet. Until somebody is set by `drawing`, its output does not change by a bit.
@@ -162,29 +188,13 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         """
         if self.is_attached:
             raise AdapterError("The adapter is attached already; detach it first.")
-        unet = unwrap_module(unet)
-        layers = cross_attention_layers(unet)
-        found = {path: layer.inner_dim for path, layer in layers.items()}
-        wanted = dict(self.config["layers"])
-        width = {layer.cross_attention_dim for layer in layers.values()}
-        if found != wanted or width != {self.config["cross_attention_dim"]}:
-            raise BaseMismatchError(
-                f"The adapter was made for {base_name(wanted, self.config['cross_attention_dim'])}, but the "
-                f"pipeline's UNet is {base_name(found, *width)}."
-            )
-        self._bindings = {path: Binding(layer) for path, layer in layers.items()}
-        self._unet_handle = unet.register_forward_pre_hook(self._before_unet, with_kwargs=True)
-        self._unet = [unet]
-        forget_compiled(unet)
+        layers, width = self.config["layers"], self.config["cross_attention_dim"]
+        self._attachment = [Attachment(unwrap_module(unet), self.branches, self.loras, layers, width)]
 
     def detach(self) -> None:
         """Leave the UNet as it was; does nothing when not attached."""
-        for binding in self._bindings.values():
-            binding.remove()
-        if self._unet_handle is not None:
-            self._unet_handle.remove()
-            forget_compiled(self._unet[0])
-        self._bindings, self._unet, self._unet_handle = {}, [], None
+        while self._attachment:
+            self._attachment.pop().remove()
 
     @property
     def scale(self) -> Scale:
@@ -196,6 +206,17 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         check_scale(scale, self.config["layers"])
         self._scale = scale
 
+    @property
+    def lora_scale(self) -> Scale | None:
+        """How strongly the adapter's LoRA acts, if it has one; `None` follows `scale`. Published files mean 1."""
+        return self._lora_scale
+
+    @lora_scale.setter
+    def lora_scale(self, scale: Scale | None) -> None:
+        if scale is not None:
+            check_scale(scale, self.config["layers"])
+        self._lora_scale = scale
+
     @contextmanager
     def drawing(
         self,
@@ -204,6 +225,7 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         *,
         masks: Sequence[torch.Tensor] | None = None,
         perturbed: bool = False,
+        fusion: Fusion | None = None,
         num_train_timesteps: int = 1000,
     ) -> Iterator[None]:
         """Let persons act in all UNet calls inside the `with`; keys and values of all layers are made here, once.
@@ -213,6 +235,7 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
             pictures: How many pictures are drawn at once, that is, the UNet's batch without guidance.
             masks: Where each person may appear, (height, width) in [0, 1] each; any size.
             perturbed: Whether perturbed-attention guidance is on.
+            fusion: What text and identity count in each picture, in training without guidance; see `RandomFusion`.
             num_train_timesteps: The scheduler's; schedules read their progress from it.
 
         Raises:
@@ -220,37 +243,13 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         """
         if not self.is_attached:
             raise AdapterError("The adapter is not attached to a UNet.")
-        if self._drawing:
-            raise AdapterError("The adapter is drawing already; a pipeline serves one call at a time.")
-        if masks is not None and len(masks) != len(persons):
-            raise AdapterError(f"{len(persons)} people need as many masks, not {len(masks)}.")
-        if masks is None and len(persons) > 1:
-            raise AdapterError(f"{len(persons)} people in one picture need a mask each (id_masks).")
-        regions = Regions([mask.to(persons[0].tokens) for mask in masks]) if masks is not None else None
-        self._num_train_timesteps = num_train_timesteps
-        self._drawing = True
+        (attachment,) = self._attachment
+        lora_scale = self.scale if self.lora_scale is None else self.lora_scale
+        attachment.begin(persons, pictures, self.scale, lora_scale, masks, perturbed, fusion, num_train_timesteps)
         try:
-            for path, binding in self._bindings.items():
-                branch = cast(IdentityBranch, self.branches[module_key(path)])
-                made = keys_values(branch, persons, binding.heads, pictures, perturbed)
-                binding.set(made, regions, layer_scale(self.scale, path, 0.0))
             yield
         finally:
-            self._drawing = False
-            for binding in self._bindings.values():
-                binding.clear()
-
-    def _before_unet(self, unet: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        first = next(iter(self._bindings.values()))
-        if first.regions is not None:
-            sample = args[0] if args else kwargs["sample"]
-            first.regions.fit(*sample.shape[-2:])
-        if isinstance(self._scale, ScaleSchedule):
-            timestep = args[1] if len(args) > 1 else kwargs["timestep"]
-            timestep = float(timestep.flatten()[0] if isinstance(timestep, torch.Tensor) else timestep)
-            progress = 1 - timestep / self._num_train_timesteps
-            for path, binding in self._bindings.items():
-                binding.rescale(layer_scale(self._scale, path, progress))
+            attachment.end()
 
     # -- files
 
@@ -268,10 +267,38 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         return native.push_to_hub(self, repo_id, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:  # pyright: ignore
-        """Open an adapter from a folder or the hub; arguments as in diffusers.
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        weight_name: str | None = None,
+        variant: str | None = None,
+        unet: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Open an adapter from a folder, a file or the hub: one of ours, or one of the public formats.
+
+        Args:
+            pretrained_model_name_or_path: `"InstantX/InstantID"`, a folder, `"ip-adapter-faceid_sd15.bin"`, …
+            weight_name: The file in the folder or repository, where it holds several.
+            variant: Public format, where neither tensors nor names tell; see `idgen.checkpoints.variants`.
+            unet: The base model, for a public file that was made for neither SD1.5 nor SDXL.
+            kwargs: As in diffusers.
 
         Raises:
-            CheckpointError: It cannot be found, is not safetensors, or lacks tensors or has others.
+            CheckpointError: It cannot be found, is unsafe or of an unknown form, or lacks tensors or has others.
         """
-        return native.load_pretrained(super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+        file = public.find(pretrained_model_name_or_path, weight_name, **kwargs)
+        if file is None:
+            return native.load_pretrained(super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+        base = {} if unet is None else cross_attention_layers(unwrap_module(unet))
+        config, state = public.read(file, variant, {path: layer.inner_dim for path, layer in base.items()})
+        try:
+            with torch.device("meta"):
+                adapter = cls(**config)
+        except TypeError as error:
+            raise CheckpointError(f"'{file}' holds a configuration that is not an adapter's: {error}") from error
+        native.load_strictly(adapter, state, str(file))
+        if (dtype := kwargs.get("torch_dtype")) is not None:
+            nn.Module.to(adapter, dtype=dtype)
+        return adapter.eval()

@@ -80,6 +80,7 @@ class Binding:
         self._persons: dict[int, list[KeysValues]] = {}
         self._scaled: dict[int, list[KeysValues]] = {}
         self._scale = 1.0
+        self._text_factor: torch.Tensor | None = None
         self._query: torch.Tensor | None = None
         self._hooked: tuple[nn.Module, nn.Module] | None = None
         self._handles: list[Any] = []
@@ -92,14 +93,23 @@ class Binding:
         for handle in (*self._handles, self._layer_handle):
             handle.remove()
 
-    def set(self, persons: dict[int, list[KeysValues]], regions: Regions | None, scale: float) -> None:
-        """Let persons act: UNet batch size → their keys and values for such a batch."""
-        self._persons, self.regions = persons, regions
+    def set(
+        self,
+        persons: dict[int, list[KeysValues]],
+        regions: Regions | None,
+        scale: float,
+        text_factor: torch.Tensor | None = None,
+    ) -> None:
+        """Let persons act: UNet batch size → their keys and values for such a batch.
+
+        `text_factor`, (batch,), is what the layer's own attention counts; all the same without.
+        """
+        self._persons, self.regions, self._text_factor = persons, regions, text_factor
         self._apply(scale)
 
     def clear(self) -> None:
         """Let nobody act."""
-        self._persons, self._scaled, self.regions, self._query = {}, {}, None, None
+        self._persons, self._scaled, self.regions, self._text_factor, self._query = {}, {}, None, None, None
 
     def rescale(self, scale: float) -> None:
         """Change how strongly the persons act."""
@@ -144,6 +154,8 @@ class Binding:
                 f"{sorted(self._scaled)}."
             )
         query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        if self._text_factor is not None:
+            hidden_states = hidden_states * self._text_factor.to(hidden_states)[:, None, None]
         masks = self.regions.at(query.shape[2]) if self.regions is not None else None
         for i, (keys, values) in enumerate(persons):
             found = F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2)

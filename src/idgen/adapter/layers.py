@@ -33,6 +33,11 @@ def module_key(path: str) -> str:
     return path.replace(".", "/")
 
 
+def self_attention_path(path: str) -> str:
+    """Path of the self-attention layer in the same transformer block as a cross-attention layer."""
+    return path.removesuffix("attn2") + "attn1"
+
+
 def forget_compiled(unet: nn.Module) -> None:
     """Have a compiled UNet compiled again at its next call: what is compiled does not notice hooks that come or go."""
     if "torch._dynamo" in sys.modules:  # nothing has been compiled before it is imported

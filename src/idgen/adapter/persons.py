@@ -9,6 +9,7 @@ import torch
 
 from ..errors import AdapterError
 from .attention import IdentityBranch, KeysValues
+from .fusion import Fusion
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +19,13 @@ class Person:
     Attributes:
         tokens: (rows, tokens, dim); one row serves all pictures, or there is one row a prompt.
         negative: (1, tokens, dim), the projection of a zero embedding.
+        words: (rows, words, text_dim) for each text encoder, pseudo-words that name the person in a prompt; `None` for
+            an encoder that has none.
     """
 
     tokens: torch.Tensor
     negative: torch.Tensor
+    words: tuple[torch.Tensor | None, ...] = ()
 
 
 def batch_layouts(pictures: int, perturbed: bool = False) -> Iterator[tuple[int, int]]:
@@ -36,7 +40,12 @@ def batch_layouts(pictures: int, perturbed: bool = False) -> Iterator[tuple[int,
 
 
 def keys_values(
-    branch: IdentityBranch, persons: Sequence[Person], heads: int, pictures: int, perturbed: bool = False
+    branch: IdentityBranch,
+    persons: Sequence[Person],
+    heads: int,
+    pictures: int,
+    perturbed: bool = False,
+    fusion: Fusion | None = None,
 ) -> dict[int, list[KeysValues]]:
     """Keys and values of all persons for one layer, for every batch size that can come.
 
@@ -52,6 +61,8 @@ def keys_values(
         split = [x.unflatten(-1, (heads, -1)).transpose(1, 2).split([1, rows]) for x in both]
         negative = [x[0].expand(pictures, -1, -1, -1) for x in split]
         positive = [x[1].repeat_interleave(pictures // rows, 0) for x in split]
+        if fusion is not None:
+            positive[1] = positive[1] * fusion.identity.to(positive[1])[:, None, None, None]
         by_person.append((negative, positive))
     return {
         pictures * (n + p): [

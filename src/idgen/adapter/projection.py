@@ -8,6 +8,40 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import AdapterError
+
+
+def make_projection(
+    kind: str,
+    embedding_dim: int,
+    num_tokens: int,
+    cross_attention_dim: int,
+    hidden_dim: int | None,
+    depth: int,
+    dim_head: int,
+    heads: int | None,
+    feature_dim: int,
+    shortcut: bool,
+) -> MLPProjection | Resampler:
+    """The projection that an adapter's configuration names; see `IdentityAdapter` for the arguments.
+
+    Raises:
+        AdapterError: There is none of this name.
+    """
+    mlp_dim = hidden_dim or 2 * embedding_dim
+    if kind == "mlp":
+        return MLPProjection(embedding_dim, num_tokens, cross_attention_dim, mlp_dim)
+    if kind == "resampler":
+        dim = hidden_dim or 1280
+        heads = heads or dim // dim_head
+        return Resampler(dim, depth, dim_head, heads, num_tokens, embedding_dim, cross_attention_dim)
+    if kind == "plus":
+        heads = heads or max(1, cross_attention_dim // dim_head)
+        return PlusProjection(
+            embedding_dim, num_tokens, cross_attention_dim, mlp_dim, feature_dim, depth, dim_head, heads, shortcut
+        )
+    raise AdapterError(f"projection={kind!r} is not known; use 'mlp', 'resampler' or 'plus'.")
+
 
 class MLPProjection(nn.Module):
     """Two linear layers and a layer norm (IP-Adapter-FaceID)."""
@@ -98,7 +132,8 @@ def _feed_forward(dim: int, mult: int) -> nn.Sequential:
 class PlusProjection(MLPProjection):
     """Identity tokens that look at CLIP features of the face (IP-Adapter-FaceID-Plus and PlusV2).
 
-    `shortcut` adds the identity tokens to what they found, which is V2.
+    `shortcut` adds the identity tokens to what they found, which is V2; `shortcut_scale` is what the findings count
+    beside them.
     """
 
     def __init__(
@@ -115,19 +150,15 @@ class PlusProjection(MLPProjection):
     ) -> None:
         super().__init__(embedding_dim, num_tokens, cross_attention_dim, hidden_dim)
         self.shortcut = shortcut
+        self.shortcut_scale = 1.0
         self.perceiver_resampler = Resampler(
             cross_attention_dim, depth, dim_head, heads, 0, feature_dim, cross_attention_dim
         )
 
-    def forward(
-        self, id_embeds: torch.Tensor, features: torch.Tensor | None = None, strength: float = 1.0
-    ) -> torch.Tensor:
-        """(batch, embedding_dim), (batch, n, feature_dim) → (batch, num_tokens, cross_attention_dim).
-
-        `strength` is what the CLIP features count beside the identity, with the shortcut.
-        """
+    def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, embedding_dim), (batch, n, feature_dim) → (batch, num_tokens, cross_attention_dim)."""
         if features is None:
             raise ValueError("This projection reads CLIP features of the face beside the embedding.")
         tokens = super().forward(id_embeds)
         found = self.perceiver_resampler(features, tokens)
-        return tokens + strength * found if self.shortcut else found
+        return tokens + self.shortcut_scale * found if self.shortcut else found

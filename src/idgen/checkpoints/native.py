@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import create_repo, upload_folder
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from ..errors import CheckpointError
 
@@ -31,15 +34,48 @@ def load_pretrained(from_pretrained: Callable[..., Any], path: str | os.PathLike
         model, info = from_pretrained(path, **kwargs, use_safetensors=True, output_loading_info=True)
     except (OSError, HfHubHTTPError, SafetensorError, ValueError, RuntimeError, TypeError) as error:
         raise CheckpointError(_reason(path, error)) from error
-    problems = {
-        "lacks": info["missing_keys"],
-        "has besides": info["unexpected_keys"],
-        "has with another shape": [key[0] for key in info["mismatched_keys"]],
-    }
-    found = [f"{what} {_names(keys)}" for what, keys in problems.items() if keys]
-    if found:
-        raise CheckpointError(f"'{path}' does not fit its config.json: it {'; '.join(found)}.")
+    mismatched = [key[0] for key in info["mismatched_keys"]]
+    _refuse_misfits(path, info["missing_keys"], info["unexpected_keys"], mismatched)
     return model
+
+
+def plain_config(model: Any) -> dict[str, Any]:
+    """A model's configuration without what diffusers notes beside it: arguments to make such a model again."""
+    return {name: value for name, value in model.config.items() if not name.startswith("_")}
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], path: str) -> None:
+    """Give a model, which may lie on the meta device, these tensors and no others.
+
+    Raises:
+        CheckpointError: Tensors are missing, or of another shape, or there are others.
+    """
+    wanted = model.state_dict()
+    mismatched = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
+    _refuse_misfits(path, list(wanted.keys() - state.keys()), list(state.keys() - wanted.keys()), mismatched)
+    model.load_state_dict(dict(state), assign=True)
+
+
+def read_part(file: str | os.PathLike[str], part: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """One of several models in a safetensors file: its configuration, from the header, and its tensors.
+
+    Args:
+        file: The file.
+        part: Its tensors are named `part.…`, and its configuration is in the header under `part`.
+
+    Raises:
+        CheckpointError: The file cannot be read, or has no such part.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata() or {}
+            names = [name for name in opened.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
+            state = {name.removeprefix(f"{part}."): opened.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"'{file}' could not be read: {error}") from error
+    if part not in header or not state:
+        raise CheckpointError(f"'{file}' holds no {part}.")
+    return json.loads(header[part]), state
 
 
 def save_pretrained(
@@ -77,6 +113,13 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return str(upload_folder(repo_id=repo_id, folder_path=folder, token=token, **kwargs))
+
+
+def _refuse_misfits(path: str, missing: list[str], unexpected: list[str], mismatched: list[str]) -> None:
+    problems = {"lacks": missing, "has besides": unexpected, "has with another shape": mismatched}
+    found = [f"{what} {_names(keys)}" for what, keys in problems.items() if keys]
+    if found:
+        raise CheckpointError(f"'{path}' does not fit the model it is opened as: it {'; '.join(found)}.")
 
 
 def _reason(path: str, error: Exception) -> str:

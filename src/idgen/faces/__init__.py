@@ -6,6 +6,7 @@ from .clip import ClipFeatures
 from .detectors import DlibDetector, FaceDetector
 from .encoders import DlibEncoder, FaceEncoder
 from .face import Choice, Detection, Face, choose_face
+from .keypoints import draw_keypoints
 from .photo import Photo, load_photo
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Photo",
     "align_face",
     "choose_face",
+    "draw_keypoints",
     "load_photo",
     "similarity_transform",
     "warp_faces",

@@ -19,17 +19,19 @@ _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 class ClipFeatures:
     """The last but one layer of a CLIP image encoder (IP-Adapter, arXiv 2308.06721, "Plus").
 
-    Args:
-        model: The encoder, or the folder or hub id to open it from.
+    Args:        model: The encoder, or the folder or hub id to open it from.
+        subfolder: Of the folder or repository.
 
     Raises:
         CheckpointError: It cannot be opened.
     """
 
-    def __init__(self, model: CLIPVisionModelWithProjection | str | os.PathLike[str]) -> None:
+    def __init__(self, model: CLIPVisionModelWithProjection | str | os.PathLike[str], subfolder: str = "") -> None:
         if not isinstance(model, CLIPVisionModelWithProjection):
             try:
-                model = CLIPVisionModelWithProjection.from_pretrained(os.fspath(model), use_safetensors=True)
+                model = CLIPVisionModelWithProjection.from_pretrained(
+                    os.fspath(model), subfolder=subfolder, use_safetensors=True
+                )
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"The image encoder '{model}' could not be opened: {error}") from error
         self.model = model.eval().requires_grad_(False)

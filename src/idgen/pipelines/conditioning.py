@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,7 +15,10 @@ from ..errors import AdapterError, EncoderMismatchError, IdentityError
 from ..faces import ClipFeatures, FaceAnalyzer, Photo, load_photo
 from ..identity import Identity
 
-People: TypeAlias = "Identity | Photo | Sequence[Identity | Photo]"
+People: TypeAlias = "Identity | Photo | torch.Tensor | Sequence[Identity | Photo]"
+
+CLIP_H = ("h94/IP-Adapter", "models/image_encoder", 1280)
+"""Hub id, folder and width of the image encoder that the published FaceID-Plus adapters read."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,12 @@ class Batch:
     perturbed: bool
 
     @classmethod
-    def of_call(cls, call: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Batch:
+    def of_call(cls, arguments: Mapping[str, Any]) -> Batch:
         """Read it off the arguments of a diffusers pipeline's `__call__`."""
-        bound = inspect.signature(call).bind(*args, **kwargs)
-        bound.apply_defaults()
-        given = bound.arguments
-        prompt, embeds = given.get("prompt"), given.get("prompt_embeds")
+        prompt, embeds = arguments.get("prompt"), arguments.get("prompt_embeds")
         prompts = len(prompt) if isinstance(prompt, list) else 1 if embeds is None else len(embeds)
-        pictures = prompts * (given.get("num_images_per_prompt") or 1)
-        return cls(prompts, pictures, perturbed=given.get("pag_scale", 0) > 0)
+        pictures = prompts * (arguments.get("num_images_per_prompt") or 1)
+        return cls(prompts, pictures, perturbed=arguments.get("pag_scale", 0) > 0)
 
 
 @dataclass
@@ -76,9 +75,14 @@ class LoadedAdapter:
 
     def enroll(self, photos: Photo | Sequence[Photo], **options: Any) -> Identity:
         """`idgen.enroll` with the encoder that this adapter was trained with."""
+        return enroll(photos, self.face_analyzer, clip=self._needed_clip(), **options)
+
+    @property
+    def face_analyzer(self) -> FaceAnalyzer:
+        """What finds faces and embeds them."""
         if self.analyzer is None:
             self.analyzer = FaceAnalyzer.for_encoder(self.adapter.config["encoder"])
-        return enroll(photos, self.analyzer, clip=self._needed_clip(), **options)
+        return self.analyzer
 
     @torch.no_grad()
     def persons(self, people: People, prompts: int, apart: bool) -> list[Person]:
@@ -93,16 +97,33 @@ class LoadedAdapter:
             AdapterError: The number of people does not fit the number of prompts.
             EncoderMismatchError: An identity was made by another encoder.
         """
-        several = isinstance(people, Sequence) and not isinstance(people, str)
-        identities = [self._identity(one) for one in (people if several else [people])]  # type: ignore
+        everybody = _as_list(people)
         if apart:
-            return [self._person([identity]) for identity in identities]
-        if len(identities) not in (1, prompts):
+            return [self._person([somebody]) for somebody in everybody]
+        if len(everybody) not in (1, prompts):
             raise AdapterError(
-                f"{len(identities)} people for {prompts} prompt(s). Give as many prompts, or id_masks to draw them in "
+                f"{len(everybody)} people for {prompts} prompt(s). Give as many prompts, or id_masks to draw them in "
                 "one picture; several photos of one person go through encode_identity first."
             )
-        return [self._person(identities)]
+        return [self._person(everybody)]
+
+    def _person(self, people: Sequence[Identity | Photo | torch.Tensor]) -> Person:
+        where = {"device": self.adapter.device, "dtype": self.adapter.dtype}
+        if all(isinstance(one, torch.Tensor) and one.ndim == 1 for one in people):
+            if self.adapter.config["projection"] == "plus":
+                raise AdapterError(
+                    "This adapter reads CLIP features beside embeddings: give an Identity, not a tensor."
+                )
+            return self.adapter.person(torch.stack(people).to(**where))  # pyright: ignore[reportArgumentType]
+        identities = [self._identity(one) for one in people]  # pyright: ignore[reportArgumentType]
+        embeds = [self._embedding(identity) for identity in identities]
+        if len({each.shape for each in embeds}) > 1:
+            raise AdapterError("This adapter gives each photo tokens of its own: all people need as many photos.")
+        clip = self._needed_clip()
+        if clip is None:
+            return self.adapter.person(torch.stack(embeds).to(**where))
+        features = torch.stack([_mean_features(identity) for identity in identities])
+        return self.adapter.person(torch.stack(embeds).to(**where), features.to(**where), clip.nobody().to(**where))
 
     def _identity(self, person: Identity | Photo) -> Identity:
         identity = person if isinstance(person, Identity) else self.enroll(person)
@@ -113,24 +134,31 @@ class LoadedAdapter:
             )
         return identity
 
-    def _person(self, identities: list[Identity]) -> Person:
+    def _embedding(self, identity: Identity) -> torch.Tensor:
         normalised = self.adapter.config["normalised"]
-        where = {"device": self.adapter.device, "dtype": self.adapter.dtype}
-        embeds = torch.stack([identity.embedding(normalised=normalised) for identity in identities]).to(**where)
-        clip = self._needed_clip()
-        if clip is None:
-            return self.adapter.person(embeds)
-        features = torch.stack([_mean_features(identity) for identity in identities])
-        return self.adapter.person(embeds, features.to(**where), clip.nobody().to(**where))
+        if self.adapter.config["pool_photos"]:
+            return identity.embedding(normalised=normalised)
+        return identity.by_photo(normalised=normalised)
 
     def _needed_clip(self) -> ClipFeatures | None:
         if self.adapter.config["projection"] != "plus":
             return None
         if self.clip is None:
-            raise AdapterError(
-                "This adapter reads CLIP features: load_id_adapter(…, image_encoder=<folder or hub id>)."
-            )
+            repo, subfolder, dim = CLIP_H
+            if self.adapter.config["feature_dim"] != dim:
+                raise AdapterError(
+                    "This adapter reads CLIP features: load_id_adapter(…, image_encoder=<folder or hub id>)."
+                )
+            self.clip = ClipFeatures(repo, subfolder)
         return self.clip
+
+
+def _as_list(people: People) -> list[Any]:
+    if isinstance(people, torch.Tensor) and people.ndim in (1, 2):
+        return list(people[None] if people.ndim == 1 else people)
+    if isinstance(people, Sequence) and not isinstance(people, str):
+        return list(people)
+    return [people]
 
 
 def region_masks(masks: Any, people: int) -> list[torch.Tensor]:

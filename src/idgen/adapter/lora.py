@@ -1,0 +1,95 @@
+"""Low-rank additions to a layer's own maps, as IP-Adapter-FaceID carries them, joined by hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+MAPS = ("to_q", "to_k", "to_v", "to_out")
+
+
+class LowRank(nn.Module):
+    """`up(down(x))`, with no alpha: the published files have none."""
+
+    def __init__(self, in_dim: int, rank: int, out_dim: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(in_dim, rank, bias=False)
+        self.up = nn.Linear(rank, out_dim, bias=False)
+        nn.init.normal_(self.down.weight, std=1 / rank)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in_dim) → (..., out_dim)."""
+        return self.up(self.down(x))
+
+
+class LayerLoRA(nn.Module):
+    """One `LowRank` for each of an attention layer's four maps.
+
+    Args:
+        inner_dim: Width of the layer.
+        context_dim: Width of what it attends to: `inner_dim` in self-attention, the text's in cross-attention.
+        rank: Of the additions.
+    """
+
+    def __init__(self, inner_dim: int, context_dim: int, rank: int) -> None:
+        super().__init__()
+        self.to_q = LowRank(inner_dim, rank, inner_dim)
+        self.to_k = LowRank(context_dim, rank, inner_dim)
+        self.to_v = LowRank(context_dim, rank, inner_dim)
+        self.to_out = LowRank(inner_dim, rank, inner_dim)
+
+
+class LoRABinding:
+    """Adds a `LayerLoRA` to what the layer's maps give out, while its scale is not zero.
+
+    The hooks lie on the maps below a PEFT LoRA, which stay the same modules when that comes, is fused or goes. Maps
+    that diffusers fuses (`to_qkv`, `to_kv`) get the additions of their parts.
+    """
+
+    def __init__(self, layer: Attention, lora: LayerLoRA) -> None:
+        self.scale = 0.0
+        self._lora = lora
+        self._hooked: list[nn.Module] = []
+        self._handles: list[Any] = []
+        self._layer_handle = layer.register_forward_pre_hook(self._follow)
+        self._follow(layer, ())
+
+    def remove(self) -> None:
+        """Take all hooks off."""
+        for handle in (*self._handles, self._layer_handle):
+            handle.remove()
+
+    def _follow(self, layer: nn.Module, _: tuple) -> None:
+        maps = _maps(layer)
+        if len(maps) == len(self._hooked) and all(a is b for a, b in zip(maps.values(), self._hooked, strict=True)):
+            return
+        for handle in self._handles:
+            handle.remove()
+        self._hooked = list(maps.values())
+        self._handles = [
+            module.register_forward_hook(self._adder(parts), prepend=True)  # before a branch keeps the query
+            for parts, module in maps.items()
+        ]
+
+    def _adder(self, parts: tuple[str, ...]) -> Any:
+        def add(_: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor | None:
+            if self.scale == 0:
+                return None
+            found = [getattr(self._lora, part)(args[0]) for part in parts]
+            return output + self.scale * (found[0] if len(found) == 1 else torch.cat(found, -1))
+
+        return add
+
+
+def _maps(layer: nn.Module) -> dict[tuple[str, ...], nn.Module]:
+    """The parts that each map of the layer computes → the map, below a PEFT LoRA."""
+    named: dict[tuple[str, ...], Any] = {(name,): getattr(layer, name) for name in MAPS}
+    named["to_out",] = named["to_out",][0]
+    for name, parts in (("to_qkv", MAPS[:3]), ("to_kv", MAPS[1:3])):
+        if isinstance(getattr(layer, name, None), nn.Module):
+            named[parts] = getattr(layer, name)
+    return {parts: getattr(module, "base_layer", module) for parts, module in named.items()}

@@ -1,0 +1,88 @@
+"""The text branch: identity → pseudo-words, and their way into a prompt (PhotoVerse, arXiv 2309.05793)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import AdapterError
+
+
+class WordProjection(nn.Module):
+    """Identity → embeddings that stand where a text encoder looks up its words.
+
+    Args:
+        embedding_dim: Length of the identity's embedding.
+        num_words: Words for one identity.
+        text_dim: Width of the text encoder's word embeddings.
+    """
+
+    def __init__(self, embedding_dim: int, num_words: int, text_dim: int) -> None:
+        super().__init__()
+        self.num_words = num_words
+        self.proj = nn.Sequential(
+            nn.Linear(embedding_dim, 2 * embedding_dim),
+            nn.LayerNorm(2 * embedding_dim),
+            nn.GELU(),
+            nn.Linear(2 * embedding_dim, num_words * text_dim),
+        )
+
+    def forward(self, id_embeds: torch.Tensor) -> torch.Tensor:
+        """(batch, embedding_dim) → (batch, num_words, text_dim)."""
+        return self.proj(id_embeds).unflatten(-1, (self.num_words, -1))
+
+    @torch.no_grad()
+    def start_like(self, embeddings: nn.Module) -> None:
+        """Start with words that have the mean and the spread of a text encoder's own, or it reads noise."""
+        table: Any = embeddings.weight
+        last = self.proj[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias.copy_(table.float().mean(0).repeat(self.num_words))
+        # what enters the last map is GELU of unit noise, whose mean square is 0.425
+        nn.init.normal_(last.weight, std=float(table.float().std(0).mean()) / (0.425 * last.in_features) ** 0.5)
+
+
+@contextmanager
+def pseudo_words(text_encoder: nn.Module, words: Sequence[torch.Tensor], marker: int) -> Iterator[None]:
+    """Let a text encoder read an identity's words wherever the marker stands behind the first place of a row.
+
+    Only its looked-up word embeddings are replaced, by a hook on `get_input_embeddings()`: no weight changes, the
+    tokenizer learns nothing, and gradients flow into `words`. Rows without the marker are untouched.
+
+    Args:
+        text_encoder: Any transformers model with input embeddings.
+        words: (rows, num_words, text_dim) for each person in the picture; one row serves all prompts. With several
+            people the first marked place belongs to the first of them, and so on in turn.
+        marker: Token that marks a place, `num_words` times in a row; the begin-of-text token, which no prompt holds
+            behind its first place.
+    """
+
+    def read(_: nn.Module, args: tuple, embedded: torch.Tensor) -> torch.Tensor | None:
+        marked = args[0] == marker
+        marked[:, 0] = False
+        if not marked.any():
+            return None
+        embedded = embedded.clone()
+        for row, places in enumerate(marked):
+            where = places.nonzero()[:, 0]
+            embedded[row, where] = _in_turn(words, row, len(marked), len(where)).to(embedded)
+        return embedded
+
+    handle = text_encoder.get_input_embeddings().register_forward_hook(read)  # pyright: ignore[reportCallIssue]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _in_turn(words: Sequence[torch.Tensor], row: int, rows: int, places: int) -> torch.Tensor:
+    """(places, text_dim): what one row of the prompts reads at its marked places."""
+    for person in words:
+        if len(person) not in (1, rows):
+            raise AdapterError(f"{len(person)} identities cannot be named in {rows} prompts.")
+    turn = torch.cat([person[row if len(person) > 1 else 0] for person in words])
+    return turn.repeat(-(-places // len(turn)), 1)[:places]

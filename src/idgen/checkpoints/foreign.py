@@ -1,0 +1,91 @@
+"""Public files that are no identity adapters of our kind: recognised by their keys and refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from ..errors import CheckpointError
+
+Keys = Collection[str]
+
+
+class Foreign(NamedTuple):
+    """A format, how its keys look (top-level names and all names), and what opening it would need."""
+
+    name: str
+    matches: Callable[[Keys, Keys], bool]
+    needs: str
+
+
+FOREIGN = (
+    Foreign(
+        "PuLID for SDXL",
+        lambda top, keys: "id_adapter_attn_layers" in top,
+        "EVA-CLIP features beside the embedding, and its own attention with zero keys and orthogonal fusion",
+    ),
+    Foreign(
+        "PhotoMaker",
+        lambda top, keys: {"id_encoder", "lora_weights"} <= set(top),
+        "a fused CLIP encoder that rewrites the prompt; diffusers and TencentARC/PhotoMaker open it",
+    ),
+    Foreign(
+        "ConsistentID",
+        lambda top, keys: "FacialEncoder" in top,
+        "a face parser and CLIP tokens for each part of the face",
+    ),
+    Foreign(
+        "MasterWeaver",
+        lambda top, keys: {"id_encoder", "adapter_modules"} <= set(top),
+        "its CLIP identity encoder; it reads no face embedding",
+    ),
+    Foreign(
+        "FaceChain-FACT",
+        lambda top, keys: any(key.startswith("local_fac_prj.") for key in keys),
+        "TransFace's local tokens and gated self-attention layers in the UNet",
+    ),
+    Foreign(
+        "W+ adapter",
+        lambda top, keys: "wplus_adapter" in top,
+        "StyleGAN's W+ encoder (e4e)",
+    ),
+    Foreign(
+        "the LoRA of an IP-Adapter-FaceID file",
+        lambda top, keys: any(key.startswith("lora_unet_") for key in keys),
+        "the adapter itself: open the .bin of the same name, which holds this LoRA too",
+    ),
+    Foreign(
+        "a plain IP-Adapter",
+        lambda top, keys: bool({"image_proj.proj.weight", "image_proj.proj.3.weight"} & set(keys)),
+        "no identity: open it with diffusers' pipe.load_ip_adapter",
+    ),
+)
+
+
+def refuse_foreign(state: Mapping[str, Any], where: str) -> None:
+    """Let pass what is laid out like InstantID or IP-Adapter-FaceID.
+
+    Args:
+        state: All tensors by their flattened names.
+        where: The file, for the message.
+
+    Raises:
+        CheckpointError: It is a format known by name, or none that is known.
+    """
+    top = {name.split(".")[0] for name in state}
+    for foreign in FOREIGN:
+        if foreign.matches(top, state.keys()):
+            raise CheckpointError(f"'{where}' is {foreign.name}, which idgen does not open: it needs {foreign.needs}.")
+    width = state.get("image_proj.proj_in.weight")
+    if "image_proj.latents" in state and isinstance(width, torch.Tensor) and width.shape[1] in (1280, 1664):
+        raise CheckpointError(
+            f"'{where}' is IP-Adapter Plus, which reads CLIP features and no face embedding: open it with diffusers' "
+            "pipe.load_ip_adapter."
+        )
+    if not {"image_proj", "ip_adapter"} <= top:
+        raise CheckpointError(
+            f"'{where}' is no identity adapter that is known: it has the parts {', '.join(sorted(top)[:6])}, not "
+            "'image_proj' and 'ip_adapter'."
+        )

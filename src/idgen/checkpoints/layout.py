@@ -1,0 +1,87 @@
+"""How IP-Adapter's files number attention layers, and where the layers of SD1.5 and SDXL lie.
+
+Every public adapter that we read keeps its layers as `N.to_k_ip.weight`, where N counts the UNet's attention layers:
+all down blocks, then all up blocks, then the middle; in each transformer block first self-attention (even), then
+cross-attention (odd).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ..errors import CheckpointError
+
+
+class Block(NamedTuple):
+    """Transformers of one UNet block."""
+
+    path: str
+    attentions: int
+    depth: int
+    inner_dim: int
+
+
+SD15 = (
+    Block("down_blocks.0", 2, 1, 320),
+    Block("down_blocks.1", 2, 1, 640),
+    Block("down_blocks.2", 2, 1, 1280),
+    Block("up_blocks.1", 3, 1, 1280),
+    Block("up_blocks.2", 3, 1, 640),
+    Block("up_blocks.3", 3, 1, 320),
+    Block("mid_block", 1, 1, 1280),
+)
+SDXL = (
+    Block("down_blocks.1", 2, 2, 640),
+    Block("down_blocks.2", 2, 10, 1280),
+    Block("up_blocks.0", 3, 10, 1280),
+    Block("up_blocks.1", 3, 2, 640),
+    Block("mid_block", 1, 10, 1280),
+)
+
+
+def known_layers(count: int) -> dict[str, int]:
+    """Path → inner dimension of the cross-attention layers of the base model that has this many of them.
+
+    Raises:
+        CheckpointError: It is neither SD1.5 (16) nor SDXL (70).
+    """
+    for blocks in (SD15, SDXL):
+        layers = {
+            f"{path}.attentions.{attention}.transformer_blocks.{block}.attn2": inner_dim
+            for path, attentions, depth, inner_dim in blocks
+            for attention in range(attentions)
+            for block in range(depth)
+        }
+        if len(layers) == count:
+            return layers
+    raise CheckpointError(
+        f"The file is for a UNet with {count} cross-attention layers, which is neither SD1.5 (16) nor SDXL (70); open "
+        "it with the UNet it was made for: IdentityAdapter.from_pretrained(…, unet=pipe.unet)."
+    )
+
+
+def numbered(layers: Iterable[str]) -> dict[str, int]:
+    """Path of each cross-attention layer → its number in the file; its self-attention layer has the number before."""
+    return {path: 2 * i + 1 for i, path in enumerate(sorted(layers, key=_file_order))}
+
+
+def _file_order(path: str) -> tuple[int, list[int]]:
+    blocks = ("down_blocks", "up_blocks", "mid_block")
+    return blocks.index(path.split(".")[0]), [int(number) for number in re.findall(r"\d+", path)]
+
+
+def rename(layers: Mapping[str, int], lora: bool) -> dict[str, str]:
+    """Name in an IP-Adapter file → name in our state dict, for all tensors of the layers."""
+    names = {}
+    for path, number in numbered(layers).items():
+        cross = path.replace(".", "/")
+        for ours, theirs in (("to_k", "to_k_ip"), ("to_v", "to_v_ip")):
+            names[f"ip_adapter.{number}.{theirs}.weight"] = f"branches.{cross}.{ours}.weight"
+        for key, index in ((cross.removesuffix("attn2") + "attn1", number - 1), (cross, number)) if lora else ():
+            for part in ("q", "k", "v", "out"):
+                for way in ("down", "up"):
+                    theirs = f"ip_adapter.{index}.to_{part}_lora.{way}.weight"
+                    names[theirs] = f"loras.{key}.to_{part}.{way}.weight"
+    return names

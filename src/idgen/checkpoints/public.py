@@ -1,0 +1,140 @@
+"""Public adapter files → configuration and state dict of an `IdentityAdapter`, and back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import CheckpointError
+from .foreign import refuse_foreign
+from .layout import known_layers, rename
+from .source import find
+from .variants import recognise
+
+__all__ = ["find", "interpret", "read", "write"]
+
+CONFIG = "idgen_config"
+"""Key of the adapter's configuration in the header of files that we write, so that nothing has to be guessed."""
+
+_log = logging.getLogger(__name__)
+
+
+def read(
+    file: Path, variant: str | None = None, layers: Mapping[str, int] | None = None
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Open a file that is laid out like InstantID's or IP-Adapter-FaceID's.
+
+    Args:
+        file: `.safetensors`, or a pickle, which is opened as plain tensors and nothing else.
+        variant: Where neither tensors nor names tell.
+        layers: Path → inner dimension of the base model's cross-attention layers; SD1.5's or SDXL's if not given.
+
+    Returns:
+        Arguments of an `IdentityAdapter`, and its state dict.
+
+    Raises:
+        CheckpointError: The file is unsafe, unknown, or is laid out for another number of layers.
+    """
+    state, header = read_tensors(file)
+    refuse_foreign(state, str(file))
+    state = {name: tensor for name, tensor in state.items() if name.startswith(("image_proj.", "ip_adapter."))}
+    if CONFIG in header:
+        return (config := json.loads(header[CONFIG])), _renamed(config, state)
+    return interpret(state, file, variant, layers)
+
+
+def interpret(
+    state: Mapping[str, torch.Tensor], file: Path, variant: str | None, layers: Mapping[str, int] | None
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Tell what published tensors mean; arguments and result as in `read`, with the tensors that it found."""
+    found, guessed = recognise(state, "/".join(file.parts[-6:]), variant)
+    why = "; a guess, since neither tensors nor names tell: say variant= to be sure" if guessed else ""
+    _log.log(logging.WARNING if guessed else logging.INFO, "%s is opened as '%s'%s.", file.name, found.name, why)
+    count = sum(name.endswith(".to_k_ip.weight") for name in state)
+    config = found.config(state, layers if layers is not None and len(layers) == count else known_layers(count))
+    return config, _renamed(config, state)
+
+
+def write(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], file: Path, **extra: torch.Tensor) -> None:
+    """Write IP-Adapter's layout: `.bin` as other programs expect it, or the same names as safetensors.
+
+    Args:
+        config: Of the adapter; the safetensors file keeps it in its header.
+        state: The adapter's state dict.
+        file: Made whole or not at all.
+        extra: Further tensors by name, for safetensors.
+
+    Raises:
+        CheckpointError: The adapter has parts that the layout has no place for, or the name has another suffix.
+    """
+    if any(name.startswith("to_words.") for name in state):
+        raise CheckpointError("IP-Adapter's layout has no place for pseudo-words; keep this adapter as a folder.")
+    names = {ours: theirs for theirs, ours in _names(config, state).items()}
+    tensors = {names.get(name, name): tensor.contiguous() for name, tensor in state.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".converting") as folder:
+        new = Path(folder, file.name)
+        if file.suffix == ".safetensors":
+            save_file(tensors | extra, new, metadata={CONFIG: json.dumps(dict(config)), "format": "pt"})
+        elif file.suffix == ".bin":
+            parts = {"image_proj": {}, "ip_adapter": {}}
+            for name, tensor in tensors.items():
+                part, _, rest = name.partition(".")
+                parts[part][rest] = tensor
+            torch.save(parts, new)
+        else:
+            raise CheckpointError(f"'{file}' ends in neither .safetensors nor .bin.")
+        os.replace(new, file)
+
+
+def _renamed(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    names = _names(config, state)
+    return {names.get(name, name): tensor for name, tensor in state.items()}
+
+
+def _names(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Name in the public file → ours, for everything that is named differently."""
+    names = rename(config["layers"], bool(config["lora_rank"]))
+    for name in state:
+        if name.startswith("image_proj."):
+            names[name] = "to_tokens." + name.removeprefix("image_proj.")
+        elif name.startswith("to_tokens."):
+            names["image_proj." + name.removeprefix("to_tokens.")] = name
+    return names
+
+
+def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """All tensors of a file by flattened name (`image_proj.norm.weight`), and the header of a safetensors file.
+
+    Raises:
+        CheckpointError: It cannot be read, or holds anything but tensors.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+        return _flat(torch.load(file, map_location="cpu", weights_only=True)), {}
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"'{file}' holds more than tensors, and opening it could run code of a stranger; it was not opened."
+        ) from error
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"'{file}' could not be read: {error}") from error
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, torch.Tensor]:
+    if isinstance(tree, torch.Tensor):
+        return {prefix.removesuffix("."): tree}
+    if not isinstance(tree, Mapping):
+        raise CheckpointError(f"'{prefix.removesuffix('.')}' in the file is a {type(tree).__name__}, not a tensor.")
+    return {name: tensor for key, branch in tree.items() for name, tensor in _flat(branch, f"{prefix}{key}.").items()}

@@ -1,0 +1,179 @@
+"""The public formats that can be opened: what each means by its tensors, which do not say it themselves.
+
+Sources: the code of InstantID and of IP-Adapter, the model cards of `InstantX/InstantID` and `h94/IP-Adapter-FaceID`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+
+HEAD_WIDTH = 64
+"""Width of an attention head in all published projections; their tensors do not tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One public format.
+
+    Attributes:
+        name: What `variant=` takes.
+        projection: Kind of projection; see `IdentityAdapter`.
+        encoder: Face encoder that it was trained with.
+        normalised: Whether embeddings have unit length; otherwise they come as they leave the encoder.
+        files: What names of its files look like, for formats whose tensors look the same.
+        lora: Whether its file holds low-rank additions to the UNet's maps.
+        shortcut: Whether the identity's tokens are added to what they find in CLIP features.
+        pool_photos: Whether several photos are averaged; otherwise each has tokens of its own.
+    """
+
+    name: str
+    projection: str
+    encoder: str
+    normalised: bool
+    files: str
+    lora: bool = False
+    shortcut: bool = False
+    pool_photos: bool = True
+
+    def config(self, state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, Any]:
+        """The configuration of an `IdentityAdapter` for these tensors, sizes read off their shapes."""
+        lora = state.get("ip_adapter.0.to_q_lora.down.weight")
+        return {
+            "layers": dict(layers),
+            "encoder": self.encoder,
+            "normalised": self.normalised,
+            "projection": self.projection,
+            "shortcut": self.shortcut,
+            "pool_photos": self.pool_photos,
+            "lora_rank": 0 if lora is None else len(lora),
+            **(_resampler_sizes(state) if self.projection == "resampler" else _mlp_sizes(state)),
+        }
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant(
+            name="instantid",
+            projection="resampler",
+            encoder="insightface/antelopev2",
+            normalised=False,
+            files=r"instant.?id|^ip-adapter\.(bin|safetensors)$",
+        ),
+        Variant(
+            name="faceid-portrait-unnorm",
+            projection="resampler",
+            encoder="insightface/buffalo_l",
+            normalised=False,
+            files="unnorm",
+            pool_photos=False,
+        ),
+        Variant(
+            name="faceid",
+            projection="mlp",
+            encoder="insightface/buffalo_l",
+            normalised=True,
+            files=r"faceid_(sd15|sdxl)",
+            lora=True,
+        ),
+        Variant(
+            name="faceid-portrait",
+            projection="mlp",
+            encoder="insightface/buffalo_l",
+            normalised=True,
+            files="portrait",
+            pool_photos=False,
+        ),
+        Variant(
+            name="faceid-plusv2",
+            projection="plus",
+            encoder="insightface/buffalo_l",
+            normalised=True,
+            files="plus.?v2",
+            lora=True,
+            shortcut=True,
+        ),
+        Variant(
+            name="faceid-plus",
+            projection="plus",
+            encoder="insightface/buffalo_l",
+            normalised=True,
+            files=r"plus(?!.?v2)",
+            lora=True,
+        ),
+    )
+}
+"""By name. Among formats whose tensors look the same the first is the guess when no name tells."""
+
+
+def recognise(state: Mapping[str, torch.Tensor], names: str, asked: str | None = None) -> tuple[Variant, bool]:
+    """Tell the variant of a file.
+
+    Args:
+        state: Its tensors.
+        names: Names of file and folder or repository, which tell apart what tensors do not.
+        asked: `variant=`.
+
+    Returns:
+        The variant, and whether it is a guess.
+
+    Raises:
+        CheckpointError: `asked` is unknown, or means another layout than the file has.
+    """
+    candidates = [v for v in VARIANTS.values() if v.projection == _projection(state)]
+    if _projection(state) == "mlp":
+        candidates = [v for v in candidates if v.lora == ("ip_adapter.0.to_q_lora.down.weight" in state)]
+    if asked is not None:
+        if asked not in VARIANTS:
+            raise CheckpointError(f"variant='{asked}' is not known; known: {', '.join(VARIANTS)}.")
+        if VARIANTS[asked] not in candidates:
+            possible = " or ".join(f"'{variant.name}'" for variant in candidates)
+            raise CheckpointError(
+                f"variant='{asked}' does not fit the file, whose tensors are laid out as {possible}."
+            )
+        return VARIANTS[asked], False
+    if len(candidates) == 1:
+        return candidates[0], False
+    named = [v for v in candidates if any(re.search(v.files, part, re.IGNORECASE) for part in names.split("/"))]
+    return (named[0], False) if len(named) == 1 else (candidates[0], True)
+
+
+def _projection(state: Mapping[str, torch.Tensor]) -> str:
+    if "image_proj.perceiver_resampler.proj_in.weight" in state:
+        return "plus"
+    return "resampler" if "image_proj.latents" in state else "mlp"
+
+
+def _resampler_sizes(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    _, num_tokens, dim = state["image_proj.latents"].shape
+    cross_attention_dim = len(state["image_proj.proj_out.weight"])
+    embedding_dim = state["image_proj.proj_in.weight"].shape[1]
+    sizes = {"num_tokens": num_tokens, "hidden_dim": dim, "embedding_dim": embedding_dim}
+    return sizes | {"cross_attention_dim": cross_attention_dim} | _perceiver_sizes(state, "image_proj.")
+
+
+def _mlp_sizes(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    hidden_dim, embedding_dim = state["image_proj.proj.0.weight"].shape
+    cross_attention_dim = len(state["image_proj.norm.weight"])
+    sizes = {
+        "cross_attention_dim": cross_attention_dim,
+        "num_tokens": len(state["image_proj.proj.2.weight"]) // cross_attention_dim,
+        "hidden_dim": hidden_dim,
+        "embedding_dim": embedding_dim,
+    }
+    if _projection(state) == "plus":
+        sizes["feature_dim"] = state["image_proj.perceiver_resampler.proj_in.weight"].shape[1]
+        sizes |= _perceiver_sizes(state, "image_proj.perceiver_resampler.")
+    return sizes
+
+
+def _perceiver_sizes(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, int]:
+    queries = [name for name in state if re.fullmatch(re.escape(prefix) + r"layers\.\d+\.0\.to_q\.weight", name)]
+    return {"depth": len(queries), "dim_head": HEAD_WIDTH, "heads": len(state[queries[0]]) // HEAD_WIDTH}

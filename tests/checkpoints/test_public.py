@@ -1,0 +1,172 @@
+"""Public files: recognised, opened strictly, refused, and converted back without loss."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from idgen import IdentityAdapter
+from idgen.checkpoints import native, public
+from idgen.checkpoints.foreign import refuse_foreign
+from idgen.checkpoints.variants import VARIANTS
+from idgen.errors import CheckpointError
+from tests.components import make_unet
+
+from .published import FULL, Published, flat
+
+TINY = [16, 32, 32, 32, 16, 16, 32]
+
+
+def tiny(variant: str, name: str = "adapter.bin", **changes) -> Published:
+    sizes = {"hidden": TINY, "cross": 64, "embedding": 8, "clip": 12, "rank": 3, "dim": 64, "depth": 2}
+    return Published(variant, name, **(sizes | changes))
+
+
+def unet():
+    return make_unet("sd", cross_attention_dim=64)
+
+
+@pytest.mark.parametrize("file", FULL, ids=lambda file: file.name)
+def test_full_size_every_tensor_is_accounted_for(file: Published) -> None:
+    file.device = "meta"
+    state = flat(file.make())
+    refuse_foreign(state, file.name)
+    config, ours = public.interpret(state, Path("somewhere", file.name), None, None)
+    with torch.device("meta"):
+        adapter = IdentityAdapter(**config)
+    native.load_strictly(adapter, ours, file.name)
+    assert adapter.num_parameters() == sum(tensor.numel() for tensor in state.values())
+    variant = VARIANTS[file.variant]
+    assert (config["encoder"], config["normalised"]) == (variant.encoder, variant.normalised)
+    assert config["num_tokens"] == file.tokens
+    assert config["shortcut"] == ("plusv2" in file.name)
+    assert config["pool_photos"] == ("portrait" not in file.name)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("suffix", ["bin", "safetensors"])
+def test_there_and_back_gives_the_same_tensors(variant: str, suffix: str, tmp_path: Path) -> None:
+    file = tiny(variant).write(tmp_path)
+    before = flat(torch.load(file, weights_only=True))
+    adapter = IdentityAdapter.from_pretrained(file, variant=variant, unet=unet())
+    adapter.save_pretrained(tmp_path / "ours")
+    again = IdentityAdapter.from_pretrained(tmp_path / "ours")
+    back = tmp_path / f"back.{suffix}"
+    public.write(native.plain_config(again), again.state_dict(), back)
+    after = flat(torch.load(back, weights_only=True)) if suffix == "bin" else load_file(back)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    if suffix == "safetensors":  # which says itself what it is
+        third = IdentityAdapter.from_pretrained(back)
+        assert native.plain_config(third) == native.plain_config(adapter)
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "found"),
+    [
+        ("faceid-plus", "ip-adapter-faceid-plus_sd15.bin", "faceid-plus"),
+        ("faceid-plusv2", "ip-adapter-faceid-plusv2_sd15.bin", "faceid-plusv2"),
+        ("faceid-plus", "renamed.bin", "faceid-plusv2"),
+        ("instantid", "ip-adapter.bin", "instantid"),
+        ("faceid-portrait-unnorm", "ip-adapter-faceid-portrait_sdxl_unnorm.bin", "faceid-portrait-unnorm"),
+        ("instantid", "renamed.bin", "instantid"),
+        ("faceid", "renamed.bin", "faceid"),
+        ("faceid-portrait", "renamed.bin", "faceid-portrait"),
+    ],
+)
+def test_variants_are_told_apart_and_guesses_logged(variant, name, found, tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO, logger="idgen")
+    file = tiny(variant, name).write(tmp_path)
+    adapter = IdentityAdapter.from_pretrained(file, unet=unet())
+    expected = VARIANTS[found]
+    assert (adapter.config["encoder"], adapter.config["shortcut"]) == (expected.encoder, expected.shortcut)
+    guessed = name == "renamed.bin" and expected.projection != "mlp"
+    assert f"'{found}'" in caplog.text
+    assert ("guess" in caplog.text) == guessed
+
+
+def test_variant_is_obeyed_or_refused(tmp_path: Path) -> None:
+    file = tiny("instantid", "renamed.bin").write(tmp_path)
+    adapter = IdentityAdapter.from_pretrained(file, unet=unet(), variant="faceid-portrait-unnorm")
+    assert adapter.config["encoder"] == "insightface/buffalo_l"
+    with pytest.raises(CheckpointError, match="'instantid' or 'faceid-portrait-unnorm'"):
+        IdentityAdapter.from_pretrained(file, unet=unet(), variant="faceid")
+    with pytest.raises(CheckpointError, match="faceid-plusv2"):
+        IdentityAdapter.from_pretrained(file, unet=unet(), variant="instant")
+
+
+def test_another_base_model(tmp_path: Path) -> None:
+    file = tiny("faceid").write(tmp_path)
+    with pytest.raises(CheckpointError, match="7 cross-attention layers"):
+        IdentityAdapter.from_pretrained(file)
+    with pytest.raises(CheckpointError, match="another shape"):
+        IdentityAdapter.from_pretrained(file, unet=make_unet("sd", block_out_channels=(8, 32), cross_attention_dim=64))
+
+
+@pytest.mark.parametrize("change", ["missing", "besides", "truncated"])
+def test_a_damaged_file_is_refused(change: str, tmp_path: Path) -> None:
+    parts = tiny("faceid").make()
+    if change == "missing":
+        del parts["ip_adapter"]["3.to_v_ip.weight"]
+    elif change == "besides":
+        parts["ip_adapter"]["3.to_x_ip.weight"] = torch.zeros(1)
+    torch.save(parts, tmp_path / "a.bin")
+    if change == "truncated":
+        data = (tmp_path / "a.bin").read_bytes()
+        (tmp_path / "a.bin").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match=r"lacks|has besides|could not be read"):
+        IdentityAdapter.from_pretrained(tmp_path / "a.bin", unet=unet())
+
+
+class Dangerous:
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)  # pyright: ignore
+
+
+@pytest.mark.parametrize("writer", [torch.save, lambda tree, file: Path(file).write_bytes(pickle.dumps(tree))])
+def test_code_in_a_pickle_does_not_run(writer, tmp_path: Path) -> None:
+    bad = Dangerous()
+    bad.path = str(tmp_path / "ran")  # pyright: ignore
+    writer({"image_proj": bad}, tmp_path / "ip-adapter.bin")
+    with pytest.raises(CheckpointError, match="run code"):
+        IdentityAdapter.from_pretrained(tmp_path / "ip-adapter.bin")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        (["id_adapter.latents", "id_adapter_attn_layers.0.id_to_k.weight"], "PuLID for SDXL"),
+        (["id_encoder.vision_model.x", "lora_weights.x"], "PhotoMaker"),
+        (["FacialEncoder.x", "image_proj.x", "adapter_modules.1.to_k_ip.weight"], "ConsistentID"),
+        (["id_encoder.x", "adapter_modules.1.to_k_ip.weight"], "MasterWeaver"),
+        (["local_fac_prj.x", "down_blocks.0.attentions.0.processor.linear.weight"], "FaceChain-FACT"),
+        (["w_proj.proj_0.weight", "wplus_adapter.x"], "W[+] adapter"),
+        (["lora_unet_down_blocks_0.lora_down.weight"], "LoRA of an IP-Adapter-FaceID"),
+        (["image_proj.proj.weight", "image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight"], "plain IP-Adapter"),
+        (["model.diffusion_model.x"], "no identity adapter that is known"),
+    ],
+)
+def test_foreign_files_are_refused_by_name(keys: list[str], named: str, tmp_path: Path) -> None:
+    save_file({key: torch.zeros(1) for key in keys}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=named):
+        IdentityAdapter.from_pretrained(tmp_path / "model.safetensors")
+
+
+def test_ip_adapter_plus_is_refused(tmp_path: Path) -> None:
+    tensors = {"image_proj.latents": torch.zeros(1, 16, 8), "image_proj.proj_in.weight": torch.zeros(8, 1280)}
+    save_file(tensors | {"ip_adapter.1.to_k_ip.weight": torch.zeros(1)}, tmp_path / "plus.safetensors")
+    with pytest.raises(CheckpointError, match="IP-Adapter Plus"):
+        IdentityAdapter.from_pretrained(tmp_path / "plus.safetensors")
+
+
+def test_words_have_no_place_in_a_public_file(tmp_path: Path) -> None:
+    adapter = IdentityAdapter.from_unet(unet(), encoder="test", embedding_dim=8, num_words=1, text_dims=[16])
+    with pytest.raises(CheckpointError, match="pseudo-words"):
+        public.write(native.plain_config(adapter), adapter.state_dict(), tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
