@@ -1,0 +1,54 @@
+"""Losses, each a callable that returns one value per sample; `WeightedTerms` makes one number of them."""
+
+from .alignment import layout_alignment_loss, semantic_alignment_loss
+from .attention import increment_loss, localisation_loss, value_regulariser, word_regulariser
+from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
+from .decode import FaceCrops, FaceDecoder
+from .denoising import DenoisingLoss
+from .faces import FaceEmbedder, Landmarks, find_landmarks
+from .gates import Decay, Gate, SignalPower, UpTo
+from .identity import TripletLoss, identity_loss
+from .negatives import Bank, Negatives
+from .parametrisation import Parametrisation
+from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
+from .recorder import AttentionRecorder, LayerRecord, Recording
+from .weighted import LazyInputs, Term, TermLog, Weighted, WeightedTerms
+
+__all__ = [
+    "AttentionRecorder",
+    "Bank",
+    "ContrastiveLoss",
+    "Decay",
+    "DenoisingLoss",
+    "FaceCrops",
+    "FaceDecoder",
+    "FaceEmbedder",
+    "Gate",
+    "Landmarks",
+    "LayerRecord",
+    "LazyInputs",
+    "MannWhitneyLoss",
+    "Negatives",
+    "Parametrisation",
+    "Recording",
+    "SignalPower",
+    "Term",
+    "TermLog",
+    "ThresholdLoss",
+    "TripletLoss",
+    "UpTo",
+    "Weighted",
+    "WeightedTerms",
+    "background_loss",
+    "base_preservation_loss",
+    "editing_direction_loss",
+    "find_landmarks",
+    "identity_loss",
+    "increment_loss",
+    "layout_alignment_loss",
+    "localisation_loss",
+    "mix_identities",
+    "semantic_alignment_loss",
+    "value_regulariser",
+    "word_regulariser",
+]

@@ -1,0 +1,149 @@
+"""Losses that keep a generated face apart from other people.
+
+All read the same inputs: `generated_embeds` and `target_embeds`, (batch, dim), `persons`, (batch,), and `negatives`.
+The positive is the target's embedding, not the reference's, as in WithAnyone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import LossError
+from .identity import cosine
+from .negatives import Bank, Negatives, mean_over, negative_cosines, within_whiskers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveLoss:
+    """InfoNCE: `−log( exp(s⁺/τ) / (exp(s⁺/τ) + Σ exp(s⁻/τ)) )` over cosines (WithAnyone, arXiv 2510.14975, eq. 7).
+
+    The paper prints the sum over the negatives alone; its code, and so this, has the positive in it too. There it is
+    given 4096 negatives: 63 of the batch and the rest from a bank. Without any negative the loss is 0.
+
+    Attributes:
+        temperature: τ.
+        whiskers: Drop negatives farther than this many interquartile ranges from the box; see `within_whiskers`.
+        heads: Compare this many equal slices of the embeddings, each as an embedding of its own, and average. AMCL
+            learns the heads and a temperature for each pair; a frozen face encoder has nothing to learn them with,
+            so the slices are fixed and share τ. One head is plain InfoNCE.
+
+    Raises:
+        LossError: τ or the whiskers are not positive, or there is no head.
+    """
+
+    temperature: float = 0.1
+    whiskers: float | None = None
+    heads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or self.heads < 1 or (self.whiskers is not None and self.whiskers <= 0):
+            raise LossError(f"InfoNCE needs temperature > 0, whiskers > 0 and at least one head, not {self}.")
+
+    def __call__(
+        self,
+        generated_embeds: torch.Tensor,
+        target_embeds: torch.Tensor,
+        persons: torch.Tensor,
+        negatives: Negatives,
+    ) -> torch.Tensor:
+        """See the module for the arguments; returns (batch,).
+
+        Raises:
+            LossError: The shapes do not fit together, or the heads do not divide the embedding.
+        """
+        dim = generated_embeds.shape[1]
+        if dim % self.heads:
+            raise LossError(f"{self.heads} heads do not divide an embedding of length {dim}.")
+        bank = negatives(persons) if callable(negatives) else negatives
+        slices = (x.chunk(self.heads, -1) for x in (generated_embeds, target_embeds, bank.embeds))
+        heads = [self._head(g, t, persons, Bank(n, bank.persons)) for g, t, n in zip(*slices, strict=True)]
+        return torch.stack(heads).mean(0)
+
+    def _head(self, generated: torch.Tensor, target: torch.Tensor, persons: torch.Tensor, bank: Bank) -> torch.Tensor:
+        positive = cosine(generated, target)
+        negative, counts = negative_cosines(generated, persons, bank)
+        if self.whiskers is not None:
+            counts = within_whiskers(negative, counts, self.whiskers)
+        logits = torch.cat([positive[:, None], negative.masked_fill(~counts, -torch.inf)], 1) / self.temperature
+        return logits.logsumexp(1) - logits[:, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdLoss:
+    """Threshold-consistent margin: `w⁺ · mean_{s⁺ ≤ m⁺}(m⁺ − s⁺) + w⁻ · mean_{s⁻ ≥ m⁻}(s⁻ − m⁻)`.
+
+    TCM (arXiv 2307.04047) takes both means over the hard pairs of the batch. Here they are those of each sample, which
+    has one positive pair. Absolute cosines make one threshold serve for all people. The defaults are usual values, not
+    the paper's.
+
+    Attributes:
+        positive_threshold: m⁺; at this cosine somebody is like enough to themselves.
+        negative_threshold: m⁻; up to this cosine two people may be alike.
+        positive_weight: w⁺.
+        negative_weight: w⁻.
+
+    Raises:
+        LossError: A threshold is not in [−1, 1] or a weight is negative.
+    """
+
+    positive_threshold: float = 0.9
+    negative_threshold: float = 0.5
+    positive_weight: float = 1.0
+    negative_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        thresholds = self.positive_threshold, self.negative_threshold
+        if not all(-1 <= m <= 1 for m in thresholds) or min(self.positive_weight, self.negative_weight) < 0:
+            raise LossError(f"Thresholds must be in [-1, 1] and weights not negative, not {self}.")
+
+    def __call__(
+        self,
+        generated_embeds: torch.Tensor,
+        target_embeds: torch.Tensor,
+        persons: torch.Tensor,
+        negatives: Negatives,
+    ) -> torch.Tensor:
+        """See the module for the arguments; returns (batch,)."""
+        positive = cosine(generated_embeds, target_embeds)
+        negative, counts = negative_cosines(generated_embeds, persons, negatives)
+        excess = negative - self.negative_threshold
+        too_unlike = F.relu(self.positive_threshold - positive)
+        return self.positive_weight * too_unlike + self.negative_weight * mean_over(excess, counts & (excess >= 0))
+
+
+@dataclass(frozen=True)
+class MannWhitneyLoss:
+    """Soft AUC: each positive against every negative of the batch, `mean softplus(−(s⁺ᵢ − s⁻ₖ)/τ)`.
+
+    From "Optimizing What Matters: AUC-Driven Learning for Robust Neural Retrieval". InfoNCE compares a sample with its
+    own negatives only, and so cannot calibrate one threshold for all people. One minus the AUC is at most the loss
+    divided by log 2. In several processes each sees the negatives of its own samples. Without any negative it is 0.
+
+    Attributes:
+        temperature: τ.
+
+    Raises:
+        LossError: τ is not positive.
+    """
+
+    temperature: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise LossError(f"A temperature is positive, not {self.temperature}.")
+
+    def __call__(
+        self,
+        generated_embeds: torch.Tensor,
+        target_embeds: torch.Tensor,
+        persons: torch.Tensor,
+        negatives: Negatives,
+    ) -> torch.Tensor:
+        """See the module for the arguments; returns (batch,)."""
+        positive = cosine(generated_embeds, target_embeds)
+        cosines, counts = negative_cosines(generated_embeds, persons, negatives)
+        lead = (positive[:, None] - cosines[counts]) / self.temperature
+        return F.softplus(-lead).sum(1) / max(lead.shape[1], 1)

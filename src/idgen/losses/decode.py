@@ -1,0 +1,200 @@
+"""Latent → the part of the picture that holds the face, without decoding the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.models.upsampling import Upsample2D
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import LossError
+from .parametrisation import at_least_float32
+
+Statistics = dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]
+
+
+class FaceCrops(NamedTuple):
+    """Decoded parts of pictures.
+
+    Attributes:
+        images: (batch, 3, height, width), about [0, 1]; not clamped, since what is clamped has no gradient.
+        offsets: (batch, 2), x and y in pixels of the crop's corner in the picture: subtract it from landmarks.
+    """
+
+    images: torch.Tensor
+    offsets: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FaceDecoder:
+    """Decode only the face's part of each latent, with the gradient.
+
+    Inside the box the pixels are those of the full decode. What convolutions see beyond the box is kept as a margin;
+    what looks at the whole picture is treated in two ways. The middle of an `AutoencoderKL` (with its attention) runs
+    on the whole latent, which is small there. The means and variances of its group norms come from a pass over the
+    whole picture that keeps no graph, and are constants in the gradient. An `AutoencoderTiny` has neither.
+
+    Attributes:
+        vae: Frozen; latents are as the UNet sees them.
+        margin: Latent pixels kept around the box; what the decoder's convolutions can see if not given.
+        exact: Whether group norms use the whole picture's means and variances. Without, the pass over the whole
+            picture is saved, and the crop's own are used; see `docs/losses.md` for how far off that is.
+        checkpointing: Whether blocks of the decoder are evaluated again in the backward pass instead of kept.
+
+    Raises:
+        LossError: The VAE is of another kind, or the margin is negative.
+    """
+
+    vae: AutoencoderKL | AutoencoderTiny
+    margin: int | None = None
+    exact: bool = True
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.vae, AutoencoderKL | AutoencoderTiny):
+            raise LossError(f"A {type(self.vae).__name__} cannot be decoded in part; use AutoencoderKL or -Tiny.")
+        if self.margin is not None and self.margin < 0:
+            raise LossError(f"A margin is zero or more latent pixels, not {self.margin}.")
+
+    @property
+    def scale(self) -> int:
+        """Pixels per latent pixel."""
+        return math.prod(_upsampling(module) for part in self._parts for module in part.modules())
+
+    def __call__(self, latents: torch.Tensor, boxes: torch.Tensor) -> FaceCrops:
+        """Decode the boxes; all crops of a batch are as large as the largest needs.
+
+        Args:
+            latents: (batch, channels, height, width), x0 as the UNet sees it.
+            boxes: (batch, 4), x0, y0, x1, y1 in pixels; what lies beyond the picture is left out.
+
+        Raises:
+            LossError: There are not as many boxes as latents, or a box lies wholly beyond the picture.
+        """
+        if boxes.shape != (len(latents), 4):
+            raise LossError(f"{len(latents)} latents need (batch, 4) boxes, not {tuple(boxes.shape)}.")
+        margin = receptive_margin(self._parts) if self.margin is None else self.margin
+        windows = _windows(boxes, self.scale, margin, latents.shape[-2], latents.shape[-1])
+        hidden = self._head(latents)
+        statistics = self._statistics(hidden) if self.exact else {}
+        images = torch.stack([x[:, y0:y1, x0:x1] for x, (y0, y1, x0, x1) in zip(hidden, windows, strict=True)])
+        for part in self._parts:
+            if self.checkpointing:
+                images = checkpoint(_run, part, images, statistics, use_reentrant=False)
+            else:
+                images = _run(part, images, statistics)
+        offsets = torch.tensor([(x0, y0) for y0, _, x0, _ in windows], device=latents.device) * self.scale
+        # An AutoencoderTiny ends in [0, 1]; diffusers takes it to [-1, 1] outside the layers.
+        return FaceCrops(images if isinstance(self.vae, AutoencoderTiny) else images / 2 + 0.5, offsets)
+
+    @property
+    def _parts(self) -> list[nn.Module]:
+        """What runs on the crop, in order."""
+        decoder: Any = self.vae.decoder
+        if isinstance(self.vae, AutoencoderTiny):
+            return [*decoder.layers]
+        return [*decoder.up_blocks, nn.Sequential(decoder.conv_norm_out, decoder.conv_act, decoder.conv_out)]
+
+    def _head(self, latents: torch.Tensor) -> torch.Tensor:
+        """What runs on the whole latent."""
+        vae: Any = self.vae
+        latents = latents.to(vae.dtype) / vae.config["scaling_factor"] + (vae.config.get("shift_factor") or 0)
+        if isinstance(vae, AutoencoderTiny):
+            return torch.tanh(latents / 3) * 3
+        if vae.post_quant_conv is not None:
+            latents = vae.post_quant_conv(latents)
+        return vae.decoder.mid_block(vae.decoder.conv_in(latents))
+
+    @torch.no_grad()
+    def _statistics(self, hidden: torch.Tensor) -> Statistics:
+        """Mean and variance of each group norm over the whole picture."""
+        found: Statistics = {}
+
+        def record(norm: nn.Module, args: tuple[torch.Tensor]) -> None:
+            assert isinstance(norm, nn.GroupNorm)
+            groups = at_least_float32(args[0]).unflatten(1, (norm.num_groups, -1)).flatten(2)
+            variance, mean = torch.var_mean(groups, dim=2, correction=0)
+            found[norm] = mean, variance
+
+        norms = [norm for part in self._parts for norm in part.modules() if isinstance(norm, nn.GroupNorm)]
+        handles = [norm.register_forward_pre_hook(record) for norm in norms]
+        try:
+            for part in self._parts if norms else ():
+                hidden = part(hidden)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+
+def receptive_margin(parts: Iterable[nn.Module]) -> int:
+    """How many input pixels beyond its own an output pixel of these layers depends on.
+
+    Walks from the output back: a convolution widens the interval by half its kernel, an upsampling narrows it.
+    """
+    layers = [module for part in parts for module in part.modules()]
+    low, high = 0, math.prod(_upsampling(layer) for layer in layers) - 1
+    for layer in reversed(layers):
+        if isinstance(layer, nn.Conv2d):
+            reach = max(layer.kernel_size) // 2
+            low, high = low - reach, high + reach
+        factor = _upsampling(layer)
+        low, high = low // factor, high // factor
+    return max(-low, high)
+
+
+def _upsampling(layer: nn.Module) -> int:
+    if isinstance(layer, nn.Upsample):
+        return int(layer.scale_factor)  # pyright: ignore[reportArgumentType]
+    return 2 if isinstance(layer, Upsample2D) else 1
+
+
+def _windows(boxes: torch.Tensor, scale: int, margin: int, height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Rows and columns (y0, y1, x0, x1) of each latent, all of one size, that hold its box and the margin."""
+    rows = []
+    for x0, y0, x1, y1 in (boxes.detach().double() / scale).tolist():
+        if not (x0 < width and y0 < height and x1 > 0 and y1 > 0 and x0 < x1 and y0 < y1):
+            raise LossError(
+                f"The box {[x0 * scale, y0 * scale, x1 * scale, y1 * scale]} holds nothing of the picture."
+            )
+        spans = (y0, y1, height), (x0, x1, width)
+        rows.append([(max(0, math.floor(a) - margin), min(n, math.ceil(b) + margin)) for a, b, n in spans])
+    sizes = [max(b - a for a, b in spans) for spans in zip(*rows, strict=True)]
+    starts = [[min(a, n - s) for (a, _), n, s in zip(row, (height, width), sizes, strict=True)] for row in rows]
+    return [(y, y + sizes[0], x, x + sizes[1]) for y, x in starts]
+
+
+def _run(part: nn.Module, x: torch.Tensor, statistics: Statistics) -> torch.Tensor:
+    # The hooks are set here, not around all parts: checkpointing calls this again in the backward pass.
+    with _group_norms_with(part, statistics):
+        return part(x)
+
+
+@contextmanager
+def _group_norms_with(part: nn.Module, statistics: Statistics) -> Iterator[None]:
+    """Let group norms use these means and variances instead of their input's own."""
+
+    def normalise(norm: nn.Module, args: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
+        assert isinstance(norm, nn.GroupNorm)
+        x = args[0]
+        mean, variance = statistics[norm]
+        rate = (variance + norm.eps).rsqrt()
+        per_channel = x.shape[1] // norm.num_groups
+        shift, gain = (
+            (v.repeat_interleave(per_channel, 1)[..., None, None]).to(x.dtype) for v in (-mean * rate, rate)
+        )
+        return torch.addcmul(shift, x, gain) * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+    handles = [m.register_forward_hook(normalise) for m in part.modules() if m in statistics]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

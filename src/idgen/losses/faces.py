@@ -1,0 +1,98 @@
+"""Pictures → embeddings of the faces in them, with the gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import LossError
+from ..faces import DLIB_TEMPLATE, DlibEncoder, FaceDetector, similarity_transform, warp_faces
+
+
+class Landmarks(NamedTuple):
+    """Where faces are.
+
+    Attributes:
+        points: (batch, 5, 2), x and y in pixels; of samples without a face some finite place.
+        found: (batch,), whether there is a face.
+    """
+
+    points: torch.Tensor
+    found: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FaceEmbedder:
+    """A face encoder on aligned crops: the gradient flows through the network and the warp to the pixels.
+
+    Landmarks are constants. They come from the target photo (WithAnyone's "GT-aligned", arXiv 2510.14975, eq. 6),
+    which needs no face in the prediction, or from `find_landmarks` on the prediction.
+
+    Attributes:
+        encoder: Frozen module: (batch, 3, size, size) RGB in [0, 1] → (batch, dim).
+        template: (5, 2), where it wants the landmarks in its crop, pixels.
+        size: Side of its crop, pixels.
+
+    Raises:
+        LossError: A parameter of the encoder would be trained.
+    """
+
+    encoder: nn.Module
+    template: np.ndarray
+    size: int
+
+    def __post_init__(self) -> None:
+        if any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            raise LossError(f"The face encoder {type(self.encoder).__name__} must be frozen: requires_grad_(False).")
+
+    @classmethod
+    def dlib(cls) -> FaceEmbedder:
+        """The default encoder."""
+        return cls(encoder=DlibEncoder(), template=DLIB_TEMPLATE, size=DlibEncoder.crop_size)
+
+    def __call__(self, images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+        """Embed one face a picture.
+
+        Args:
+            images: (batch, 3, height, width), RGB in [0, 1].
+            landmarks: (batch, 5, 2), pixels.
+
+        Returns:
+            (batch, dim), not normalised.
+        """
+        return self.encoder(warp_faces(images, landmarks, self.template, self.size))
+
+    def boxes(self, landmarks: torch.Tensor) -> torch.Tensor:
+        """What `__call__` reads of the pictures: (batch, 5, 2) landmarks → (batch, 4) boxes x0, y0, x1, y1, pixels."""
+        points = landmarks.detach().double()
+        template = torch.as_tensor(self.template, device=points.device).expand_as(points)
+        to_crop = similarity_transform(points, template)
+        side = torch.tensor([-0.5, self.size - 0.5], dtype=points.dtype, device=points.device)
+        corners = torch.cartesian_prod(side, side)
+        linear, shift = to_crop[..., :2], to_crop[..., 2:]
+        in_image = torch.linalg.solve(linear, corners.T - shift).mT
+        # the warp averages whole blocks of pixels and interpolates between them: two blocks beyond the corner
+        block = 2 / linear[..., 0].norm(dim=-1).clamp(max=1)[:, None]
+        return torch.cat([in_image.amin(1) - block, in_image.amax(1) + block + 1], -1)
+
+
+def find_landmarks(images: torch.Tensor, detector: FaceDetector) -> Landmarks:
+    """Landmarks of the largest face in each picture; nothing is differentiated.
+
+    Args:
+        images: (batch, 3, height, width), RGB about [0, 1].
+        detector: Finds faces in uint8 pictures.
+    """
+    pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    detections = [max(detector.detect(picture), key=lambda face: face.area, default=None) for picture in pixels]
+    # Of a picture without a face, its middle is read: the value must be finite, and counts nothing.
+    somewhere = DLIB_TEMPLATE / DlibEncoder.crop_size * min(images.shape[-2:])
+    points = np.stack([somewhere if face is None else face.landmarks for face in detections])
+    return Landmarks(
+        torch.from_numpy(points).to(images.device),
+        torch.tensor([face is not None for face in detections], device=images.device),
+    )

@@ -1,0 +1,74 @@
+"""How much a loss counts at a timestep: (batch,) integers → (batch,) factors in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from ..errors import LossError
+from .parametrisation import Parametrisation
+
+Gate: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class UpTo:
+    """One up to a share of the noise schedule, zero beyond (0.6 in WithAnyone, arXiv 2510.14975, `train.py`).
+
+    Attributes:
+        t_max: Share of the schedule, 0 to 1.
+        num_train_timesteps: T.
+    """
+
+    t_max: float = 0.6
+    num_train_timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.t_max <= 1 or self.num_train_timesteps < 1:
+            raise LossError(f"A gate needs 0 <= t_max <= 1 and at least one timestep, not {self}.")
+
+    def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return (timesteps <= self.t_max * self.num_train_timesteps).float()
+
+
+@dataclass(frozen=True)
+class Decay:
+    """`(1 − t/T)^exponent` (ID-Booth, arXiv 2504.07392, with exponent 2).
+
+    Attributes:
+        exponent: Larger leaves less to noisy timesteps.
+        num_train_timesteps: T.
+    """
+
+    exponent: float = 2.0
+    num_train_timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.exponent <= 0 or self.num_train_timesteps < 1:
+            raise LossError(f"A gate needs exponent > 0 and at least one timestep, not {self}.")
+
+    def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return (1 - timesteps.float() / self.num_train_timesteps).clamp(min=0) ** self.exponent
+
+
+@dataclass(frozen=True, eq=False)
+class SignalPower:
+    """ᾱ_t^exponent, the share of the signal in the noisy latent: follows the schedule, not the count of timesteps.
+
+    Attributes:
+        parametrisation: Holds ᾱ_t.
+        exponent: 1 is the share of the power, 0.5 that of the amplitude.
+    """
+
+    parametrisation: Parametrisation
+    exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.exponent <= 0:
+            raise LossError(f"A gate needs exponent > 0, not {self.exponent}.")
+
+    def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return self.parametrisation.alpha_bar(timesteps) ** self.exponent

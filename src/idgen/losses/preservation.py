@@ -1,0 +1,105 @@
+"""Losses that keep what is not the face as it is: an identity loss alone costs prompt fidelity."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import LossError
+from .parametrisation import at_least_float32
+from .recorder import Recording, masks_at
+
+
+def base_preservation_loss(
+    model_output: torch.Tensor, output_without_id: torch.Tensor, face_mask: torch.Tensor
+) -> torch.Tensor:
+    """Outside the face, draw what the base model draws: `mean((ε(w) − sg[ε(no adapter)]) · (1 − M))²`.
+
+    `L_preserve` of W+ Adapter (arXiv 2311.17461). The authors' code compares the whole picture and has the masked form
+    commented out; a mask of zeros gives the former.
+
+    Args:
+        model_output: (batch, channels, height, width), with the adapter.
+        output_without_id: The same with the adapter off; a constant.
+        face_mask: (batch, 1, height, width) in [0, 1].
+
+    Returns:
+        (batch,); 0 where the face fills the picture.
+    """
+    return _outside(model_output, output_without_id, face_mask)
+
+
+def background_loss(
+    model_output: torch.Tensor, output_mixed_id: torch.Tensor, face_mask: torch.Tensor
+) -> torch.Tensor:
+    """Outside the face, draw the same for somebody else: `mean((ε(id) − sg[ε(mixed id)]) · (1 − M))²`.
+
+    `L_bg` of MasterWeaver (arXiv 2405.05806), whose other person comes from `mix_identities`; with embeddings moved
+    along attributes it is `L_disen` of W+ Adapter (arXiv 2311.17461).
+
+    Args:
+        model_output: (batch, channels, height, width).
+        output_mixed_id: The same for the other person; a constant.
+        face_mask: (batch, 1, height, width) in [0, 1].
+
+    Returns:
+        (batch,); 0 where the face fills the picture.
+    """
+    return _outside(model_output, output_mixed_id, face_mask)
+
+
+def mix_identities(id_embeds: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Mix each person of a batch with its mirror image in it: `a·e + (1 − a)·flip(e)`, `a ~ U(0.2, 0.8)`.
+
+    MasterWeaver (arXiv 2405.05806). With an odd batch the person in the middle is mixed with itself.
+
+    Args:
+        id_embeds: (batch, ...), embeddings or tokens.
+        generator: On the processor; the mix is then the same on every device.
+    """
+    share = 0.2 + 0.6 * torch.rand(len(id_embeds), generator=generator)
+    share = share.to(id_embeds).view(-1, *[1] * (id_embeds.ndim - 1))
+    return share * id_embeds + (1 - share) * id_embeds.flip(0)
+
+
+def editing_direction_loss(
+    neutral: Recording,
+    edited: Recording,
+    neutral_without_id: Recording,
+    edited_without_id: Recording,
+    face_mask: torch.Tensor,
+) -> torch.Tensor:
+    """On the face, an edit of the prompt changes the same as it would without the identity.
+
+    `L_edit` of MasterWeaver (arXiv 2405.05806): with `F` the text's part of cross-attention before the identity is
+    added, `d = F_edited − F_neutral`, it is the mean of `1 − cos(d, d_without)` over the positions of the face. The
+    authors sum over the layers of `up_blocks.1`; here it is the mean, so that one weight serves all UNets.
+
+    Args:
+        neutral: With the identity and a plain prompt ("a photo of a woman").
+        edited: With the identity and the prompt edited, from the same noisy latent.
+        neutral_without_id: The same two without the identity; constants.
+        edited_without_id: See there.
+        face_mask: (batch, 1, height, width) in [0, 1], at the resolution of the latent.
+
+    Returns:
+        (batch,); 0 where the mask is empty.
+
+    Raises:
+        LossError: The recordings are of different layers.
+    """
+    recordings = neutral, edited, neutral_without_id, edited_without_id
+    if len({frozenset(recording) for recording in recordings}) != 1:
+        raise LossError("The four recordings must be of the same layers.")
+    losses = []
+    for path in neutral:
+        rec, edit, rec_base, edit_base = (at_least_float32(r[path].text_output) for r in recordings)
+        distance = 1 - F.cosine_similarity(edit - rec, (edit_base - rec_base).detach(), dim=-1)
+        face = masks_at(face_mask.to(distance.dtype), distance.shape[1])[:, 0]
+        losses.append((face * distance).sum(1) / face.sum(1).clamp(min=torch.finfo(face.dtype).tiny))
+    return torch.stack(losses).mean(0)
+
+
+def _outside(output: torch.Tensor, constant: torch.Tensor, face_mask: torch.Tensor) -> torch.Tensor:
+    difference = at_least_float32(output) - at_least_float32(constant.detach())
+    return (difference * (1 - face_mask)).square().flatten(1).mean(1)

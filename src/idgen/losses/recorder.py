@@ -1,0 +1,154 @@
+"""What goes on in the cross-attention layers of a UNet, read by hooks that change nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..adapter import cross_attention_layers
+from ..errors import LossError
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRecord:
+    """One cross-attention layer in one forward, with its graph.
+
+    Attributes:
+        query: (batch, positions, inner_dim), of the picture.
+        key: (batch, tokens, inner_dim), of the text.
+        text_output: (batch, positions, inner_dim), what the attention found in the text, before the output map and
+            before an identity adapter adds to it.
+        output: The same after the adapter has added.
+        heads: Attention heads that share inner_dim.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    text_output: torch.Tensor
+    output: torch.Tensor
+    heads: int
+
+    @property
+    def increment(self) -> torch.Tensor:
+        """(batch, positions, inner_dim), what the identity adapter added."""
+        return self.output - self.text_output
+
+    def attention(self) -> torch.Tensor:
+        """`softmax(Q Kᵀ/√d)` over the text's tokens, mean over the heads: (batch, positions, tokens)."""
+        query, key = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.query, self.key))
+        return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1).mean(1)
+
+
+Recording = dict[str, LayerRecord]
+"""Path of the layer → what happened in it."""
+
+
+@dataclass(eq=False)
+class AttentionRecorder:
+    """Records a UNet's cross-attention layers while the `with` is open.
+
+    Enter it when adapters and LoRAs are in place. It only keeps what the layers compute anyway, so gradient
+    checkpointing (the non-reentrant kind, diffusers' default) goes on working.
+
+    Attributes:
+        unet: A UNet of SD or SDXL.
+        block: Only layers whose path begins with this, `"up_blocks.1"` for example; all by default.
+
+    Raises:
+        LossError: No layer's path begins so.
+
+    Example:
+        >>> with AttentionRecorder(unet) as recorder:
+        ...     unet(noisy_latents, timesteps, encoder_hidden_states=text)
+        ...     with_identity = recorder.take()
+    """
+
+    unet: nn.Module
+    block: str = ""
+    _seen: dict[str, dict[str, torch.Tensor]] = field(default_factory=lambda: defaultdict(dict), init=False)
+    _handles: list[Any] = field(default_factory=list, init=False)
+
+    def __enter__(self) -> Self:
+        self._layers = {
+            path: layer
+            for path, layer in cross_attention_layers(self.unet).items()
+            if f"{path}.".startswith(f"{self.block}." if self.block else "")
+        }
+        if not self._layers:
+            raise LossError(f"No cross-attention layer lies in '{self.block}'.")
+        for path, layer in self._layers.items():
+            to_q, to_k, to_out = (layer.get_submodule(name) for name in ("to_q", "to_k", "to_out.0"))
+            self._handles += [
+                to_q.register_forward_hook(self._keep_output(path, "query")),
+                to_k.register_forward_hook(self._keep_output(path, "key")),
+                # first of the pre-hooks, so before an adapter adds; the forward hook sees what came of them all
+                to_out.register_forward_pre_hook(self._keep_input(path, "text_output"), prepend=True),
+                to_out.register_forward_hook(self._keep_input(path, "output")),
+            ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._seen.clear()
+
+    def take(self) -> Recording:
+        """What was recorded in the last forward; the recorder is empty again.
+
+        Raises:
+            LossError: A layer was not called, or not by the layers that were there on entering: queries, keys or
+                output maps were fused or replaced.
+        """
+        wanted = {"query", "key", "text_output", "output"}
+        lost = [path for path in self._layers if set(self._seen[path]) != wanted]
+        if lost:
+            raise LossError(
+                f"{len(lost)} of {len(self._layers)} layers were not seen, '{lost[0]}' for one. Call the UNet first, "
+                "and enter the recorder after adding LoRAs; fused projections cannot be recorded."
+            )
+        recording = {path: LayerRecord(**self._seen[path], heads=at.heads) for path, at in self._layers.items()}
+        self._seen.clear()
+        return recording
+
+    def _keep_output(self, path: str, name: str) -> Callable[..., None]:
+        def keep(_: nn.Module, __: tuple, output: torch.Tensor) -> None:
+            self._seen[path][name] = output
+
+        return keep
+
+    def _keep_input(self, path: str, name: str) -> Callable[..., None]:
+        def keep(_: nn.Module, args: tuple, *__: torch.Tensor) -> None:
+            self._seen[path][name] = args[0]
+
+        return keep
+
+
+def masks_at(masks: torch.Tensor, positions: int) -> torch.Tensor:
+    """Masks at the resolution of a layer.
+
+    Args:
+        masks: (batch, n, height, width) in [0, 1], at the resolution of the UNet's latent.
+        positions: Queries of the layer.
+
+    Returns:
+        (batch, n, positions).
+
+    Raises:
+        LossError: No level of a UNet with such a latent has so many positions.
+    """
+    height, width = masks.shape[-2:]
+    while height * width > positions:
+        height, width = -(-height // 2), -(-width // 2)  # a stride of two rounds up
+    if height * width != positions:
+        raise LossError(
+            f"Masks of {masks.shape[-2]} × {masks.shape[-1]} do not belong to a layer of {positions} positions; give "
+            "them at the resolution of the latent."
+        )
+    return F.interpolate(masks, (height, width), mode="area").flatten(2)

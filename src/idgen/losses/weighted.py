@@ -1,0 +1,195 @@
+"""Many terms → one number: weights, timestep gates, samples without a face, and what is logged of each."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..errors import LossError
+from .gates import Gate
+from .parametrisation import at_least_float32
+
+
+class Term(NamedTuple):
+    """A loss or a reward and how it counts.
+
+    Attributes:
+        function: Called with the inputs that its parameters are named after; returns (batch,). Parameters with a
+            default may be missing from the inputs.
+        weight: What it counts in the sum.
+        gate: What it counts at a sample's timestep; 1 everywhere if not given.
+        valid: Name of the input, (batch,) of booleans, that says for which samples the term means anything:
+            `"face_found"` for whatever reads a face. Values of the others must be finite; they count nothing.
+    """
+
+    function: Callable[..., Any]
+    weight: float = 1.0
+    gate: Gate | None = None
+    valid: str | None = None
+
+
+class TermLog(NamedTuple):
+    """What one term did in one step; sums, so that processes and accumulated steps can be added up.
+
+    Attributes:
+        sum: Sum of its values, neither weighted nor gated, over the samples that counted.
+        samples: How many counted.
+        invalid: How many would have counted, had they had what the term needs (a face).
+    """
+
+    sum: torch.Tensor
+    samples: torch.Tensor
+    invalid: torch.Tensor
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Mean over the samples that counted; NaN when none did."""
+        return self.sum / self.samples
+
+
+class Weighted(NamedTuple):
+    """What all terms come to.
+
+    Attributes:
+        values: (batch,), the weighted sum for each sample.
+        terms: What each term did.
+    """
+
+    values: torch.Tensor
+    terms: dict[str, TermLog]
+
+    @property
+    def total(self) -> torch.Tensor:
+        """Mean over the batch. A sample without a face counts in the denominator: so a face weighs the same in every
+        step, and gradients of processes and accumulated steps add up to that of one large batch."""
+        return self.values.mean()
+
+
+class LazyInputs(Mapping[str, Any]):
+    """Inputs of which some are made when a term first asks for them, and then kept.
+
+    What no term reads, or only terms whose gate is shut for the whole batch, costs nothing: decoded faces, say.
+    Nothing lazy may call a collective operation, since another process may not need it.
+
+    Args:
+        ready: Inputs that are there.
+        lazy: Name → a function that makes the input.
+    """
+
+    def __init__(self, ready: Mapping[str, Any], lazy: Mapping[str, Callable[[], Any]]) -> None:
+        self._made = dict(ready)
+        self._lazy = dict(lazy)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = self._lazy[name]()
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made or name in self._lazy
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._made, **self._lazy})
+
+    def __len__(self) -> int:
+        return len({**self._made, **self._lazy})
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedTerms:
+    """A weighted sum of named terms.
+
+    Attributes:
+        terms: Name → `Term`, or the tuple of its fields.
+
+    Raises:
+        LossError: There is no term, a weight is not finite, or a function takes arguments that have no name.
+
+    Example:
+        >>> losses = WeightedTerms({
+        ...     "denoising": Term(DenoisingLoss(parametrisation, snr_gamma=5.0)),
+        ...     "identity": Term(identity_loss, 0.1, UpTo(0.6), "face_found"),
+        ... })
+        >>> losses(inputs, timesteps).total.backward()
+    """
+
+    terms: Mapping[str, Term]
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise LossError("A weighted sum needs at least one term.")
+        object.__setattr__(self, "terms", {name: Term(*term) for name, term in self.terms.items()})
+        for name, term in self.terms.items():
+            if not math.isfinite(term.weight):
+                raise LossError(f"The weight of '{name}' must be a finite number, not {term.weight}.")
+            kinds = {p.kind for p in _parameters(term.function).values()}
+            if not kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
+                raise LossError(f"'{name}' must name each input that it reads: no *args, no **kwargs.")
+
+    def gates(self, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What each term with a gate counts for each sample: name → (batch,)."""
+        return {name: term.gate(timesteps) for name, term in self.terms.items() if term.gate is not None}
+
+    def __call__(self, inputs: Mapping[str, Any], timesteps: torch.Tensor | None = None) -> Weighted:
+        """Evaluate all terms whose gate is open for any sample.
+
+        Args:
+            inputs: What the terms read, by name.
+            timesteps: (batch,), needed when a term has a gate.
+
+        Raises:
+            LossError: An input is missing, timesteps are missing, or a term does not return one value per sample.
+        """
+        if timesteps is None and any(term.gate is not None for term in self.terms.values()):
+            raise LossError("Terms with a gate need the timesteps.")
+        gates = self.gates(timesteps) if timesteps is not None else {}
+        values, logs = None, {}
+        for name, term in self.terms.items():
+            gate = gates.get(name)
+            if gate is not None and not gate.any():
+                nothing = gate.new_zeros(())
+                logs[name] = TermLog(nothing, nothing, nothing)
+                continue
+            found = self._evaluate(name, term, inputs)
+            if values is not None and found.shape != values.shape:
+                raise LossError(f"'{name}' returned {len(found)} values, the terms before it {len(values)}.")
+            counted, logs[name] = _count(name, term, found, gate, inputs)
+            values = counted if values is None else values + counted.to(values.device)
+        if values is None:
+            assert timesteps is not None
+            values = torch.zeros(len(timesteps), device=timesteps.device)
+        return Weighted(values, logs)
+
+    def _evaluate(self, name: str, term: Term, inputs: Mapping[str, Any]) -> torch.Tensor:
+        parameters = _parameters(term.function)
+        missing = [p for p, info in parameters.items() if info.default is info.empty and p not in inputs]
+        if missing:
+            raise LossError(f"'{name}' reads {missing}, and there are only {sorted(inputs)}.")
+        found = torch.as_tensor(term.function(**{p: inputs[p] for p in parameters if p in inputs}))
+        if found.ndim != 1:
+            raise LossError(f"'{name}' must return one value per sample, (batch,), not {tuple(found.shape)}.")
+        return at_least_float32(found)
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
+
+
+def _count(
+    name: str, term: Term, found: torch.Tensor, gate: torch.Tensor | None, inputs: Mapping[str, Any]
+) -> tuple[torch.Tensor, TermLog]:
+    """What a term adds to the sum, (batch,), and its log."""
+    wanted = torch.ones_like(found, dtype=torch.bool) if gate is None else (gate > 0).to(found.device)
+    if term.valid is not None and term.valid not in inputs:
+        raise LossError(f"'{name}' counts where '{term.valid}' says so, and there are only {sorted(inputs)}.")
+    valid = torch.ones_like(wanted) if term.valid is None else inputs[term.valid].to(found.device)
+    counts = wanted & valid
+    found = torch.where(counts, found, 0)
+    log = TermLog(found.detach().sum(), counts.sum(), (wanted & ~valid).sum())
+    return term.weight * found * (1 if gate is None else gate.to(found.device)), log

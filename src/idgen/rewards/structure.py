@@ -1,0 +1,95 @@
+"""How sound a picture's structure is: a scorer trained on pairs of pictures and their distortions."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import CheckpointError, LossError
+
+FORMAT = "idgen-structure-scorer-1"
+
+
+def bradley_terry_loss(preferred_scores: torch.Tensor, rejected_scores: torch.Tensor) -> torch.Tensor:
+    """`−log σ(f(preferred) − f(rejected))` (ID-Aligner, arXiv 2404.15449, eq. 5): (batch,) each → (batch,)."""
+    return F.softplus(rejected_scores - preferred_scores)
+
+
+class StructureScorer(nn.Module):
+    """`R_struct` of ID-Aligner (arXiv 2404.15449), as a small convolutional network instead of ImageReward.
+
+    Train it on `Distortion`'s pairs with `bradley_terry_loss`; then it is a reward. Scores mean something only
+    against each other. It reads pictures of any size, at the resolution that it was trained on.
+
+    Args:
+        channels: Width of each level; every level halves the side.
+
+    Raises:
+        LossError: There is no level, or a width is no multiple of 8.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = (32, 64, 128, 128)) -> None:
+        super().__init__()
+        if not channels or any(width < 8 or width % 8 for width in channels):
+            raise LossError(f"The scorer needs levels whose widths are multiples of 8, not {channels}.")
+        self.channels = tuple(channels)
+        self.levels = nn.Sequential(*(_level(a, b) for a, b in pairwise((3, *channels))))
+        self.score = nn.Linear(2 * channels[-1], 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width), RGB in [0, 1] → (batch,) scores."""
+        features = self.levels(2 * images - 1).flatten(2)
+        # One broken place breaks a picture, however sound the rest is: the maximum is read beside the mean.
+        return self.score(torch.cat([features.mean(-1), features.amax(-1)], 1)).squeeze(-1)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a safetensors file, whole or not at all."""
+        path = Path(path)
+        metadata = {"format": FORMAT, "channels": json.dumps(self.channels)}
+        state = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".scorer") as folder:
+            save_file(state, Path(folder) / "new", metadata=metadata)
+            os.replace(Path(folder) / "new", path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; the scorer is frozen.
+
+        Raises:
+            CheckpointError: The file is missing, damaged, or not a scorer.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"'{path}' could not be read as a structure scorer: {error}") from error
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"'{path}' is not a structure scorer: its format is {metadata.get('format')!r}.")
+        scorer = cls(tuple(json.loads(metadata["channels"])))
+        try:
+            scorer.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(f"'{path}' does not hold the scorer that it says: {error}") from error
+        return scorer.eval().requires_grad_(False)
+
+
+def _level(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1),
+        nn.GroupNorm(8, out_channels),
+        nn.SiLU(),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        nn.GroupNorm(8, out_channels),
+        nn.SiLU(),
+    )
