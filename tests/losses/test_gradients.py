@@ -1,0 +1,121 @@
+"""Every loss against finite differences in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from idgen.losses import (
+    Bank,
+    ContrastiveLoss,
+    DenoisingLoss,
+    MannWhitneyLoss,
+    Parametrisation,
+    ThresholdLoss,
+    TripletLoss,
+    background_loss,
+    base_preservation_loss,
+    editing_direction_loss,
+    identity_loss,
+    increment_loss,
+    layout_alignment_loss,
+    localisation_loss,
+    semantic_alignment_loss,
+    value_regulariser,
+    word_regulariser,
+)
+
+from .inputs import face_mask, normal, recording
+
+TIMESTEPS = torch.tensor([120, 730])
+PERSONS = torch.tensor([3, 8, 5])
+BANK = Bank(normal(6, 8, seed=20), torch.tensor([3, 1, 8, 8, 2, 5]))
+GENERATED, TARGET = normal(3, 8, seed=21), normal(3, 8, seed=22)
+OUTPUT, OTHER = normal(2, 4, 4, 4, seed=23), normal(2, 4, 4, 4, seed=24)
+
+
+def parametrisation(kind: str) -> Parametrisation:
+    return Parametrisation(DDIMScheduler().alphas_cumprod.double(), kind)
+
+
+def denoising(kind: str, **options: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    loss = DenoisingLoss(parametrisation=parametrisation(kind), **options)
+    return lambda x: loss(x, OTHER, normal(2, 4, 4, 4, seed=25), TIMESTEPS, face_mask())
+
+
+def of_x0(kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """An identity loss on the clean latent: through the one-step prediction."""
+    clean = parametrisation(kind).clean
+    return lambda x: identity_loss(clean(x, OTHER, TIMESTEPS).flatten(1), OTHER.flatten(1).flip(0))
+
+
+def localised(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    words = torch.tensor([[0, 2], [1, 2]])
+    return localisation_loss(recording(3, query=query, key=key), words, face_mask().expand(-1, 2, -1, -1))
+
+
+def edited(rec: torch.Tensor, edit: torch.Tensor) -> torch.Tensor:
+    with_id = recording(3, text_output=rec), recording(4, text_output=edit)
+    return editing_direction_loss(*with_id, recording(6), recording(7), face_mask())
+
+
+CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] = {
+    "denoising_epsilon": (denoising("epsilon", snr_gamma=5.0), (OUTPUT,)),
+    "denoising_v_face": (denoising("v_prediction", snr_gamma=5.0, background_weight=0.2), (OUTPUT,)),
+    "denoising_sample": (denoising("sample"), (OUTPUT,)),
+    "x0_epsilon": (of_x0("epsilon"), (OUTPUT,)),
+    "x0_v": (of_x0("v_prediction"), (OUTPUT,)),
+    "identity": (lambda g: identity_loss(g, TARGET), (GENERATED,)),
+    "triplet": (lambda g: TripletLoss()(g, TARGET, normal(3, 8, seed=26)), (GENERATED,)),
+    "contrastive": (lambda g: ContrastiveLoss()(g, TARGET, PERSONS, BANK), (GENERATED,)),
+    "contrastive_heads_whiskers": (
+        lambda g: ContrastiveLoss(heads=2, whiskers=0.5)(g, TARGET, PERSONS, BANK),
+        (GENERATED,),
+    ),
+    "threshold": (
+        lambda g: ThresholdLoss(negative_threshold=0.05, negative_weight=2.0)(g, TARGET, PERSONS, BANK),
+        (GENERATED,),
+    ),
+    "mann_whitney": (lambda g: MannWhitneyLoss(0.3)(g, TARGET, PERSONS, BANK), (GENERATED,)),
+    "base_preservation": (lambda x: base_preservation_loss(x, OTHER, face_mask()), (OUTPUT,)),
+    "background": (lambda x: background_loss(x, OTHER, face_mask()), (OUTPUT,)),
+    "editing_direction": (edited, (normal(2, 16, 4, seed=27), normal(2, 16, 4, seed=28))),
+    "semantic_alignment": (
+        lambda q: semantic_alignment_loss(recording(3, query=q), recording(6)),
+        (normal(2, 16, 4, seed=29),),
+    ),
+    "layout_alignment": (
+        lambda q: layout_alignment_loss(recording(3, query=q), recording(6)),
+        (normal(2, 16, 4, seed=29),),
+    ),
+    "localisation": (localised, (normal(2, 16, 4, seed=30), normal(2, 3, 4, seed=31))),
+    "increment": (lambda h: increment_loss(recording(3, output=h), face_mask()), (normal(2, 16, 4, seed=99),)),
+    "words": (word_regulariser, (normal(2, 3, 4, seed=33),)),
+    "values": (lambda *v: value_regulariser([*v]), (normal(2, 3, 4, seed=34), normal(2, 3, 8, seed=35))),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_is_that_of_finite_differences(name: str) -> None:
+    loss, inputs = CASES[name]
+    inputs = tuple(x.clone().requires_grad_(True) for x in inputs)
+    value = loss(*inputs)
+    assert value.shape == inputs[0].shape[:1]
+    assert value.dtype == torch.float64
+    gradients = torch.autograd.grad(value.sum(), inputs)
+    assert all((gradient.flatten(1).abs().sum(1) > 0).all() for gradient in gradients)  # of every sample
+    torch.autograd.gradcheck(loss, inputs)
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"mann_whitney"}))
+def test_no_sample_changes_the_value_of_another(name: str) -> None:
+    """All but the one that compares each sample with the negatives of all."""
+    loss, inputs = CASES[name]
+    inputs = tuple(x.clone().requires_grad_(True) for x in inputs)
+    for i, value in enumerate(loss(*inputs)):
+        for gradient in torch.autograd.grad(value, inputs, retain_graph=True):
+            others = torch.cat([gradient[:i], gradient[i + 1 :]])
+            assert (others == 0).all()

@@ -1,0 +1,166 @@
+"""Losses on embeddings against their formulas, written out with plain numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from idgen.errors import LossError
+from idgen.losses import Bank, ContrastiveLoss, MannWhitneyLoss, ThresholdLoss, TripletLoss, identity_loss
+from idgen.losses.negatives import within_whiskers
+
+from .inputs import normal
+
+GENERATED, TARGET, PRIOR = (normal(3, 8, seed=seed) for seed in (1, 2, 3))
+PERSONS = torch.tensor([3, 8, 5])
+BANK = Bank(normal(6, 8, seed=4), torch.tensor([3, 1, 8, 8, 2, 5]))
+BANK_LOSSES = (ContrastiveLoss(), ThresholdLoss(), MannWhitneyLoss())
+
+
+def cos(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(a @ b / math.sqrt(float(a @ a) * float(b @ b)))
+
+
+def positives(generated: torch.Tensor = GENERATED, target: torch.Tensor = TARGET) -> list[float]:
+    return [cos(g, t) for g, t in zip(generated, target, strict=True)]
+
+
+def others(i: int, part: slice = slice(None)) -> list[float]:
+    """Cosines of a sample with everybody in the bank who is somebody else."""
+    rows = zip(BANK.embeds, BANK.persons, strict=True)
+    return [cos(GENERATED[i, part], e[part]) for e, person in rows if person != PERSONS[i]]
+
+
+def test_identity() -> None:
+    assert identity_loss(GENERATED, TARGET).tolist() == pytest.approx([1 - s for s in positives()])
+    assert identity_loss(GENERATED, 3 * GENERATED).tolist() == pytest.approx([0] * 3)
+    assert identity_loss(GENERATED.half(), TARGET.half()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2, 1.0])
+def test_triplet(margin: float) -> None:
+    expected = [
+        max(0.0, (1 - p) - (1 - n) + margin) for p, n in zip(positives(), positives(GENERATED, PRIOR), strict=True)
+    ]
+    assert TripletLoss(margin)(GENERATED, TARGET, PRIOR).tolist() == pytest.approx(expected)
+    with pytest.raises(LossError, match="margin"):
+        TripletLoss(-1)
+
+
+def info_nce(positive: float, negatives: list[float], temperature: float) -> float:
+    exponentials = [math.exp(s / temperature) for s in (positive, *negatives)]
+    return -math.log(exponentials[0] / sum(exponentials))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_contrastive(temperature: float) -> None:
+    expected = [info_nce(p, others(i), temperature) for i, p in enumerate(positives())]
+    loss = ContrastiveLoss(temperature=temperature)
+    assert loss(GENERATED, TARGET, PERSONS, BANK).tolist() == pytest.approx(expected)
+    assert loss(GENERATED, TARGET, PERSONS, lambda persons: BANK).tolist() == pytest.approx(expected)
+    own = Bank(BANK.embeds.expand(3, -1, -1), BANK.persons.expand(3, -1))
+    assert loss(GENERATED, TARGET, PERSONS, own).tolist() == pytest.approx(expected)
+
+
+def test_contrastive_heads_are_slices() -> None:
+    expected = []
+    for i in range(3):
+        heads = [slice(0, 4), slice(4, 8)]
+        expected.append(np.mean([info_nce(cos(GENERATED[i, h], TARGET[i, h]), others(i, h), 0.1) for h in heads]))
+    assert ContrastiveLoss(heads=2)(GENERATED, TARGET, PERSONS, BANK).tolist() == pytest.approx(expected)
+
+
+def test_whiskers_drop_what_lies_beyond_the_box() -> None:
+    cosines = torch.tensor([[0.1, 0.12, 0.14, 0.16, 0.18, 0.95, -0.9], [0.1, 0.12, 0.14, 0.16, 0.18, 0.95, -0.9]])
+    counts = torch.ones_like(cosines, dtype=torch.bool)
+    counts[1, :5] = False
+    kept = within_whiskers(cosines, counts)
+    assert kept[0].tolist() == [True] * 5 + [False] * 2
+    assert kept[1].tolist() == [False] * 5 + [True] * 2  # of these two, none is the odd one
+    low, high = np.quantile(cosines[0], [0.25, 0.75])
+    assert ((cosines[0] >= low - 1.5 * (high - low)) & (cosines[0] <= high + 1.5 * (high - low))).equal(kept[0])
+
+
+def test_whiskers_in_the_contrastive_loss() -> None:
+    """Somebody under two names: nearly the person in the picture, and gone from the sum."""
+    people = Bank(torch.cat([normal(20, 8, seed=9), TARGET[:1] * 1.01]), torch.arange(100, 121))
+    without = Bank(people.embeds[:-1], people.persons[:-1])
+    row = TARGET[:1], TARGET[:1], PERSONS[:1]
+    filtered = ContrastiveLoss(whiskers=1.5)(*row, people)
+    assert filtered.item() == pytest.approx(ContrastiveLoss(whiskers=1.5)(*row, without).item())
+    assert ContrastiveLoss()(*row, people) > filtered + 0.5
+
+
+def test_threshold() -> None:
+    loss = ThresholdLoss(positive_threshold=0.3, negative_threshold=0.05, positive_weight=0.7, negative_weight=2.0)
+    expected = []
+    for i, p in enumerate(positives()):
+        hard = [s - 0.05 for s in others(i) if s >= 0.05]
+        expected.append(0.7 * (0.3 - p if p <= 0.3 else 0) + 2.0 * (np.mean(hard) if hard else 0))
+    assert loss(GENERATED, TARGET, PERSONS, BANK).tolist() == pytest.approx(expected)
+    assert loss(TARGET, TARGET, PERSONS, Bank(-TARGET, PERSONS + 10)).shape == (3,)
+
+
+def test_mann_whitney_is_every_positive_against_every_negative() -> None:
+    negatives = [s for i in range(3) for s in others(i)]
+    expected = [np.mean([math.log1p(math.exp(-(p - s) / 0.5)) for s in negatives]) for p in positives()]
+    found = MannWhitneyLoss(0.5)(GENERATED, TARGET, PERSONS, BANK)
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_mann_whitney_bounds_the_area_over_the_curve() -> None:
+    negatives = [s for i in range(3) for s in others(i)]
+    over = np.mean([[p < s for s in negatives] for p in positives()])
+    assert 0 < over <= MannWhitneyLoss()(GENERATED, TARGET, PERSONS, BANK).mean().item() / math.log(2)
+
+
+@pytest.mark.parametrize("loss", BANK_LOSSES)
+def test_no_negative_left(loss: ContrastiveLoss | ThresholdLoss | MannWhitneyLoss) -> None:
+    """Defined, and without a gradient but that of a threshold on the positive."""
+    own = Bank(GENERATED[:1].clone(), PERSONS[:1])
+    for bank in (own, Bank(torch.empty(0, 8, dtype=torch.float64), torch.empty(0, dtype=torch.long))):
+        generated = GENERATED[:1].clone().requires_grad_(True)
+        value = loss(generated, TARGET[:1], PERSONS[:1], bank)
+        value.sum().backward()
+        assert generated.grad is not None
+        if isinstance(loss, ThresholdLoss):
+            assert value.tolist() == pytest.approx([max(0, 0.9 - positives()[0])])
+        else:
+            assert value.tolist() == [0]
+            assert not generated.grad.any()
+
+
+def test_whiskers_without_negatives() -> None:
+    empty = Bank(torch.empty(0, 8, dtype=torch.float64), torch.empty(0, dtype=torch.long))
+    for bank in (empty, Bank(TARGET[:1], PERSONS[:1])):
+        assert ContrastiveLoss(whiskers=1.5)(GENERATED[:1], TARGET[:1], PERSONS[:1], bank).tolist() == [0]
+
+
+@pytest.mark.parametrize("loss", BANK_LOSSES)
+def test_the_own_person_does_not_count(loss: ContrastiveLoss | ThresholdLoss | MannWhitneyLoss) -> None:
+    before = loss(GENERATED[:1], TARGET[:1], PERSONS[:1], BANK)
+    more = Bank(torch.cat([BANK.embeds, GENERATED[:1]]), torch.cat([BANK.persons, PERSONS[:1]]))
+    torch.testing.assert_close(loss(GENERATED[:1], TARGET[:1], PERSONS[:1], more), before)
+    stranger = Bank(more.embeds, torch.cat([BANK.persons, torch.tensor([99])]))
+    assert loss(GENERATED[:1], TARGET[:1], PERSONS[:1], stranger) > before
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(LossError, match="3 heads"):
+        ContrastiveLoss(heads=3)(GENERATED, TARGET, PERSONS, BANK)
+    with pytest.raises(LossError, match="Negatives must"):
+        ContrastiveLoss()(GENERATED, TARGET, PERSONS, Bank(BANK.embeds[:, :4], BANK.persons))
+    with pytest.raises(LossError, match="Negatives must"):
+        MannWhitneyLoss()(GENERATED, TARGET, PERSONS, Bank(BANK.embeds, BANK.persons[:2]))
+    for nonsense in (
+        lambda: ContrastiveLoss(temperature=0),
+        lambda: ContrastiveLoss(whiskers=-1),
+        lambda: ContrastiveLoss(heads=0),
+        lambda: ThresholdLoss(positive_threshold=2),
+        lambda: MannWhitneyLoss(0),
+    ):
+        with pytest.raises(LossError):
+            nonsense()
