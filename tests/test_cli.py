@@ -87,7 +87,7 @@ def test_errors_are_one_line(run, arguments: list[str], message: str, capsys: py
     assert "Traceback" not in printed
 
 
-@pytest.mark.parametrize("command", ["generate", "enroll", "info"])
+@pytest.mark.parametrize("command", ["generate", "enroll", "convert", "info"])
 def test_help_teaches(run, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run(command, "--help")

@@ -1,4 +1,4 @@
-"""The command line: `idgen generate | enroll | info`."""
+"""The command line: `idgen generate | enroll | convert | info`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def generate(
     identity: Path | None = None,
     base: str = "tiny",
     adapter: str | None = None,
+    weight_name: str | None = None,
     output: Path = Path("picture.png"),
     scale: float = 0.8,
     face: Face = None,
@@ -44,7 +45,9 @@ def generate(
         photo: One or several photos of the person.
         identity: What `idgen enroll` wrote, instead of photos.
         base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
-        adapter: Identity adapter for this base: a folder or a hub id.
+        adapter: Identity adapter for this base: a folder, a file or a hub id, of ours or a public one
+            (InstantX/InstantID, h94/IP-Adapter-FaceID).
+        weight_name: Its file, where the folder or repository holds several.
         output: Where the picture goes; several get a number each.
         scale: How strongly the identity acts.
         face: Which face is meant where a photo shows several (indices count from 0, largest first).
@@ -59,7 +62,7 @@ def generate(
 
     from .identity import Identity
 
-    pipeline = _open_pipeline(base, adapter, device)
+    pipeline = _open_pipeline(base, adapter, weight_name, device)
     if identity is not None:
         person = Identity.load(identity)
     elif photo:
@@ -117,13 +120,40 @@ def enroll(
     print(output)
 
 
+def convert(
+    source: Annotated[str, tyro.conf.Positional],
+    target: Annotated[Path, tyro.conf.Positional],
+    /,
+    weight_name: str | None = None,
+    variant: str | None = None,
+) -> None:
+    """Write an adapter in another form; converting there and back gives the same tensors.
+
+    idgen convert h94/IP-Adapter-FaceID plusv2/ --weight-name ip-adapter-faceid-plusv2_sdxl.bin
+    idgen convert InstantX/InstantID instantid.safetensors
+
+    Args:
+        source: A folder, a file or a hub id: InstantID, any of IP-Adapter-FaceID, or one of ours.
+        target: A name in .safetensors or .bin is written in IP-Adapter's layout, any other is a folder of ours. An
+            IdentityNet beside the adapter goes with it, except into .bin.
+        weight_name: The file in the folder or repository, where it holds several.
+        variant: Public format, where neither tensors nor names tell (faceid-plus, faceid-plusv2, instantid, ...).
+    """
+    from .convert import convert
+
+    with _console.status(f"Converting {source} …"):
+        parts = convert(source, target, weight_name=weight_name, variant=variant)
+    _console.print(f"Wrote {' and '.join(parts)}")
+    print(target)
+
+
 def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
     """Show what an adapter or an identity file holds.
 
     Args:
-        path: An identity file, or an adapter's folder or hub id.
+        path: An identity file, or an adapter's folder, file or hub id.
     """
-    facts = _identity_facts(Path(path)) if Path(path).is_file() else _adapter_facts(path)
+    facts = _identity_facts(Path(path)) if _is_identity(Path(path)) else _adapter_facts(path)
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
         table.add_row(f"[bold]{name}", str(value))
@@ -132,7 +162,7 @@ def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
 
 def main() -> None:
     """Entry point of the `idgen` command; errors of ours end it with one line instead of a trace."""
-    commands = {"generate": generate, "enroll": enroll, "info": info}
+    commands = {"generate": generate, "enroll": enroll, "convert": convert, "info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="idgen", description="Put one person's face into any picture."
@@ -142,7 +172,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _open_pipeline(base: str, adapter: str | None, device: str | None) -> Any:
+def _open_pipeline(base: str, adapter: str | None, weight_name: str | None, device: str | None) -> Any:
     import torch
     from diffusers import AutoPipelineForText2Image
 
@@ -161,7 +191,7 @@ def _open_pipeline(base: str, adapter: str | None, device: str | None) -> Any:
             dtype = torch.float32 if device == "cpu" else torch.float16
             pipeline = AutoPipelineForText2Image.from_pretrained(base, torch_dtype=dtype)
         if adapter is not None:
-            pipeline.load_id_adapter(adapter)
+            pipeline.load_id_adapter(adapter, weight_name=weight_name)
     return pipeline.to(device)
 
 
@@ -191,6 +221,19 @@ def _save(picture: Any, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".picture") as folder:
         picture.save(Path(folder) / path.name)
         os.replace(Path(folder) / path.name, path)
+
+
+def _is_identity(path: Path) -> bool:
+    """Whether a file shall be read as an identity: everything but adapters."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file() or path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return not any(name.startswith("ip_adapter.") for name in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return True
 
 
 def _identity_facts(path: Path) -> dict[str, Any]:

@@ -44,8 +44,8 @@ class Published:
     def random(self, *shape: int, scale: float | None = None) -> torch.Tensor:
         if self.device == "meta":
             return torch.empty(shape, device="meta")
-        scale = scale or (0.5 if len(shape) == 1 else 1.5 / shape[-1] ** 0.5)
-        return torch.randn(shape, generator=self.generator) * scale
+        usual = 0.5 if len(shape) == 1 else 1.5 / shape[-1] ** 0.5
+        return torch.randn(shape, generator=self.generator) * (usual if scale is None else scale)
 
     def linear(self, name: str, out: int, into: int, bias: bool = True) -> dict[str, torch.Tensor]:
         found = {f"{name}.weight": self.random(out, into)}

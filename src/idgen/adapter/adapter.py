@@ -299,6 +299,6 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         except TypeError as error:
             raise CheckpointError(f"'{file}' holds a configuration that is not an adapter's: {error}") from error
         native.load_strictly(adapter, state, str(file))
-        if (dtype := kwargs.get("torch_dtype")) is not None:
+        if (dtype := kwargs.get("dtype", kwargs.get("torch_dtype"))) is not None:
             nn.Module.to(adapter, dtype=dtype)
         return adapter.eval()

@@ -29,9 +29,7 @@ class IdentityNet(ControlNetModel):
     `IdentityNet.from_unet(pipe.unet)` starts one for any base, to be trained.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._reading: _Reading | None = None
+    _reading: _Reading | None = None
 
     @contextmanager
     def reading(

@@ -30,6 +30,8 @@ def load_pretrained(from_pretrained: Callable[..., Any], path: str | os.PathLike
         CheckpointError: It cannot be found, is not safetensors, or lacks tensors, or has others.
     """
     path = os.fspath(path)
+    if os.path.isdir(path) and kwargs.get("subfolder"):  # diffusers prefers weights that lie above the subfolder
+        path = os.path.join(path, kwargs.pop("subfolder"))
     try:
         model, info = from_pretrained(path, **kwargs, use_safetensors=True, output_loading_info=True)
     except (OSError, HfHubHTTPError, SafetensorError, ValueError, RuntimeError, TypeError) as error:

@@ -65,7 +65,13 @@ def interpret(
     return config, _renamed(config, state)
 
 
-def write(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], file: Path, **extra: torch.Tensor) -> None:
+def write(
+    config: Mapping[str, Any],
+    state: Mapping[str, torch.Tensor],
+    file: Path,
+    extra: Mapping[str, torch.Tensor] | None = None,
+    header: Mapping[str, str] | None = None,
+) -> None:
     """Write IP-Adapter's layout: `.bin` as other programs expect it, or the same names as safetensors.
 
     Args:
@@ -73,6 +79,7 @@ def write(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], file: Pa
         state: The adapter's state dict.
         file: Made whole or not at all.
         extra: Further tensors by name, for safetensors.
+        header: Further entries of its header.
 
     Raises:
         CheckpointError: The adapter has parts that the layout has no place for, or the name has another suffix.
@@ -85,7 +92,8 @@ def write(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], file: Pa
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".converting") as folder:
         new = Path(folder, file.name)
         if file.suffix == ".safetensors":
-            save_file(tensors | extra, new, metadata={CONFIG: json.dumps(dict(config)), "format": "pt"})
+            entries = {CONFIG: json.dumps(dict(config)), "format": "pt", **(header or {})}
+            save_file({**tensors, **(extra or {})}, new, metadata=entries)
         elif file.suffix == ".bin":
             parts = {"image_proj": {}, "ip_adapter": {}}
             for name, tensor in tensors.items():

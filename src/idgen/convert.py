@@ -1,0 +1,85 @@
+"""Any adapter ↔ our folder, or one file in IP-Adapter's layout; an IdentityNet goes with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+
+from .adapter import IdentityAdapter, IdentityNet
+from .checkpoints.native import plain_config, read_part
+from .checkpoints.public import find, write
+from .errors import CheckpointError
+
+NET = "identity_net"
+NET_FOLDERS = (NET, "ControlNetModel")
+"""Where an IdentityNet lies beside an adapter: in our folders, and in InstantID's."""
+
+
+def convert(source: str, target: Path, *, weight_name: str | None = None, variant: str | None = None) -> list[str]:
+    """Write an adapter in another form, with the IdentityNet that lies beside it or in the same file.
+
+    Args:
+        source: A folder, a file or a hub id; see `IdentityAdapter.from_pretrained`.
+        target: `….safetensors` for one file in IP-Adapter's layout, with an IdentityNet in it if there is one;
+            `….bin` for the pickle that other programs read; any other name for a folder of ours.
+        weight_name: The file in the folder or repository, where it holds several.
+        variant: Public format, where neither tensors nor names tell.
+
+    Returns:
+        What was written: `"adapter"`, and `"identity_net"` if there was one.
+
+    Raises:
+        CheckpointError: The source cannot be opened, or the target has no place for a part of it.
+    """
+    place = _local(source, weight_name)
+    adapter = IdentityAdapter.from_pretrained(place, weight_name=weight_name, variant=variant, **_dtype(place))
+    net = _open_net(place)
+    if target.suffix == ".safetensors":
+        tensors = {} if net is None else {f"{NET}.{name}": tensor for name, tensor in net.state_dict().items()}
+        header = {} if net is None else {NET: json.dumps(plain_config(net))}
+        write(plain_config(adapter), adapter.state_dict(), target, tensors, header)
+    elif target.suffix == ".bin":
+        if net is not None:
+            raise CheckpointError(f"'{target}' has no place for the IdentityNet; write a .safetensors file.")
+        write(plain_config(adapter), adapter.state_dict(), target)
+    else:
+        adapter.save_pretrained(target)
+        if net is not None:
+            net.save_pretrained(target / NET)
+    return ["adapter"] if net is None else ["adapter", NET]
+
+
+def _local(source: str, weight_name: str | None) -> Path:
+    """The folder or file itself, or the downloaded copy of what is needed from a hub repository."""
+    if Path(source).exists():
+        return Path(source)
+    file = find(source, weight_name)
+    wanted = ["config.json", "*.safetensors"] if file is None else [file.name]
+    return Path(snapshot_download(source, allow_patterns=[*wanted, *(f"{folder}/*" for folder in NET_FOLDERS)]))
+
+
+def _open_net(place: Path) -> IdentityNet | None:
+    if place.is_file():
+        try:
+            read_part(place, NET)
+        except CheckpointError:
+            return None
+        return IdentityNet.from_pretrained(place)
+    for folder in NET_FOLDERS:
+        if (place / folder).is_dir():
+            return IdentityNet.from_pretrained(place, subfolder=folder, **_dtype(place / folder))
+    return None
+
+
+def _dtype(folder: Path) -> dict[str, Any]:
+    """The type that a folder's tensors are stored in, which diffusers would widen to float32."""
+    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        with safe_open(file, framework="pt") as opened:
+            stored = {opened.get_tensor(name).dtype for name in opened.keys()}  # noqa: SIM118
+            return {"torch_dtype": stored.pop()} if len(stored) == 1 and torch.float32 not in stored else {}
+    return {}
