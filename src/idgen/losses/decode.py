@@ -82,7 +82,7 @@ class FaceDecoder:
             raise LossError(f"{len(latents)} latents need (batch, 4) boxes, not {tuple(boxes.shape)}.")
         margin = receptive_margin(self._parts) if self.margin is None else self.margin
         windows = _windows(boxes, self.scale, margin, latents.shape[-2], latents.shape[-1])
-        hidden = self._head(latents)
+        hidden = checkpoint(self._head, latents, use_reentrant=False) if self.checkpointing else self._head(latents)
         statistics = self._statistics(hidden) if self.exact else {}
         images = torch.stack([x[:, y0:y1, x0:x1] for x, (y0, y1, x0, x1) in zip(hidden, windows, strict=True)])
         for part in self._parts:
