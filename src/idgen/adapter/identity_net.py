@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.controlnets.controlnet import ControlNetModel, ControlNetOutput
+from diffusers.models.modeling_utils import ModelMixin as ModelMixin  # diffusers looks here when it opens a pipeline
 from torch import nn
 
 from ..checkpoints import native

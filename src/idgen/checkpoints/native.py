@@ -33,7 +33,7 @@ def load_pretrained(from_pretrained: Callable[..., Any], path: str | os.PathLike
     if os.path.isdir(path) and kwargs.get("subfolder"):  # diffusers prefers weights that lie above the subfolder
         path = os.path.join(path, kwargs.pop("subfolder"))
     try:
-        model, info = from_pretrained(path, **kwargs, use_safetensors=True, output_loading_info=True)
+        model, info = from_pretrained(path, **{**kwargs, "use_safetensors": True, "output_loading_info": True})
     except (OSError, HfHubHTTPError, SafetensorError, ValueError, RuntimeError, TypeError) as error:
         raise CheckpointError(_reason(path, error)) from error
     mismatched = [key[0] for key in info["mismatched_keys"]]
