@@ -16,7 +16,7 @@ class PreferencePairs(NamedTuple):
     """Pictures, and pictures that are worse.
 
     Attributes:
-        preferred: (batch, 3, height, width).
+        preferred: (batch, 3, height, width), the pictures, moved by less than a pixel.
         rejected: Of the same shape.
     """
 
@@ -30,7 +30,8 @@ class Distortion:
 
     ID-Aligner (arXiv 2404.15449, section 3.3) twists the estimated pose at random and has a ControlNet draw the
     distorted body. This does it to the pixels: it needs no other network, and around the landmarks of a face it bends
-    what a bad adapter bends. Colours and sharpness stay, so that nothing but the structure tells the two apart.
+    what a bad adapter bends. Nothing but the structure shall tell the two apart: colours stay, and both pictures are
+    read between the pixels, by the same fraction of one, so that both are equally soft.
 
     Attributes:
         points: How many places are distorted in each picture.
@@ -65,7 +66,7 @@ class Distortion:
                 are anywhere by default.
 
         Returns:
-            The pictures as they were, and distorted.
+            The pictures, sound and distorted.
         """
         batch, _, height, width = images.shape
         size = torch.tensor([width, height], dtype=torch.float64)
@@ -79,12 +80,15 @@ class Distortion:
         turn = turn * self._draw((-1, 1), turn.shape, generator).sign()
         stretch = self._draw((-self.stretch, self.stretch), turn.shape, generator)
 
+        fraction = torch.rand(batch, 1, 1, 2, generator=generator, dtype=torch.float64)
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-        where = torch.stack([x, y], -1).double().expand(batch, -1, -1, -1)
+        sound = torch.stack([x, y], -1).double().expand(batch, -1, -1, -1)
+        where = sound
         for i in range(self.points):
             where = _twist(where, middle[:, i], radius[:, i], turn[:, i], stretch[:, i])
-        grid = (2 * where / size - 1).to(images)
-        return PreferencePairs(images, F.grid_sample(images, grid, padding_mode="reflection", align_corners=False))
+        grids = ((2 * (points + fraction) / size - 1).to(images) for points in (sound, where))
+        read = (F.grid_sample(images, grid, padding_mode="reflection", align_corners=False) for grid in grids)
+        return PreferencePairs(*read)
 
     @staticmethod
     def _draw(limits: tuple[float, float], shape: tuple[int, ...], generator: torch.Generator | None) -> torch.Tensor:
