@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from ..errors import ImageError, NoFaceError
-from ..faces import Face, FaceAnalyzer, Photo, draw_keypoints, load_photo
+from ..faces import Face, Photo, draw_keypoints, load_photo
 
 Size: TypeAlias = "tuple[int, int]"
 
@@ -17,7 +17,7 @@ Size: TypeAlias = "tuple[int, int]"
 def landmark_image(
     source: Photo | Face | Sequence[Face] | np.ndarray,
     size: Size | None,
-    analyzer: FaceAnalyzer,
+    find_faces: Callable[[Photo], list[Face]],
     native: int,
     step: int,
 ) -> Image.Image:
@@ -29,7 +29,7 @@ def landmark_image(
         source: A photo, faces, or points (faces, 5, 2).
         size: Width and height of the picture. If not given, a photo keeps its shape at the area of the base model's
             native size.
-        analyzer: Finds the faces of a photo.
+        find_faces: Of a photo.
         native: Side of the base model's native pictures in pixels.
         step: Both sides are multiples of this where they are not given.
 
@@ -41,7 +41,7 @@ def landmark_image(
     if points is not None:
         return Image.fromarray(draw_keypoints(points, size or (native, native)))
     photo = load_photo(source)  # pyright: ignore[reportArgumentType]
-    faces = analyzer.analyze(photo)
+    faces = find_faces(photo)
     if not faces:
         raise NoFaceError("No face was found whose landmarks could be drawn.")
     height, width = photo.shape[:2]
@@ -56,13 +56,12 @@ def _given_points(source: Any) -> np.ndarray | None:
         return source.landmarks
     if isinstance(source, list | tuple) and source and all(isinstance(face, Face) for face in source):
         return np.stack([face.landmarks for face in source])
-    if isinstance(source, list | tuple) and not any(isinstance(part, str) for part in source):
-        source = np.asarray(source)
-    if isinstance(source, np.ndarray) and source.shape[-2:] == (5, 2):
-        return source
     if isinstance(source, list | tuple):
-        raise ImageError("Give one photo, faces, or points of the shape (faces, 5, 2).")
-    return None
+        source = np.asarray(source, dtype=object)
+        if source.shape[-2:] != (5, 2):
+            raise ImageError("Give one photo, faces, or points of the shape (faces, 5, 2).")
+        source = source.astype(np.float64)
+    return source if isinstance(source, np.ndarray) and source.shape[-2:] == (5, 2) else None
 
 
 def _fitting_size(width: int, height: int, native: int, step: int) -> Size:

@@ -162,7 +162,11 @@ class IdentityAdapterMixin:
         config: Any = self.unet.config
         factor = self.vae_scale_factor  # pyright: ignore[reportAttributeAccessIssue]
         step = factor * 2 ** (len(config["block_out_channels"]) - 1)
-        return landmark_image(source, size, loaded.face_analyzer, config["sample_size"] * factor, step)
+
+        def find_faces(photo: Photo) -> list[Face]:
+            return loaded.face_analyzer.analyze(photo)
+
+        return landmark_image(source, size, find_faces, config["sample_size"] * factor, step)
 
     def __call__(
         self,
