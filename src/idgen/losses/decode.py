@@ -185,12 +185,11 @@ def _group_norms_with(part: nn.Module, statistics: Statistics) -> Iterator[None]
         assert isinstance(norm, nn.GroupNorm)
         x = args[0]
         mean, variance = statistics[norm]
-        rate = (variance + norm.eps).rsqrt()
         per_channel = x.shape[1] // norm.num_groups
-        shift, gain = (
-            (v.repeat_interleave(per_channel, 1)[..., None, None]).to(x.dtype) for v in (-mean * rate, rate)
-        )
-        return torch.addcmul(shift, x, gain) * norm.weight[:, None, None] + norm.bias[:, None, None]
+        mean, rate = (v.repeat_interleave(per_channel, 1) for v in (mean, (variance + norm.eps).rsqrt()))
+        gain = rate * norm.weight
+        shift, gain = (v[..., None, None].to(x.dtype) for v in (norm.bias - mean * gain, gain))
+        return torch.addcmul(shift, x, gain)
 
     handles = [m.register_forward_hook(normalise) for m in part.modules() if m in statistics]
     try:
