@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from idgen.errors import LossError
+from idgen.errors import EncoderMismatchError, LossError
 from idgen.faces import ARCFACE_TEMPLATE, DLIB_TEMPLATE, DlibDetector, FaceAnalyzer
 from idgen.losses import FaceEmbedder, find_landmarks, identity_loss
 
@@ -83,9 +83,10 @@ def test_a_part_of_the_picture_gives_the_same_embedding(embedder: FaceEmbedder, 
     torch.testing.assert_close(found, embedder(portrait, landmarks), atol=1e-4, rtol=0)
 
 
-def test_gradient_is_that_of_finite_differences(embedder: FaceEmbedder) -> None:
+def test_gradient_is_that_of_finite_differences() -> None:
     """Of the identity loss in the pixels: through the warp and the recogniser, in float64."""
-    double = FaceEmbedder(encoder=FaceEmbedder.dlib().encoder.double(), template=DLIB_TEMPLATE, size=150)
+    double = FaceEmbedder.dlib()
+    double.encoder.double()
     picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)).double().requires_grad_(True)
     points = torch.from_numpy(DLIB_TEMPLATE)[None] * 24 / 150
     target = torch.ones(1, 128).double()
@@ -98,4 +99,10 @@ def test_gradient_is_that_of_finite_differences(embedder: FaceEmbedder) -> None:
 
 def test_an_encoder_that_is_not_frozen_is_refused() -> None:
     with pytest.raises(LossError, match="frozen"):
-        FaceEmbedder(encoder=nn.Linear(3, 3), template=ARCFACE_TEMPLATE, size=112)
+        FaceEmbedder(name="test", encoder=nn.Linear(3, 3), template=ARCFACE_TEMPLATE, size=112)
+
+
+def test_embeddings_of_another_encoder_are_refused(embedder: FaceEmbedder) -> None:
+    embedder.check_same_encoder("dlib-resnet-v1")
+    with pytest.raises(EncoderMismatchError, match=r"dlib-resnet-v1.*sface"):
+        embedder.check_same_encoder("sface")

@@ -29,7 +29,8 @@ def embedder() -> FaceEmbedder:
     """A face encoder of one convolution, on crops of 8 pixels."""
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(54, 5))
-    return FaceEmbedder(encoder=encoder.double().requires_grad_(False), template=DLIB_TEMPLATE * 8 / 150, size=8)
+    encoder.double().requires_grad_(False)
+    return FaceEmbedder(name="test", encoder=encoder, template=DLIB_TEMPLATE * 8 / 150, size=8)
 
 
 LANDMARKS = torch.from_numpy(DLIB_TEMPLATE * 16 / 150).expand(2, -1, -1)

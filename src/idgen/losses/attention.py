@@ -51,7 +51,8 @@ def increment_loss(with_id: Recording, face_mask: torch.Tensor) -> torch.Tensor:
     """What the adapter adds to the features stays on the face: `mean((1 − M) · Δh)²` over positions and layers.
 
     FACT (FaceChain, arXiv 2410.12312) regularises the increment so, but its formula is not published: this is the
-    natural reading. `Δh` is taken before the layer's output map, which works on each position by itself.
+    natural reading. `Δh` is taken before the layer's output map, which works on each position by itself. Where
+    `RandomFusion` weighs the text anew, that is part of `Δh` too; do not combine the two.
 
     Args:
         with_id: Cross-attention layers.

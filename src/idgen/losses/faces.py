@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import LossError
+from ..errors import EncoderMismatchError, LossError
 from ..faces import DLIB_TEMPLATE, DlibEncoder, FaceDetector, similarity_transform, warp_faces
 
 
@@ -33,6 +33,7 @@ class FaceEmbedder:
     which needs no face in the prediction, or from `find_landmarks` on the prediction.
 
     Attributes:
+        name: Name of the encoder; embeddings to compare with must carry the same.
         encoder: Frozen module: (batch, 3, size, size) RGB in [0, 1] → (batch, dim).
         template: (5, 2), where it wants the landmarks in its crop, pixels.
         size: Side of its crop, pixels.
@@ -41,6 +42,7 @@ class FaceEmbedder:
         LossError: A parameter of the encoder would be trained.
     """
 
+    name: str
     encoder: nn.Module
     template: np.ndarray
     size: int
@@ -52,7 +54,7 @@ class FaceEmbedder:
     @classmethod
     def dlib(cls) -> FaceEmbedder:
         """The default encoder."""
-        return cls(encoder=DlibEncoder(), template=DLIB_TEMPLATE, size=DlibEncoder.crop_size)
+        return cls(name=DlibEncoder.name, encoder=DlibEncoder(), template=DLIB_TEMPLATE, size=DlibEncoder.crop_size)
 
     def __call__(self, images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
         """Embed one face a picture.
@@ -65,6 +67,18 @@ class FaceEmbedder:
             (batch, dim), not normalised.
         """
         return self.encoder(warp_faces(images, landmarks, self.template, self.size))
+
+    def check_same_encoder(self, name: str) -> None:
+        """Refuse embeddings of another encoder: their cosines would mean nothing, and nothing would show it.
+
+        Raises:
+            EncoderMismatchError: The names differ.
+        """
+        if name != self.name:
+            raise EncoderMismatchError(
+                f"Generated faces are embedded by '{self.name}' and would be compared with embeddings by '{name}'. "
+                "Give the loss the encoder that made them, or embed the photos anew."
+            )
 
     def boxes(self, landmarks: torch.Tensor) -> torch.Tensor:
         """What `__call__` reads of the pictures: (batch, 5, 2) landmarks → (batch, 4) boxes x0, y0, x1, y1, pixels."""

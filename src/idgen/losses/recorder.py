@@ -36,7 +36,7 @@ class LayerRecord:
 
     @property
     def increment(self) -> torch.Tensor:
-        """(batch, positions, inner_dim), what the identity adapter added."""
+        """(batch, positions, inner_dim), what the identity adapter added or, with `Fusion`, changed."""
         return self.output - self.text_output
 
     def attention(self) -> torch.Tensor:
