@@ -11,6 +11,7 @@ IdgenError
 ├── AdapterError             an adapter used in a way that it does not allow
 │   └── BaseMismatchError    an adapter made for another base model
 ├── LossError                a loss or a reward that was given what it cannot use
+├── TrainingError            a training run that is set up wrongly or cannot go on
 ├── CheckpointError          a file that is missing, unsafe, incomplete or of an unknown form
 └── MissingDependencyError   an optional package that is not installed
 ```
@@ -55,6 +56,10 @@ class BaseMismatchError(AdapterError):
 
 class LossError(IdgenError):
     """A loss or a reward was set up wrongly or given values that it cannot use."""
+
+
+class TrainingError(IdgenError):
+    """A training run is set up wrongly or cannot go on."""
 
 
 class CheckpointError(IdgenError):

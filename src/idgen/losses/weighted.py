@@ -132,6 +132,10 @@ class WeightedTerms:
             if not kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
                 raise LossError(f"'{name}' must name each input that it reads: no *args, no **kwargs.")
 
+    def reads(self) -> set[str]:
+        """Names of all inputs that a term reads."""
+        return {name for term in self.terms.values() for name in _parameters(term.function)}
+
     def gates(self, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
         """What each term with a gate counts for each sample: name → (batch,)."""
         return {name: term.gate(timesteps) for name, term in self.terms.items() if term.gate is not None}

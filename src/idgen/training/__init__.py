@@ -1,0 +1,1 @@
+"""Training of identity adapters: batches → losses → steps → checkpoints."""

@@ -1,0 +1,101 @@
+"""The frozen base model of a training run: its UNet, text encoders, VAE and noise schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, DiffusionPipeline
+from torch import nn
+
+from ..adapter import Person
+from ..errors import TrainingError
+from ..losses import Parametrisation
+from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, persons_in_prompts
+from ..tiny import load_tiny
+
+
+class BaseModel:
+    """A pipeline of diffusers with everything in it frozen.
+
+    Args:
+        pipeline: Of SD1.5 or SDXL.
+        dtype: Of its networks.
+        device: Where they compute.
+
+    Raises:
+        TrainingError: It has no UNet that identities could join.
+    """
+
+    def __init__(self, pipeline: Any, dtype: torch.dtype, device: torch.device) -> None:
+        if not hasattr(pipeline, "unet"):
+            raise TrainingError(f"{type(pipeline).__name__} has no UNet; adapters are for SD1.5 and SDXL.")
+        self.pipeline = pipeline
+        for module in pipeline.components.values():
+            if isinstance(module, nn.Module):
+                nn.Module.to(module.eval().requires_grad_(False), device=device, dtype=dtype)
+        self.scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
+        self.parametrisation = Parametrisation.of(self.scheduler)
+
+    @classmethod
+    def open(cls, name: str, dtype: torch.dtype, device: torch.device) -> BaseModel:
+        """Open a folder, a hub id, or `"tiny"`, the small model that ships with the package."""
+        if name == "tiny":
+            return cls(load_tiny(), dtype, device)
+        return cls(DiffusionPipeline.from_pretrained(name, torch_dtype=dtype), dtype, device)
+
+    @property
+    def unet(self) -> Any:
+        """The UNet, which adapters join."""
+        return self.pipeline.unet
+
+    @property
+    def text_encoders(self) -> list[nn.Module]:
+        """One for SD1.5, two for SDXL."""
+        names = ("text_encoder", "text_encoder_2")
+        return [encoder for name in names if (encoder := getattr(self.pipeline, name, None)) is not None]
+
+    def encode(self, prompts: Sequence[str], person: Person | None = None) -> dict[str, torch.Tensor]:
+        """Prompts → what the UNet reads of them.
+
+        `<id>` is the person, with the gradient into their pseudo-words; without a person, or words, it is "person".
+
+        Returns:
+            `encoder_hidden_states`, (batch, length, dim), and for SDXL `text_embeds`, (batch, dim).
+        """
+        arguments: dict[str, Any] = {"prompt": list(prompts)}
+        if person is not None and any(words is not None for words in person.words):
+            with persons_in_prompts(self.pipeline, [person], arguments) as changed:
+                return self._encode(changed)
+        plain = [prompt.replace(PLACEHOLDER, CLASS_WORD) for prompt in prompts]
+        with torch.no_grad():
+            return self._encode({"prompt": plain})
+
+    def _encode(self, prompts: dict[str, Any]) -> dict[str, torch.Tensor]:
+        given = {name: text for name, text in prompts.items() if name in ("prompt", "prompt_2")}
+        found = self.pipeline.encode_prompt(
+            **given, device=self.unet.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        names = ("encoder_hidden_states", None, "text_embeds", None)
+        return {name: part for name, part in zip(names, found, strict=False) if name is not None and part is not None}
+
+    def predict(
+        self,
+        noisy_latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        text: dict[str, torch.Tensor],
+        time_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The UNet's prediction, (batch, channels, height, width)."""
+        added = None
+        if "text_embeds" in text:
+            if time_ids is None:
+                raise TrainingError("SDXL reads the pictures' sizes: the batch lacks time_ids.")
+            added = {"text_embeds": text["text_embeds"], "time_ids": time_ids.to(text["text_embeds"])}
+        return self.unet(
+            noisy_latents.to(self.unet.dtype),
+            timesteps,
+            encoder_hidden_states=text["encoder_hidden_states"].to(self.unet.dtype),
+            added_cond_kwargs=added,
+        ).sample

@@ -1,0 +1,74 @@
+"""What a training step reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, Self
+
+import torch
+
+from ..errors import TrainingError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """Target pictures, and the person each of them shall be drawn from.
+
+    Attributes:
+        latents: (batch, channels, height, width), of the target as the UNet sees it (scaled).
+        prompts: One for each; empty where the text is dropped.
+        id_embeds: (batch, dim) or (batch, photos, dim), the condition in the adapter's convention; zeros where the
+            identity is dropped.
+        target_embeds: (batch, dim), the target's own face by the encoder of the losses.
+        landmarks: (batch, 5, 2), of the target in pixels of the picture that its latent decodes to.
+        face_found: (batch,), whether the target shows a face.
+        persons: (batch,), a number for each person.
+        time_ids: (batch, 6), original size, crop corner and target size, height first; read by SDXL only.
+
+    Raises:
+        TrainingError: The parts are not equally long.
+    """
+
+    latents: torch.Tensor
+    prompts: tuple[str, ...]
+    id_embeds: torch.Tensor
+    target_embeds: torch.Tensor
+    landmarks: torch.Tensor
+    face_found: torch.Tensor
+    persons: torch.Tensor
+    time_ids: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {
+            field.name: len(value) for field in fields(self) if (value := getattr(self, field.name)) is not None
+        }
+        if len(set(lengths.values())) != 1:
+            raise TrainingError(f"The parts of a batch must be equally long, not {lengths}.")
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device) if isinstance(value := getattr(self, field.name), torch.Tensor) else value
+            for field in fields(self)
+        }
+        return type(self)(**moved)
+
+
+class Batches(Protocol):
+    """An endless stream of batches of one process, which can stop anywhere and go on exactly there."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Go on from where the stream is."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream is, as values that JSON can hold."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go there."""
+        ...

@@ -1,0 +1,259 @@
+"""The loop: batches → updates of the adapter, with checkpoints, metrics, and an end that loses nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from tqdm import tqdm
+
+from ..adapter import IdentityAdapter
+from ..errors import TrainingError
+from ..losses import TermLog, Weighted
+from .batch import Batch, Batches
+from .checkpoint import find_checkpoint, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
+from .config import LoopConfig, OptimizerConfig
+from .optimizers import make_optimizer
+
+_log = logging.getLogger(__name__)
+
+
+class Step(Protocol):
+    """A module with an adapter in it that makes losses of a batch; see `IdentityDenoiser.forward`."""
+
+    adapter: IdentityAdapter
+
+    def __call__(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted: ...
+
+
+class Loop:
+    """Train the adapter of a step.
+
+    What a run computes follows from its configuration, its data and the number of the update alone, so that a run that
+    was stopped, by a signal or a crash, goes on as if it never had been.
+
+    Args:
+        step: Makes losses of batches.
+        batches: Of this process; they are not sharded again.
+        output_dir: Where checkpoints and metrics go.
+        config: How long and how often.
+        optimizer: How the adapter learns.
+        validate: Called with the number of updates after each checkpoint and at the end, on the main process, while
+            the adapter holds the averaged weights if there are any.
+        accelerator: Of the run.
+    """
+
+    def __init__(
+        self,
+        step: Any,
+        batches: Batches,
+        output_dir: Path,
+        config: LoopConfig,
+        optimizer: OptimizerConfig,
+        accelerator: Accelerator,
+        validate: Callable[[int], dict[str, float]] | None = None,
+    ) -> None:
+        self.config, self.settings, self.output_dir = config, optimizer, output_dir
+        self.accelerator, self.batches, self.validate = accelerator, batches, validate
+        self.adapter: IdentityAdapter = step.adapter
+        self.parameters = [weight for weight in step.parameters() if weight.requires_grad]
+        plain = make_optimizer(optimizer, self.parameters)
+        self.optimizer: Any = accelerator.prepare_optimizer(plain)
+        self.schedule: Any = get_scheduler(
+            optimizer.lr_scheduler,
+            plain,  # not the prepared one: accelerate would step the schedule once for each process
+            num_warmup_steps=optimizer.lr_warmup_steps,
+            num_training_steps=config.max_train_steps,
+        )
+        self.ema = EMAModel(self.parameters, decay=optimizer.ema_decay) if optimizer.ema_decay else None
+        self.step: Any = accelerator.prepare_model(step)
+        self.done = 0
+        self._bad, self._skipped = 0, 0
+        self._stop = False
+
+    def run(self) -> int:
+        """Train to the end, or to a signal; returns the number of updates. The adapter is in `output_dir` after it.
+
+        Raises:
+            TrainingError: The loss is not finite in too many updates in a row.
+        """
+        self._resume()
+        main = self.accelerator.is_main_process
+        with self._signals(), tqdm(total=self.config.max_train_steps, initial=self.done, disable=not main) as bar:
+            stream = iter(self.batches)
+            while self.done < self.config.max_train_steps and not self._stopping():
+                metrics = self._update(stream)
+                self.done += 1
+                self.schedule.step()
+                bar.update()
+                bar.set_postfix({name: f"{value:.3g}" for name, value in metrics.items()})
+                self._record(metrics)
+                if self.done % self.config.checkpointing_steps == 0:
+                    self.save()
+        if self.done % self.config.checkpointing_steps:
+            self.save()
+        if main:
+            with self._averaged():
+                self.adapter.save_pretrained(self.output_dir)
+        return self.done
+
+    def _update(self, stream: Iterator[Batch]) -> dict[str, float]:
+        """One update of the weights."""
+        start = time.perf_counter()
+        totals: dict[str, torch.Tensor] = {}
+        for part in range(self.config.gradient_accumulation_steps):
+            batch = next(stream).to(self.accelerator.device)
+            last = part == self.config.gradient_accumulation_steps - 1
+            with ExitStack() as stack:
+                if not last:
+                    stack.enter_context(self.accelerator.no_sync(self.step))
+                with self.accelerator.autocast():
+                    found = self.step(batch, self._random(part), stack)
+                self.accelerator.backward(found.total / self.config.gradient_accumulation_steps)
+            _add(totals, found)
+        norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
+        finite = bool(norm.isfinite())
+        if finite or self.accelerator.scaler is not None:  # fp16's scaler skips by itself, and learns from it
+            self.optimizer.step()
+        if finite and self.ema is not None:
+            self.ema.step(self.parameters)
+        self.optimizer.zero_grad()
+        self._count_bad(finite)
+        seconds = time.perf_counter() - start
+        return {**self._means(totals), "norm": float(norm), "lr": self.schedule.get_last_lr()[0], "seconds": seconds}
+
+    def _random(self, part: int) -> torch.Generator:
+        """The random numbers of one pass of one process; they do not depend on what came before."""
+        place = self.done * self.config.gradient_accumulation_steps + part
+        seed = (self.config.seed * 1_000_003 + place) * self.accelerator.num_processes + self.accelerator.process_index
+        return torch.Generator().manual_seed(seed)
+
+    def _count_bad(self, finite: bool) -> None:
+        """Gradients are summed over the processes, so all of them see the same."""
+        self._bad = 0 if finite else self._bad + 1
+        self._skipped += not finite
+        if self._bad > self.config.max_bad_steps:
+            raise TrainingError(
+                f"The loss was not finite in {self._bad} updates in a row, up to update {self.done}: lower the "
+                f"learning rate, or go on from a checkpoint in '{self.output_dir}' with another seed."
+            )
+
+    def _means(self, totals: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Sums over passes and processes → means by term, and the share that had no face."""
+        names = sorted(totals)
+        summed = self.accelerator.reduce(torch.stack([totals[name] for name in names]), "sum")
+        sums = dict(zip(names, summed.tolist(), strict=True))  # pyright: ignore[reportAttributeAccessIssue]
+        means = {}
+        for name in {name.rsplit("/", 1)[0] for name in names}:
+            if sums[f"{name}/samples"]:
+                means[name] = sums[f"{name}/sum"] / sums[f"{name}/samples"]
+            if sums[f"{name}/invalid"]:
+                counted = sums[f"{name}/samples"] + sums[f"{name}/invalid"]
+                means[f"{name}/no_face"] = sums[f"{name}/invalid"] / counted
+        return {name: means[name] for name in sorted(means)}
+
+    def _record(self, metrics: dict[str, float], **more: Any) -> None:
+        if self.accelerator.is_main_process:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            with (self.output_dir / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps({"step": self.done, **metrics, **more, "skipped": self._skipped}) + "\n")
+        self.accelerator.log(metrics, step=self.done)
+
+    # -- stopping and going on
+
+    def save(self) -> None:
+        """Write a checkpoint and validate."""
+        positions = self.accelerator.num_processes
+        if positions > 1:
+            from accelerate.utils import gather_object
+
+            data = gather_object([self.batches.state_dict()])
+        else:
+            data = [self.batches.state_dict()]
+        if self.accelerator.is_main_process:
+            tensors, optimizer = optimizer_tensors(self.optimizer)
+            if self.ema is not None:
+                tensors |= {f"ema.{i}": weight for i, weight in enumerate(self.ema.shadow_params)}
+            state = {"optimizer": optimizer, "schedule": self.schedule.state_dict(), "data": data}
+            state |= {"skipped": self._skipped, "ema_steps": self.ema.optimization_step if self.ema else 0}
+            limit = self.config.checkpoints_total_limit
+            save_checkpoint(self.output_dir, self.done, self.adapter, tensors, state, limit)
+            if self.validate is not None:
+                with self._averaged():
+                    self._record(self.validate(self.done))
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        folder = find_checkpoint(self.output_dir, self.config.resume_from_checkpoint)
+        if folder is None:
+            return
+        tensors, state = load_checkpoint(folder)
+        if len(state["data"]) != self.accelerator.num_processes:
+            raise TrainingError(
+                f"'{folder}' is of {len(state['data'])} processes; the data goes on exactly only with as many, not "
+                f"{self.accelerator.num_processes}."
+            )
+        self.adapter.load_state_dict(IdentityAdapter.from_pretrained(folder).state_dict())
+        load_optimizer(self.optimizer, tensors, state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.batches.load_state_dict(state["data"][self.accelerator.process_index])
+        self.done, self._skipped = state["step"], state["skipped"]
+        if self.ema is not None:
+            self.ema.shadow_params = [tensors[f"ema.{i}"].to(w) for i, w in enumerate(self.parameters)]
+            self.ema.optimization_step = state["ema_steps"]
+        _log.info("Going on from %s.", folder)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The adapter with averaged weights."""
+        if self.ema is None:
+            yield
+            return
+        self.ema.store(self.parameters)
+        self.ema.copy_to(self.parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(self.parameters)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C end the run after the update that is under way; a second one ends it at once."""
+
+        def stop(number: int, _: Any) -> None:
+            self._stop = True
+            signal.signal(number, before[signal.Signals(number)])
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stopping(self) -> bool:
+        """Whether any process was told to stop: all end after the same update."""
+        if self.accelerator.num_processes == 1:
+            return self._stop
+        flag = torch.tensor(int(self._stop), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)  # pyright: ignore[reportOperatorIssue]
+
+
+def _add(totals: dict[str, torch.Tensor], found: Weighted) -> None:
+    """Add up what each term did; sums, so that passes and processes can be added."""
+    size = torch.tensor(float(len(found.values)), device=found.values.device)
+    logs = {**found.terms, "loss": TermLog(found.values.detach().sum(), size, torch.zeros_like(size))}
+    for name, log in logs.items():
+        for part in ("sum", "samples", "invalid"):
+            value = getattr(log, part).float()
+            totals[f"{name}/{part}"] = totals.get(f"{name}/{part}", torch.zeros_like(value)) + value

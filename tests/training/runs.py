@@ -1,0 +1,80 @@
+"""Runs on tiny random components: a base model, an endless stream of random people, and a loop over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from idgen.adapter import RandomFusion
+from idgen.losses import FaceDecoder, FaceEmbedder
+from idgen.training.base import BaseModel
+from idgen.training.batch import Batch
+from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
+from idgen.training.denoiser import IdentityDenoiser
+from idgen.training.loop import Loop
+from idgen.training.terms import make_terms
+from tests.components import SIDE, make_adapter, make_pipeline, seeded
+
+LATENT = SIDE // 2
+POINTS = torch.tensor([[10.0, 12], [21, 12], [15, 17], [11, 22], [20, 22]])
+
+
+class RandomPeople:
+    """Batches that follow from their number."""
+
+    def __init__(self, size: int, start: int = 0, stride: int = 1, prompt: str = "a face", xl: bool = False) -> None:
+        self.size, self.number, self.stride, self.prompt, self.xl = size, start, stride, prompt, xl
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            number, self.number = self.number, self.number + self.stride
+            yield self.make(number)
+
+    def make(self, number: int) -> Batch:
+        random = seeded(number)
+        return Batch(
+            latents=torch.randn(self.size, 4, LATENT, LATENT, generator=random),
+            prompts=(self.prompt,) * self.size,
+            id_embeds=torch.randn(self.size, 8, generator=random),
+            target_embeds=torch.randn(self.size, 128, generator=random),
+            landmarks=POINTS.expand(self.size, -1, -1).clone(),
+            face_found=torch.arange(self.size) != 1,
+            persons=number * self.size + torch.arange(self.size),
+            time_ids=torch.tensor([SIDE, SIDE, 0, 0, SIDE, SIDE]).expand(self.size, -1) if self.xl else None,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.number = state["number"]
+
+
+def make_step(family: str = "sd", losses: LossConfig | None = None, fusion: bool = False, **adapter: Any) -> Any:
+    losses = losses or LossConfig()
+    base = BaseModel(make_pipeline(family), torch.float32, torch.device("cpu"))
+    if adapter.get("num_words"):
+        adapter |= {"text_encoders": base.text_encoders}
+    made = make_adapter(base.unet, **adapter)
+    made.attach(base.unet)
+    return IdentityDenoiser(
+        base,
+        made,
+        make_terms(losses, base.parametrisation),
+        embedder=FaceEmbedder.dlib(),
+        decoder=FaceDecoder(vae=base.pipeline.vae, margin=2),
+        fusion=RandomFusion() if fusion else None,
+    )
+
+
+def make_loop(
+    folder: Path, *, steps: int = 6, losses: LossConfig | None = None, ema: float = 0.9, **loop: Any
+) -> Loop:
+    config = LoopConfig(**{"max_train_steps": steps, "checkpointing_steps": 2, "train_batch_size": 2, **loop})
+    optimizer = OptimizerConfig(learning_rate=1e-2, lr_warmup_steps=2, lr_scheduler="cosine", ema_decay=ema)
+    accelerator = Accelerator(cpu=True)
+    return Loop(make_step(losses=losses), RandomPeople(2), folder, config, optimizer, accelerator)

@@ -1,0 +1,190 @@
+"""The loop: a run that was stopped is the run that was not, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from idgen import IdentityAdapter
+from idgen.errors import CheckpointError, TrainingError
+from idgen.training.checkpoint import list_checkpoints
+from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, from_toml
+
+from .runs import make_loop
+
+
+def losses_of(folder: Path) -> list[float]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in sorted(rows, key=lambda row: row["step"]) if "loss" in row]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(IdentityAdapter.from_pretrained(folder).state_dict())
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    make_loop(tmp_path / "whole").run()
+    first = make_loop(tmp_path / "parts", checkpointing_steps=1)
+    first.step.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if first.done == 2 else None)
+    assert first.run() == 3  # the update under way is finished
+    assert make_loop(tmp_path / "parts", resume_from_checkpoint="latest").run() == 6
+    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from tests.training.runs import make_loop
+torch.set_num_threads(1)
+make_loop(Path(sys.argv[1]), steps=int(sys.argv[2]), resume_from_checkpoint="latest", checkpointing_steps=2).run()
+"""
+
+
+def start(folder: Path, steps: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(steps)]
+    return subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
+
+
+def test_killed_in_the_middle(tmp_path: Path) -> None:
+    """kill -9 at no chosen moment, then the same command again."""
+    make_loop(tmp_path / "whole", steps=8).run()
+    folder = tmp_path / "killed"
+    process = start(folder, 8)
+    deadline = time.monotonic() + 120
+    while not list_checkpoints(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert list_checkpoints(folder)
+    assert start(folder, 8).wait(120) == 0
+    whole, again = weights_of(tmp_path / "whole"), weights_of(folder)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_accumulation_is_a_larger_batch(tmp_path: Path) -> None:
+    """Two passes of two samples each give the sum of their gradients; compared by the weights after a step."""
+    loop = make_loop(tmp_path / "a", steps=1, gradient_accumulation_steps=2, ema=0.0)
+    loop.run()
+    by_hand = make_loop(tmp_path / "b", steps=1, ema=0.0)
+    from contextlib import ExitStack
+
+    stream = iter(by_hand.batches)
+    for part in range(2):
+        with ExitStack() as stack:
+            random = torch.Generator().manual_seed(part)
+            (by_hand.step(next(stream), random, stack).total / 2).backward()
+    torch.nn.utils.clip_grad_norm_(by_hand.parameters, 1.0)
+    by_hand.optimizer.step()
+    for found, expected in zip(loop.parameters, by_hand.parameters, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_checkpoints_are_limited_and_load(tmp_path: Path) -> None:
+    make_loop(tmp_path, steps=7, checkpoints_total_limit=2).run()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-6", "checkpoint-7"]
+    assert weights_of(tmp_path / "checkpoint-7").keys() == weights_of(tmp_path).keys()
+    averaged, last = weights_of(tmp_path), weights_of(tmp_path / "checkpoint-7")
+    assert any(not torch.equal(averaged[name], last[name]) for name in last)  # the result is the average
+    with pytest.raises(CheckpointError, match=r"training\.json"):
+        make_loop(tmp_path, resume_from_checkpoint=str(tmp_path)).run()
+    (tmp_path / "checkpoint-7" / "training.safetensors").write_bytes(b"cut off")
+    with pytest.raises(CheckpointError, match="could not be read"):
+        make_loop(tmp_path, resume_from_checkpoint="latest").run()
+
+
+def test_bad_steps_are_skipped_and_end_a_hopeless_run(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path / "one", steps=4, checkpointing_steps=10)
+    before = [weight.clone() for weight in loop.parameters]
+
+    def spoil(_: Any, args: tuple) -> None:
+        if loop.done == 1:
+            args[0].latents.fill_(float("nan"))
+
+    loop.step.register_forward_pre_hook(spoil)
+    assert loop.run() == 4
+    assert loop._skipped == 1
+    assert all(weight.isfinite().all() for weight in loop.parameters)
+    assert any(not torch.equal(a, b) for a, b in zip(before, loop.parameters, strict=True))
+
+    hopeless = make_loop(tmp_path / "all", steps=10, max_bad_steps=3)
+
+    def spoil_all(_: Any, args: tuple) -> None:
+        args[0].latents.fill_(float("nan"))
+
+    hopeless.step.register_forward_pre_hook(spoil_all)
+    with pytest.raises(TrainingError, match="not finite in 4 updates"):
+        hopeless.run()
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([*command, str(script), str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True) for rank in range(2)]
+    from contextlib import ExitStack
+
+    from .runs import RandomPeople, make_step
+
+    expected: list[torch.Tensor] | None = None
+    for rank in range(2):
+        step = make_step(losses=LossConfig(identity=0.1, t_max=1.0))
+        with ExitStack() as stack:
+            random = torch.Generator().manual_seed(rank)
+            (step(RandomPeople(2, start=rank).make(rank), random, stack).total / 2).backward()
+        own = [weight.grad for weight in step.parameters()]
+        expected = own if expected is None else [a + b for a, b in zip(expected, own, strict=True)]
+    assert expected is not None
+    for a, b, e in zip(*found, expected, strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-7)
+
+
+TWO = """
+import sys, torch
+from contextlib import ExitStack
+from accelerate import Accelerator
+from idgen.training.config import LossConfig
+from tests.training.runs import RandomPeople, make_step
+torch.set_num_threads(1)
+accelerator = Accelerator(cpu=True)
+rank = accelerator.process_index
+step = make_step(losses=LossConfig(identity=0.1, t_max=1.0))
+prepared = accelerator.prepare_model(step)
+with ExitStack() as stack:
+    random = torch.Generator().manual_seed(rank)
+    accelerator.backward(prepared(RandomPeople(2).make(rank), random, stack).total)
+torch.save([weight.grad for weight in step.parameters()], f"{sys.argv[1]}/gradients-{rank}.pt")
+"""
+
+
+def test_configuration_from_toml(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('train_data_dir = "shards"\noutput_dir = "run"\n[losses]\nidentity = 0.1\n[loop]\nseed = 3\n')
+    config = from_toml(DenoisingConfig, file)
+    assert (config.losses.identity, config.loop.seed, config.train_data_dir) == (0.1, 3, Path("shards"))
+    for text, message in (
+        ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nidenty = 1\n', "identy is not known"),
+        ('train_data_dir = "a"\noutput_dir = "b"\n[loop]\nseed = "x"\n', "seed must be of type int"),
+        ('output_dir = "b"\n', "train_data_dir is missing"),
+        ("= 3", "could not be read"),
+    ):
+        file.write_text(text)
+        with pytest.raises(TrainingError, match=message):
+            from_toml(DenoisingConfig, file)
+    with pytest.raises(TrainingError, match="max_train_steps"):
+        LoopConfig(max_train_steps=0)
