@@ -11,6 +11,7 @@ import torch
 from idgen.errors import LossError, TrainingError
 from idgen.training.batch import Batch
 from idgen.training.config import LossConfig
+from idgen.training.denoiser import face_mask
 from tests.components import seeded
 
 from .runs import LATENT, POINTS, RandomPeople, make_step
@@ -111,8 +112,8 @@ def test_only_the_adapter_is_trained() -> None:
 
 
 def test_the_face_mask_is_around_the_landmarks() -> None:
-    step = make_step()
-    mask = step._face_mask(RandomPeople(2).make(0))
+    batch = RandomPeople(2).make(0)
+    mask = face_mask(batch.landmarks / 2, batch.face_found, LATENT, LATENT)
     assert mask.shape == (2, 1, LATENT, LATENT)
     x, y = (POINTS / 2).round().long().unbind(-1)
     assert mask[0, 0, y, x].all()

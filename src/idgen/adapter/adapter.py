@@ -251,6 +251,12 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         finally:
             attachment.end()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the UNet draw without the identity for a while, inside `drawing`."""
+        with self._attachment[0].paused():
+            yield
+
     # -- files
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # pyright: ignore

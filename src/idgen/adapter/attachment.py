@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -99,6 +100,23 @@ class Attachment:
             raise
         for path, lora in self._loras.items():
             lora.scale = layer_scale(lora_scale, path, 0.0)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let nobody act inside the `with`, then go on."""
+        kept = [(binding, binding.scaled) for binding in self._bindings.values()]
+        scales = [(lora, lora.scale) for lora in self._loras.values()]
+        try:
+            for binding, _ in kept:
+                binding.scaled = {}
+            for lora, _ in scales:
+                lora.scale = 0.0
+            yield
+        finally:
+            for binding, scaled in kept:
+                binding.scaled = scaled
+            for lora, scale in scales:
+                lora.scale = scale
 
     def end(self) -> None:
         """Let nobody act."""

@@ -78,7 +78,7 @@ class Binding:
         self.heads = layer.heads
         self.regions: Regions | None = None
         self._persons: dict[int, list[KeysValues]] = {}
-        self._scaled: dict[int, list[KeysValues]] = {}
+        self.scaled: dict[int, list[KeysValues]] = {}
         self._scale = 1.0
         self._text_factor: torch.Tensor | None = None
         self._query: torch.Tensor | None = None
@@ -109,7 +109,7 @@ class Binding:
 
     def clear(self) -> None:
         """Let nobody act."""
-        self._persons, self._scaled, self.regions, self._text_factor, self._query = {}, {}, None, None, None
+        self._persons, self.scaled, self.regions, self._text_factor, self._query = {}, {}, None, None, None
 
     def rescale(self, scale: float) -> None:
         """Change how strongly the persons act."""
@@ -120,9 +120,9 @@ class Binding:
         """Fold the scale into the values: they are few, the activations are many."""
         self._scale = scale
         if scale == 0:
-            self._scaled = {}
+            self.scaled = {}
         else:
-            self._scaled = {
+            self.scaled = {
                 batch: [KeysValues(keys, values if scale == 1 else values * scale) for keys, values in persons]
                 for batch, persons in self._persons.items()
             }
@@ -139,7 +139,7 @@ class Binding:
         self._handles = [to_q.register_forward_hook(self._keep), to_out.register_forward_pre_hook(self._add)]
 
     def _keep(self, _: nn.Module, __: tuple, query: torch.Tensor) -> None:
-        if self._scaled:
+        if self.scaled:
             self._query = query
 
     def _add(self, _: nn.Module, args: tuple) -> tuple | None:
@@ -147,11 +147,11 @@ class Binding:
         if query is None:
             return None
         hidden_states = args[0]
-        persons = self._scaled.get(query.shape[0])
+        persons = self.scaled.get(query.shape[0])
         if persons is None:
             raise AdapterError(
                 f"The UNet was called with a batch of {query.shape[0]}; the identities were set for batches of "
-                f"{sorted(self._scaled)}."
+                f"{sorted(self.scaled)}."
             )
         query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         if self._text_factor is not None:

@@ -12,6 +12,7 @@ from torch import nn
 from ..adapter import Person
 from ..errors import TrainingError
 from ..losses import Parametrisation
+from ..losses.parametrisation import at_least_float32
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, persons_in_prompts
 from ..tiny import load_tiny
 
@@ -79,6 +80,12 @@ class BaseModel:
         )
         names = ("encoder_hidden_states", None, "text_embeds", None)
         return {name: part for name, part in zip(names, found, strict=False) if name is not None and part is not None}
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the UNet sees them → RGB about [0, 1], (batch, 3, height, width), not clamped."""
+        vae = self.pipeline.vae
+        latents = latents.to(vae.dtype) / vae.config["scaling_factor"] + (vae.config.get("shift_factor") or 0)
+        return at_least_float32(vae.decode(latents).sample) / 2 + 0.5
 
     def predict(
         self,

@@ -20,6 +20,7 @@ from ..losses import (
     WeightedTerms,
     mix_identities,
 )
+from ..losses.parametrisation import at_least_float32
 from .base import BaseModel
 from .batch import Batch
 
@@ -64,6 +65,11 @@ class IdentityDenoiser(nn.Module):
         """The frozen base model."""
         return self._base[0]
 
+    @property
+    def scale(self) -> int:
+        """Pixels per latent pixel."""
+        return self.base.pipeline.vae_scale_factor
+
     def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
         """Evaluate the losses of a batch.
 
@@ -100,7 +106,7 @@ class IdentityDenoiser(nn.Module):
         if recorder is not None:
             ready["with_id"] = recorder.take()
         lazy: dict[str, Callable[[], Any]] = {
-            "face_mask": lambda: self._face_mask(batch),
+            "face_mask": lambda: face_mask(batch.landmarks / self.scale, batch.face_found, *batch.latents.shape[-2:]),
             "identity_values": lambda: list(self.adapter.values(person.tokens)),
             "generated_embeds": lambda: self._embed(self.base.parametrisation.clean(output, noisy, timesteps), batch),
         }
@@ -149,18 +155,16 @@ class IdentityDenoiser(nn.Module):
         assert self.embedder is not None
         assert self.decoder is not None
         images, offsets = self.decoder(clean, self.embedder.boxes(batch.landmarks))
-        return self.embedder(images.float(), batch.landmarks - offsets[:, None])
+        return self.embedder(at_least_float32(images), batch.landmarks - offsets[:, None])
 
-    def _face_mask(self, batch: Batch) -> torch.Tensor:
-        """(batch, 1, height, width): 1 in the box around the face, at the latent's resolution."""
-        height, width = batch.latents.shape[-2:]
-        scale = self.base.pipeline.vae_scale_factor  # pixels per latent pixel
-        points = batch.landmarks / scale
-        middle = points.mean(1)
-        reach = 1.25 * (points.amax(1) - points.amin(1)).amax(1)  # from the middle of the landmarks to hair and chin
-        y = torch.arange(height, device=points.device) + 0.5
-        x = torch.arange(width, device=points.device) + 0.5
-        inside_y = (y[None] - middle[:, 1:]).abs() <= reach[:, None]
-        inside_x = (x[None] - middle[:, :1]).abs() <= reach[:, None]
-        mask = inside_y[:, None, :, None] & inside_x[:, None, None, :]
-        return (mask & batch.face_found[:, None, None, None]).float()
+
+def face_mask(points: torch.Tensor, found: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Landmarks (batch, 5, 2) in latent pixels → (batch, 1, height, width), 1 in the box around each face."""
+    middle = points.mean(1)
+    reach = 1.25 * (points.amax(1) - points.amin(1)).amax(1)  # from the middle of the landmarks to hair and chin
+    y = torch.arange(height, device=points.device) + 0.5
+    x = torch.arange(width, device=points.device) + 0.5
+    inside_y = (y[None] - middle[:, 1:]).abs() <= reach[:, None]
+    inside_x = (x[None] - middle[:, :1]).abs() <= reach[:, None]
+    mask = inside_y[:, None, :, None] & inside_x[:, None, None, :]
+    return (mask & found[:, None, None, None]).float()

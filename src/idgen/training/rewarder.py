@@ -1,0 +1,131 @@
+"""Stage two: draw people, judge the pictures, and learn from the judgement (ID-Aligner, arXiv 2404.15449)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..adapter import IdentityAdapter
+from ..faces import FaceDetector
+from ..losses import FaceDecoder, FaceEmbedder, Landmarks, LazyInputs, TermLog, Weighted, find_landmarks
+from ..losses.parametrisation import at_least_float32
+from ..losses.preservation import base_preservation_loss
+from ..rewards import WeightedRewards
+from .base import BaseModel
+from .batch import Batch
+from .denoiser import face_mask
+from .rollout import Drawn, Rollout
+
+
+class RewardStep(nn.Module):
+    """One training step as a module: batch → rewards of pictures drawn for it, negated, and a preservation term.
+
+    Args:
+        base: Frozen.
+        adapter: Attached to the base's UNet.
+        rollout: Draws.
+        rewards: Judge; the identity reward reads `face_images`, `landmarks` and `reference_embeds`, others may read
+            `images` and `prompts`.
+        embedder: Face encoder of the identity reward.
+        decoder: Of faces.
+        detector: Finds the faces in what was drawn.
+        preservation: Weight of "outside the face, as the base model": reward alone costs prompt fidelity.
+        guidance_scale: Of the drawing; 1 is cheapest, and what ReFL and ID-Aligner do.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        adapter: IdentityAdapter,
+        rollout: Rollout,
+        rewards: WeightedRewards,
+        *,
+        embedder: FaceEmbedder,
+        decoder: FaceDecoder,
+        detector: FaceDetector,
+        preservation: float = 1.0,
+        guidance_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self._base = [base]
+        self.rollout, self.rewards = rollout, rewards
+        self.embedder, self.decoder, self.detector = embedder, decoder, detector
+        self.preservation, self.guidance_scale = preservation, guidance_scale
+
+    @property
+    def base(self) -> BaseModel:
+        """The frozen base model."""
+        return self._base[0]
+
+    def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
+        """Draw a picture for each sample and judge it; arguments as of `IdentityDenoiser.forward`.
+
+        The batch's latents serve for their shape alone.
+        """
+        person = self.adapter.person(batch.id_embeds)
+        text = self._text(batch, person)
+        stack.enter_context(self.adapter.drawing([person], len(batch)))
+        noise = torch.randn(batch.latents.shape, generator=random).to(batch.latents)
+        drawn = self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
+        copies = len(drawn.latents) // len(batch)
+        with torch.no_grad():
+            faces = find_landmarks(self.base.decode(drawn.latents), self.detector)
+        found = self.rewards(self._judged(drawn.latents, faces, batch, copies))
+        values, terms = -found.values, found.terms  # negated: the loop makes things smaller
+        if self.preservation:
+            kept = self._kept(drawn, text, batch, faces, copies)
+            values = values + kept.values
+            terms = terms | kept.terms
+        return Weighted(values.unflatten(0, (copies, -1)).mean(0), terms)
+
+    def _text(self, batch: Batch, person: Any) -> dict[str, torch.Tensor]:
+        """What the UNet reads; with guidance the empty prompt's half first."""
+        positive = self.base.encode(batch.prompts, person)
+        if self.guidance_scale == 1:
+            return positive
+        negative = self.base.encode([""] * len(batch))
+        return {name: torch.cat([negative[name], part]) for name, part in positive.items()}
+
+    def _predict(
+        self, noisy: torch.Tensor, t: torch.Tensor, text: dict[str, torch.Tensor], batch: Batch
+    ) -> torch.Tensor:
+        """The prediction for one picture a sample, guidance included."""
+        if self.guidance_scale == 1:
+            return self.base.predict(noisy, t.expand(len(noisy)), text, batch.time_ids)
+        time_ids = None if batch.time_ids is None else batch.time_ids.repeat(2, 1)
+        both = self.base.predict(noisy.repeat(2, 1, 1, 1), t.expand(2 * len(noisy)), text, time_ids)
+        negative, positive = both.chunk(2)
+        return negative + self.guidance_scale * (positive - negative)
+
+    def _judged(self, latents: torch.Tensor, faces: Landmarks, batch: Batch, copies: int) -> LazyInputs:
+        """What rewards read of the pictures."""
+        ready = {
+            "reference_embeds": batch.target_embeds.repeat(copies, 1),
+            "prompts": batch.prompts * copies,
+            "face_found": faces.found,
+        }
+        lazy: dict[str, Callable[[], Any]] = {
+            "images": lambda: self.base.decode(latents),
+            "crops": lambda: self.decoder(latents, self.embedder.boxes(faces.points)),
+            "face_images": lambda: at_least_float32(inputs["crops"].images),
+            "landmarks": lambda: faces.points - inputs["crops"].offsets[:, None],
+        }
+        inputs = LazyInputs(ready, lazy)
+        return inputs
+
+    def _kept(
+        self, drawn: Drawn, text: dict[str, torch.Tensor], batch: Batch, faces: Landmarks, copies: int
+    ) -> Weighted:
+        """How far the last prediction is from the base model's outside the face."""
+        with torch.no_grad(), self.adapter.paused():
+            rows = drawn.noisy.chunk(copies)
+            without = torch.cat([self._predict(noisy, drawn.timestep, text, batch) for noisy in rows])
+        mask = face_mask(faces.points / self.decoder.scale, faces.found, *drawn.noisy.shape[-2:])
+        values = base_preservation_loss(drawn.output, without, mask)
+        size = torch.tensor(float(len(values)), device=values.device)
+        return Weighted(self.preservation * values, {"preservation": TermLog(values.detach().sum(), size, 0 * size)})
