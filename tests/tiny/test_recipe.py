@@ -48,6 +48,9 @@ def settings(train_folder, shared, tmp_path_factory):
         base=dataclasses.replace(
             found.base, channels=(16, 32), heads_of=16, text_width=32, samples=12, batch=4, minutes=5
         ),
+        adapter=dataclasses.replace(
+            found.adapter, steps=2, batch=4, negatives=4, reward_steps=1, reward_rollout=2, reward_last=1
+        ),
     )
 
 
@@ -69,6 +72,9 @@ def test_one_command_makes_a_pipeline(settings):
     run_stages(settings)
     pipe = StableDiffusionPipeline.from_pretrained(settings.paths.output)
     assert pipe("a cartoon of a face", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
+    for stage in ("adapter", "reward"):
+        pipe.load_id_adapter(settings.paths.cache / stage)
+        pipe.unload_id_adapter()
     before = {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
     run_stages(settings)
     assert before == {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}

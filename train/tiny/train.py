@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from recipe.adapter import train_adapter, train_reward
 from recipe.autoencoder import train_autoencoder
 from recipe.base import train_base
 from recipe.config import Config, load_config
 from recipe.crops import make_crops
 from recipe.latents import make_latents
 from recipe.package import make_package
+from recipe.people import make_embeddings
 
 Stage = Callable[[Config, dict[str, Path]], None]
 
@@ -29,6 +31,9 @@ STAGES: dict[str, Stage] = {
     "latents": lambda c, f: make_latents(f["crops"], f["autoencoder"] / "final", f["latents"]),
     "base": lambda c, f: train_base(c, f["latents"], f["base"]),
     "package": lambda c, f: make_package(c, f["autoencoder"] / "final", f["base"]),
+    "embeddings": lambda c, f: make_embeddings(c, f["embeddings"]),
+    "adapter": train_adapter,
+    "reward": train_reward,
 }
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from idgen.training.config import LossConfig
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -70,6 +72,28 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """The identity adapter; `losses` are those of `idgen.training.config`, and `reward_…` is its second training."""
+
+    num_tokens: int
+    steps: int
+    batch: int
+    learning_rate: float
+    styled_share: float
+    caption_drop: float
+    identity_drop: float
+    negatives: int
+    ema: float
+    losses: LossConfig
+    reward_steps: int
+    reward_learning_rate: float
+    reward_rollout: int
+    reward_last: int
+    reward_weight: float
+    reward_preservation: float
+
+
+@dataclass(frozen=True)
 class Config:
     """All tables; an unknown or missing key is an error when the file is read."""
 
@@ -78,12 +102,13 @@ class Config:
     crops: Crops
     autoencoder: Autoencoder
     base: Base
+    adapter: Adapter
 
 
 def load_config(file: Path) -> Config:
     """Read `tiny.toml` or a file like it."""
     table = tomllib.loads(file.read_text())
-    tables = {"crops": Crops, "autoencoder": Autoencoder, "base": Base}
+    tables = {"crops": Crops, "autoencoder": Autoencoder, "base": Base, "adapter": Adapter}
     if unknown := set(table) - {"seed", "paths", *tables}:
         raise ValueError(f"{file}: unknown tables {sorted(unknown)}.")
     paths = _paths(table["paths"], file.resolve().parent)
@@ -96,6 +121,8 @@ def shared_folder() -> Path:
 
 
 def _fill(kind: type, table: dict[str, Any]) -> Any:
+    if "losses" in table:
+        table = {**table, "losses": LossConfig(**table["losses"])}
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
 
 
