@@ -1,0 +1,41 @@
+"""Validation pictures: drawn by a copy, measured, and without a trace in what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from idgen import IdentityAdapter, enroll
+from idgen.faces import DlibDetector, DlibEncoder
+from idgen.training.base import BaseModel
+from idgen.training.validation import Validation
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    return BaseModel.open("tiny", torch.float32, torch.device("cpu"))
+
+
+def test_draws_everybody_and_measures(base: BaseModel, astronaut: np.ndarray, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    adapter = IdentityAdapter.from_unet(base.unet, encoder=DlibEncoder.name, embedding_dim=128)
+    adapter.attach(base.unet)
+    before = {name: weight.clone() for name, weight in adapter.state_dict().items()}
+    person, stock = enroll(astronaut), type(base.pipeline)
+    prompts = ["a photo of a face", "a sepia photo of a face", "a cartoon of a face"]
+    encoders = {DlibEncoder.name: DlibEncoder()}
+    people = [{DlibEncoder.name: person}, {DlibEncoder.name: person.anonymise(60, seed=1)}]
+    validation = Validation(base, adapter, people, prompts, DlibDetector(), encoders, tmp_path, steps=10)
+    found = validation(7)
+    sheet = Image.open(tmp_path / "step-000007.png")
+    assert sheet.size == (3 * 66, 2 * 66)
+    assert found["validation/faces"] > 0.3
+    assert 0 < found[f"validation/similarity/{DlibEncoder.name}"] <= found["validation/faces"]
+    assert validation(7) == found  # the same noise each time
+    assert type(base.pipeline) is stock
+    assert adapter.is_attached_to(base.unet)
+    assert all(torch.equal(weight, before[name]) for name, weight in adapter.state_dict().items())
