@@ -180,6 +180,16 @@ def test_lora_in_fused_projections(tmp_path: Path) -> None:
     assert torch.equal(ours(**arguments("sd"), **embeds).images, expected)
 
 
+def test_lora_in_a_compiled_unet(tmp_path: Path) -> None:
+    torch.compiler.reset()
+    ours = pipeline("sd")
+    ours.load_id_adapter(tiny("faceid", hidden=widths(ours.unet)).write(tmp_path))
+    embeds = {"id_embeds": person().embedding(normalised=True)}
+    expected = ours(**arguments("sd"), **embeds).images
+    ours.unet = torch.compile(ours.unet, backend="eager", fullgraph=True)
+    assert_same(ours(**arguments("sd"), **embeds).images, expected, 1e-5)
+
+
 def test_two_files_with_a_lora_each(tmp_path: Path) -> None:
     ours = pipeline("sd")
     for seed, name in enumerate(("a", "b")):

@@ -31,7 +31,7 @@ def train_judge(crops: Path, seed: int) -> tuple[nn.Module, float]:
         wanted = torch.randint(1 + len(STYLES), (BATCH,), generator=random)
         rows = [np.flatnonzero(styles == int(style)) for style in wanted]
         chosen = [int(r[int(torch.randint(len(r), (1,), generator=random))]) for r in rows]
-        pixels = to_tensor(torch.from_numpy(images[chosen]).to(device()))
+        pixels = _soften(to_tensor(torch.from_numpy(images[chosen]).to(device())), random)
         loss = F.cross_entropy(net(pixels), wanted.to(device()))
         optimizer.zero_grad()
         loss.backward()
@@ -50,6 +50,17 @@ def recognise(net: nn.Module, images: np.ndarray) -> np.ndarray:
         net(to_tensor(torch.from_numpy(part).to(device()))) for part in np.array_split(images, len(images) // 64 + 1)
     ]
     return torch.cat(parts).argmax(1).cpu().numpy()
+
+
+def _soften(pixels: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Take away some sharpness, a different lot in each batch, and of half the pictures none: what is generated is
+    softer than a filtered photo, and shall be judged by its style."""
+    side = pixels.shape[-1]
+    smaller = int(torch.randint(side // 3, side, (1,), generator=random))
+    soft = F.interpolate(pixels, smaller, mode="bilinear", antialias=True)
+    soft = F.interpolate(soft, side, mode="bilinear")
+    chosen = (torch.rand(len(pixels), generator=random) < 0.5).to(pixels.device)
+    return torch.where(chosen[:, None, None, None], soft, pixels)
 
 
 def _examples(file: Path) -> tuple[np.ndarray, np.ndarray]:
