@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -25,7 +27,8 @@ def by_hand(ids: list[list[int]], words: list[list[torch.Tensor]]) -> torch.Tens
     for row, row_words in zip(ids, words, strict=True):
         encoder = make_text_encoder()
         encoder.resize_token_embeddings(64 + len(row_words), mean_resizing=False)
-        encoder.get_input_embeddings().weight.data[64:] = torch.stack(row_words)
+        table: Any = encoder.get_input_embeddings()
+        table.weight.data[64:] = torch.stack(row_words)
         marked = [i for i, token in enumerate(row) if token == BOS and i > 0]
         ids_now = list(row)
         for new, place in enumerate(marked):
