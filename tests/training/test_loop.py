@@ -16,8 +16,11 @@ import torch
 
 from idgen import IdentityAdapter
 from idgen.errors import CheckpointError, TrainingError
+from idgen.rewards import RewardHackingGuard
 from idgen.training.checkpoint import list_checkpoints
 from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, from_toml
+from idgen.training.dry_run import dry_run
+from idgen.training.hacking import HackingGuard
 
 from .runs import make_loop
 
@@ -188,3 +191,29 @@ def test_configuration_from_toml(tmp_path: Path) -> None:
             from_toml(DenoisingConfig, file)
     with pytest.raises(TrainingError, match="max_train_steps"):
         LoopConfig(max_train_steps=0)
+
+
+def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path / "run")
+    before = [weight.detach().clone() for weight in loop.parameters]
+    found = dry_run(loop)
+    assert found["trained"] == sum(weight.numel() for weight in before)
+    assert found["parameters"] > found["trained"]
+    assert found["seconds"] > 0
+    assert found["gigabytes"] > 0.1
+    assert all(torch.equal(a, b) for a, b in zip(before, loop.parameters, strict=True))
+    assert loop.batches.state_dict() == {"number": 0}
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_games_its_encoder_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loop = make_loop(tmp_path, steps=20, checkpointing_steps=1)
+    loop.validate = lambda step: {"own": 0.5 + 0.05 * step, "unseen": 0.5 - 0.05 * max(0, step - 4)}
+    loop.guard = HackingGuard(trained="own", unseen="unseen", rule=RewardHackingGuard(window=3, patience=2))
+    ended = loop.run()
+    assert 6 <= ended < 12
+    assert "earlier checkpoint" in caplog.text
+    honest = make_loop(tmp_path / "honest", steps=8, checkpointing_steps=1)
+    honest.validate = lambda step: {"own": 0.5 + 0.05 * step, "unseen": 0.5 + 0.04 * step}
+    honest.guard = loop.guard
+    assert honest.run() == 8

@@ -23,6 +23,7 @@ from ..losses import TermLog, Weighted
 from .batch import Batch, Batches
 from .checkpoint import find_checkpoint, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .config import LoopConfig, OptimizerConfig
+from .hacking import HackingGuard
 from .optimizers import make_optimizer
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Loop:
         validate: Called with the number of updates after each checkpoint and at the end, on the main process, while
             the adapter holds the averaged weights if there are any.
         accelerator: Of the run.
+        guard: Warns, and ends the run, when the similarity that is trained on rises while another one falls.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Loop:
         optimizer: OptimizerConfig,
         accelerator: Accelerator,
         validate: Callable[[int], dict[str, float]] | None = None,
+        guard: HackingGuard | None = None,
     ) -> None:
         self.config, self.settings, self.output_dir = config, optimizer, output_dir
-        self.accelerator, self.batches, self.validate = accelerator, batches, validate
+        self.accelerator, self.batches, self.validate, self.guard = accelerator, batches, validate, guard
         self.adapter: IdentityAdapter = step.adapter
         self.parameters = [weight for weight in step.parameters() if weight.requires_grad]
         plain = make_optimizer(optimizer, self.parameters)
@@ -92,7 +95,7 @@ class Loop:
         with self._signals(), tqdm(total=self.config.max_train_steps, initial=self.done, disable=not main) as bar:
             stream = iter(self.batches)
             while self.done < self.config.max_train_steps and not self._stopping():
-                metrics = self._update(stream)
+                metrics = self.update(stream)
                 self.done += 1
                 self.schedule.step()
                 bar.update()
@@ -107,7 +110,7 @@ class Loop:
                 self.adapter.save_pretrained(self.output_dir)
         return self.done
 
-    def _update(self, stream: Iterator[Batch]) -> dict[str, float]:
+    def update(self, stream: Iterator[Batch]) -> dict[str, float]:
         """One update of the weights."""
         start = time.perf_counter()
         totals: dict[str, torch.Tensor] = {}
@@ -191,6 +194,8 @@ class Loop:
             if self.validate is not None:
                 with self._averaged():
                     self._record(self.validate(self.done))
+                if self.guard is not None and self.guard(self.output_dir / "metrics.jsonl"):
+                    self._stop = True
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
