@@ -288,3 +288,13 @@ def test_misuse_is_named() -> None:
             unet(**unet_inputs(unet, batch=4))
     with pytest.raises(AdapterError, match="3 identities"), adapter.drawing([somebody(adapter, rows=3)], 4):
         pass
+
+
+def test_a_start_for_embeddings_that_are_nearly_alike() -> None:
+    """The first layer sees them with mean 0 and deviation 1: as it would see them standardised before."""
+    torch.manual_seed(0)
+    adapter, plain = (make_adapter(make_unet(), seed=3) for _ in range(2))
+    embeddings = 5 + 0.01 * torch.randn(500, 8, generator=seeded(1))
+    adapter.to_tokens.start_for(embeddings)  # pyright: ignore[reportCallIssue]
+    standard = (embeddings - embeddings.mean(0)) / embeddings.std(0)
+    torch.testing.assert_close(adapter(embeddings[:4]), plain(standard[:4]), atol=1e-3, rtol=1e-3)

@@ -56,6 +56,20 @@ class MLPProjection(nn.Module):
         )
         self.norm = nn.LayerNorm(cross_attention_dim)
 
+    @torch.no_grad()
+    def start_for(self, embeddings: torch.Tensor) -> None:
+        """Start with a first layer that reads these embeddings as if each number had mean 0 and deviation 1.
+
+        Embeddings of some encoders (dlib's) differ little from person to person beside what all have in common, and an
+        ordinary start would take long to see the difference. Embeddings: (people, embedding_dim), as the adapter
+        reads them.
+        """
+        first = self.proj[0]
+        assert isinstance(first, nn.Linear)
+        embeddings = embeddings.to(first.weight)
+        first.weight /= embeddings.std(0).clamp(min=1e-6)
+        first.bias -= first.weight @ embeddings.mean(0)
+
     def forward(self, id_embeds: torch.Tensor) -> torch.Tensor:
         """(batch, embedding_dim) → (batch, num_tokens, cross_attention_dim)."""
         return self.norm(self.proj(id_embeds).unflatten(-1, (self.num_tokens, -1)))

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from idgen import IdentityAdapter
+from idgen.adapter.projection import MLPProjection
 from idgen.faces import DlibDetector, DlibEncoder
 from idgen.losses import FaceDecoder, FaceEmbedder, Term
 from idgen.rewards import IdentityReward, WeightedRewards
@@ -38,6 +39,8 @@ def train_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
     )
     adapter.attach(base.unet)
     people = CachedPeople(settings, folders["crops"], folders["latents"], folders["embeddings"])
+    assert isinstance(adapter.to_tokens, MLPProjection)
+    adapter.to_tokens.start_for(torch.nn.functional.normalize(people.embeds, dim=-1))
     step = IdentityDenoiser(
         base,
         adapter,
