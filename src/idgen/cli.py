@@ -1,4 +1,4 @@
-"""The command line: `idgen generate | enroll | convert | info`."""
+"""The command line: `idgen generate | enroll | evaluate | convert | info`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from .errors import AdapterError, IdgenError
+from .evaluation.command import EvaluateOptions
 
 Face = Annotated[str | None, tyro.conf.arg(metavar="largest|INDEX|X0,Y0,X1,Y1")]
 _console = Console(stderr=True, highlight=False)
 
 
 def generate(
-    prompt: Annotated[str, tyro.conf.Positional],
+    prompt: Annotated[str, tyro.conf.Positional] = "",
     /,
     photo: tuple[Path, ...] = (),
     identity: Path | None = None,
@@ -35,10 +36,15 @@ def generate(
     count: int = 1,
     seed: int = 0,
     device: str | None = None,
+    table: Path | None = None,
+    random: int = 0,
+    minimum_angle: float = 60.0,
+    prompts: str = "",
 ) -> None:
-    """Draw a person in a picture.
+    """Draw a person in a picture, or many people in many.
 
     idgen generate "a portrait in the rain" --photo anna.jpg --base stabilityai/sdxl --adapter user/adapter
+    idgen generate --table people.csv --prompts prompts.txt --count 4 --output pictures/
 
     Args:
         prompt: What the picture shows.
@@ -57,11 +63,42 @@ def generate(
         count: How many pictures.
         seed: For the same pictures again.
         device: Where to compute; a GPU if there is one.
+        table: Draw everybody in a table (.csv: person, reference or identity, noun) or a folder with one of photos for
+            each; `output` is a folder then, and an interrupted run goes on when it is started again.
+        random: In the same way, so many people who do not exist.
+        minimum_angle: How many degrees lie between any two of those.
+        prompts: A set (fastcomposer, pulid-portrait, tiny) or a text file of a prompt a line, for --table and --random.
     """
     import torch
 
     from .identity import Identity
 
+    if table is not None or random:
+        from .evaluation.command import generate_table
+        from .evaluation.engine import Settings
+
+        settings = Settings(
+            base=base,
+            adapter=adapter or "",
+            scale=scale,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+        )
+        generate_table(
+            _open_pipeline(base, adapter, weight_name, device),
+            settings,
+            output,
+            table=table,
+            random=random,
+            minimum_angle=minimum_angle,
+            prompts=prompts or prompt,
+            seeds=range(seed, seed + count),
+        )
+        print(output)
+        return
+    if not prompt:
+        raise IdgenError("What shall the picture show? Give a prompt.")
     pipeline = _open_pipeline(base, adapter, weight_name, device)
     if identity is not None:
         person = Identity.load(identity)
@@ -120,6 +157,19 @@ def enroll(
     print(output)
 
 
+def evaluate(options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]) -> None:
+    """Measure an adapter on people and prompts, or compare two measurements; docs/evaluation.md explains the figures.
+
+    idgen evaluate --base tiny --identities people/ --prompts tiny --output report/
+    idgen evaluate --compare report-a/ report-b/ --output comparison/
+    """
+    from .evaluation.command import evaluate
+
+    page = evaluate(options, _open_pipeline)
+    if page is not None:
+        print(page)
+
+
 def convert(
     source: Annotated[str, tyro.conf.Positional],
     target: Annotated[Path, tyro.conf.Positional],
@@ -162,7 +212,7 @@ def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
 
 def main() -> None:
     """Entry point of the `idgen` command; errors of ours end it with one line instead of a trace."""
-    commands = {"generate": generate, "enroll": enroll, "convert": convert, "info": info}
+    commands = {"generate": generate, "enroll": enroll, "evaluate": evaluate, "convert": convert, "info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="idgen", description="Put one person's face into any picture."

@@ -12,6 +12,7 @@ IdgenError
 │   └── BaseMismatchError    an adapter made for another base model
 ├── LossError                a loss or a reward that was given what it cannot use
 ├── TrainingError            a training run that is set up wrongly or cannot go on
+├── EvaluationError          an evaluation that is set up wrongly or cannot be compared
 ├── CheckpointError          a file that is missing, unsafe, incomplete or of an unknown form
 └── MissingDependencyError   an optional package that is not installed
 ```
@@ -60,6 +61,10 @@ class LossError(IdgenError):
 
 class TrainingError(IdgenError):
     """A training run is set up wrongly or cannot go on."""
+
+
+class EvaluationError(IdgenError):
+    """An evaluation is set up wrongly, or its input cannot be measured or compared."""
 
 
 class CheckpointError(IdgenError):

@@ -1,0 +1,197 @@
+"""Draw people × prompts × seeds into labelled folders, split over processes; what was drawn is never drawn again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import EvaluationError
+from ..identity import Identity
+from .cases import Case
+from .prompts import Prompt
+
+NOBODY = "without identity"
+"""Folder of the pictures that the same prompts and seeds give when no identity is named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is the same in all pictures of a run.
+
+    Raises:
+        EvaluationError: No picture would be drawn.
+    """
+
+    base: str
+    adapter: str
+    scale: float = 0.8
+    steps: int = 25
+    guidance_scale: float = 5.0
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise EvaluationError(f"A picture needs at least one step, not {self.steps}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One picture to draw; `path` is without suffix and relative to the run's folder."""
+
+    path: str
+    person: str
+    prompt: str
+    label: str
+    seed: int
+
+
+def plan(cases: Sequence[Case], prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Drawing]:
+    """Everybody under every prompt with every seed; without prompts, each case under the one that it brings.
+
+    Raises:
+        EvaluationError: A case has no prompt.
+    """
+    drawings = []
+    for case in cases:
+        own = [Prompt(case.prompt)] if case.prompt else []
+        if not (prompts or own):
+            raise EvaluationError(f"Under which prompt? '{case.name}' brings none: give --prompts.")
+        for number, prompt in enumerate(prompts or own):
+            for seed in seeds:
+                text = prompt.text.replace("{}", case.noun)
+                path = f"{case.name}/{number:03d}-{seed}"
+                drawings.append(Drawing(path=path, person=case.name, prompt=text, label=prompt.label, seed=seed))
+    return drawings
+
+
+def without_identity(drawings: Sequence[Drawing]) -> list[Drawing]:
+    """The same prompts and seeds without a person, each once."""
+    unique = {(d.prompt, d.seed): d for d in drawings}
+    names = {text: f"{number:03d}" for number, text in enumerate(dict.fromkeys(text for text, _ in unique))}
+    return [
+        Drawing(path=f"{NOBODY}/{names[d.prompt]}-{d.seed}", person="", prompt=d.prompt, label=d.label, seed=d.seed)
+        for d in unique.values()
+    ]
+
+
+def draw(
+    pipeline: Any,
+    drawings: Iterable[Drawing],
+    people: Mapping[str, Sequence[Identity]],
+    settings: Settings,
+    folder: Path,
+    progress: Callable[[Drawing], None] = lambda drawing: None,
+) -> None:
+    """Draw what is not there yet.
+
+    Each picture is a `.png` with its settings beside it in a `.json`, written last: a picture counts once both are
+    there. An interrupted run is started again in the same way and ends with the same files.
+
+    Args:
+        pipeline: With an adapter loaded.
+        drawings: See `plan`; each process of `accelerate launch` draws its share.
+        people: Name → identities, several where one picture shows several people: they get strips from left to right.
+        settings: Of all pictures.
+        folder: Where they go.
+        progress: Called for each that is drawn.
+
+    Raises:
+        EvaluationError: The folder holds pictures of other settings.
+    """
+    from accelerate import PartialState
+
+    if hasattr(pipeline, "set_progress_bar_config"):
+        pipeline.set_progress_bar_config(disable=True)
+    state = PartialState()
+    with state.split_between_processes(list(drawings)) as split:
+        share: Any = split
+        for drawing in share:
+            told = describe(drawing, people.get(drawing.person, ()), settings)
+            if not is_drawn(folder, drawing, told):
+                start = time.perf_counter()
+                picture = _draw_one(pipeline, drawing, people.get(drawing.person, ()), settings)
+                _save(picture, folder / drawing.path, told, time.perf_counter() - start)
+                progress(drawing)
+    state.wait_for_everyone()
+
+
+def describe(drawing: Drawing, people: Sequence[Identity], settings: Settings) -> dict[str, Any]:
+    """All that a picture follows from. Of a person only a digest, which tells whether it is still the same."""
+    digest = hashlib.sha256()
+    for person in people:
+        digest.update(person.encoder.encode() + person.embeddings.numpy().tobytes())
+    return {**asdict(drawing), **asdict(settings), "people": len(people), "identity": digest.hexdigest()[:16]}
+
+
+def is_drawn(folder: Path, drawing: Drawing, told: Mapping[str, Any]) -> bool:
+    """Whether the picture is there; raises EvaluationError if another one is in its place."""
+    file = folder / f"{drawing.path}.json"
+    if not file.is_file() or not file.with_suffix(".png").is_file():
+        return False
+    found = read_settings(folder, drawing)
+    found.pop("seconds", None)
+    if found != dict(told):
+        differ = sorted(key for key in {*found, *told} if found.get(key) != told.get(key))
+        raise EvaluationError(f"'{file}' was drawn with other settings ({', '.join(differ)}): choose another folder.")
+    return True
+
+
+def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
+    """What stands beside a picture: `describe`, and the seconds that it took."""
+    file = folder / f"{drawing.path}.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvaluationError(
+            f"'{file}' cannot be read: {error}. Delete it, and the picture is drawn again."
+        ) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing") as folder:
+        (Path(folder) / "new").write_bytes(content)
+        os.replace(Path(folder) / "new", path)
+
+
+def _draw_one(pipeline: Any, drawing: Drawing, people: Sequence[Identity], settings: Settings) -> Image.Image:
+    options: dict[str, Any] = {}
+    if people:
+        options = {"id_embeds": people[0] if len(people) == 1 else list(people), "id_scale": settings.scale}
+    if len(people) > 1:
+        options["id_masks"] = _strips(len(people))
+    return pipeline(
+        drawing.prompt,
+        negative_prompt=settings.negative_prompt,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        generator=torch.Generator().manual_seed(drawing.seed),
+        **options,
+    ).images[0]
+
+
+def _strips(people: int, side: int = 64) -> list[np.ndarray]:
+    """A mask for each person, from left to right; adapters fit masks to their layers."""
+    owner = np.arange(side) * people // side
+    return [np.broadcast_to(owner == i, (side, side)).copy() for i in range(people)]
+
+
+def _save(picture: Image.Image, stem: Path, told: Mapping[str, Any], seconds: float) -> None:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    write_whole(stem.with_name(stem.name + ".png"), buffer.getvalue())
+    told = {**told, "seconds": round(seconds, 3)}
+    write_whole(stem.with_name(stem.name + ".json"), json.dumps(told, indent=1, ensure_ascii=False).encode())

@@ -1,0 +1,74 @@
+"""Can a face recogniser tell the generated people apart: error rates of genuine and impostor pairs.
+
+ISO/IEC 19795-1: a pair matches when its score reaches the threshold; FMR is the share of impostor pairs that match,
+FNMR that of genuine pairs that do not. A face that was not found has the score -1 and so matches nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FMR_TARGET = 1e-3
+
+
+@dataclass(frozen=True)
+class Separability:
+    """Error rates, as shares.
+
+    Attributes:
+        eer: Equal error rate: where FMR and FNMR cross, interpolated between thresholds.
+        fmr: The highest FMR not above 1e-3.
+        fnmr: FNMR at the threshold of `fmr`.
+        threshold: The lowest score at which FMR does not exceed 1e-3.
+    """
+
+    eer: float
+    fmr: float
+    fnmr: float
+    threshold: float
+
+
+class ErrorRates:
+    """Error rates of pairs, each with a weight: sorted once, weighed as often as a bootstrap asks.
+
+    Args:
+        scores: (pairs,).
+        genuine: (pairs,), whether the two are the same person.
+    """
+
+    def __init__(self, scores: np.ndarray, genuine: np.ndarray) -> None:
+        self._order = np.argsort(-scores, kind="stable")
+        self._scores = scores[self._order]
+        self._genuine = genuine[self._order]
+        # A threshold cannot part equal scores: rates are read behind the last of each run.
+        self._ends = np.flatnonzero(np.append(np.diff(self._scores) != 0, True)) if len(scores) else np.array([], int)
+
+    def __call__(self, weights: np.ndarray | None = None) -> Separability:
+        """Rates with (pairs,) weights, all one if not given; NaN when there are no genuine or no impostor pairs."""
+        weights = np.ones(len(self._order)) if weights is None else weights[self._order]
+        genuine, impostor = weights * self._genuine, weights * ~self._genuine
+        if genuine.sum() == 0 or impostor.sum() == 0:
+            return Separability(*[float("nan")] * 4)
+        missed = 1 - np.append(0, genuine.cumsum()[self._ends]) / genuine.sum()
+        matched = np.append(0, impostor.cumsum()[self._ends]) / impostor.sum()
+        last = np.flatnonzero(matched <= FMR_TARGET)[-1]
+        threshold = np.append(np.nextafter(self._scores[0], np.inf), self._scores[self._ends])[last]
+        return Separability(_crossing(matched, missed), float(matched[last]), float(missed[last]), float(threshold))
+
+
+def separability(genuine: np.ndarray, impostor: np.ndarray) -> Separability:
+    """Error rates of (g,) scores of pairs of one person and (i,) scores of pairs of two."""
+    scores = np.concatenate([genuine, impostor])
+    return ErrorRates(scores, np.arange(len(scores)) < len(genuine))()
+
+
+def _crossing(matched: np.ndarray, missed: np.ndarray) -> float:
+    """Where rising FMR and falling FNMR meet, on the line between the two thresholds around it."""
+    i = int(np.flatnonzero(matched >= missed)[0])
+    if i == 0:
+        return float(matched[0])
+    before, after = missed[i - 1] - matched[i - 1], matched[i] - missed[i]
+    share = before / (before + after)
+    return float(matched[i - 1] + share * (matched[i] - matched[i - 1]))
