@@ -67,8 +67,8 @@ class MLPProjection(nn.Module):
         first = self.proj[0]
         assert isinstance(first, nn.Linear)
         embeddings = embeddings.to(first.weight)
-        first.weight /= embeddings.std(0).clamp(min=1e-6)
-        first.bias -= first.weight @ embeddings.mean(0)
+        first.weight.div_(embeddings.std(0).clamp(min=1e-6))
+        first.bias.sub_(first.weight @ embeddings.mean(0))
 
     def forward(self, id_embeds: torch.Tensor) -> torch.Tensor:
         """(batch, embedding_dim) → (batch, num_tokens, cross_attention_dim)."""
