@@ -67,7 +67,7 @@ def generate(
             each; `output` is a folder then, and an interrupted run goes on when it is started again.
         random: In the same way, so many people who do not exist.
         minimum_angle: How many degrees lie between any two of those.
-        prompts: A set (fastcomposer, pulid-portrait, tiny) or a text file of a prompt a line, for --table and --random.
+        prompts: A set (fastcomposer, pulid-portrait, tiny) or a text file, a prompt a line, for --table and --random.
     """
     import torch
 

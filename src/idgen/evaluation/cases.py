@@ -44,8 +44,8 @@ def load_cases(source: Path) -> list[Case]:
     Args:
         source: A table (.csv: `person`, `reference`, and if known `target`, `prompt`, `group`, `noun`, `identity`;
             paths are relative to it), a root in MultiID-Bench's layout (`ID/meta.json` beside `ref_1.jpg` …
-            `ref_4.jpg`, `ori.jpg`, `out.jpg`), or a folder with one of photos for each person: the first is the reference, the
-            second the target.
+            `ref_4.jpg`, `ori.jpg`, `out.jpg`), or a folder with one of photos for each person: the first is the
+            reference, the second the target.
 
     Raises:
         EvaluationError: There is nobody, a name occurs twice, or a file is missing.

@@ -71,6 +71,7 @@ class Scores:
 def summarise(rows: list[dict[str, Any]], scores: dict[str, Scores]) -> list[dict[str, Any]]:
     """(metric, encoder, group) → value, low and high. The group "" is everybody."""
     groups = sorted({row["group"] for row in rows} - {""})
+    groups = groups if len(groups) > 1 else []  # one group is everybody
     table = []
     for group in ["", *groups]:
         chosen = [row for row in rows if group in ("", row["group"])]

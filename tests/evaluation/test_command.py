@@ -1,0 +1,171 @@
+"""The whole command on the packaged small model with an untrained adapter, and real photos."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from idgen.evaluation.cases import load_cases
+from idgen.evaluation.command import encoder_roles
+from idgen.evaluation.report import read_report
+from tests.evaluation.conftest import PEOPLE
+
+DRAW = ("--prompts", "tiny", "--steps", 2, "--guidance-scale", 3)
+PICTURES = (PEOPLE + 1) * 9
+
+
+@pytest.fixture(scope="module")
+def report(run, people: Path, encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "first"
+    run("evaluate", "--identities", people, *DRAW, "--encoder", encoder, "--write-multiid", "--output", folder)
+    return folder
+
+
+def figures(report: dict) -> dict[tuple[str, str], dict]:
+    return {(line["metric"], line["encoder"]): line for line in report["summary"] if not line["group"]}
+
+
+def test_report(report: Path) -> None:
+    told = read_report(report)
+    assert len(told["pictures"]) == PICTURES
+    roles = {encoder["name"]: encoder for encoder in told["encoders"]}
+    assert roles["onnx/mobilefacenet_eval"]["headline"]
+    assert not roles["dlib-resnet-v1"]["headline"]
+    assert "own" in roles["dlib-resnet-v1"]["role"]
+    found = figures(told)
+    for name in roles:
+        values = [picture["values"][f"sim_gt/{name}"] for picture in told["pictures"]]
+        assert found["sim_gt", name]["value"] == pytest.approx(np.mean(values))
+        assert found["sim_gt", name]["low"] <= found["sim_gt", name]["value"] <= found["sim_gt", name]["high"]
+        assert found["real", name]["value"] > 0.6  # two photos of the same person do resemble each other
+        assert 0 <= found["eer", name]["value"] <= 1
+    assert found["seconds", ""]["value"] > 0
+    assert found["disruption", ""]["value"] > 0
+
+
+def test_missed_faces_are_counted(report: Path) -> None:
+    """Two steps of denoising leave pictures without a face: they are rows like any other, with similarity 0."""
+    told = read_report(report)
+    missed = [p["values"] for p in told["pictures"] if p["values"]["detection"] == 0]
+    assert missed
+    for values in missed:
+        assert {values[key] for key in values if key.startswith(("sim_gt/", "sim_ref/", "copy_paste/"))} == {0.0}
+    scores = np.array(told["separability"]["scores"]["dlib-resnet-v1"])
+    assert (scores == -1).all(1).sum() == len(missed)
+
+
+def test_page_stands_alone_and_table_reads(report: Path) -> None:
+    page = (report / "index.html").read_text()
+    sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>]+)""", page)
+    assert sources
+    assert all(source.startswith("data:image/") for source in sources)
+    assert "http" not in re.sub(r"data:image/[^\"]+", "", page)
+    with (report / "report.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == PICTURES
+
+
+def test_multiid_layout_is_written_and_read(run, report: Path, encoder: str, tmp_path: Path) -> None:
+    root = report / "multiid" / "000-0"
+    assert {file.name for file in (root / "eileen").iterdir()} == {"out.jpg", "ref_1.jpg", "ori.jpg", "meta.json"}
+    assert json.loads((root / "eileen" / "meta.json").read_text()) == {"prompt": "a photo of a face"}
+    run("evaluate", "--identities", root, "--drawn", "--encoder", encoder, "--output", tmp_path)
+    again = {row["person"]: row["values"] for row in read_report(tmp_path)["pictures"]}
+    first = [row for row in read_report(report)["pictures"] if row["prompt"] == "a photo of a face"]
+    for row in first:
+        key = "sim_gt/onnx/mobilefacenet_eval"
+        assert again[row["person"]][key] == pytest.approx(row["values"][key], abs=1e-6)
+
+
+def test_a_killed_run_goes_on(report: Path, run, people: Path, encoder: str, tmp_path: Path) -> None:
+    command = ["evaluate", "--identities", people, *DRAW, "--encoder", encoder, "--output", tmp_path]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from idgen.cli import main; main()", *map(str, command)], stderr=subprocess.DEVNULL
+    )
+    pictures = tmp_path / "pictures"
+    deadline = time.monotonic() + 60
+    while len(list(pictures.glob("*/*.json"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {file: file.stat().st_mtime_ns for file in pictures.glob("*/*.json")}
+    assert 5 <= len(kept) < PICTURES
+    run(*command)
+    assert all(file.stat().st_mtime_ns == time_ for file, time_ in kept.items())
+    files = sorted(file.relative_to(report / "pictures") for file in (report / "pictures").glob("*/*.png"))
+    assert sorted(file.relative_to(pictures) for file in pictures.glob("*/*.png")) == files
+    for file in files:
+        assert (pictures / file).read_bytes() == (report / "pictures" / file).read_bytes()
+
+
+def test_other_settings_are_not_mixed_in(
+    run, report: Path, people: Path, encoder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run("evaluate", "--identities", people, *DRAW, "--scale", 0.1, "--encoder", encoder, "--output", report)
+    assert "scale" in capsys.readouterr().err
+
+
+def test_compare(run, report: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(report, other)
+    told = json.loads((other / "report.json").read_text())
+    for picture in told["pictures"]:
+        picture["values"]["sim_gt/dlib-resnet-v1"] += 0.1
+    (other / "report.json").write_text(json.dumps(told))
+    run("evaluate", "--compare", report, other, "--output", tmp_path / "both")
+    table = json.loads((tmp_path / "both" / "comparison.json").read_text())["table"]
+    lines = {(line["metric"], line["encoder"]): line for line in table}
+    better = lines["sim_gt", "dlib-resnet-v1"]
+    assert (better["difference"], better["low"], better["high"]) == pytest.approx((0.1, 0.1, 0.1))
+    assert better["certain"]
+    assert not lines["eer", "dlib-resnet-v1"]["certain"]
+    assert lines["eer", "dlib-resnet-v1"]["difference"] == 0
+
+
+def test_table_of_people_and_of_nobody(run, people: Path, tmp_path: Path) -> None:
+    table = tmp_path / "people.csv"
+    table.write_text(f"person,reference,noun\neileen,{people / 'eileen' / '1.png'},woman\n")
+    common = ("--steps", 1, "--count", 2, "--prompts", "tiny")
+    run("generate", "--table", table, *common, "--output", tmp_path / "real")
+    assert len(list((tmp_path / "real" / "eileen").glob("*.png"))) == 18
+    run("generate", "a photo of a face", "--random", 3, "--steps", 1, "--output", tmp_path / "crowd")
+    assert [p.name for p in sorted((tmp_path / "crowd").iterdir())] == ["person-00000", "person-00001", "person-00002"]
+    for person in (tmp_path / "crowd").iterdir():
+        assert {file.name for file in person.iterdir()} == {"000-0.png", "000-0.json", "identity.safetensors"}
+
+
+def test_a_photo_without_a_face_is_said_before_drawing(
+    run, people: Path, encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in" / "nobody").mkdir(parents=True)
+    Image.new("RGB", (200, 200)).save(tmp_path / "in" / "nobody" / "1.png")
+    shutil.copytree(people / "eileen", tmp_path / "in" / "eileen")
+    with pytest.raises(SystemExit):
+        run("evaluate", "--identities", tmp_path / "in", *DRAW, "--encoder", encoder, "--output", tmp_path / "out")
+    assert "nobody" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_headline_is_an_encoder_that_the_adapter_never_met() -> None:
+    roles = encoder_roles(["own", "loss", "unseen", "other"], "own", ["loss"])
+    assert [role["headline"] for role in roles] == [False, False, True, False]
+    assert not any(role["headline"] for role in encoder_roles(["own"], "own", []))
+
+
+def test_people_from_a_table(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "t.csv").write_text("person,reference,target,group\nanna,a.jpg,b.jpg,f\nbruno,b.jpg,,m\n")
+    anna, bruno = load_cases(tmp_path / "t.csv")
+    assert (anna.target, anna.group, bruno.target) == (tmp_path / "b.jpg", "f", None)
