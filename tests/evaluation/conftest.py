@@ -16,13 +16,11 @@ PEOPLE = 4
 
 
 @pytest.fixture(scope="module")
-def run(request: pytest.FixtureRequest):
-    patch = pytest.MonkeyPatch()
-    request.addfinalizer(patch.undo)
-
+def run():
     def run(*arguments: object) -> None:
-        patch.setattr(sys, "argv", ["idgen", *map(str, arguments)])
-        cli.main()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["idgen", *map(str, arguments)])
+            cli.main()
 
     return run
 

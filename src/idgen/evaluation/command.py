@@ -111,17 +111,18 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     if options.drawn:
         conditioning, shots = None, _drawn_shots(cases)
         judges = open_judges(options, None)
+        real = read_real(cases, judges)
     else:
         device = options.device or (str(state.device) if state.num_processes > 1 else None)
         pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device)
         conditioning = adapter_of(pipeline).config["encoder"]
         judges = open_judges(options, conditioning)
-        read_real(cases, judges)  # a photo that cannot be judged shall show before hours of drawing
+        real = read_real(cases, judges)  # a photo that cannot be judged shall show before hours of drawing
         shots = _draw_shots(pipeline, cases, options)
     if not state.is_main_process:
         return None
     with _console.status(f"Judging {len(shots)} pictures …"):
-        measured = measure(shots, judges)
+        measured = measure(shots, judges, real)
         roles = encoder_roles(list(judges.encoders), conditioning, options.trained_with)
         write_report(options.output, _about(options, cases, shots), roles, _summary(measured), measured, shots)
     return options.output / "index.html"

@@ -85,18 +85,18 @@ class Measured:
 Embeddings = dict[str, np.ndarray]
 """Encoder → (people, dim), unit length; NaN rows where no face was found."""
 
+RealFaces = dict[str, tuple[Embeddings, Embeddings | None]]
+"""Case → embeddings of its references, and of its target."""
 
-def measure(shots: Sequence[Shot], judges: Judges) -> Measured:
-    """Judge pictures.
+
+def measure(shots: Sequence[Shot], judges: Judges, real: RealFaces) -> Measured:
+    """Judge pictures, by the real photos that `read_real` read.
 
     Raises:
-        NoFaceError: A real photo shows no face; all such photos are named.
         EvaluationError: There is no picture.
     """
     if not shots:
         raise EvaluationError("There is no picture to judge.")
-    cases = {shot.case.name: shot.case for shot in shots}
-    real = read_real(list(cases.values()), judges)
     result, pictures, embeddings = Measured(), [], []
     for shot in shots:
         picture = load_photo(shot.file)
@@ -116,14 +116,15 @@ def measure(shots: Sequence[Shot], judges: Judges) -> Measured:
     return result
 
 
-def read_real(cases: Sequence[Case], judges: Judges) -> dict[str, tuple[Embeddings, Embeddings | None]]:
-    """Case → embeddings of its references and of its target.
+def read_real(cases: Sequence[Case], judges: Judges) -> RealFaces:
+    """Find and embed the faces of all real photos.
 
     Raises:
         NoFaceError: A photo shows fewer faces than people.
         EvaluationError: A case has no reference photo to compare with.
     """
-    real, missing = {}, []
+    real: RealFaces = {}
+    missing = []
     for case in cases:
         if not case.references:
             raise EvaluationError(f"'{case.name}' has no reference photo to compare with.")
@@ -210,7 +211,7 @@ def _add_scores(
     result: Measured,
     shots: Sequence[Shot],
     embeddings: Sequence[Embeddings],
-    real: Mapping[str, tuple[Embeddings, Embeddings | None]],
+    real: RealFaces,
 ) -> None:
     """Everybody drawn against everybody real, and how alike the pictures of different people are."""
     people = {name: len(next(iter(reference.values()))) for name, (reference, _) in real.items()}
