@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from idgen import cli
+from idgen.evaluation.cases import Case, load_cases
 
 PEOPLE = 4
 
@@ -46,3 +47,16 @@ def people(shared: Path, astronaut: np.ndarray, tmp_path_factory: pytest.TempPat
     Image.fromarray(astronaut).save(folder / "eileen" / "1.png")
     Image.fromarray(astronaut[:300, 80:380]).save(folder / "eileen" / "2.png")
     return folder
+
+
+def save_pictures(folder: Path, references: list, target: list, out: list) -> Case:
+    """A case in MultiID-Bench's layout, of pictures with a colour in the left and in the right half."""
+    root = folder / "bench" / "0001"
+    root.mkdir(parents=True)
+    halves = {f"ref_{i}": [colour, [0, 0, 0]] for i, colour in enumerate(references, 1)} | {"ori": target, "out": out}
+    for name, (left, right) in halves.items():
+        pixels = np.zeros((20, 40, 3), np.uint8)
+        pixels[:, :20], pixels[:, 20:] = left, right
+        Image.fromarray(pixels).save(root / f"{name}.jpg", format="PNG")  # lossless; the name is the benchmark's
+    (root / "meta.json").write_text('{"prompt": "two people"}')
+    return load_cases(folder / "bench")[0]

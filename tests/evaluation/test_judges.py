@@ -1,0 +1,151 @@
+"""Networks that judge, on small random ones; several people in a picture; people who do not exist."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+
+from idgen.errors import CheckpointError, EvaluationError
+from idgen.evaluation.crowd import random_people
+from idgen.evaluation.measure import Judges, Shot, measure, read_real
+from idgen.evaluation.networks import Clip, OnnxEncoder, PromptClassifier, open_encoder
+from idgen.evaluation.prompts import PROMPT_SETS, load_prompts
+from idgen.faces import Detection
+from tests.components import make_tokenizer
+from tests.evaluation.conftest import save_pictures
+
+
+def save_mean_colour(path: Path, side: int, labels: list[str] | None = None) -> Path:
+    """A network whose output is the mean of each channel."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, side, side])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.array([2, 3], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    if labels is not None:
+        helper.set_model_props(model, {"labels": json.dumps(labels)})
+    onnx.save(model, path)
+    return path
+
+
+def plain(red: int, green: int, blue: int) -> np.ndarray:
+    return np.broadcast_to(np.array([red, green, blue], np.uint8), (20, 30, 3)).copy()
+
+
+def test_an_encoder_is_fed_as_it_is_told(tmp_path: Path) -> None:
+    file = save_mean_colour(tmp_path / "mean.onnx", 112)
+    crops = plain(255, 0, 51)[None]
+    assert OnnxEncoder(file, "arcface").embed(crops)[0] == pytest.approx([1, -1, -0.6], abs=1e-5)
+    expected = (np.array([1, 0, 0.2]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert open_encoder(f"imagenet:{file}").embed(crops)[0] == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(EvaluationError, match="Say arcface"):
+        open_encoder(str(file))
+    with pytest.raises(CheckpointError):
+        open_encoder(f"arcface:{tmp_path / 'none.onnx'}")
+
+
+def test_classifier(tmp_path: Path) -> None:
+    judge = PromptClassifier(save_mean_colour(tmp_path / "c.onnx", 64, ["red", "green", "blue"]))
+    pictures = [plain(200, 0, 0), plain(0, 200, 0)]
+    assert judge(pictures, ["", ""], ["red", "blue"]) == pytest.approx([1, 0])
+    with pytest.raises(EvaluationError, match="pink"):
+        judge(pictures, ["", ""], ["red", "pink"])
+    with pytest.raises(CheckpointError, match="labels"):
+        PromptClassifier(save_mean_colour(tmp_path / "none.onnx", 64))
+
+
+def test_clip_is_the_models_own_cosine(tmp_path: Path) -> None:
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = small | {"vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    vision = small | {"image_size": 32, "patch_size": 16}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
+    processor: Any = CLIPProcessor(CLIPImageProcessorPil(size=32, crop_size=32), make_tokenizer())
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    clip, pictures, prompts = Clip(str(tmp_path)), [plain(9, 200, 30), plain(200, 0, 90)], ["a face", "somebody else"]
+    inputs = processor(text=prompts, images=pictures, return_tensors="pt", padding=True)
+    expected = model(**inputs).logits_per_text.detach().diagonal() / model.logit_scale.exp().detach()
+    assert clip(pictures, prompts, ["", ""]) == pytest.approx(expected.numpy(), abs=1e-5)
+    assert np.linalg.norm(clip.features(pictures), axis=1) == pytest.approx(1, abs=1e-5)
+
+
+class Halves:
+    """Finds a face in each bright half of a picture, the right one larger."""
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        points = np.array([[2.0, 2], [6, 2], [4, 4], [2, 6], [6, 6]])
+        found = []
+        for i, left in enumerate((0, 20)):
+            if image[:, left : left + 20].max() > 0:
+                box = np.array([left, 0, left + 18 + i, 20.0])
+                found.append(Detection(box, points + np.array([left, 0]), 1.0))
+        return found
+
+
+class Colour:
+    """Embeds the colour of the half in which the landmarks lie."""
+
+    name, dim = "colour", 3
+
+    def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        left = 20 if landmarks[0, 0] > 20 else 0
+        return image[:, left : left + 20]
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        return crops.astype(np.float32).mean((1, 2))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_several_people_are_matched_and_a_missing_one_counts(tmp_path: Path, missing: bool) -> None:
+    """Whoever stands where: everybody is compared with their own photo; of somebody left out the similarity is 0."""
+    red, green, black = ([255, 0, 0], [0, 255, 0], [0, 0, 0])
+    case = save_pictures(
+        tmp_path, references=[red, green], target=[green, red], out=[green, black if missing else red]
+    )
+    judges = Judges(detector=Halves(), encoders={"colour": Colour()})
+    assert case.output is not None
+    measured = measure([Shot(case=case, file=case.output, prompt="")], judges, read_real([case], judges))
+    values = measured.rows[0]["values"]
+    share = 0.5 if missing else 1.0
+    assert values["detection"] == values["sim_gt/colour"] == values["sim_ref/colour"] == pytest.approx(share)
+    assert values["blending/colour"] == pytest.approx(0)
+    assert measured.genuine.tolist() == [[True, False], [False, True]]
+    expected = [[-1, -1], [0, 1]] if missing else [[1, 0], [0, 1]]
+    assert measured.scores["colour"] == pytest.approx(np.array(expected, float))
+
+
+def test_random_people_keep_apart_and_stay_the_same() -> None:
+    people = random_people(12, "test", 3, minimum_angle=40, seed=5)
+    directions = np.stack([p.embedding(normalised=True).numpy() for p in people])
+    cosines = directions @ directions.T - 2 * np.eye(12)
+    assert math.degrees(math.acos(cosines.max())) >= 40
+    again = random_people(3, "test", 3, minimum_angle=40, seed=5)
+    assert all((a.embeddings == b.embeddings).all() for a, b in zip(people, again, strict=False))
+    with pytest.raises(EvaluationError, match="fit 80"):
+        random_people(20, "test", 3, minimum_angle=80)
+
+
+def test_prompt_sets_and_files(tmp_path: Path) -> None:
+    assert len({prompt.text for prompt in PROMPT_SETS["fastcomposer"]}) == 40
+    assert all(prompt.text.count("{}") == 1 for prompt in PROMPT_SETS["fastcomposer"])
+    (tmp_path / "p.txt").write_text("sepia\tan old photo\n\njust words\n")
+    assert [(p.text, p.label) for p in load_prompts(str(tmp_path / "p.txt"))] == [
+        ("an old photo", "sepia"),
+        ("just words", ""),
+    ]
+    with pytest.raises(EvaluationError, match="fastcomposer"):
+        load_prompts("no such set")
