@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -90,7 +91,9 @@ def test_multiid_layout_is_written_and_read(run, report: Path, encoder: str, tmp
 def test_a_killed_run_goes_on(report: Path, run, people: Path, encoder: str, tmp_path: Path) -> None:
     command = ["evaluate", "--identities", people, *DRAW, "--encoder", encoder, "--output", tmp_path]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from idgen.cli import main; main()", *map(str, command)], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", "from idgen.cli import main; main()", *map(str, command)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in this process: the last bits depend on it
     )
     pictures = tmp_path / "pictures"
     deadline = time.monotonic() + 60
