@@ -13,7 +13,6 @@ IdgenError
 ├── LossError                a loss or a reward that was given what it cannot use
 ├── TrainingError            a training run that is set up wrongly or cannot go on
 ├── EvaluationError          an evaluation that is set up wrongly or cannot be compared
-├── DataError                photos or shards that cannot be read, written or used together
 ├── CheckpointError          a file that is missing, unsafe, incomplete or of an unknown form
 └── MissingDependencyError   an optional package that is not installed
 ```
@@ -66,10 +65,6 @@ class TrainingError(IdgenError):
 
 class EvaluationError(IdgenError):
     """An evaluation is set up wrongly, or its input cannot be measured or compared."""
-
-
-class DataError(IdgenError):
-    """Photos or shards cannot be read, written or used together."""
 
 
 class CheckpointError(IdgenError):
