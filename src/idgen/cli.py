@@ -1,4 +1,4 @@
-"""The command line: `idgen generate | enroll | evaluate | convert | info`."""
+"""The command line: `idgen generate | enroll | prepare | evaluate | convert | info`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from .data.command import PrepareArguments
 from .errors import AdapterError, IdgenError
 from .evaluation.command import EvaluateOptions
 
@@ -170,6 +171,18 @@ def evaluate(options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]) -> Non
         print(page)
 
 
+def prepare(arguments: Annotated[PrepareArguments, tyro.conf.arg(name="")]) -> None:
+    """Turn photos of people into shards that adapters are trained with; docs/data.md explains it.
+
+    idgen prepare photos/ --output shards/
+    idgen prepare s3://bucket/photos --output s3://bucket/shards --engine ray --address auto
+    idgen prepare --report shards/
+    """
+    from .data.command import run_prepare
+
+    print(run_prepare(arguments))
+
+
 def convert(
     source: Annotated[str, tyro.conf.Positional],
     target: Annotated[Path, tyro.conf.Positional],
@@ -212,7 +225,14 @@ def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
 
 def main() -> None:
     """Entry point of the `idgen` command; errors of ours end it with one line instead of a trace."""
-    commands = {"generate": generate, "enroll": enroll, "evaluate": evaluate, "convert": convert, "info": info}
+    commands = {
+        "generate": generate,
+        "enroll": enroll,
+        "prepare": prepare,
+        "evaluate": evaluate,
+        "convert": convert,
+        "info": info,
+    }
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="idgen", description="Put one person's face into any picture."

@@ -10,6 +10,7 @@ IdgenError
 │   └── EncoderMismatchError an embedding from another encoder than the adapter was trained with
 ├── AdapterError             an adapter used in a way that it does not allow
 │   └── BaseMismatchError    an adapter made for another base model
+├── DataError                photos or shards that cannot be read, written or used together
 ├── LossError                a loss or a reward that was given what it cannot use
 ├── TrainingError            a training run that is set up wrongly or cannot go on
 ├── EvaluationError          an evaluation that is set up wrongly or cannot be compared
@@ -53,6 +54,10 @@ class AdapterError(IdgenError):
 
 class BaseMismatchError(AdapterError):
     """An adapter was made for another base model."""
+
+
+class DataError(IdgenError):
+    """Photos or shards cannot be read, written or used together."""
 
 
 class LossError(IdgenError):

@@ -1,0 +1,181 @@
+"""`IdentityBank`: the embeddings of all people in a set, person by person, on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ..errors import DataError
+from .index import read_index
+from .people import unit
+from .storage import join, local_copy, write_whole
+
+FOLDER = "bank"
+_COLUMNS = ("person", "split", "dropped", "aside", "embedding")
+
+
+def write_bank(output: str, names: Sequence[str], dim: int) -> None:
+    """Sort the usable faces of a set by split and person.
+
+    Writes `embeddings.npy`, (faces, dim) float32, `rows.npy`, (faces, 2), the shard's number and the row in its
+    index, and `people.parquet` with name, split, and where a person's faces begin and how many there are.
+
+    Args:
+        output: Folder or URL of the set.
+        names: Its shards.
+        dim: Length of an embedding.
+    """
+    keys: list[pa.Table] = []
+    for i, name in enumerate(names):
+        table = read_index(join(output, f"{name}.parquet"), _COLUMNS[:-1])
+        row = pa.array(range(len(table)), pa.int64())
+        table = table.append_column("shard", pa.array([i] * len(table), pa.int64())).append_column("row", row)
+        keys.append(table.filter(_usable(table)).drop_columns(["dropped", "aside"]))
+    order = pa.concat_tables(keys).sort_by([(key, "ascending") for key in ("split", "person", "shard", "row")])
+    rows = np.stack([order["shard"].to_numpy(), order["row"].to_numpy()], 1)
+    people = order.group_by(["split", "person"], use_threads=False).aggregate([([], "count_all")])
+    counts = people["count_all"].to_numpy()
+    people = pa.table(
+        {
+            "person": people["person"],
+            "split": people["split"],
+            "start": np.cumsum(counts) - counts,
+            "count": counts,
+        }
+    )
+    with write_whole(join(output, f"{FOLDER}/embeddings.npy")) as path:
+        _write_embeddings(path, output, names, rows, dim)
+    with write_whole(join(output, f"{FOLDER}/rows.npy")) as path, path.open("wb") as file:
+        np.save(file, rows, allow_pickle=False)
+    with write_whole(join(output, f"{FOLDER}/people.parquet")) as path:
+        pq.write_table(people, path)
+
+
+def _usable(table: pa.Table) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.and_(pc.and_(pc.is_null(table["dropped"]), pc.is_null(table["aside"])), pc.is_valid(table["person"]))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _write_embeddings(path: Path, output: str, names: Sequence[str], rows: np.ndarray, dim: int) -> None:
+    """Shard by shard into a file that is mapped, not held."""
+    if not len(rows):
+        with path.open("wb") as file:
+            np.save(file, np.zeros((0, dim), np.float32), allow_pickle=False)
+        return
+    target = np.lib.format.open_memmap(path, "w+", np.float32, (len(rows), dim))
+    for i, name in enumerate(names):
+        places = np.flatnonzero(rows[:, 0] == i)
+        if len(places):
+            column = read_index(join(output, f"{name}.parquet"), ["embedding"])["embedding"]
+            target[places] = column.take(rows[places, 1]).combine_chunks().flatten().to_numpy().reshape(-1, dim)
+    target.flush()
+
+
+class IdentityBank:
+    """Everybody in a split: their embeddings, mapped from the disk, and people who are somebody else.
+
+    Args:
+        shards: Folder or URL of a prepared set; of a URL the bank is copied to a temporary folder first.
+        split: "train", "validation" or "test".
+        count: Negatives in a draw.
+        hard: Draw eight times as many and keep those most like each asked person, (batch, count) instead of (count,).
+        too_similar: People whose centre is nearer than this cosine to the asked person's are left out too: the same
+            person under two names, most likely.
+        seed: Of the draws.
+
+    Raises:
+        DataError: There is no bank, or nobody in the split.
+
+    Attributes:
+        people: Their names; a person's number is the place in this list.
+        starts: (people,), the first face of each.
+        counts: (people,), how many.
+        embeddings: (faces, dim), float32, raw, not in memory.
+        rows: (faces, 2), the shard's number and the row in its index.
+    """
+
+    def __init__(
+        self,
+        shards: str,
+        split: str = "train",
+        *,
+        count: int = 1024,
+        hard: bool = False,
+        too_similar: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        try:
+            folder = local_copy(join(shards, FOLDER))
+            people = pq.read_table(folder / "people.parquet", filters=[("split", "=", split)])
+            embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+            rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, pa.ArrowException, json.JSONDecodeError) as error:
+            raise DataError(f"'{shards}' has no bank of people: {error}. Run `idgen prepare` to its end.") from error
+        if not len(people):
+            raise DataError(f"Nobody is in the split '{split}' of '{shards}'.")
+        self.people: list[str] = people["person"].to_pylist()
+        self.counts = people["count"].to_numpy()
+        first = int(people["start"][0].as_py())  # a split lies in one piece
+        self.starts = people["start"].to_numpy() - first
+        part = slice(first, first + int(self.counts.sum()))
+        self.embeddings, self.rows = embeddings[part], rows[part]
+        self.count, self.hard, self.too_similar, self.seed = count, hard, too_similar, seed
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def person_of(self, faces: np.ndarray) -> np.ndarray:
+        """Numbers of the people whom faces, numbers of rows, belong to."""
+        return np.searchsorted(self.starts, faces, side="right") - 1
+
+    def centre(self, person: int) -> np.ndarray:
+        """(dim,), of unit length, from at most 16 of the person's faces."""
+        start = self.starts[person]
+        return unit(unit(self.embeddings[start : start + min(self.counts[person], 16)]).sum(0, keepdims=True))[0]
+
+    def draw(self, persons: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One face each of other people; the same for the same number.
+
+        Args:
+            persons: (batch,), numbers of the people who shall not be drawn.
+            number: Of the draw.
+
+        Returns:
+            Embeddings, (count, dim), and the people's numbers, (count,); with `hard` or `too_similar` one list for
+            each person, (batch, count, dim) and (batch, count). There are fewer than `count` in a small set. People
+            who are too similar carry the number of the asked person, which losses leave out.
+        """
+        random = np.random.default_rng((self.seed, number))
+        asked = persons.cpu().numpy()
+        others = np.setdiff1d(_few_of(random, len(self), self.count * (8 if self.hard else 1) + len(asked)), asked)
+        faces = self.starts[others] + random.integers(self.counts[others])
+        # sorted reads go forward through the file
+        embeddings = np.stack([self.embeddings[face] for face in faces]) if len(faces) else self.embeddings[:0]
+        if not self.hard and self.too_similar is None:
+            keep = random.permutation(len(others))[: self.count]
+            return torch.from_numpy(embeddings[keep]), torch.from_numpy(others[keep])
+        cosines = np.stack([self.centre(person) for person in asked]) @ unit(embeddings).T
+        numbers = np.tile(others, (len(asked), 1))
+        if self.too_similar is not None:
+            numbers = np.where(cosines >= self.too_similar, asked[:, None], numbers)
+            cosines = np.where(cosines >= self.too_similar, -np.inf, cosines)
+        order = (
+            np.argsort(-cosines, 1, kind="stable") if self.hard else np.argsort(np.isneginf(cosines), 1, kind="stable")
+        )
+        order = order[:, : self.count]
+        return torch.from_numpy(embeddings[order]), torch.from_numpy(np.take_along_axis(numbers, order, 1))
+
+
+def _few_of(random: np.random.Generator, total: int, count: int) -> np.ndarray:
+    """Different numbers below `total`, without a list of all of them."""
+    if count >= total:
+        return np.arange(total)
+    return np.sort(random.choice(total, count, replace=False, shuffle=False))

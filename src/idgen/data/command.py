@@ -1,0 +1,115 @@
+"""`idgen prepare`: options of the command line → a set, or the report of one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ..errors import DataError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from .engines import Engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareArguments:
+    """What the command line sets.
+
+    Attributes:
+        photos: Where the photos are: a folder, or any address that fsspec opens (s3://, gs://, hf://).
+        output: Where the shards go.
+        layout: "folders": one folder a person; "flat": people unknown, they are found; "webdataset": tars;
+            "parquet" and "csv": tables with columns path or image, person, caption, licence.
+        engine: "local": processes of this machine; "ray": Ray Data, here or on a cluster; "inprocess": no others.
+        workers: Processes or actors; as many as there are cores if 0.
+        address: Of a running Ray cluster ("auto" finds it); one is started here without.
+        encoder: Face encoder: the default, or "insightface/" and the name of a pack.
+        shard_size: Photos in a shard.
+        min_face: Faces narrower than so many pixels are dropped.
+        threshold: Cosine above which two faces are one person; without, it is measured on the set.
+        test_share: Share of the people kept for the last test.
+        validation_share: Share of the people kept to watch a training with.
+        test_people: File with a name a line: people that are kept for the test whatever their share.
+        seed: Of the splits.
+        report: Only write the report of a set that is there.
+    """
+
+    photos: Annotated[str, tyro.conf.Positional] = ""
+    output: str = ""
+    layout: Literal["folders", "flat", "webdataset", "parquet", "csv"] = "folders"
+    engine: Literal["local", "ray", "inprocess"] = "local"
+    workers: int = 0
+    address: str | None = None
+    encoder: str = "dlib-resnet-v1"
+    shard_size: int = 1000
+    min_face: float = 24.0
+    threshold: float | None = None
+    test_share: float = 0.05
+    validation_share: float = 0.05
+    test_people: Path | None = None
+    seed: int = 0
+    report: str = ""
+
+
+def run_prepare(arguments: PrepareArguments) -> str:
+    """Prepare, and write `report.html` into the set; returns its place.
+
+    Raises:
+        DataError: Something is missing, cannot be read or written.
+        MissingDependencyError: What the extra "data" brings is not installed.
+    """
+    try:
+        from tqdm import tqdm
+
+        from .assign import AssignOptions
+        from .manifest import Manifest
+        from .prepare import PrepareOptions, prepare
+        from .report import write_report
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"Preparing needs {error.name}: pip install idgen[data]") from error
+
+    if arguments.report:
+        return write_report(arguments.report, Manifest.open(arguments.report))
+    if not arguments.photos or not arguments.output:
+        raise DataError("Say where the photos are and where the shards go: idgen prepare photos/ --output shards/")
+    options = PrepareOptions(
+        photos=arguments.photos,
+        output=arguments.output,
+        layout=arguments.layout,
+        encoder=arguments.encoder,
+        shard_size=arguments.shard_size,
+        min_face=arguments.min_face,
+        people=AssignOptions(
+            threshold=arguments.threshold,
+            shares={"test": arguments.test_share, "validation": arguments.validation_share},
+            test_people=_names(arguments.test_people),
+            seed=arguments.seed,
+        ),
+    )
+    with tqdm(unit=" shards", desc="shards") as bar:
+        manifest = prepare(options, _engine(arguments), lambda _: bar.update())
+    return write_report(arguments.output, manifest)
+
+
+def _engine(arguments: PrepareArguments) -> Engine:
+    from .engines import InProcess, LocalProcesses
+
+    workers = arguments.workers or os.cpu_count() or 1
+    if arguments.engine == "ray":
+        from .ray import RayData
+
+        return RayData(workers, arguments.address)
+    return InProcess() if arguments.engine == "inprocess" else LocalProcesses(workers)
+
+
+def _names(file: Path | None) -> frozenset[str]:
+    if file is None:
+        return frozenset()
+    try:
+        return frozenset(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"'{file}' cannot be read as a list of names: {error}") from error

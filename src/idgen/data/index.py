@@ -1,0 +1,78 @@
+"""The index of a shard: a parquet table with one row a face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError
+from .storage import write_whole
+
+FORMAT = "idgen-shard-1"
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("face", pa.int32()),
+        ("source", pa.string()),
+        ("label", pa.string()),
+        ("caption", pa.string()),
+        ("licence", pa.string()),
+        ("sha256", pa.string()),
+        ("suffix", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("box", pa.list_(pa.float64(), 4)),
+        ("landmarks", pa.list_(pa.float64(), 10)),
+        ("score", pa.float64()),
+        ("size", pa.float64()),
+        ("sharpness", pa.float64()),
+        ("yaw", pa.float64()),
+        ("roll", pa.float64()),
+        ("norm", pa.float64()),
+        ("embedding", pa.list_(pa.float32())),
+        ("dropped", pa.string()),
+        ("person", pa.string()),
+        ("split", pa.string()),
+        ("aside", pa.string()),
+        ("centre", pa.float64()),
+    ]
+)
+"""One row a face, and one row a photo without any, whose `dropped` says why. The last four are empty until the whole
+set has been seen: who it is, the split, why the face is set aside if it is, and its cosine to the person's centre."""
+
+
+def index_metadata(url: str) -> dict[str, str]:
+    """What a shard's index says about how it was made.
+
+    Raises:
+        DataError: It is not an index of this format.
+    """
+    try:
+        with fsspec.open(url, "rb") as file:
+            found = pq.read_schema(file).metadata or {}  # pyright: ignore[reportArgumentType]
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"'{url}' cannot be read: {error}. Delete it and prepare again.") from error
+    metadata = {key.decode(): value.decode() for key, value in found.items()}
+    if metadata.get("format") != FORMAT:
+        raise DataError(f"'{url}' is not an index of {FORMAT}, but of {metadata.get('format')!r}. Prepare it anew.")
+    return metadata
+
+
+def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """(rows) of a shard's index; see `SCHEMA`. Columns that are not asked for are not read."""
+    try:
+        with fsspec.open(url, "rb") as file:
+            return pq.read_table(file, columns=None if columns is None else list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error
+
+
+def write_index(url: str, table: pa.Table) -> None:
+    with write_whole(url) as path:
+        pq.write_table(table, path, compression="zstd")

@@ -1,0 +1,86 @@
+"""The manifest: what a set of shards is, how it was made, and that all of it belongs together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..errors import DataError, EncoderMismatchError
+from .index import index_metadata
+from .storage import exists, join, read_bytes, write_whole
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One set.
+
+    Attributes:
+        format: Of the shards.
+        encoder: Name of the face encoder that made all embeddings.
+        dim: Length of an embedding.
+        detector: Class of the detector that found the faces.
+        shards: Name → SHA-256 of the tar.
+        counts: Inputs, photos, faces, people, pairs and the like.
+        dropped: Reason → how many inputs or faces are in no sample because of it.
+        aside: Reason → how many faces are set aside, though they are in the shards.
+        splits: Split → people, faces and pairs in it.
+        settings: What the set was made with.
+        thresholds: Cosines that were used, "same_person" and "centre".
+        similarity: "same" and "different": counts of cosines of pairs, in bins between "edges".
+        versions: Of the packages that made it.
+    """
+
+    format: str
+    encoder: str
+    dim: int
+    detector: str
+    shards: dict[str, str]
+    counts: dict[str, int]
+    dropped: dict[str, int]
+    aside: dict[str, int]
+    splits: dict[str, dict[str, int]]
+    settings: dict[str, Any]
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+    similarity: dict[str, list[float]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def save(self, output: str) -> None:
+        """Write it into the set's folder."""
+        with write_whole(join(output, NAME)) as path:
+            path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def open(cls, shards: str) -> Manifest:
+        """Read the manifest of a set, and check that all shards are there and of one encoder.
+
+        Raises:
+            DataError: It is not there or not readable, or a shard is missing or unfinished.
+            EncoderMismatchError: Shards of another encoder were put among them.
+        """
+        url = join(shards, NAME)
+        if not exists(url):
+            raise DataError(f"'{shards}' is not a finished set: it has no {NAME}. Run `idgen prepare` to its end.")
+        try:
+            manifest = cls(**json.loads(read_bytes(url)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error
+        for name in manifest.shards:
+            check_shard(shards, name, manifest.encoder)
+        return manifest
+
+
+def check_shard(shards: str, name: str, encoder: str) -> dict[str, str]:
+    """The metadata of one finished shard of this encoder; raises as `Manifest.open`."""
+    tar, index = (join(shards, f"{name}.{suffix}") for suffix in ("tar", "parquet"))
+    if not exists(tar) or not exists(index):
+        raise DataError(f"The shard '{name}' is missing in '{shards}', or unfinished. Run `idgen prepare` again.")
+    metadata = index_metadata(index)
+    if metadata["encoder"] != encoder:
+        raise EncoderMismatchError(
+            f"'{index}' was made by '{metadata['encoder']}', the set by '{encoder}'. "
+            "Shards of two encoders cannot be mixed."
+        )
+    return metadata

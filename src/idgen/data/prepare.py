@@ -1,0 +1,179 @@
+"""Photos → a set of shards: the plan, the engine's work, the step over the whole set, the manifest."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import DataError
+from ..faces import FaceAnalyzer
+from .assign import Assigned, AssignOptions, assign_people
+from .bank import write_bank
+from .engines import Engine, InProcess, ShardWorker
+from .index import FORMAT, read_index
+from .manifest import NAME, Manifest, check_shard
+from .shard import InputShard
+from .sources import Layout, Source, find_sources
+from .storage import delete, find, join
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """How a set is made.
+
+    Attributes:
+        photos: Folder or URL, or a file for tables and tars.
+        output: Folder or URL of the set.
+        layout: How the photos lie there; see `find_sources`.
+        encoder: Name of the face encoder.
+        shard_size: Inputs in a shard.
+        min_face: Faces under this many pixels are dropped.
+        people: How people are told apart and parted.
+    """
+
+    photos: str
+    output: str
+    layout: Layout = "folders"
+    encoder: str = "dlib-resnet-v1"
+    shard_size: int = 1000
+    min_face: float = 24.0
+    people: AssignOptions = field(default_factory=lambda: AssignOptions(shares={"test": 0.05, "validation": 0.05}))
+
+    def __post_init__(self) -> None:
+        if self.shard_size < 1:
+            raise DataError(f"A shard holds at least one input, not {self.shard_size}.")
+        shares = self.people.shares
+        if any(share < 0 for share in shares.values()) or sum(shares.values()) > 1:
+            raise DataError(f"The shares of the splits must lie between 0 and 1 and leave something: {dict(shares)}.")
+
+
+def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Any = None) -> Manifest:
+    """Make a set, or go on with one that was interrupted; the result is the same.
+
+    Args:
+        options: See there.
+        engine: Where the shards are worked on; in this process by default.
+        progress: Called with the name of each finished shard.
+
+    Returns:
+        The manifest, which is also written.
+
+    Raises:
+        DataError: There is nothing to read, nothing usable in it, or the output cannot be written.
+        EncoderMismatchError: The output holds shards of another encoder.
+    """
+    analyzer = partial(FaceAnalyzer.for_encoder, options.encoder)
+    names: list[str] = []
+
+    def plan() -> Iterator[InputShard]:
+        for shard in input_shards(find_sources(options.photos, options.layout), options.shard_size):
+            names.append(shard.name)
+            yield shard
+
+    delete(join(options.output, NAME))  # until the end it is not a finished set
+    worker = ShardWorker(options.output, analyzer, options.min_face)
+    for name in (engine or InProcess()).run(plan(), worker):
+        if progress is not None:
+            progress(name)
+    if not names:
+        raise DataError(f"There are no photos in '{options.photos}' (layout '{options.layout}').")
+    _delete_others(options.output, names)
+    metadata = check_shard(options.output, names[0], options.encoder)
+    assigned = assign_people(options.output, names, options.encoder, options.people)
+    write_bank(options.output, names, int(metadata["dim"]))
+    manifest = _describe(options, names, metadata, assigned)
+    manifest.save(options.output)
+    return manifest
+
+
+def input_shards(sources: Iterator[Source], size: int) -> Iterator[InputShard]:
+    """The plan: inputs in their order, cut into pieces, never all in memory."""
+    for number in itertools.count():
+        if not (part := tuple(itertools.islice(sources, size))):
+            return
+        yield InputShard(number, part)
+
+
+def _delete_others(output: str, names: Sequence[str]) -> None:
+    """Shards that an earlier run with more photos left behind, and what a killed run was writing."""
+    wanted = set(names)
+    for url in find(output):
+        name, _, suffix = url.rsplit("/", 1)[-1].partition(".")
+        if (name.isdigit() and name not in wanted) or suffix.endswith(".partial"):
+            delete(url)
+
+
+def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str, str], assigned: Assigned) -> Manifest:
+    columns = ("key", "face", "person", "split", "dropped", "aside", "label")
+    shards = {name: check_shard(options.output, name, options.encoder)["tar_sha256"] for name in names}
+    table = pa.concat_tables([read_index(join(options.output, f"{name}.parquet"), columns) for name in names])
+    rows = table.to_pydict()
+    usable = [
+        (split, person)
+        for split, person, dropped, aside in zip(
+            *(rows[k] for k in ("split", "person", "dropped", "aside")), strict=True
+        )
+        if person is not None and dropped is None and aside is None
+    ]
+    faces = [face for face in rows["face"] if face is not None]
+    photos = Counter(usable)
+    splits = {
+        split: _count({k[1]: n for k, n in photos.items() if k[0] == split})
+        for split in sorted({k[0] for k in photos})
+    }
+    return Manifest(
+        format=FORMAT,
+        encoder=options.encoder,
+        dim=int(metadata["dim"]),
+        detector=metadata["detector"],
+        shards=shards,
+        counts={
+            "inputs": len(set(rows["key"])),
+            "faces": len(faces),
+            "named": len({label for label in rows["label"] if label is not None}),
+            **_count({k[1]: n for k, n in photos.items()}),
+        },
+        dropped=dict(Counter(reason for reason in rows["dropped"] if reason).most_common()),
+        aside=dict(Counter(reason for reason in rows["aside"] if reason).most_common()),
+        splits=splits,
+        settings=_settings(options),
+        thresholds={"same_person": assigned.threshold, "centre": assigned.centre_threshold},
+        similarity=_histograms(assigned),
+        versions={name: version(name) for name in ("idgen", "torch", "pyarrow")},
+    )
+
+
+def _count(photos: dict[str, int]) -> dict[str, int]:
+    """People, faces, people with a pair, and ordered pairs of different photos of a person."""
+    return {
+        "people": len(photos),
+        "usable": sum(photos.values()),
+        "people_with_pairs": sum(n > 1 for n in photos.values()),
+        "pairs": sum(n * (n - 1) for n in photos.values()),
+    }
+
+
+def _histograms(assigned: Assigned) -> dict[str, list[float]]:
+    least = min((float(part.min()) for part in (assigned.genuine, assigned.impostor) if len(part)), default=-1.0)
+    edges = np.linspace(least, 1, 61)
+    return {
+        "edges": edges.tolist(),
+        "same": np.histogram(assigned.genuine, edges)[0].tolist(),
+        "different": np.histogram(assigned.impostor, edges)[0].tolist(),
+    }
+
+
+def _settings(options: PrepareOptions) -> dict[str, Any]:
+    """Without the places: where photos lie on somebody's machine is nobody's business."""
+    settings = asdict(options)
+    del settings["photos"], settings["output"]
+    settings["people"]["test_people"] = len(options.people.test_people)
+    return settings

@@ -1,0 +1,35 @@
+"""What a face is worth for training: how sharp it is and how it is turned."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def sharpness(crop: np.ndarray) -> float:
+    """Variance of the Laplacian (Pech-Pacheco 2000) of an aligned crop.
+
+    Args:
+        crop: (height, width, 3), uint8. All crops have the same size, so values compare.
+    """
+    grey = crop.astype(np.float64) @ (0.299, 0.587, 0.114)
+    inner = grey[1:-1, 1:-1]
+    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner
+    return float(laplacian.var())
+
+
+def pose(landmarks: np.ndarray) -> tuple[float, float]:
+    """Yaw and roll in degrees, from five landmarks.
+
+    Yaw is how far the tip of the nose has left the middle of the eyes, as on a sphere whose outline the eyes reach at
+    90°; it is an order of magnitude, not a measurement. Pitch is left out: it needs the mouth, which dlib does not
+    see.
+
+    Args:
+        landmarks: (5, 2), pixels, in the order of `Detection.landmarks`.
+    """
+    left, right, nose = landmarks[:3]
+    axis = right - left
+    length = max(float(np.hypot(*axis)), 1e-6)
+    offset = float((nose - (left + right) / 2) @ axis) / length**2
+    yaw = np.degrees(np.arcsin(np.clip(2 * offset, -1, 1)))
+    return float(yaw), float(np.degrees(np.arctan2(axis[1], axis[0])))

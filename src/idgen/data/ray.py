@@ -1,0 +1,63 @@
+"""Ray Data as an engine: how a set is prepared on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import MissingDependencyError
+from .engines import ShardWorker
+from .shard import InputShard
+
+
+@dataclass(frozen=True)
+class RayData:
+    """`read → map_batches with a pool of actors → write`; a batch is one shard, which its actor writes.
+
+    The output must be a place that all nodes see.
+
+    Args:
+        workers: Actors; each takes one CPU. Leave at least one CPU of the cluster to the reading stage: without any,
+            Ray waits for ever.
+        address: "auto" or "ray://…" of a running cluster; None starts one here.
+        gpus: GPUs an actor takes; a fraction shares one.
+    """
+
+    workers: int
+    address: str | None = None
+    gpus: float = 0.0
+
+    def run(self, shards: Iterable[InputShard], worker: ShardWorker) -> Iterator[str]:
+        try:
+            import ray
+            from ray.data import ActorPoolStrategy
+        except ImportError as error:
+            raise MissingDependencyError("This engine needs Ray: pip install idgen[data]") from error
+
+        started = not ray.is_initialized()
+        if started:
+            local: dict[str, Any] = {} if self.address else {"num_cpus": self.workers + 2, "include_dashboard": False}
+            ray.init(address=self.address or "local", log_to_driver=False, **local)
+        try:
+            data = ray.data.from_items([{"shard": shard} for shard in shards]).map_batches(
+                _Actor,
+                fn_constructor_args=(worker,),
+                batch_size=1,
+                num_cpus=1,
+                num_gpus=self.gpus,
+                compute=ActorPoolStrategy(size=self.workers),
+            )
+            for row in data.iter_rows():
+                yield row["name"]
+        finally:
+            if started:
+                ray.shutdown()
+
+
+class _Actor:
+    def __init__(self, worker: ShardWorker) -> None:
+        self.worker = worker
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"name": [self.worker(shard) for shard in batch["shard"]]}

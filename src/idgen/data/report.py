@@ -1,0 +1,137 @@
+"""The report of a set: one self-contained page of what is in it, and what was dropped and why."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from ..errors import MissingDependencyError
+from ..faces import load_photo
+from .index import read_index
+from .manifest import Manifest
+from .storage import join, read_bytes, write_whole
+
+EXAMPLES = 12
+MEANINGS = {
+    "no-face": "the detector found nobody",
+    "small-face": "narrower than the least width that was set",
+    "unreadable": "not a picture, or a damaged one",
+    "too-large": "more pixels than are safe to open",
+    "missing": "named by a table or a link, but not there",
+    "symlink-loop": "a folder that was visited before",
+    "empty-folder": "nothing in it",
+    "unreadable-folder": "may not be opened",
+    "sidecar-without-photo": "a caption, and no photo of the same name",
+    "duplicate": "the same file as another one",
+    "near-duplicate": "the same photo as another one of this person, in another file",
+    "far-from-person": "not like the person's other photos: somebody else under this name, most likely",
+}
+_COLUMNS = ("key", "source", "offset", "length", "box", "size", "sharpness", "yaw", "dropped", "aside", "person")
+
+
+def write_report(shards: str, manifest: Manifest) -> str:
+    """Write `report.html` into the set.
+
+    The page shows faces that were set aside, so that a person can judge them: it is as private as the photos.
+
+    Args:
+        shards: Folder or URL of the set.
+        manifest: Of the set.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        MissingDependencyError: jinja2 or matplotlib is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader
+    except ImportError as error:
+        raise MissingDependencyError("The report needs jinja2: pip install idgen[data]") from error
+
+    tables = {name: read_index(join(shards, f"{name}.parquet"), _COLUMNS) for name in manifest.shards}
+    page = Environment(loader=PackageLoader("idgen.data"), autoescape=True).get_template("report.html.jinja")
+    html = page.render(
+        m=manifest,
+        meanings=MEANINGS,
+        plots=list(_plots(manifest, pa.concat_tables(tables.values()))),
+        examples=_examples(shards, tables),
+    )
+    url = join(shards, "report.html")
+    with write_whole(url) as path:
+        path.write_text(html, encoding="utf-8")
+    return url
+
+
+def _plots(manifest: Manifest, table: pa.Table) -> Iterator[dict[str, str]]:
+    edges, same, different = (np.asarray(manifest.similarity[kind]) for kind in ("edges", "same", "different"))
+    if same.sum() + different.sum():
+        figure, axes = _figure()
+        for counts, label in ((different, "different people"), (same, "the same person")):
+            if counts.sum():
+                axes.stairs(counts / counts.sum(), edges, fill=True, alpha=0.6, label=label)
+        axes.set_ylabel("share of pairs")
+        axes.legend()
+        yield {"title": "cosine of two faces", "image": _png(figure)}
+    usable = table.filter(pa.array([a is None and d is None for a, d in _pairs(table)]))
+    people = np.unique(np.asarray(usable["person"].to_pylist(), str), return_counts=True)[1]
+    for title, values in {
+        "photos of a person": np.minimum(people, 20),
+        "width of the face in pixels": usable["size"].to_numpy(),
+        "yaw in degrees": usable["yaw"].to_numpy(),
+        "sharpness (variance of the Laplacian)": np.log10(np.maximum(usable["sharpness"].to_numpy(), 1e-3)),
+    }.items():
+        if len(values):
+            figure, axes = _figure()
+            axes.hist(values, 40 if title != "photos of a person" else np.arange(0.5, 21))
+            if title.startswith(("photos", "sharpness")):
+                axes.set_yscale("log") if title.startswith("photos") else axes.set_xlabel("power of ten")
+            yield {"title": title, "image": _png(figure)}
+
+
+def _pairs(table: pa.Table) -> Iterator[tuple[Any, Any]]:
+    return zip(table["aside"].to_pylist(), table["dropped"].to_pylist(), strict=True)
+
+
+def _examples(shards: str, tables: dict[str, pa.Table]) -> dict[str, list[dict[str, str]]]:
+    """Of each reason the first few, with the face where there is one."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for name, table in tables.items():
+        for i, (aside, dropped) in enumerate(_pairs(table)):
+            reason = dropped or aside
+            if reason and len(found.setdefault(reason, [])) < EXAMPLES:
+                row = table.slice(i, 1).to_pylist()[0]
+                found[reason].append({"source": row["source"], "image": _face(join(shards, f"{name}.tar"), row)})
+    return found
+
+
+def _face(tar: str, row: dict[str, Any]) -> str:
+    if row["offset"] is None or row["box"] is None:
+        return ""
+    photo = Image.fromarray(load_photo(Image.open(io.BytesIO(read_bytes(tar, row["offset"], row["length"])))))
+    x0, y0, x1, y1 = (round(v) for v in row["box"])
+    face = photo.crop((x0, y0, x1, y1)).resize((84, 84))
+    buffer = io.BytesIO()
+    face.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _figure() -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure  # not pyplot: it keeps figures, and asks for a display
+    except ImportError as error:
+        raise MissingDependencyError("Diagrams need matplotlib: pip install idgen[data]") from error
+    figure = Figure(figsize=(4.4, 3), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _png(figure: Any) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,254 @@
+"""`prepare_shard`: some photos → one tar and its index. Pure and idempotent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from ..errors import EncoderMismatchError, ImageError
+from ..faces import Face, FaceAnalyzer, load_photo
+from ..faces.photo import MAX_PIXELS
+from .index import FORMAT, SCHEMA, index_metadata, write_index
+from .quality import pose, sharpness
+from .sources import Source
+from .storage import exists, join, sha256, write_whole
+
+BATCH_PHOTOS = 32
+BATCH_PIXELS = 64_000_000  # a batch of huge photos would not fit into memory
+_SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+
+
+@dataclass(frozen=True)
+class InputShard:
+    """What one call works on: a number and the inputs, in order."""
+
+    number: int
+    sources: tuple[Source, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:06d}"
+
+    def fingerprint(self, encoder: str, min_face: float) -> str:
+        """Changes with anything the shard is made from; photos count by their place, not their content."""
+        text = repr((FORMAT, encoder, min_face, self.sources))
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Photo:
+    source: Source
+    key: str
+    data: bytes
+    pixels: np.ndarray | None = None
+    suffix: str | None = None
+    dropped: str | None = None
+
+
+def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_face: float = 24.0) -> str:
+    """Find, embed and judge all faces of some photos.
+
+    Writes `NAME.tar` (`key.jpg` as it came, `key.json`, and per face `key.0.png`, its 112-px aligned crop, and
+    `key.0.npy`, its embedding) and then `NAME.parquet`, whose presence says that the shard is finished. A finished
+    shard made from the same input is left as it is.
+
+    Args:
+        input: The photos.
+        output: Folder or URL of the set.
+        analyzer: Finds and embeds.
+        min_face: Faces under this many pixels are dropped, and counted.
+
+    Returns:
+        The shard's name.
+
+    Raises:
+        DataError: The output cannot be written.
+        EncoderMismatchError: A shard of another encoder stands in its place.
+    """
+    encoder = analyzer.encoder.name
+    fingerprint = input.fingerprint(encoder, min_face)
+    tar, index = (join(output, f"{input.name}.{suffix}") for suffix in ("tar", "parquet"))
+    if exists(index):
+        found = index_metadata(index)
+        if found["encoder"] != encoder:
+            raise EncoderMismatchError(
+                f"'{index}' was made by '{found['encoder']}', not '{encoder}'. Give another output folder."
+            )
+        if found["fingerprint"] == fingerprint and exists(tar):
+            return input.name
+    rows: list[dict[str, Any]] = []
+    with (
+        write_whole(tar) as path,
+        path.open("wb") as file,
+        _one_thread(),
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for batch in _batches(input):
+            rows += _write_batch(archive, batch, analyzer, min_face)
+    metadata = {
+        "format": FORMAT,
+        "encoder": encoder,
+        "dim": str(analyzer.encoder.dim),
+        "detector": type(analyzer.detector).__name__,
+        "fingerprint": fingerprint,
+        "inputs": str(len(input.sources)),
+        "tar_sha256": sha256(tar),
+    }
+    write_index(index, pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata)))
+    return input.name
+
+
+def _batches(input: InputShard) -> Iterator[list[_Photo]]:
+    batch: list[_Photo] = []
+    pixels = 0
+    for i, source in enumerate(input.sources):
+        photo = _open(source, f"{input.name}{i:06d}")
+        size = 0 if photo.pixels is None else photo.pixels.shape[0] * photo.pixels.shape[1]
+        if batch and (len(batch) == BATCH_PHOTOS or pixels + size > BATCH_PIXELS):
+            yield batch
+            batch, pixels = [], 0
+        batch.append(photo)
+        pixels += size
+    if batch:
+        yield batch
+
+
+def _open(source: Source, key: str) -> _Photo:
+    photo = _Photo(source, key, b"")
+    if source.photo is None:
+        return replace(photo, dropped=source.missing)
+    try:
+        photo = replace(photo, data=source.photo.read())
+    except OSError:
+        return replace(photo, dropped="missing")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(photo.data))
+        if image.width * image.height > MAX_PIXELS:
+            return replace(photo, dropped="too-large")
+        suffix = _SUFFIX.get(image.format or "", (image.format or "bin").lower())
+        return replace(photo, pixels=load_photo(image), suffix=suffix)
+    except Image.DecompressionBombError:
+        return replace(photo, dropped="too-large")
+    except (ImageError, OSError, ValueError, SyntaxError):
+        return replace(photo, dropped="unreadable")
+
+
+def _write_batch(
+    archive: tarfile.TarFile, batch: list[_Photo], analyzer: FaceAnalyzer, min_face: float
+) -> list[dict[str, Any]]:
+    opened = [photo for photo in batch if photo.pixels is not None]
+    found = iter(analyzer.analyze_batch([photo.pixels for photo in opened if photo.pixels is not None]))
+    rows: list[dict[str, Any]] = []
+    for photo in batch:
+        faces = next(found) if photo.pixels is not None else []
+        about = _facts(photo)
+        if not faces:
+            rows.append(about | {"dropped": photo.dropped or "no-face"})
+            continue
+        kept = [face.size >= min_face for face in faces]
+        if any(kept):  # a photo that shows nobody of use takes no room
+            about["offset"] = _add(archive, f"{photo.key}.{photo.suffix}", photo.data)
+            about["length"] = len(photo.data)
+        faced = [
+            about | _describe(face, i) | {"dropped": None if kept[i] else "small-face"} for i, face in enumerate(faces)
+        ]
+        rows += faced
+        if any(kept):
+            told = [{k: v for k, v in row.items() if k not in ("embedding", "offset", "length")} for row in faced]
+            _add(archive, f"{photo.key}.json", json.dumps(told, ensure_ascii=False).encode())
+        for i, face in enumerate(faces):
+            if kept[i]:
+                _add(archive, f"{photo.key}.{i}.png", _png(face.crop))
+                _add(archive, f"{photo.key}.{i}.npy", _npy(face.embedding))
+    return rows
+
+
+def _facts(photo: _Photo) -> dict[str, Any]:
+    facts: dict[str, Any] = {"label": photo.source.label, **photo.source.facts}
+    for suffix, blob in photo.source.sidecars:
+        try:
+            text = blob.read().decode("utf-8", "replace").strip()
+            facts |= {"caption": text} if suffix == ".txt" else _from_json(text)
+        except (OSError, ValueError):
+            continue  # a damaged caption is no reason to lose the photo
+    height, width = (None, None) if photo.pixels is None else photo.pixels.shape[:2]
+    return {
+        "key": photo.key,
+        "source": photo.source.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        "label": facts["label"],
+        "caption": facts.get("caption"),
+        "licence": facts.get("licence"),
+        "sha256": hashlib.sha256(photo.data).hexdigest() if photo.data else None,
+        "suffix": photo.suffix,
+        "width": width,
+        "height": height,
+    }
+
+
+def _from_json(text: str) -> dict[str, str]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        return {}
+    names = {"caption": "caption", "licence": "licence", "license": "licence", "person": "label"}
+    return {ours: str(found[theirs]) for theirs, ours in names.items() if found.get(theirs)}
+
+
+def _describe(face: Face, number: int) -> dict[str, Any]:
+    yaw, roll = pose(face.landmarks)
+    return {
+        "face": number,
+        "box": face.box.tolist(),
+        "landmarks": face.landmarks.ravel().tolist(),
+        "score": face.score,
+        "size": face.size,
+        "sharpness": sharpness(face.crop),
+        "yaw": yaw,
+        "roll": roll,
+        "norm": float(np.linalg.norm(face.embedding)),
+        "embedding": face.embedding.tolist(),
+    }
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Returns where the bytes begin in the tar. Time and owner are left at zero: same photos, same bytes."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+    return archive.offset - (len(data) + 511) // 512 * 512
+
+
+def _png(crop: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(crop).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _npy(embedding: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, embedding, allow_pickle=False)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums come out the same whoever runs them, and workers do not fight for cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
