@@ -48,6 +48,7 @@ def settings(train_folder, shared, tmp_path_factory):
         base=dataclasses.replace(
             found.base, channels=(16, 32), heads_of=16, text_width=32, samples=12, batch=4, minutes=5
         ),
+        joint=dataclasses.replace(found.joint, samples=8, batch=4, minutes=5),
         adapter=dataclasses.replace(
             found.adapter, steps=2, batch=4, negatives=4, reward_steps=1, reward_rollout=2, reward_last=1
         ),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from recipe.adapter import train_adapter, train_reward
+from recipe.adapter import train_adapter, train_base_with_adapter, train_reward
 from recipe.autoencoder import train_autoencoder
 from recipe.base import train_base
 from recipe.config import Config, load_config
@@ -30,8 +30,9 @@ STAGES: dict[str, Stage] = {
     "autoencoder": lambda c, f: train_autoencoder(c, f["crops"], f["autoencoder"]),
     "latents": lambda c, f: make_latents(f["crops"], f["autoencoder"] / "final", f["latents"]),
     "base": lambda c, f: train_base(c, f["latents"], f["base"]),
-    "package": lambda c, f: make_package(c, f["autoencoder"] / "final", f["base"]),
     "embeddings": lambda c, f: make_embeddings(c, f["embeddings"]),
+    "joint": train_base_with_adapter,
+    "package": lambda c, f: make_package(c, f["autoencoder"] / "final", f["base"], f["joint"]),
     "adapter": train_adapter,
     "reward": train_reward,
 }

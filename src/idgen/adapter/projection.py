@@ -66,13 +66,19 @@ class MLPProjection(nn.Module):
         """
         first = self.proj[0]
         assert isinstance(first, nn.Linear)
-        embeddings = embeddings.to(first.weight)
-        first.weight.div_(embeddings.std(0).clamp(min=1e-6))
-        first.bias.sub_(first.weight @ embeddings.mean(0))
+        standardise_input(first, embeddings)
 
     def forward(self, id_embeds: torch.Tensor) -> torch.Tensor:
         """(batch, embedding_dim) → (batch, num_tokens, cross_attention_dim)."""
         return self.norm(self.proj(id_embeds).unflatten(-1, (self.num_tokens, -1)))
+
+
+@torch.no_grad()
+def standardise_input(first: nn.Linear, embeddings: torch.Tensor) -> None:
+    """Change a map so that it does to embeddings, (people, dim), what it did to numbers of mean 0 and deviation 1."""
+    embeddings = embeddings.to(first.weight)
+    first.weight.div_(embeddings.std(0).clamp(min=1e-6))
+    first.bias.sub_(first.weight @ embeddings.mean(0))
 
 
 class PerceiverAttention(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import AdapterError
+from .projection import standardise_input
 
 
 class WordProjection(nn.Module):
@@ -44,6 +45,12 @@ class WordProjection(nn.Module):
         last.bias.copy_(table.float().mean(0).repeat(self.num_words))
         # what enters the last map is GELU of unit noise, whose mean square is 0.425
         nn.init.normal_(last.weight, std=float(table.float().std(0).mean()) / (0.425 * last.in_features) ** 0.5)
+
+    def start_for(self, embeddings: torch.Tensor) -> None:
+        """See `MLPProjection.start_for`."""
+        first = self.proj[0]
+        assert isinstance(first, nn.Linear)
+        standardise_input(first, embeddings)
 
 
 @contextmanager

@@ -8,8 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from idgen import IdentityAdapter
-from idgen.adapter.projection import MLPProjection
-from idgen.faces import DlibDetector, DlibEncoder
+from idgen.faces import DlibDetector
 from idgen.losses import FaceDecoder, FaceEmbedder, Term
 from idgen.rewards import IdentityReward, WeightedRewards
 from idgen.training.base import BaseModel
@@ -21,26 +20,25 @@ from idgen.training.rollout import Rollout
 from idgen.training.terms import make_terms
 
 from . import config
+from .joint import train_joint
 from .package import build_pipeline
 from .people import CachedPeople
+
+
+def train_base_with_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
+    """The last training of the base, and the first of the adapter."""
+    pipeline = build_pipeline(settings, folders["autoencoder"] / "final", folders["base"])
+    base = BaseModel(pipeline, torch.float32, torch.device("cpu"))
+    train_joint(settings, base, open_people(settings, folders, settings.joint.batch), folders["joint"])
 
 
 def train_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
     """Denoise, with the losses that the settings weigh."""
     ours = settings.adapter
     base = open_base(settings, folders)
-    torch.manual_seed(settings.seed)
-    adapter = IdentityAdapter.from_unet(
-        base.unet,
-        encoder=DlibEncoder.name,
-        embedding_dim=DlibEncoder.dim,
-        normalised=True,
-        num_tokens=ours.num_tokens,
-    )
+    adapter = IdentityAdapter.from_pretrained(folders["joint"] / "adapter")
     adapter.attach(base.unet)
-    people = CachedPeople(settings, folders["crops"], folders["latents"], folders["embeddings"])
-    assert isinstance(adapter.to_tokens, MLPProjection)
-    adapter.to_tokens.start_for(torch.nn.functional.normalize(people.embeds, dim=-1))
+    people = open_people(settings, folders, ours.batch)
     step = IdentityDenoiser(
         base,
         adapter,
@@ -58,7 +56,7 @@ def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
     base = open_base(settings, folders)
     adapter = IdentityAdapter.from_pretrained(folders["adapter"])
     adapter.attach(base.unet)
-    people = CachedPeople(settings, folders["crops"], folders["latents"], folders["embeddings"])
+    people = open_people(settings, folders, ours.batch)
     embedder = FaceEmbedder.dlib()
     step = RewardStep(
         base,
@@ -75,8 +73,13 @@ def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
 
 def open_base(settings: config.Config, folders: dict[str, Path]) -> BaseModel:
     """The small model as trained so far, frozen."""
-    pipeline = build_pipeline(settings, folders["autoencoder"] / "final", folders["base"])
+    pipeline = build_pipeline(settings, folders["autoencoder"] / "final", folders["base"], folders["joint"])
     return BaseModel(pipeline, torch.float32, torch.device("cpu"))
+
+
+def open_people(settings: config.Config, folders: dict[str, Path], size: int) -> CachedPeople:
+    """Batches of so many samples."""
+    return CachedPeople(settings, folders["crops"], folders["latents"], folders["embeddings"], size)
 
 
 def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -39,7 +39,7 @@ MORE_WORDS = "man woman boy girl child old young smiling happy sad glasses hair 
 """Words that users try. They are one token each, so that an adapter or a longer training can give them a meaning."""
 
 
-def caption(style: int, attributes: np.ndarray, dice: random.Random) -> str:
+def caption(style: int, attributes: np.ndarray, dice: random.Random, subjects: Sequence[str] = SUBJECTS) -> str:
     """A sentence for a picture: always its style, and each attribute half of the time.
 
     Args:
@@ -47,8 +47,9 @@ def caption(style: int, attributes: np.ndarray, dice: random.Random) -> str:
         attributes: (pose, light, background), see `attributes`. Filters change colours, so of styled pictures
             the pose alone is said.
         dice: Chooses.
+        subjects: What the face may be called.
     """
-    words = dice.choice(PHRASES[(*PHRASES,)[style]]).format(dice.choice(SUBJECTS))
+    words = dice.choice(PHRASES[(*PHRASES,)[style]]).format(dice.choice(subjects))
     pose, light, background = (int(value) for value in attributes)
     known = [POSES[pose]]
     if style == 0:

@@ -72,10 +72,24 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Joint:
+    """UNet and adapter together."""
+
+    minutes: float
+    samples: int
+    batch: int
+    learning_rate: float
+    ema: float
+
+
+@dataclass(frozen=True)
 class Adapter:
     """The identity adapter; `losses` are those of `idgen.training.config`, and `reward_…` is its second training."""
 
     num_tokens: int
+    num_words: int
+    word_share: float
+    paired_share: float
     steps: int
     batch: int
     learning_rate: float
@@ -102,13 +116,14 @@ class Config:
     crops: Crops
     autoencoder: Autoencoder
     base: Base
+    joint: Joint
     adapter: Adapter
 
 
 def load_config(file: Path) -> Config:
     """Read `tiny.toml` or a file like it."""
     table = tomllib.loads(file.read_text())
-    tables = {"crops": Crops, "autoencoder": Autoencoder, "base": Base, "adapter": Adapter}
+    tables = {"crops": Crops, "autoencoder": Autoencoder, "base": Base, "joint": Joint, "adapter": Adapter}
     if unknown := set(table) - {"seed", "paths", *tables}:
         raise ValueError(f"{file}: unknown tables {sorted(unknown)}.")
     paths = _paths(table["paths"], file.resolve().parent)

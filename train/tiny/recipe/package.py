@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 
 from . import config
@@ -16,9 +16,9 @@ from .base import Model, build_scheduler
 CARD = Path(__file__).with_name("card.md")
 
 
-def make_package(settings: config.Config, autoencoder: Path, base: Path) -> None:
+def make_package(settings: config.Config, autoencoder: Path, base: Path, joint: Path) -> None:
     """Write `paths.output` in float16, whole or not at all; an older one is replaced."""
-    pipeline = build_pipeline(settings, autoencoder, base).to(torch.float16)
+    pipeline = build_pipeline(settings, autoencoder, base, joint).to(torch.float16)
     output = settings.paths.output.resolve()
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -35,8 +35,17 @@ def _open_in_float32(file: Path) -> None:
     file.write_text(json.dumps({**table, "dtype": "float32"}, indent=2) + "\n")
 
 
-def build_pipeline(settings: config.Config, autoencoder: Path, base: Path) -> StableDiffusionPipeline:
-    """The pipeline of a finished or unfinished training, float32, with the averaged weights."""
+def build_pipeline(
+    settings: config.Config, autoencoder: Path, base: Path, joint: Path | None = None
+) -> StableDiffusionPipeline:
+    """The pipeline of a finished or unfinished training, float32, with the averaged weights.
+
+    Args:
+        settings: Of the recipe.
+        autoencoder: Its final weights.
+        base: Folder of the base's training.
+        joint: Folder of the training with the adapter, whose UNet goes before the base's.
+    """
     vae = AutoencoderTiny.from_pretrained(autoencoder)
     model = Model(settings.base, settings.autoencoder.latent_channels, settings.crops.size // vae_factor(vae))
     state = torch.load(base / "state.pt", map_location="cpu", weights_only=True)
@@ -47,7 +56,7 @@ def build_pipeline(settings: config.Config, autoencoder: Path, base: Path) -> St
         vae=vae,
         text_encoder=model.text_encoder,
         tokenizer=model.tokenizer,
-        unet=model.unet,
+        unet=model.unet if joint is None else UNet2DConditionModel.from_pretrained(joint / "unet"),
         scheduler=build_scheduler(),
         safety_checker=None,  # type: ignore[arg-type]
         feature_extractor=None,  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from idgen.losses import Bank
 from idgen.training.batch import Batch
 
 from . import config
-from .captions import caption
+from .captions import SUBJECTS, caption
 from .crops import BORDER, central_face, template
 from .likeness import UnseenEncoder
 from .loop import random_for
@@ -63,14 +63,11 @@ class CachedPeople:
         crops: Folder of the crops.
         latents: Folder of the latents.
         embeddings: Folder of the embeddings.
-        normalised: Whether the condition has unit length.
+        size: Samples in a batch.
     """
 
-    def __init__(
-        self, settings: config.Config, crops: Path, latents: Path, embeddings: Path, normalised: bool = True
-    ) -> None:
-        self.ours, self.seed, self.number = settings.adapter, settings.seed, 0
-        self.normalised = normalised
+    def __init__(self, settings: config.Config, crops: Path, latents: Path, embeddings: Path, size: int) -> None:
+        self.ours, self.seed, self.number, self.size = settings.adapter, settings.seed, 0, size
         with np.load(crops / "train.npz", allow_pickle=False) as arrays:
             _, self.person = np.unique(arrays["person"], return_inverse=True)
         with np.load(embeddings / "train.npz", allow_pickle=False) as arrays:
@@ -98,8 +95,8 @@ class CachedPeople:
     def batch(self, number: int) -> Batch:
         """Targets, plain and styled, each with the embedding of another photo of its person if there is one."""
         numbers = random_for(self.seed + 2, number)
-        styled = round(self.ours.styled_share * self.ours.batch)
-        counts = (self.ours.batch - styled, styled)
+        styled = round(self.ours.styled_share * self.size)
+        counts = (self.size - styled, styled)
         rows = np.concatenate(
             [
                 of[torch.randint(len(of), (n,), generator=numbers).numpy()]
@@ -109,13 +106,11 @@ class CachedPeople:
         dice = random.Random(self.seed * 1_000_003 + number)
         targets = self.photo[rows]
         references = torch.as_tensor([self._reference(int(photo), dice) for photo in targets])
-        id_embeds = self.embeds[references]
-        if self.normalised:
-            id_embeds = torch.nn.functional.normalize(id_embeds, dim=-1)
+        id_embeds = torch.nn.functional.normalize(self.embeds[references], dim=-1)
         dropped = torch.rand(len(rows), generator=numbers) < self.ours.identity_drop
         return Batch(
             latents=self.latents[torch.as_tensor(rows)].float().contiguous(memory_format=torch.channels_last),
-            prompts=tuple(self._caption(int(row), dice) for row in rows),
+            prompts=tuple(self._caption(int(row), not drop, dice) for row, drop in zip(rows, dropped, strict=True)),
             id_embeds=torch.where(dropped[:, None], 0.0, id_embeds),
             target_embeds=self.embeds[torch.as_tensor(targets)],
             landmarks=self.points.expand(len(rows), -1, -1).clone(),
@@ -130,11 +125,14 @@ class CachedPeople:
         return Bank(self.embeds[chosen], torch.as_tensor(self.person)[chosen])
 
     def _reference(self, target: int, dice: random.Random) -> int:
-        """Another photo of the same person, or the target itself where there is none."""
+        """Another photo of the same person for a share of the samples, or the target where there is none."""
+        if dice.random() >= self.ours.paired_share:
+            return target
         others = [photo for photo in self.photos_of[self.person[target]] if photo != target]
         return int(dice.choice(others)) if others else target
 
-    def _caption(self, row: int, dice: random.Random) -> str:
+    def _caption(self, row: int, known: bool, dice: random.Random) -> str:
         if dice.random() < self.ours.caption_drop:
             return ""
-        return caption(self.style[row], self.attributes[row], dice)
+        subjects = ("<id>",) if known and dice.random() < self.ours.word_share else SUBJECTS
+        return caption(self.style[row], self.attributes[row], dice, subjects)
