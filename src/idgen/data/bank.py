@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ class IdentityBank:
         too_similar: float | None = None,
         seed: int = 0,
     ) -> None:
+        self._arguments = {
+            "shards": shards,
+            "split": split,
+            "count": count,
+            "hard": hard,
+            "too_similar": too_similar,
+            "seed": seed,
+        }
         try:
             folder = local_copy(join(shards, FOLDER))
             people = pq.read_table(folder / "people.parquet", filters=[("split", "=", split)])
@@ -131,6 +140,10 @@ class IdentityBank:
 
     def __len__(self) -> int:
         return len(self.people)
+
+    def __reduce__(self) -> Any:
+        """Another process opens the files again, instead of being sent what is in them."""
+        return partial(type(self), **self._arguments), ()
 
     def person_of(self, faces: np.ndarray) -> np.ndarray:
         """Numbers of the people whom faces, numbers of rows, belong to."""

@@ -6,48 +6,37 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 from ..errors import DataError
-from ..faces import FaceAnalyzer
-from .shard import InputShard, prepare_shard
 
 ATTEMPTS = 3
 """A shard whose worker is killed this often is not tried again."""
 
 
-@dataclass
-class ShardWorker:
-    """What every worker does; the networks are opened at the first shard, once in each worker.
+class Task(Protocol):
+    """A piece of work, told from the others by its name."""
 
-    Attributes:
-        output: Folder or URL of the set.
-        make_analyzer: Called in the worker; `functools.partial(FaceAnalyzer.for_encoder, name)`, say.
-        min_face: See `prepare_shard`.
-    """
+    @property
+    def name(self) -> str: ...
 
-    output: str
-    make_analyzer: Callable[[], FaceAnalyzer]
-    min_face: float
-    _analyzer: FaceAnalyzer | None = field(default=None, init=False)
 
-    def __call__(self, shard: InputShard) -> str:
-        self._analyzer = self._analyzer or self.make_analyzer()
-        return prepare_shard(shard, self.output, self._analyzer, self.min_face)
+Worker: TypeAlias = Callable[[Any], str]
+"""Does a task and returns its name. It is sent to other processes, and opens what is costly at its first task."""
 
 
 class Engine(Protocol):
-    """Runs a worker over shards, in any order; yields the name of each that is finished."""
+    """Runs a worker over tasks, in any order; yields the name of each that is finished."""
 
-    def run(self, shards: Iterable[InputShard], worker: ShardWorker) -> Iterator[str]: ...
+    def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]: ...
 
 
 class InProcess:
     """One after the other."""
 
-    def run(self, shards: Iterable[InputShard], worker: ShardWorker) -> Iterator[str]:
-        yield from map(worker, shards)
+    def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]:
+        yield from map(worker, tasks)
 
 
 @dataclass(frozen=True)
@@ -64,11 +53,11 @@ class LocalProcesses:
         if self.workers < 1:
             raise DataError(f"At least one worker is needed, not {self.workers}.")
 
-    def run(self, shards: Iterable[InputShard], worker: ShardWorker) -> Iterator[str]:
-        waiting = iter(shards)
-        again: list[tuple[InputShard, int]] = []
+    def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]:
+        waiting = iter(tasks)
+        again: list[tuple[Task, int]] = []
         while True:
-            running: dict[Future[str], tuple[InputShard, int]] = {}
+            running: dict[Future[str], tuple[Task, int]] = {}
             # spawn: a fork of a process that runs torch's threads can hang
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(self.workers, context, _start, (worker,)) as pool:
@@ -76,8 +65,8 @@ class LocalProcesses:
                     yield from self._drain(pool, waiting, again, running)
                     return
                 except BrokenProcessPool:
-                    again = [(shard, attempt + 1) for shard, attempt in running.values()]
-            worst = [shard.name for shard, attempt in again if attempt >= ATTEMPTS]
+                    again = [(task, attempt + 1) for task, attempt in running.values()]
+            worst = [task.name for task, attempt in again if attempt >= ATTEMPTS]
             if worst:
                 raise DataError(
                     f"Workers were killed {ATTEMPTS} times over the shards {worst}; memory ran out, it may be. "
@@ -87,15 +76,15 @@ class LocalProcesses:
     def _drain(
         self,
         pool: ProcessPoolExecutor,
-        waiting: Iterator[InputShard],
-        again: list[tuple[InputShard, int]],
-        running: dict[Future[str], tuple[InputShard, int]],
+        waiting: Iterator[Task],
+        again: list[tuple[Task, int]],
+        running: dict[Future[str], tuple[Task, int]],
     ) -> Iterator[str]:
         """Keeps two shards a worker under way, so that the plan is never held in memory."""
         todo = list(again)
         while True:
             while len(running) < 2 * self.workers:
-                task = todo.pop() if todo else next(((shard, 0) for shard in waiting), None)
+                task = todo.pop() if todo else next(((task, 0) for task in waiting), None)
                 if task is None:
                     break
                 try:
@@ -118,13 +107,13 @@ class LocalProcesses:
                 yield future.result()
 
 
-_worker: ShardWorker
+_worker: Worker
 
 
-def _start(worker: ShardWorker) -> None:
+def _start(worker: Worker) -> None:
     global _worker
     _worker = worker
 
 
-def _work(shard: InputShard) -> str:
-    return _worker(shard)
+def _work(task: Task) -> str:
+    return _worker(task)

@@ -17,10 +17,10 @@ from ..errors import DataError
 from ..faces import FaceAnalyzer
 from .assign import Assigned, AssignOptions, assign_people
 from .bank import write_bank
-from .engines import Engine, InProcess, ShardWorker
+from .engines import Engine, InProcess
 from .index import FORMAT, read_index
 from .manifest import NAME, Manifest, check_shard
-from .shard import InputShard
+from .shard import InputShard, ShardWorker
 from .sources import Layout, Source, find_sources
 from .storage import delete, find, join
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import MissingDependencyError
-from .engines import ShardWorker
-from .shard import InputShard
+from .engines import Task, Worker
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class RayData:
     address: str | None = None
     gpus: float = 0.0
 
-    def run(self, shards: Iterable[InputShard], worker: ShardWorker) -> Iterator[str]:
+    def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]:
         try:
             import ray
             from ray.data import ActorPoolStrategy
@@ -40,7 +39,7 @@ class RayData:
             local: dict[str, Any] = {} if self.address else {"num_cpus": self.workers + 2, "include_dashboard": False}
             ray.init(address=self.address or "local", log_to_driver=False, **local)
         try:
-            data = ray.data.from_items([{"shard": shard} for shard in shards]).map_batches(
+            data = ray.data.from_items([{"task": task} for task in tasks]).map_batches(
                 _Actor,
                 fn_constructor_args=(worker,),
                 batch_size=1,
@@ -56,8 +55,8 @@ class RayData:
 
 
 class _Actor:
-    def __init__(self, worker: ShardWorker) -> None:
+    def __init__(self, worker: Worker) -> None:
         self.worker = worker
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"name": [self.worker(shard) for shard in batch["shard"]]}
+        return {"name": [self.worker(task) for task in batch["task"]]}

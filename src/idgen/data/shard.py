@@ -7,9 +7,9 @@ import io
 import json
 import tarfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,26 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
     }
     write_index(index, pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata)))
     return input.name
+
+
+@dataclass
+class ShardWorker:
+    """`prepare_shard` as engines run it; the networks are opened at the first shard, once in each worker.
+
+    Attributes:
+        output: Folder or URL of the set.
+        make_analyzer: Called in the worker; `functools.partial(FaceAnalyzer.for_encoder, name)`, say.
+        min_face: See `prepare_shard`.
+    """
+
+    output: str
+    make_analyzer: Callable[[], FaceAnalyzer]
+    min_face: float
+    _analyzer: FaceAnalyzer | None = field(default=None, init=False)
+
+    def __call__(self, shard: InputShard) -> str:
+        self._analyzer = self._analyzer or self.make_analyzer()
+        return prepare_shard(shard, self.output, self._analyzer, self.min_face)
 
 
 def _batches(input: InputShard) -> Iterator[list[_Photo]]:

@@ -101,3 +101,11 @@ def find(folder: str) -> list[str]:
     if not filesystem.exists(path):
         return []
     return sorted(filesystem.unstrip_protocol(name) for name in filesystem.find(path, maxdepth=1))
+
+
+def local_file(url: str) -> str:
+    """The path of a file on a disk; of any other, the path of a copy that fsspec keeps for the next time."""
+    filesystem, path = fsspec.url_to_fs(url)
+    if isinstance(filesystem, LocalFileSystem):
+        return path
+    return str(fsspec.open_local(f"filecache::{url}", filecache={"check_files": True}))

@@ -1,0 +1,207 @@
+"""Cached columns: what frozen networks say of each usable face, computed once and read at every step.
+
+A column is one safetensors file a shard, `NAME.COLUMN.safetensors`: the values of all rows one after the other, where
+each begins, their shapes, and in the metadata the key of the model that made them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import DataError
+from ..faces import load_photo
+from .engines import Engine, InProcess
+from .index import read_index
+from .manifest import Manifest
+from .storage import exists, join, local_file, read_bytes, write_whole
+
+BATCH = 16
+
+
+class Entry(NamedTuple):
+    """A face as column makers see it.
+
+    Attributes:
+        photo: (height, width, 3), uint8.
+        row: Of the index.
+        landmarks: (5, 2), pixels of the photo.
+        alone: Whether its person has no other usable face.
+    """
+
+    photo: np.ndarray
+    row: dict[str, Any]
+    landmarks: np.ndarray
+    alone: bool
+
+
+class Maker(Protocol):
+    """Makes one column. It is sent to workers, and opens its network at the first call.
+
+    Attributes:
+        name: Of the column.
+    """
+
+    name: str
+
+    def key(self) -> str:
+        """Says which model with which settings makes the values."""
+        ...
+
+    def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
+        """A value for each entry, of any shape; one of no elements where there is nothing to say."""
+        ...
+
+
+def write_column(shards: str, maker: Maker, engine: Engine | None = None, progress: Any = None) -> None:
+    """Write a column of a finished set; shards that have it are skipped.
+
+    Args:
+        shards: Folder or URL of the set.
+        maker: Of the values.
+        engine: Where they are computed; in this process by default.
+        progress: Called with the name of each finished shard.
+
+    Raises:
+        DataError: The set is not finished, or a column of this name was made by another model.
+    """
+    tasks = [ColumnTask(name) for name in Manifest.open(shards).shards]
+    for name in (engine or InProcess()).run(tasks, ColumnWorker(shards, maker)):
+        if progress is not None:
+            progress(name)
+
+
+@dataclass(frozen=True)
+class ColumnTask:
+    """One shard."""
+
+    name: str
+
+
+@dataclass
+class ColumnWorker:
+    """`write_column` for one shard, as engines run it."""
+
+    shards: str
+    maker: Maker
+    _alone: frozenset[tuple[str, int]] | None = field(default=None, init=False)
+
+    def __call__(self, task: ColumnTask) -> str:
+        url, key = column_url(self.shards, task.name, self.maker.name), self.maker.key()
+        if exists(url):
+            _check_key(url, column_key(url), key)
+            return task.name
+        table = read_index(join(self.shards, f"{task.name}.parquet"))
+        values: list[torch.Tensor] = [torch.zeros(0)] * len(table)
+        rows = [i for i, row in enumerate(_usable(table)) if row]
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            for i, value in zip(part, self.maker(list(self._entries(task.name, table, part))), strict=True):
+                values[i] = value.contiguous()
+        _save(url, values, key)
+        return task.name
+
+    def _entries(self, name: str, table: Any, rows: Iterable[int]) -> Iterable[Entry]:
+        tar = join(self.shards, f"{name}.tar")
+        for i in rows:
+            row = table.slice(i, 1).to_pylist()[0]
+            yield Entry(
+                photo=open_photo(tar, row),
+                row=row,
+                landmarks=np.asarray(row["landmarks"]).reshape(5, 2),
+                alone=row["centre"] == 1.0,  # that is what a person with one face has
+            )
+
+
+def open_photo(tar: str, row: dict[str, Any]) -> np.ndarray:
+    """The photo of a row of the index, (height, width, 3) uint8, without reading the rest of the tar."""
+    return load_photo(Image.open(io.BytesIO(read_bytes(tar, row["offset"], row["length"]))))
+
+
+class Column:
+    """A column of one shard, mapped from the disk.
+
+    Args:
+        shards: Folder or URL of the set.
+        shard: Name of the shard.
+        name: Of the column.
+        key: Of the model that must have made it.
+
+    Raises:
+        DataError: It is not there, cannot be read, or another model made it.
+    """
+
+    def __init__(self, shards: str, shard: str, name: str, key: str | None = None) -> None:
+        url = column_url(shards, shard, name)
+        if not exists(url):
+            raise DataError(
+                f"The shard '{shard}' has no column '{name}'. Write it with `idgen prepare --cache {name}`."
+            )
+        if key is not None:
+            _check_key(url, column_key(url), key)
+        try:
+            with safe_open(local_file(url), framework="pt") as file:
+                self._starts, self._shapes = file.get_tensor("starts"), file.get_tensor("shapes")
+            self._file: Any = safe_open(local_file(url), framework="pt").__enter__()
+            self._values = self._file.get_slice("values")
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"'{url}' cannot be read: {error}. Delete it and write the column again.") from error
+
+    def __getitem__(self, row: int) -> torch.Tensor | None:
+        """The value of a row of the index; None if it has none."""
+        start, stop = int(self._starts[row]), int(self._starts[row + 1])
+        if start == stop:
+            return None
+        shape = [int(side) for side in self._shapes[row] if side >= 0]
+        return self._values[start:stop].reshape(shape)
+
+
+def column_url(shards: str, shard: str, name: str) -> str:
+    return join(shards, f"{shard}.{name}.safetensors")
+
+
+def column_key(url: str) -> str:
+    """The key of the model that made a column's file."""
+    try:
+        with safe_open(local_file(url), framework="pt") as file:
+            return (file.metadata() or {}).get("model", "")
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"'{url}' cannot be read: {error}. Delete it and write the column again.") from error
+
+
+def _check_key(url: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise DataError(f"'{url}' was made by '{found}', not '{wanted}'. Delete the column or use that model.")
+
+
+def _usable(table: Any) -> list[bool]:
+    columns = (table[name].to_pylist() for name in ("dropped", "aside", "person"))
+    return [
+        dropped is None and aside is None and person is not None
+        for dropped, aside, person in zip(*columns, strict=True)
+    ]
+
+
+def _save(url: str, values: Sequence[torch.Tensor], key: str) -> None:
+    """Rows may differ in shape; missing sides of a shape are -1."""
+    shapes = torch.full((len(values), max((value.ndim for value in values), default=1)), -1)
+    for i, value in enumerate(values):
+        shapes[i, : value.ndim] = torch.tensor(value.shape)
+    sizes = torch.tensor([0, *(value.numel() for value in values)])
+    kinds = {value.dtype for value in values if value.numel()}
+    flat = [value.flatten() for value in values if value.numel()]
+    tensors = {
+        "values": torch.cat(flat) if flat else torch.zeros(0, dtype=next(iter(kinds), torch.float32)),
+        "starts": sizes.cumsum(0),
+        "shapes": shapes,
+    }
+    with write_whole(url) as path:
+        save_file(tensors, path, metadata={"model": key})

@@ -1,0 +1,245 @@
+"""`PairedIdentityDataset`: a target photo, and the same person from other photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..errors import DataError
+from .bank import IdentityBank
+from .columns import Column, column_url, open_photo
+from .framing import Framing
+from .index import read_index
+from .makers import AugmentedMaker
+from .manifest import Manifest
+from .storage import exists, join
+
+_COLUMNS = ("offset", "length", "width", "height", "box", "landmarks", "caption")
+CAPTION = "a photo of <id>"
+"""What is said of a photo that has no caption."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """How a sample is made of a target.
+
+    Attributes:
+        paired_ratio: Share of the samples whose references are other photos; the rest know the target itself.
+        references: How many a sample has; fewer photos are repeated.
+        drop_text: Share of the samples without a prompt (IP-Adapter: 0.05 each) …
+        drop_identity: … without an identity …
+        drop_both: … and without either.
+        component_dropout: Chance of each number of an embedding to be zero (IDiff-Face, arXiv 2308.04995: 0.25); the
+            others grow by as much as is lost.
+        flip: Share of the targets that are mirrored.
+        normalised: Whether references have unit length.
+
+    Raises:
+        DataError: A share is not one.
+    """
+
+    paired_ratio: float = 1.0
+    references: int = 1
+    drop_text: float = 0.05
+    drop_identity: float = 0.05
+    drop_both: float = 0.05
+    component_dropout: float = 0.0
+    flip: float = 0.5
+    normalised: bool = True
+
+    def __post_init__(self) -> None:
+        shares = (self.paired_ratio, self.component_dropout, self.flip)
+        drops = (self.drop_text, self.drop_identity, self.drop_both)
+        if not all(0 <= share <= 1 for share in (*shares, *drops)) or sum(drops) > 1 or self.component_dropout == 1:
+            raise DataError(f"Shares lie between 0 and 1: {self}.")
+        if self.references < 1:
+            raise DataError(f"A sample needs at least one reference, not {self.references}.")
+
+
+class Sample(NamedTuple):
+    """One target and who it is.
+
+    Attributes:
+        picture: Latents, (channels, height, width) float16, if they are cached, or (height, width, 3) uint8.
+        prompt: Empty where it is dropped.
+        id_embeds: (references, dim), float32; zeros where the identity is dropped.
+        target_embeds: (dim,), of the target's own face.
+        landmarks: (5, 2), pixels of the picture.
+        time_ids: Six numbers that SDXL reads.
+        person: Number in the bank.
+        face: Number of the target in the bank.
+        references: (references,), numbers of the reference faces.
+        known: Whether the identity was not dropped.
+    """
+
+    picture: torch.Tensor
+    prompt: str
+    id_embeds: torch.Tensor
+    target_embeds: torch.Tensor
+    landmarks: torch.Tensor
+    time_ids: torch.Tensor
+    person: int
+    face: int
+    references: np.ndarray
+    known: bool
+
+
+class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
+    """Map-style: any face at any time. Which sample a face becomes follows from the seed and the epoch alone.
+
+    Args:
+        shards: Folder or URL of a prepared set.
+        split: "train", "validation" or "test".
+        framing: Of the pictures.
+        pairing: See there.
+        latents: Key of the VAE whose cached latents are read (`LatentMaker.key()`); pictures without.
+        embeddings: Name of a cached column with another encoder's embeddings, for `target_embeds`.
+        seed: Of all choices.
+
+    Raises:
+        DataError: The set is not finished, nobody is in the split, or a column is missing or another model's.
+        EncoderMismatchError: Shards of another encoder are among them.
+    """
+
+    def __init__(
+        self,
+        shards: str,
+        split: str = "train",
+        *,
+        framing: Framing,
+        pairing: Pairing | None = None,
+        latents: str | None = None,
+        embeddings: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.manifest = Manifest.open(shards)
+        self.bank = IdentityBank(shards, split, seed=seed)
+        self.shards, self.names = shards, list(self.manifest.shards)
+        self.framing, self.pairing, self.seed = framing, pairing or Pairing(), seed
+        self.latents, self.embeddings = latents, embeddings
+        augmented = AugmentedMaker(self.manifest.encoder)
+        self._augmented = augmented.name if exists(column_url(shards, self.names[0], augmented.name)) else None
+        self._open()
+        if latents is not None:
+            for name in self.names:
+                self._column(name, "latents", latents)
+
+    def __len__(self) -> int:
+        return len(self.bank.rows)
+
+    def _open(self) -> None:
+        # a window of a plan spans a few shards; whoever reads at random keeps this many open
+        self._table = lru_cache(64)(self._read_table)
+        self._column = lru_cache(256)(self._open_column)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without open files: every worker opens its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("_table", "_column")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def __getitem__(self, place: int | tuple[int, int]) -> Sample:
+        """The sample of a face in an epoch: `dataset[face]` or `dataset[epoch, face]`."""
+        epoch, face = place if isinstance(place, tuple) else (0, place)
+        if not 0 <= face < len(self):
+            raise IndexError(face)
+        random = np.random.default_rng((self.seed, epoch, face))
+        person = int(self.bank.person_of(np.array([face]))[0])
+        references = self._references(face, person, random)
+        text, known = self._drops(random)
+        mirrored = bool(random.random() < self.pairing.flip)
+        picture, landmarks, time_ids = self._picture(face, mirrored)
+        return Sample(
+            picture=picture,
+            prompt=(self.row(face)["caption"] or CAPTION) if text else "",
+            id_embeds=self._id_embeds(face, references, known, random),
+            target_embeds=self._target(face),
+            landmarks=torch.from_numpy(landmarks).float(),
+            time_ids=torch.tensor(time_ids),
+            person=person,
+            face=face,
+            references=references,
+            known=known,
+        )
+
+    def size(self, face: int) -> tuple[int, int]:
+        """Height and width of the picture; only those of one size share a batch."""
+        row = self.row(face)
+        return self.framing.size(row["width"], row["height"])
+
+    def row(self, face: int) -> dict[str, Any]:
+        """What the index says of a face."""
+        shard, row = self.bank.rows[face]
+        return {name: column[row] for name, column in self._table(int(shard)).items()}
+
+    def _references(self, face: int, person: int, random: np.random.Generator) -> np.ndarray:
+        start, count = int(self.bank.starts[person]), int(self.bank.counts[person])
+        if count == 1 or random.random() >= self.pairing.paired_ratio:
+            return np.full(self.pairing.references, face)
+        others = np.setdiff1d(np.arange(start, start + count), face)
+        return random.choice(others, self.pairing.references, replace=len(others) < self.pairing.references)
+
+    def _drops(self, random: np.random.Generator) -> tuple[bool, bool]:
+        """Whether the text and whether the identity stays."""
+        pairing, dice = self.pairing, random.random()
+        text = dice < pairing.drop_text
+        identity = pairing.drop_text <= dice < pairing.drop_text + pairing.drop_identity
+        both = 0 <= dice - pairing.drop_text - pairing.drop_identity < pairing.drop_both
+        return not (text or both), not (identity or both)
+
+    def _id_embeds(self, face: int, references: np.ndarray, known: bool, random: np.random.Generator) -> torch.Tensor:
+        embeds = torch.stack([self._reference(face, int(reference)) for reference in references])
+        if not known:
+            return torch.zeros_like(embeds)
+        if self.pairing.normalised:
+            embeds = torch.nn.functional.normalize(embeds, dim=-1)
+        if chance := self.pairing.component_dropout:
+            embeds = embeds * torch.from_numpy(random.random(embeds.shape) >= chance) / (1 - chance)
+        return embeds.float()
+
+    def _reference(self, face: int, reference: int) -> torch.Tensor:
+        """A face's embedding; of a lonely one that is its own reference, the embedding of its augmented photo."""
+        if face == reference and self._augmented is not None:
+            value = self._value(reference, self._augmented)
+            if value is not None:
+                return value
+        return torch.from_numpy(np.array(self.bank.embeddings[reference]))
+
+    def _target(self, face: int) -> torch.Tensor:
+        if self.embeddings is None:
+            return torch.from_numpy(np.array(self.bank.embeddings[face]))
+        value = self._value(face, self.embeddings)
+        assert value is not None
+        return value
+
+    def _picture(self, face: int, mirrored: bool) -> tuple[torch.Tensor, np.ndarray, Sequence[int]]:
+        row = self.row(face)
+        box, landmarks = row["box"], np.asarray(row["landmarks"]).reshape(5, 2)
+        place = self.framing.place(row["width"], row["height"], box, landmarks)
+        points = place.mirrored() if mirrored else place.landmarks
+        if self.latents is not None:
+            value = self._value(face, "latents", self.latents)
+            assert value is not None
+            return value[int(mirrored)], points, place.time_ids
+        picture = self.framing.cut(open_photo(self._tar(face), row), box, landmarks)
+        return torch.from_numpy(picture[:, ::-1].copy() if mirrored else picture), points, place.time_ids
+
+    def _value(self, face: int, column: str, key: str | None = None) -> torch.Tensor | None:
+        shard, row = self.bank.rows[face]
+        return self._column(self.names[int(shard)], column, key)[int(row)]
+
+    def _tar(self, face: int) -> str:
+        return join(self.shards, f"{self.names[int(self.bank.rows[face][0])]}.tar")
+
+    def _read_table(self, shard: int) -> dict[str, list[Any]]:
+        return read_index(join(self.shards, f"{self.names[shard]}.parquet"), _COLUMNS).to_pydict()
+
+    def _open_column(self, shard: str, name: str, key: str | None) -> Column:
+        return Column(self.shards, shard, name, key)

@@ -1,0 +1,177 @@
+"""Makers of cached columns: latents, text, CLIP features, embeddings of another encoder or of augmented faces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+from torch import nn
+
+from ..faces import FaceAnalyzer
+from .columns import Entry
+from .framing import Framing
+
+
+def network_key(network: nn.Module) -> str:
+    """Twelve hexadecimal digits that stand for a network's weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+@dataclass
+class LatentMaker:
+    """What the VAE makes of the framed picture, and of its mirror image: (2, channels, height, width), float16, scaled
+    as the UNet sees it. The mean of the distribution is kept, not a draw from it.
+
+    Attributes:
+        vae: Frozen; any autoencoder of diffusers.
+        framing: Of the pictures.
+    """
+
+    vae: Any
+    framing: Framing
+    name: str = "latents"
+    _key: str | None = field(default=None, init=False)
+
+    def key(self) -> str:
+        self._key = self._key or network_key(self.vae)
+        return f"{type(self.vae).__name__}-{self._key}/{self.framing.name}"
+
+    @torch.no_grad()
+    def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
+        found = []
+        for entry in entries:  # one by one: buckets have different sizes, and a large picture fills the cores alone
+            picture = self.framing.cut(entry.photo, entry.row["box"], entry.landmarks)
+            found.append(encode_images(self.vae, np.stack([picture, picture[:, ::-1]])).half())
+        return found
+
+
+@torch.no_grad()
+def encode_images(vae: Any, images: np.ndarray) -> torch.Tensor:
+    """(n, height, width, 3) uint8 → latents as the UNet sees them, (n, channels, h, w), float32."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+    encoded = vae.encode(pixels)
+    latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+    return ((latents - (vae.config.get("shift_factor") or 0)) * vae.config["scaling_factor"]).float().cpu()
+
+
+@dataclass
+class FeatureMaker:
+    """CLIP features of the aligned face, (tokens, dim), float16: what FaceID-Plus adapters read.
+
+    Attributes:
+        clip: A `ClipFeatures`.
+    """
+
+    clip: Any
+    name: str = "features"
+
+    def key(self) -> str:
+        return f"clip-{network_key(self.clip.model)}"
+
+    def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
+        crops = np.stack([self.clip.crop(entry.photo, entry.landmarks) for entry in entries])
+        return list(self.clip(crops).half())
+
+
+@dataclass
+class TextMaker:
+    """What a text encoder makes of the caption, (length, dim), float16; nothing where there is no caption.
+
+    Attributes:
+        encode: Captions → (n, length, dim); `lambda texts: base.encode(texts)["encoder_hidden_states"]`, say.
+        model: Its name, for the key.
+    """
+
+    encode: Any
+    model: str
+    name: str = "text"
+
+    def key(self) -> str:
+        return self.model
+
+    @torch.no_grad()
+    def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
+        captions = [entry.row["caption"] or "" for entry in entries]
+        return [
+            value.half().cpu() if caption else torch.zeros(0, dtype=torch.float16)
+            for caption, value in zip(captions, self.encode(captions), strict=True)
+        ]
+
+
+@dataclass
+class EmbeddingMaker:
+    """Embeddings by another encoder than the set's, (dim,), float32: that of a loss, say.
+
+    Attributes:
+        encoder: Its name, which is also a part of the column's.
+    """
+
+    encoder: str
+    _analyzer: FaceAnalyzer | None = field(default=None, init=False)
+
+    @property
+    def name(self) -> str:
+        return f"embeds-{self.encoder.replace('/', '-')}"
+
+    def key(self) -> str:
+        return self.encoder
+
+    def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
+        self._analyzer = self._analyzer or FaceAnalyzer.for_encoder(self.encoder)
+        encoder = self._analyzer.encoder
+        crops = np.stack([encoder.crop(entry.photo, entry.landmarks) for entry in entries])
+        return list(torch.from_numpy(encoder.embed(crops)))
+
+
+@dataclass
+class AugmentedMaker:
+    """For people with one photo: the embedding of it mirrored, turned a little, in other light and less sharp, (dim,).
+
+    A lonely photo is its own reference; without this the adapter would learn to copy it.
+
+    Attributes:
+        encoder: That of the set.
+    """
+
+    encoder: str
+    name: str = "augmented"
+    _analyzer: FaceAnalyzer | None = field(default=None, init=False)
+
+    def key(self) -> str:
+        return f"{self.encoder}/augmented-1"
+
+    def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
+        lonely = [i for i, entry in enumerate(entries) if entry.alone]
+        found = [torch.zeros(0)] * len(entries)
+        if lonely:
+            self._analyzer = self._analyzer or FaceAnalyzer.for_encoder(self.encoder)
+            encoder = self._analyzer.encoder
+            crops = np.stack([encoder.crop(*augment(entries[i])) for i in lonely])
+            for i, embedding in zip(lonely, torch.from_numpy(encoder.embed(crops)), strict=True):
+                found[i] = embedding
+        return found
+
+
+def augment(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
+    """A changed photo and its landmarks; which change follows from the photo's hash."""
+    random = np.random.default_rng(int(entry.row["sha256"][:12], 16) + entry.row["face"])
+    image = Image.fromarray(entry.photo)
+    for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = kind(image).enhance(float(random.uniform(0.7, 1.3)))
+    shrink = float(random.uniform(0.5, 1))
+    small = image.resize((max(round(image.width * shrink), 1), max(round(image.height * shrink), 1)))
+    photo = np.asarray(small.resize(image.size))[:, ::-1].copy()
+    landmarks = entry.landmarks[[1, 0, 2, 4, 3]] * (-1, 1) + (image.width - 1, 0)
+    turn = np.radians(random.uniform(-6, 6))  # the crop turns the other way
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) * random.uniform(0.94, 1.06)
+    middle = landmarks.mean(0)
+    return photo, (landmarks - middle) @ rotation + middle

@@ -1,0 +1,65 @@
+"""`ShardBatches`: prepared shards → what a training step reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.bank import IdentityBank
+from ..data.dataset import Sample
+from ..data.loader import PairedLoader
+from ..data.makers import encode_images
+from ..losses import Bank
+from .batch import Batch
+
+
+class ShardBatches:
+    """Batches of one process; see `Batches`.
+
+    Args:
+        loader: Of the samples.
+        vae: Encodes pictures; not needed where latents are cached.
+        negatives: A bank of the same split, for the contrastive loss, or none.
+    """
+
+    def __init__(self, loader: PairedLoader, vae: Any = None, negatives: IdentityBank | None = None) -> None:
+        self.loader, self.vae, self.negatives = loader, vae, negatives
+        self._number = 0  # of the batch, over all epochs: draws of negatives follow from it
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Go on from where the stream is."""
+        for samples in self.loader:
+            self._number += 1
+            yield self._batch(samples)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream is."""
+        return {"number": self._number, **self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go there."""
+        self._number = state["number"]
+        self.loader.load_state_dict({key: value for key, value in state.items() if key != "number"})
+
+    def bank(self, persons: torch.Tensor) -> Bank:
+        """Other people than these, other ones at each step."""
+        assert self.negatives is not None
+        return Bank(*(part.to(persons.device) for part in self.negatives.draw(persons, self._number)))
+
+    def _batch(self, samples: Sequence[Sample]) -> Batch:
+        pictures = torch.stack([sample.picture for sample in samples])
+        if self.loader.dataset.latents is None:
+            pictures = encode_images(self.vae, pictures.numpy())
+        return Batch(
+            latents=pictures.float(),
+            prompts=tuple(sample.prompt for sample in samples),
+            id_embeds=torch.stack([sample.id_embeds for sample in samples]).squeeze(1),
+            target_embeds=torch.stack([sample.target_embeds for sample in samples]).float(),
+            landmarks=torch.stack([sample.landmarks for sample in samples]),
+            face_found=torch.tensor([sample.known for sample in samples]),
+            persons=torch.from_numpy(np.array([sample.person for sample in samples])),
+            time_ids=torch.stack([sample.time_ids for sample in samples]),
+        )
