@@ -41,16 +41,11 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
         keys.append(table.filter(_usable(table)).drop_columns(["dropped", "aside"]))
     order = pa.concat_tables(keys).sort_by([(key, "ascending") for key in ("split", "person", "shard", "row")])
     rows = np.stack([order["shard"].to_numpy(), order["row"].to_numpy()], 1)
-    people = order.group_by(["split", "person"], use_threads=False).aggregate([([], "count_all")])
-    counts = people["count_all"].to_numpy()
-    people = pa.table(
-        {
-            "person": people["person"],
-            "split": people["split"],
-            "start": np.cumsum(counts) - counts,
-            "count": counts,
-        }
-    )
+    codes = order["person"].combine_chunks().dictionary_encode().indices.to_numpy()
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))  # everybody is in one split only
+    counts = np.diff(starts, append=len(codes))
+    people = order.select(["person", "split"]).take(starts)
+    people = people.append_column("start", pa.array(starts)).append_column("count", pa.array(counts))
     with write_whole(join(output, f"{FOLDER}/embeddings.npy")) as path:
         _write_embeddings(path, output, names, rows, dim)
     with write_whole(join(output, f"{FOLDER}/rows.npy")) as path, path.open("wb") as file:

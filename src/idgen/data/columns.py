@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from ..errors import DataError
 from ..faces import load_photo
-from .engines import Engine, InProcess
+from .engines import Engine, InProcess, one_thread
 from .index import read_index
 from .manifest import Manifest
 from .storage import exists, join, local_file, read_bytes, write_whole
@@ -44,13 +44,10 @@ class Entry(NamedTuple):
 
 
 class Maker(Protocol):
-    """Makes one column. It is sent to workers, and opens its network at the first call.
+    """Makes the column `name`. It is sent to workers, and opens its network at the first call."""
 
-    Attributes:
-        name: Of the column.
-    """
-
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def key(self) -> str:
         """Says which model with which settings makes the values."""
@@ -92,7 +89,6 @@ class ColumnWorker:
 
     shards: str
     maker: Maker
-    _alone: frozenset[tuple[str, int]] | None = field(default=None, init=False)
 
     def __call__(self, task: ColumnTask) -> str:
         url, key = column_url(self.shards, task.name, self.maker.name), self.maker.key()
@@ -102,10 +98,11 @@ class ColumnWorker:
         table = read_index(join(self.shards, f"{task.name}.parquet"))
         values: list[torch.Tensor] = [torch.zeros(0)] * len(table)
         rows = [i for i, row in enumerate(_usable(table)) if row]
-        for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
-            for i, value in zip(part, self.maker(list(self._entries(task.name, table, part))), strict=True):
-                values[i] = value.contiguous()
+        with one_thread():
+            for start in range(0, len(rows), BATCH):
+                part = rows[start : start + BATCH]
+                for i, value in zip(part, self.maker(list(self._entries(task.name, table, part))), strict=True):
+                    values[i] = value.contiguous()
         _save(url, values, key)
         return task.name
 

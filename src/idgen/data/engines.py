@@ -6,8 +6,11 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
+
+import torch
 
 from ..errors import DataError
 
@@ -24,6 +27,17 @@ class Task(Protocol):
 
 Worker: TypeAlias = Callable[[Any], str]
 """Does a task and returns its name. It is sent to other processes, and opens what is costly at its first task."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums come out the same whoever runs them, and workers do not fight for cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Engine(Protocol):

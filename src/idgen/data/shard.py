@@ -8,18 +8,17 @@ import json
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from PIL import Image
 
 from ..errors import EncoderMismatchError, ImageError
 from ..faces import Face, FaceAnalyzer, load_photo
 from ..faces.photo import MAX_PIXELS
+from .engines import one_thread
 from .index import FORMAT, SCHEMA, index_metadata, write_index
 from .quality import pose, sharpness
 from .sources import Source
@@ -92,7 +91,7 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
     with (
         write_whole(tar) as path,
         path.open("wb") as file,
-        _one_thread(),
+        one_thread(),
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for batch in _batches(input):
@@ -261,14 +260,3 @@ def _npy(embedding: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, embedding, allow_pickle=False)
     return buffer.getvalue()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums come out the same whoever runs them, and workers do not fight for cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,0 +1,59 @@
+"""Pictures and landmarks must move together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from idgen.data.framing import AlignedFraming, PhotoFraming
+from idgen.errors import DataError
+from idgen.faces import FaceAnalyzer
+
+
+@pytest.mark.parametrize("framing", [PhotoFraming(256, 64), AlignedFraming(192)], ids=lambda framing: framing.name)
+@pytest.mark.parametrize(
+    "part", [(slice(None), slice(None)), (slice(0, 300), slice(None)), (slice(None), slice(90, 380))]
+)
+def test_landmarks_lie_where_the_detector_finds_them_in_the_picture(framing, part, astronaut, analyzer: FaceAnalyzer):
+    photo = astronaut[part]
+    face = analyzer.find(photo, "largest")
+    place = framing.place(photo.shape[1], photo.shape[0], face.box.tolist(), face.landmarks)
+    picture = framing.cut(photo, face.box.tolist(), face.landmarks)
+    assert picture.shape == (place.height, place.width, 3)
+    assert (place.height, place.width) == framing.size(photo.shape[1], photo.shape[0])
+    found = analyzer.find(picture, "largest").landmarks
+    eyes = np.linalg.norm(found[0] - found[1])
+    assert np.abs(found - place.landmarks).max() < 0.12 * eyes
+    mirrored = analyzer.find(picture[:, ::-1].copy(), "largest").landmarks
+    assert np.abs(mirrored - place.mirrored()).max() < 0.12 * eyes
+
+
+@pytest.mark.parametrize("resolution", [512, 1024])
+def test_buckets_have_about_the_same_number_of_pixels(resolution):
+    buckets = PhotoFraming(resolution).buckets
+    assert (resolution, resolution) in buckets
+    assert all(h % 64 == w % 64 == 0 and 0.75 * resolution**2 <= h * w <= resolution**2 for h, w in buckets)
+    assert all((w, h) in buckets or h != w for h, w in buckets)
+
+
+def test_a_crop_holds_the_face_that_lies_at_the_edge():
+    framing = PhotoFraming(256, 64, max_ratio=1)
+    box = [5.0, 20.0, 65.0, 90.0]
+    points = np.array([[20.0, 40], [50, 40], [35, 55], [25, 75], [45, 75]])
+    place = framing.place(800, 200, box, points)
+    assert ((place.landmarks >= 0) & (place.landmarks < 256)).all()
+    assert place.time_ids == (200, 800, 0, 0, 256, 256)
+
+
+def test_sdxl_is_told_where_the_crop_lies():
+    place = PhotoFraming(512, max_ratio=1).place(1000, 600, [900.0, 100, 960, 180], np.full((5, 2), 130.0))
+    height, width, top, left, rows, columns = place.time_ids
+    assert (height, width) == (600, 1000)
+    assert top == 0
+    assert left > 0
+    assert (rows, columns) == (place.height, place.width)
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(DataError, match="multiple of 8"):
+        PhotoFraming(512, step=10)

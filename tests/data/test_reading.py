@@ -1,0 +1,211 @@
+"""What training reads: pairs of one person, exact resume, cached columns, negatives."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from idgen import load_tiny
+from idgen.data.bank import IdentityBank
+from idgen.data.columns import Column, write_column
+from idgen.data.dataset import CAPTION, PairedIdentityDataset, Pairing
+from idgen.data.engines import LocalProcesses
+from idgen.data.framing import AlignedFraming, PhotoFraming
+from idgen.data.loader import PairedLoader
+from idgen.data.makers import AugmentedMaker, EmbeddingMaker, LatentMaker, TextMaker, encode_images
+from idgen.errors import DataError
+from idgen.training.shard_batches import ShardBatches
+
+PLAIN = Pairing(drop_text=0, drop_identity=0, drop_both=0, flip=0)
+FRAMING = AlignedFraming(64)
+
+
+@pytest.fixture(scope="module")
+def cached(lfw_set: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, LatentMaker]:
+    """The set with latents of the small model and augmented embeddings."""
+    folder = str(tmp_path_factory.mktemp("cached") / "set")
+    shutil.copytree(lfw_set, folder)
+    maker = LatentMaker(load_tiny().vae, FRAMING)
+    write_column(folder, maker)
+    write_column(folder, AugmentedMaker("dlib-resnet-v1"))
+    return folder, maker
+
+
+def test_the_reference_is_another_photo_of_the_same_person(lfw_set):
+    data = PairedIdentityDataset(lfw_set, framing=FRAMING, pairing=PLAIN)
+    lonely = paired = 0
+    for face in range(len(data)):
+        sample = data[face]
+        (reference,) = sample.references
+        assert data.bank.person_of(sample.references)[0] == sample.person
+        if data.bank.counts[sample.person] == 1:
+            lonely += 1
+            assert reference == face
+        else:
+            paired += 1
+            assert reference != face
+        wanted = torch.nn.functional.normalize(torch.from_numpy(np.array(data.bank.embeddings[reference])), dim=-1)
+        torch.testing.assert_close(sample.id_embeds[0], wanted)
+        assert sample.prompt == CAPTION
+    assert lonely
+    assert paired
+
+
+def test_half_paired_means_half(lfw_set):
+    data = PairedIdentityDataset(lfw_set, framing=FRAMING, pairing=Pairing(paired_ratio=0.5, references=3))
+    faces = [face for face in range(len(data)) if data.bank.counts[data.bank.person_of(np.array([face]))[0]] > 2]
+    own = [data[epoch, face].references[0] == face for face in faces for epoch in range(8)]
+    assert 0.35 < np.mean(own) < 0.65
+    assert data[faces[0]].id_embeds.shape == (3, 128)
+
+
+def test_what_is_dropped_is_dropped_as_often_as_asked(lfw_set):
+    pairing = Pairing(drop_text=0.2, drop_identity=0.3, drop_both=0.1, component_dropout=0.25, flip=0)
+    data = PairedIdentityDataset(lfw_set, framing=FRAMING, pairing=pairing)
+    samples = [data[epoch, face] for epoch in range(3) for face in range(len(data))]
+    kinds = [(sample.prompt == "", not sample.known) for sample in samples]
+    for kind, share in {(True, False): 0.2, (False, True): 0.3, (True, True): 0.1}.items():
+        assert abs(kinds.count(kind) / len(kinds) - share) < 0.08
+    assert all(not sample.id_embeds.any() for sample in samples if not sample.known)
+    kept = torch.cat([sample.id_embeds for sample in samples if sample.known])
+    assert abs((kept == 0).float().mean() - 0.25) < 0.02
+
+
+def test_a_sample_follows_from_seed_and_epoch_alone(lfw_set):
+    first, second = (PairedIdentityDataset(lfw_set, framing=FRAMING) for _ in range(2))
+    assert all(torch.equal(first[2, face].picture, second[2, face].picture) for face in range(0, 40, 7))
+    assert any(not torch.equal(first[0, face].picture, first[1, face].picture) for face in range(0, 40, 3))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_goes_on_where_it_was_cut_also_with_workers_that_ran_ahead(lfw_set, workers):
+    data = PairedIdentityDataset(lfw_set, framing=PhotoFraming(128, 32))
+    whole = iter(PairedLoader(data, 8, window=2))
+    expected = [[sample.face for sample in next(whole)] for _ in range(14)]
+    cut = PairedLoader(data, 8, window=2, workers=workers)
+    stream = iter(cut)
+    assert [[sample.face for sample in next(stream)] for _ in range(5)] == expected[:5]
+    resumed = PairedLoader(data, 8, window=2)
+    resumed.load_state_dict(cut.state_dict())
+    stream = iter(resumed)
+    assert [[sample.face for sample in next(stream)] for _ in range(9)] == expected[5:]
+
+
+def test_cached_latents_are_those_of_the_pictures(cached):
+    folder, maker = cached
+    for flip in (0.0, 1.0):
+        pairing = Pairing(drop_text=0, drop_identity=0, drop_both=0, flip=flip)
+        data = PairedIdentityDataset(folder, framing=FRAMING, pairing=pairing, latents=maker.key())
+        pictures = PairedIdentityDataset(folder, framing=FRAMING, pairing=pairing)
+        wanted = encode_images(maker.vae, pictures[5].picture.numpy()[None])[0]
+        torch.testing.assert_close(data[5].picture.float(), wanted, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(data[5].landmarks, pictures[5].landmarks)
+
+
+def test_a_column_of_another_model_is_refused(cached):
+    folder, maker = cached
+    with pytest.raises(DataError, match="was made by"):
+        PairedIdentityDataset(
+            folder, framing=AlignedFraming(96), latents=LatentMaker(maker.vae, AlignedFraming(96)).key()
+        )
+    with pytest.raises(DataError, match="was made by"):
+        write_column(folder, LatentMaker(maker.vae, AlignedFraming(96)))
+    with pytest.raises(DataError, match="no column 'text'"):
+        Column(folder, "000000", "text")
+
+
+def test_a_damaged_column_is_our_error(cached, tmp_path):
+    shutil.copytree(cached[0], tmp_path / "set")
+    file = tmp_path / "set" / "000000.latents.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match="cannot be read"):
+        Column(str(tmp_path / "set"), "000000", "latents")
+
+
+def test_lonely_people_are_known_from_their_augmented_photo(cached):
+    folder, _ = cached
+    data = PairedIdentityDataset(folder, framing=FRAMING, pairing=PLAIN)
+    lonely = [face for face in range(len(data)) if data.bank.counts[data[face].person] == 1]
+    own = torch.from_numpy(np.array(data.bank.embeddings[lonely]))
+    own = torch.nn.functional.normalize(own, dim=-1)
+    given = torch.stack([data[face].id_embeds[0] for face in lonely])
+    cosines = (own * given).sum(-1)
+    assert (cosines < 0.9999).all()
+    assert cosines.median() > (own @ own.roll(1, 0).T).diagonal().median()  # nearer than somebody else
+
+
+def test_engines_write_the_same_columns(lfw_set, tmp_path):
+    """Text and another encoder's embeddings, too: two processes give the file that one gives."""
+    names = ("alone", "together")
+    for name, engine in zip(names, (None, LocalProcesses(2)), strict=True):
+        shutil.copytree(lfw_set, tmp_path / name)
+        write_column(str(tmp_path / name), EmbeddingMaker("dlib-resnet-v1"), engine)
+    files = sorted(path.name for path in (tmp_path / "alone").glob("*.embeds-*"))
+    assert len(files) == 4
+    assert all((tmp_path / "alone" / f).read_bytes() == (tmp_path / "together" / f).read_bytes() for f in files)
+    data = PairedIdentityDataset(
+        str(tmp_path / "alone"), framing=FRAMING, pairing=PLAIN, embeddings="embeds-dlib-resnet-v1"
+    )
+    bank = torch.from_numpy(np.array(data.bank.embeddings[3]))
+    torch.testing.assert_close(data[3].target_embeds, bank, atol=1e-5, rtol=1e-5)
+
+
+def test_text_is_cached_where_there_is_a_caption(lfw_photos: Path, tmp_path):
+    from idgen.data.prepare import PrepareOptions, prepare
+
+    person = min(lfw_photos.iterdir())
+    shutil.copytree(person, tmp_path / "photos" / person.name)
+    photo = min((tmp_path / "photos" / person.name).glob("*.jpg"))
+    photo.with_suffix(".txt").write_text("a photo of <id>, smiling")
+    folder = str(tmp_path / "set")
+    from idgen.data.assign import AssignOptions
+
+    prepare(PrepareOptions(photos=str(tmp_path / "photos"), output=folder, people=AssignOptions(shares={})))
+    write_column(folder, TextMaker(lambda texts: torch.ones(len(texts), 4, 6), "ones"))
+    value = Column(folder, "000000", "text", "ones")[0]
+    assert value is not None
+    assert value.shape == (4, 6)
+
+
+def test_batches_are_what_training_reads(cached):
+    folder, maker = cached
+    data = PairedIdentityDataset(folder, framing=FRAMING, latents=maker.key())
+    batches = ShardBatches(PairedLoader(data, 8), negatives=IdentityBank(folder, count=5))
+    stream = iter(batches)
+    batch = next(stream)
+    assert batch.latents.shape == (8, 8, 16, 16)
+    assert batch.id_embeds.shape == batch.target_embeds.shape == (8, 128)
+    bank = batches.bank(batch.persons)
+    assert bank.embeds.shape == (5, 128)
+    assert not set(bank.persons.tolist()) & set(batch.persons.tolist())
+    state = batches.state_dict()
+    expected, drawn = next(stream), batches.bank(batch.persons)
+    again = ShardBatches(PairedLoader(data, 8), negatives=IdentityBank(folder, count=5))
+    again.load_state_dict(state)
+    got = next(iter(again))
+    assert torch.equal(got.latents, expected.latents)
+    assert torch.equal(again.bank(batch.persons).embeds, drawn.embeds)
+
+
+def test_pictures_are_encoded_where_no_latents_are_cached(cached):
+    folder, maker = cached
+    pictures = PairedIdentityDataset(folder, framing=FRAMING, pairing=PLAIN)
+    latents = PairedIdentityDataset(folder, framing=FRAMING, pairing=PLAIN, latents=maker.key())
+    a = next(iter(ShardBatches(PairedLoader(pictures, 4), vae=maker.vae)))
+    b = next(iter(ShardBatches(PairedLoader(latents, 4))))
+    torch.testing.assert_close(a.latents, b.latents, atol=2e-3, rtol=2e-3)
+
+
+def test_bad_settings_are_our_errors(lfw_set, tmp_path):
+    with pytest.raises(DataError, match="Shares"):
+        Pairing(flip=1.5)
+    with pytest.raises(DataError, match="reference"):
+        Pairing(references=0)
+    with pytest.raises(DataError, match="not a finished set"):
+        PairedIdentityDataset(str(tmp_path), framing=FRAMING)
+    with pytest.raises(DataError, match="Nobody"):
+        PairedIdentityDataset(lfw_set, "validation", framing=FRAMING)
