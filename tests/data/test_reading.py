@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -165,10 +167,29 @@ def test_text_is_cached_where_there_is_a_caption(lfw_photos: Path, tmp_path):
     from idgen.data.assign import AssignOptions
 
     prepare(PrepareOptions(photos=str(tmp_path / "photos"), output=folder, people=AssignOptions(shares={})))
-    write_column(folder, TextMaker(lambda texts: torch.ones(len(texts), 4, 6), "ones"))
-    value = Column(folder, "000000", "text", "ones")[0]
+    pipe = load_tiny()
+    maker = TextMaker(pipe.text_encoder, pipe.tokenizer)
+    write_column(folder, maker)
+    value = Column(folder, "000000", "text", maker.key())[0]
+    tokens = pipe.tokenizer("a photo of person, smiling", padding="max_length", return_tensors="pt").input_ids
     assert value is not None
-    assert value.shape == (4, 6)
+    torch.testing.assert_close(value.float(), pipe.text_encoder(tokens)[0][0], atol=2e-2, rtol=2e-3)
+
+
+def test_a_column_is_written_again_when_its_shard_changed(lfw_set, tmp_path):
+    shutil.copytree(lfw_set, tmp_path / "set")
+    folder, maker = str(tmp_path / "set"), AugmentedMaker("dlib-resnet-v1")
+    write_column(folder, maker)
+    file = tmp_path / "set" / "000001.augmented.safetensors"
+    before = file.read_bytes()
+    index = tmp_path / "set" / "000001.parquet"
+    table = pq.read_table(index)
+    aside = table["aside"].to_pylist()
+    aside[0] = "far-from-person"
+    place = table.schema.get_field_index("aside")
+    pq.write_table(table.set_column(place, table.schema.field("aside"), pa.array(aside, pa.string())), index)
+    write_column(folder, maker)
+    assert file.read_bytes() != before
 
 
 def test_batches_are_what_training_reads(cached):

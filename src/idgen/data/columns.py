@@ -6,7 +6,9 @@ each begins, their shapes, and in the metadata the key of the model that made th
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -92,18 +94,22 @@ class ColumnWorker:
 
     def __call__(self, task: ColumnTask) -> str:
         url, key = column_url(self.shards, task.name, self.maker.name), self.maker.key()
-        if exists(url):
-            _check_key(url, column_key(url), key)
-            return task.name
         table = read_index(join(self.shards, f"{task.name}.parquet"))
-        values: list[torch.Tensor] = [torch.zeros(0)] * len(table)
         rows = [i for i, row in enumerate(_usable(table)) if row]
+        # a shard that was made again, or people who were sorted anew, make a column old
+        made_of = hashlib.sha256(repr((table.schema.metadata[b"tar_sha256"], rows)).encode()).hexdigest()
+        if exists(url):
+            found = _metadata(url)
+            _check_key(url, found.get("model", ""), key)
+            if found.get("made_of") == made_of:
+                return task.name
+        values: list[torch.Tensor] = [torch.zeros(0)] * len(table)
         with one_thread():
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 for i, value in zip(part, self.maker(list(self._entries(task.name, table, part))), strict=True):
                     values[i] = value.contiguous()
-        _save(url, values, key)
+        _save(url, values, {"model": key, "made_of": made_of})
         return task.name
 
     def _entries(self, name: str, table: Any, rows: Iterable[int]) -> Iterable[Entry]:
@@ -143,7 +149,7 @@ class Column:
                 f"The shard '{shard}' has no column '{name}'. Write it with `idgen prepare --cache {name}`."
             )
         if key is not None:
-            _check_key(url, column_key(url), key)
+            _check_key(url, _metadata(url).get("model", ""), key)
         try:
             with safe_open(local_file(url), framework="pt") as file:
                 self._starts, self._shapes = file.get_tensor("starts"), file.get_tensor("shapes")
@@ -165,12 +171,11 @@ def column_url(shards: str, shard: str, name: str) -> str:
     return join(shards, f"{shard}.{name}.safetensors")
 
 
-def column_key(url: str) -> str:
-    """The key of the model that made a column's file."""
+def _metadata(url: str) -> dict[str, str]:
     try:
         with safe_open(local_file(url), framework="pt") as file:
-            return (file.metadata() or {}).get("model", "")
-    except (OSError, SafetensorError) as error:
+            return json.loads((file.metadata() or {}).get("idgen", "{}"))
+    except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Delete it and write the column again.") from error
 
 
@@ -187,7 +192,7 @@ def _usable(table: Any) -> list[bool]:
     ]
 
 
-def _save(url: str, values: Sequence[torch.Tensor], key: str) -> None:
+def _save(url: str, values: Sequence[torch.Tensor], metadata: dict[str, str]) -> None:
     """Rows may differ in shape; missing sides of a shape are -1."""
     shapes = torch.full((len(values), max((value.ndim for value in values), default=1)), -1)
     for i, value in enumerate(values):
@@ -201,4 +206,4 @@ def _save(url: str, values: Sequence[torch.Tensor], key: str) -> None:
         "shapes": shapes,
     }
     with write_whole(url) as path:
-        save_file(tensors, path, metadata={"model": key})
+        save_file(tensors, path, metadata={"idgen": json.dumps(metadata)})  # one key: several come in any order

@@ -13,6 +13,7 @@ from ..errors import DataError, MissingDependencyError
 
 if TYPE_CHECKING:
     from .engines import Engine
+    from .prepare import PrepareOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,11 @@ class PrepareArguments:
         test_people: File with a name a line: people that are kept for the test whatever their share.
         seed: Of the splits.
         report: Only write the report of a set that is there.
+        cache: Columns to write, of the set that is being made or of the one in `output`: "augmented" (references of
+            people with one photo), "latents" and "text" (of the model `base`), "features" (of the CLIP image encoder
+            `base`).
+        base: Model that latents and text are cached for: a folder, a hub id, or "tiny".
+        resolution: Of the pictures that latents are made of.
     """
 
     photos: Annotated[str, tyro.conf.Positional] = ""
@@ -53,6 +59,9 @@ class PrepareArguments:
     test_people: Path | None = None
     seed: int = 0
     report: str = ""
+    cache: tuple[str, ...] = ("augmented",)
+    base: str = "tiny"
+    resolution: int = 512
 
 
 def run_prepare(arguments: PrepareArguments) -> str:
@@ -65,18 +74,39 @@ def run_prepare(arguments: PrepareArguments) -> str:
     try:
         from tqdm import tqdm
 
-        from .assign import AssignOptions
+        from .cache import write_caches
         from .manifest import Manifest
-        from .prepare import PrepareOptions, prepare
+        from .prepare import prepare
         from .report import write_report
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"Preparing needs {error.name}: pip install idgen[data]") from error
 
     if arguments.report:
         return write_report(arguments.report, Manifest.open(arguments.report))
-    if not arguments.photos or not arguments.output:
+    if not arguments.output or not (arguments.photos or arguments.cache):
         raise DataError("Say where the photos are and where the shards go: idgen prepare photos/ --output shards/")
-    options = PrepareOptions(
+    engine = _engine(arguments)
+    if arguments.photos:
+        with tqdm(unit=" shards", desc="shards") as bar:
+            prepare(_options(arguments), engine, lambda _: bar.update())
+    base, resolution = arguments.base, arguments.resolution
+    with tqdm(unit=" shards", desc="columns") as bar:
+        write_caches(
+            arguments.output,
+            arguments.cache,
+            base=base,
+            resolution=resolution,
+            engine=engine,
+            progress=lambda _: bar.update(),
+        )
+    return write_report(arguments.output, Manifest.open(arguments.output))
+
+
+def _options(arguments: PrepareArguments) -> PrepareOptions:
+    from .assign import AssignOptions
+    from .prepare import PrepareOptions
+
+    return PrepareOptions(
         photos=arguments.photos,
         output=arguments.output,
         layout=arguments.layout,
@@ -90,9 +120,6 @@ def run_prepare(arguments: PrepareArguments) -> str:
             seed=arguments.seed,
         ),
     )
-    with tqdm(unit=" shards", desc="shards") as bar:
-        manifest = prepare(options, _engine(arguments), lambda _: bar.update())
-    return write_report(arguments.output, manifest)
 
 
 def _engine(arguments: PrepareArguments) -> Engine:

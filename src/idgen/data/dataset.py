@@ -215,9 +215,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
     def _target(self, face: int) -> torch.Tensor:
         if self.embeddings is None:
             return torch.from_numpy(np.array(self.bank.embeddings[face]))
-        value = self._value(face, self.embeddings)
-        assert value is not None
-        return value
+        return self._required(face, self.embeddings)
 
     def _picture(self, face: int, mirrored: bool) -> tuple[torch.Tensor, np.ndarray, Sequence[int]]:
         row = self.row(face)
@@ -225,15 +223,21 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         place = self.framing.place(row["width"], row["height"], box, landmarks)
         points = place.mirrored() if mirrored else place.landmarks
         if self.latents is not None:
-            value = self._value(face, "latents", self.latents)
-            assert value is not None
-            return value[int(mirrored)], points, place.time_ids
+            return self._required(face, "latents", self.latents)[int(mirrored)], points, place.time_ids
         picture = self.framing.cut(open_photo(self._tar(face), row), box, landmarks)
         return torch.from_numpy(picture[:, ::-1].copy() if mirrored else picture), points, place.time_ids
 
     def _value(self, face: int, column: str, key: str | None = None) -> torch.Tensor | None:
         shard, row = self.bank.rows[face]
         return self._column(self.names[int(shard)], column, key)[int(row)]
+
+    def _required(self, face: int, column: str, key: str | None = None) -> torch.Tensor:
+        value = self._value(face, column, key)
+        if value is None:
+            raise DataError(
+                f"The column '{column}' is older than the set; write it again: idgen prepare --cache {column}"
+            )
+        return value
 
     def _tar(self, face: int) -> str:
         return join(self.shards, f"{self.names[int(self.bank.rows[face][0])]}.tar")

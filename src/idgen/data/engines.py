@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -80,6 +82,9 @@ class LocalProcesses:
                     return
                 except BrokenProcessPool:
                     again = [(task, attempt + 1) for task, attempt in running.values()]
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
             worst = [task.name for task, attempt in again if attempt >= ATTEMPTS]
             if worst:
                 raise DataError(
@@ -127,6 +132,15 @@ _worker: Worker
 def _start(worker: Worker) -> None:
     global _worker
     _worker = worker
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this the workers of a run that was killed would live on, and write into the next run's shards."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(task: Task) -> str:

@@ -84,27 +84,36 @@ class FeatureMaker:
 
 @dataclass
 class TextMaker:
-    """What a text encoder makes of the caption, (length, dim), float16; nothing where there is no caption.
+    """What SD1.5's text encoder makes of the caption, (length, dim), float16; nothing where there is none.
+
+    `<id>` is read as "person": captions in which it shall be pseudo-words cannot be made before the training.
 
     Attributes:
-        encode: Captions → (n, length, dim); `lambda texts: base.encode(texts)["encoder_hidden_states"]`, say.
-        model: Its name, for the key.
+        text_encoder: Of the base model.
+        tokenizer: Its tokenizer.
     """
 
-    encode: Any
-    model: str
+    text_encoder: Any
+    tokenizer: Any
     name: str = "text"
+    _key: str | None = field(default=None, init=False)
 
     def key(self) -> str:
-        return self.model
+        self._key = self._key or f"text-{network_key(self.text_encoder)}"
+        return self._key
 
     @torch.no_grad()
     def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
-        captions = [entry.row["caption"] or "" for entry in entries]
-        return [
-            value.half().cpu() if caption else torch.zeros(0, dtype=torch.float16)
-            for caption, value in zip(captions, self.encode(captions), strict=True)
-        ]
+        captions = [(entry.row["caption"] or "").replace("<id>", "person") for entry in entries]
+        tokens = self.tokenizer(
+            captions,
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        )
+        found = self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state.half().cpu()
+        return [value if caption else found[0, :0] for caption, value in zip(captions, found, strict=True)]
 
 
 @dataclass

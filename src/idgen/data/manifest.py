@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DataError, EncoderMismatchError
 from .index import index_metadata
-from .storage import exists, join, read_bytes, write_whole
+from .storage import exists, join, read_bytes, size, write_whole
 
 NAME = "manifest.json"
 
@@ -78,9 +78,16 @@ def check_shard(shards: str, name: str, encoder: str) -> dict[str, str]:
     if not exists(tar) or not exists(index):
         raise DataError(f"The shard '{name}' is missing in '{shards}', or unfinished. Run `idgen prepare` again.")
     metadata = index_metadata(index)
+    check_encoder(index, metadata, encoder)
+    if size(tar) != int(metadata["tar_bytes"]):
+        raise DataError(f"'{tar}' is cut or not the one of its index. Run `idgen prepare` again.")
+    return metadata
+
+
+def check_encoder(index: str, metadata: dict[str, str], encoder: str) -> None:
+    """Raises EncoderMismatchError if an index was made by another encoder."""
     if metadata["encoder"] != encoder:
         raise EncoderMismatchError(
-            f"'{index}' was made by '{metadata['encoder']}', the set by '{encoder}'. "
-            "Shards of two encoders cannot be mixed."
+            f"'{index}' was made by '{metadata['encoder']}', not by '{encoder}'. Shards of two encoders cannot be "
+            "mixed: give another output folder."
         )
-    return metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,13 +17,15 @@ import pyarrow as pa
 from ..errors import DataError
 from ..faces import FaceAnalyzer
 from .assign import Assigned, AssignOptions, assign_people
-from .bank import write_bank
+from .bank import FOLDER, write_bank
 from .engines import Engine, InProcess
-from .index import FORMAT, read_index
-from .manifest import NAME, Manifest, check_shard
+from .index import FORMAT, index_metadata, read_index
+from .manifest import NAME, Manifest, check_encoder, check_shard
 from .shard import InputShard, ShardWorker
 from .sources import Layout, Source, find_sources
-from .storage import delete, find, join
+from .storage import PARTIAL, delete, exists, find, join, lies_in
+
+_OF_A_SHARD = re.compile(r"(\d{6,})\.(tar|parquet|[^.]+\.safetensors)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +74,12 @@ def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Any
         EncoderMismatchError: The output holds shards of another encoder.
     """
     analyzer = partial(FaceAnalyzer.for_encoder, options.encoder)
+    sources = find_sources(options.photos, options.layout)
+    _check_output(options)
     names: list[str] = []
 
     def plan() -> Iterator[InputShard]:
-        for shard in input_shards(find_sources(options.photos, options.layout), options.shard_size):
+        for shard in input_shards(sources, options.shard_size):
             names.append(shard.name)
             yield shard
 
@@ -102,12 +107,22 @@ def input_shards(sources: Iterator[Source], size: int) -> Iterator[InputShard]:
         yield InputShard(number, part)
 
 
+def _check_output(options: PrepareOptions) -> None:
+    """Refuse, before anything is changed, a set among its own photos and one of another encoder."""
+    if lies_in(options.output, options.photos):
+        raise DataError(f"The output '{options.output}' lies among the photos. Give a folder outside of them.")
+    first = join(options.output, f"{InputShard(0, ()).name}.parquet")
+    if exists(first):
+        check_encoder(first, index_metadata(first), options.encoder)
+
+
 def _delete_others(output: str, names: Sequence[str]) -> None:
     """Shards that an earlier run with more photos left behind, and what a killed run was writing."""
     wanted = set(names)
-    for url in find(output):
-        name, _, suffix = url.rsplit("/", 1)[-1].partition(".")
-        if (name.isdigit() and name not in wanted) or suffix.endswith(".partial"):
+    for url in [*find(output), *find(join(output, FOLDER))]:
+        file = url.rsplit("/", 1)[-1]
+        shard = _OF_A_SHARD.fullmatch(file)
+        if file.endswith(PARTIAL) or (shard and shard[1] not in wanted):
             delete(url)
 
 
@@ -137,6 +152,7 @@ def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str,
         shards=shards,
         counts={
             "inputs": len(set(rows["key"])),
+            "photos": len({key for key, face in zip(rows["key"], rows["face"], strict=True) if face is not None}),
             "faces": len(faces),
             "named": len({label for label in rows["label"] if label is not None}),
             **_count({k[1]: n for k, n in photos.items()}),

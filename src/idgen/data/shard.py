@@ -15,17 +15,19 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ..errors import EncoderMismatchError, ImageError
 from ..faces import Face, FaceAnalyzer, load_photo
 from ..faces.photo import MAX_PIXELS
 from .engines import one_thread
 from .index import FORMAT, SCHEMA, index_metadata, write_index
+from .manifest import check_encoder
 from .quality import pose, sharpness
-from .sources import Source
-from .storage import exists, join, sha256, write_whole
+from .sources import Source, clean
+from .storage import exists, join, sha256, size, write_whole
 
 BATCH_PHOTOS = 32
 BATCH_PIXELS = 64_000_000  # a batch of huge photos would not fit into memory
+MAX_BYTES = 1 << 28
+"""Files larger than this are not read: a photo that may be opened is smaller, and a film must not fill the memory."""
 _SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
@@ -40,9 +42,9 @@ class InputShard:
     def name(self) -> str:
         return f"{self.number:06d}"
 
-    def fingerprint(self, encoder: str, min_face: float) -> str:
+    def fingerprint(self, analyzer: FaceAnalyzer, min_face: float) -> str:
         """Changes with anything the shard is made from; photos count by their place, not their content."""
-        text = repr((FORMAT, encoder, min_face, self.sources))
+        text = repr((FORMAT, analyzer.encoder.name, type(analyzer.detector).__name__, min_face, self.sources))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -77,15 +79,12 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
         EncoderMismatchError: A shard of another encoder stands in its place.
     """
     encoder = analyzer.encoder.name
-    fingerprint = input.fingerprint(encoder, min_face)
+    fingerprint = input.fingerprint(analyzer, min_face)
     tar, index = (join(output, f"{input.name}.{suffix}") for suffix in ("tar", "parquet"))
     if exists(index):
         found = index_metadata(index)
-        if found["encoder"] != encoder:
-            raise EncoderMismatchError(
-                f"'{index}' was made by '{found['encoder']}', not '{encoder}'. Give another output folder."
-            )
-        if found["fingerprint"] == fingerprint and exists(tar):
+        check_encoder(index, found, encoder)
+        if found["fingerprint"] == fingerprint and exists(tar) and size(tar) == int(found["tar_bytes"]):
             return input.name
     rows: list[dict[str, Any]] = []
     with (
@@ -103,6 +102,7 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
         "detector": type(analyzer.detector).__name__,
         "fingerprint": fingerprint,
         "inputs": str(len(input.sources)),
+        "tar_bytes": str(size(tar)),
         "tar_sha256": sha256(tar),
     }
     write_index(index, pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata)))
@@ -149,9 +149,11 @@ def _open(source: Source, key: str) -> _Photo:
     if source.photo is None:
         return replace(photo, dropped=source.missing)
     try:
-        photo = replace(photo, data=source.photo.read())
+        photo = replace(photo, data=source.photo.read(MAX_BYTES + 1))
     except OSError:
         return replace(photo, dropped="missing")
+    if len(photo.data) > MAX_BYTES:
+        return replace(photo, data=b"", dropped="too-large")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -162,7 +164,7 @@ def _open(source: Source, key: str) -> _Photo:
         return replace(photo, pixels=load_photo(image), suffix=suffix)
     except Image.DecompressionBombError:
         return replace(photo, dropped="too-large")
-    except (ImageError, OSError, ValueError, SyntaxError):
+    except Exception:  # Pillow's decoders raise whatever they stumble over
         return replace(photo, dropped="unreadable")
 
 
@@ -202,15 +204,13 @@ def _facts(photo: _Photo) -> dict[str, Any]:
         try:
             text = blob.read().decode("utf-8", "replace").strip()
             facts |= {"caption": text} if suffix == ".txt" else _from_json(text)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue  # a damaged caption is no reason to lose the photo
     height, width = (None, None) if photo.pixels is None else photo.pixels.shape[:2]
     return {
         "key": photo.key,
-        "source": photo.source.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
-        "label": facts["label"],
-        "caption": facts.get("caption"),
-        "licence": facts.get("licence"),
+        "source": clean(photo.source.name),
+        **{name: clean(facts.get(name)) for name in ("label", "caption", "licence")},
         "sha256": hashlib.sha256(photo.data).hexdigest() if photo.data else None,
         "suffix": photo.suffix,
         "width": width,

@@ -9,9 +9,11 @@ import tarfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -24,20 +26,26 @@ SIDECARS = (".txt", ".json")
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes somewhere: a file, a part of a tar, or a cell of a parquet table."""
+    """Bytes somewhere: a file, a part of a tar, or a cell of a parquet table.
+
+    Attributes:
+        url: Of the file.
+        start: First byte.
+        length: How many; to the end if None.
+        cell: Row group, row in it, and column.
+    """
 
     url: str
     start: int = 0
     length: int | None = None
-    row: int | None = None
-    column: str | None = None
+    cell: tuple[int, int, str] | None = None
 
-    def read(self) -> bytes:
-        """Raises OSError if it is gone."""
-        if self.row is None:
-            return read_bytes(self.url, self.start, self.length)
-        assert self.column is not None
-        return _read_cell(self.url, self.row, self.column)
+    def read(self, limit: int | None = None) -> bytes:
+        """The bytes, or the first so many. Raises OSError if they are gone."""
+        if self.cell is not None:
+            return _read_cell(self.url, *self.cell)[:limit]
+        length = limit if self.length is None or (limit is not None and limit < self.length) else self.length
+        return read_bytes(self.url, self.start, length)
 
 
 @dataclass(frozen=True)
@@ -107,12 +115,14 @@ def _walk(filesystem: Any, root: str, people: bool) -> Iterator[Source]:
         if not names:
             yield Source(relative, None, missing="empty-folder")
         label = relative.split("/")[0] or None if people else None
-        files = [
-            (name[len(root) :].strip("/"), filesystem.unstrip_protocol(name))
-            for name, is_folder in names
-            if not is_folder
-        ]
-        yield from _group([(name, Blob(url)) for name, url in files], lambda _: label)
+        files: list[tuple[str, Blob]] = []
+        for name in (name for name, is_folder in names if not is_folder):
+            shown = name[len(root) :].strip("/")
+            if local and not os.path.isfile(name):  # a broken link, or a pipe, which nobody may ever write to
+                yield Source(shown, None, missing="missing")
+            else:
+                files.append((shown, Blob(filesystem.unstrip_protocol(name))))
+        yield from _group(files, lambda _: label)
         for name, is_folder in names:
             if is_folder:
                 yield from visit(name)
@@ -131,7 +141,7 @@ def _group(members: Iterable[tuple[str, Blob]], label: Callable[[str], str | Non
         sidecars = tuple((suffix, blob) for name, blob in parts if (suffix := _suffix(name)) in SIDECARS)
         photos = [(name, blob) for name, blob in parts if _suffix(name) not in SIDECARS]
         for name, blob in photos:
-            yield Source(name, blob, _normal(label(key)), sidecars)
+            yield Source(name, blob, label(key), sidecars)
         if not photos:
             yield Source(parts[0][0], None, missing="sidecar-without-photo")
 
@@ -144,9 +154,13 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _normal(label: str | None) -> str | None:
-    # macOS writes é as two letters: without this one person would be two
-    return unicodedata.normalize("NFC", os.fsencode(label).decode("utf-8", "replace")) if label else None
+def clean(text: str | None) -> str | None:
+    """Text as tables can hold it and as it compares; None if it is empty.
+
+    Bytes that are not UTF-8 (Python holds them as lone surrogates) become their numbers. macOS writes é as two
+    letters: without composing them one person would be two.
+    """
+    return unicodedata.normalize("NFC", text.encode("utf-8", "backslashreplace").decode()) if text else None
 
 
 def _read_tar(url: str) -> Iterator[Source]:
@@ -168,53 +182,67 @@ def _read_tar(url: str) -> Iterator[Source]:
 
 
 def _read_csv(url: str) -> Iterator[Source]:
-    with fsspec.open(url, "rt", encoding="utf-8", newline="") as file:
+    with fsspec.open(url, "rt", encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)  # pyright: ignore[reportArgumentType]
-        if "path" not in (rows.fieldnames or ()):
-            raise DataError(f"'{url}' has no column 'path'; it has {rows.fieldnames}.")
-        for row in rows:
-            yield _from_row(url, row, _beside(url, row["path"]))
+        try:
+            if "path" not in (rows.fieldnames or ()):
+                raise DataError(f"'{url}' has no column 'path'; it has {rows.fieldnames}.")
+            for number, row in enumerate(rows):
+                yield _from_row(url, row, _beside(url, row["path"]), number)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"'{url}' is not a CSV table in UTF-8: {error}") from error
 
 
 def _read_parquet(url: str) -> Iterator[Source]:
-    with fsspec.open(url, "rb") as file:
-        table = pq.ParquetFile(file)  # pyright: ignore[reportArgumentType]
-        names = table.schema_arrow.names
-        if not {"image", "path"} & set(names):
-            raise DataError(f"'{url}' has neither a column 'image' nor 'path'; it has {names}.")
-        wanted = [name for name in ("path", "person", "caption", "licence") if name in names]
-        number = 0
-        for batch in table.iter_batches(columns=wanted or ["image"]):
-            for row in batch.to_pylist():
-                cell = Blob(url, row=number, column="image")
-                yield _from_row(url, row, cell if "image" in names else _beside(url, row["path"]), f"#{number}")
-                number += 1
+    try:
+        with fsspec.open(url, "rb") as file:
+            table = pq.ParquetFile(file)  # pyright: ignore[reportArgumentType]
+            names = table.schema_arrow.names
+            if not {"image", "path"} & set(names):
+                raise DataError(f"'{url}' has neither a column 'image' nor 'path'; it has {names}.")
+            wanted = [name for name in ("path", "person", "caption", "licence") if name in names]
+            number = itertools.count()
+            for group in range(table.num_row_groups):
+                facts = table.read_row_group(group, columns=wanted).to_pylist() if wanted else None
+                for i in range(table.metadata.row_group(group).num_rows):
+                    row = facts[i] if facts else {}
+                    photo = Blob(url, cell=(group, i, "image")) if "image" in names else _beside(url, row["path"])
+                    yield _from_row(url, row, photo, next(number))
+    except pa.ArrowException as error:
+        raise DataError(f"'{url}' is not a parquet table: {error}") from error
 
 
-def _from_row(url: str, row: dict[str, Any], photo: Blob, name: str = "") -> Source:
+def _from_row(url: str, row: dict[str, Any], photo: Blob | None, number: int) -> Source:
     facts = {key: str(row[key]) for key in ("caption", "licence") if row.get(key)}
-    shown = row.get("path") or os.path.basename(url) + name
-    return Source(shown, photo, _normal(row.get("person")), facts=facts)
+    name = row.get("path") or f"{os.path.basename(url)}#{number}"
+    label = row.get("person")
+    missing = None if photo else "missing"
+    return Source(str(name), photo, str(label) if label not in (None, "") else None, facts=facts, missing=missing)
 
 
-def _beside(url: str, path: str) -> Blob:
+def _beside(url: str, path: str | None) -> Blob | None:
     """Paths in a table are absolute, URLs, or relative to the table."""
+    if not path:
+        return None
     return Blob(path if "://" in path or path.startswith("/") else join(os.path.dirname(url), path))
 
 
-def _read_cell(url: str, row: int, column: str) -> bytes:
-    with fsspec.open(url, "rb") as file:
-        table = pq.ParquetFile(file)  # pyright: ignore[reportArgumentType]
-        for group in range(table.num_row_groups):
-            count = table.metadata.row_group(group).num_rows
-            if row < count:
-                value = table.read_row_group(group, columns=[column])[column][row].as_py()
-                value = value.get("bytes") if isinstance(value, dict) else value  # Hugging Face's image columns
-                if value is None:
-                    raise OSError(f"row {row} of '{url}' holds no picture")
-                return bytes(value)
-            row -= count
-    raise OSError(f"'{url}' has no row {row}")
+def _read_cell(url: str, group: int, row: int, column: str) -> bytes:
+    filesystem, path = fsspec.url_to_fs(url)
+    value = _read_column(url, filesystem.ukey(path), group, column)[row].as_py()
+    value = value.get("bytes") if isinstance(value, dict) else value  # Hugging Face's image columns
+    if not isinstance(value, bytes):
+        raise OSError(f"row {row} of '{url}' holds no picture")
+    return value
+
+
+@lru_cache(1)  # photos are read in their order, and a row group is read as a whole
+def _read_column(url: str, version: str, group: int, column: str) -> pa.ChunkedArray:
+    try:
+        with fsspec.open(url, "rb") as file:
+            return pq.ParquetFile(file).read_row_group(group, columns=[column])[column]  # pyright: ignore[reportArgumentType]
+    except pa.ArrowException as error:
+        raise OSError(f"'{url}' cannot be read: {error}") from error
 
 
 _READERS: dict[str, tuple[str, Callable[[str], Iterator[Source]]]] = {

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ..errors import DataError
 
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 
 
 def join(folder: str, name: str) -> str:
@@ -27,6 +28,20 @@ def join(folder: str, name: str) -> str:
 def exists(url: str) -> bool:
     filesystem, path = fsspec.url_to_fs(url)
     return filesystem.exists(path)
+
+
+def size(url: str) -> int:
+    """Bytes of a file."""
+    filesystem, path = fsspec.url_to_fs(url)
+    return int(filesystem.size(path))
+
+
+def lies_in(url: str, folder: str) -> bool:
+    """Whether a place is a folder or lies in it, links followed."""
+    (filesystem, path), (other, root) = fsspec.url_to_fs(url), fsspec.url_to_fs(folder)
+    if isinstance(filesystem, LocalFileSystem):
+        path, root = os.path.realpath(path), os.path.realpath(root)
+    return type(filesystem) is type(other) and f"{path}/".startswith(f"{root.rstrip('/')}/")
 
 
 def read_bytes(url: str, start: int = 0, length: int | None = None) -> bytes:
@@ -56,9 +71,10 @@ def write_whole(url: str) -> Iterator[Path]:
     filesystem, target = fsspec.url_to_fs(url)
     local = isinstance(filesystem, LocalFileSystem)
     if local:
-        beside = Path(target + _PARTIAL)
+        # a worker whose run was killed may still be writing to its own
+        beside = Path(f"{target}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     else:
-        handle, name = tempfile.mkstemp(suffix=_PARTIAL)
+        handle, name = tempfile.mkstemp(suffix=PARTIAL)
         os.close(handle)
         beside = Path(name)
     try:

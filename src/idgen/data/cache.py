@@ -1,0 +1,77 @@
+"""Which columns `idgen prepare --cache` can write, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import DataError
+from ..tiny import load_tiny
+from .columns import Maker, write_column
+from .engines import Engine
+from .framing import AlignedFraming, Framing, PhotoFraming
+from .makers import AugmentedMaker, FeatureMaker, LatentMaker, TextMaker
+from .manifest import Manifest
+
+
+def write_caches(
+    shards: str,
+    names: Sequence[str],
+    *,
+    base: str,
+    resolution: int,
+    engine: Engine | None = None,
+    progress: Any = None,
+) -> None:
+    """Write columns of a finished set.
+
+    Args:
+        shards: Folder or URL of the set.
+        names: "augmented", "latents", "text" or "features".
+        base: Stable Diffusion model that latents and text are for, or for "features" the CLIP image encoder's.
+        resolution: Of the pictures that latents are made of.
+        engine: Where they are computed.
+        progress: Called with the name of each finished shard.
+
+    Raises:
+        DataError: A name is not known, or a column of that name was made by another model.
+        CheckpointError: The base model cannot be opened.
+    """
+    if unknown := [name for name in names if name not in _MAKERS]:
+        raise DataError(f"No column is called {unknown}; there are {', '.join(_MAKERS)}.")
+    encoder = Manifest.open(shards).encoder
+    for name in names:
+        write_column(shards, _MAKERS[name](encoder, base, resolution), engine, progress)
+
+
+def framing_for(base: str, resolution: int) -> Framing:
+    """What a base model draws: the small one that comes with the package faces of 64 px, all others whole photos."""
+    return AlignedFraming() if base == "tiny" else PhotoFraming(resolution)
+
+
+def _pipeline(base: str) -> Any:
+    from diffusers import DiffusionPipeline
+
+    return load_tiny() if base == "tiny" else DiffusionPipeline.from_pretrained(base)
+
+
+def _latents(_: str, base: str, resolution: int) -> Maker:
+    return LatentMaker(_pipeline(base).vae, framing_for(base, resolution))
+
+
+def _text(_: str, base: str, __: int) -> Maker:
+    return TextMaker(_pipeline(base).text_encoder, _pipeline(base).tokenizer)
+
+
+def _features(_: str, base: str, __: int) -> Maker:
+    from ..faces.clip import ClipFeatures
+
+    return FeatureMaker(ClipFeatures(base))
+
+
+_MAKERS: dict[str, Callable[[str, str, int], Maker]] = {
+    "augmented": lambda encoder, _, __: AugmentedMaker(encoder),
+    "latents": _latents,
+    "text": _text,
+    "features": _features,
+}
