@@ -21,6 +21,7 @@ SAME_PHOTO = 0.997
 person do not come so near, with any encoder."""
 
 _FEW_PEOPLE = 50  # labels of fewer cannot calibrate a threshold
+_BLOCK = 1 << 18  # rows that are worked on at a time, where more would not fit into memory
 
 
 def unit(embeddings: np.ndarray) -> np.ndarray:
@@ -81,15 +82,26 @@ def genuine_cosines(units: np.ndarray, labels: np.ndarray, pairs: int) -> np.nda
 
 def centre_cosines(units: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Each photo against the centre of its person's other photos, (n,); 1 where a person has no other, NaN unnamed."""
+    cosines = np.full(len(units), np.nan)
+    named = np.flatnonzero(labels >= 0)
     people = int(labels.max(initial=-1)) + 1
-    named = labels >= 0
-    sums = np.zeros((people, units.shape[1]), np.float64)
-    np.add.at(sums, labels[named], units[named])
-    others = sums[labels] - units
-    lengths = np.linalg.norm(others, axis=1)
-    alone = np.bincount(labels[named], minlength=people)[labels] == 1
-    cosines = np.einsum("nd,nd->n", others, units) / np.maximum(lengths, 1e-12)
-    return np.where(named, np.where(alone, 1.0, cosines), np.nan)
+    sums = person_sums(units, labels, people)
+    counts = np.bincount(labels[named], minlength=people)
+    for rows in np.array_split(named, len(named) // _BLOCK + 1):
+        others = sums[labels[rows]] - units[rows]
+        lengths = np.linalg.norm(others, axis=1)
+        near = np.einsum("nd,nd->n", others, units[rows]) / np.maximum(lengths, 1e-12)
+        cosines[rows] = np.where(counts[labels[rows]] == 1, 1.0, near)
+    return cosines
+
+
+def person_sums(units: np.ndarray, labels: np.ndarray, people: int) -> np.ndarray:
+    """(people, dim), float64: the sum of each person's rows."""
+    sums = np.zeros((people, units.shape[1]))
+    named = np.flatnonzero(labels >= 0)
+    for rows in np.array_split(named, len(named) // _BLOCK + 1):
+        np.add.at(sums, labels[rows], units[rows])
+    return sums
 
 
 def centre_threshold(units: np.ndarray, labels: np.ndarray, false_match_rate: float = 1e-2) -> float | None:
@@ -101,9 +113,7 @@ def centre_threshold(units: np.ndarray, labels: np.ndarray, false_match_rate: fl
     people = int(labels.max(initial=-1)) + 1
     if len(np.unique(labels[named])) < _FEW_PEOPLE:
         return None
-    sums = np.zeros((people, units.shape[1]), np.float64)
-    np.add.at(sums, labels[named], units[named])
-    centres = unit(sums)
+    centres = unit(person_sums(units, labels, people))
     random = np.random.default_rng(0)
     rows, others = random.choice(named, 200_000), random.choice(labels[named], 200_000)
     different = labels[rows] != others

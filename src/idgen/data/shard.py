@@ -156,12 +156,12 @@ def _open(source: Source, key: str) -> _Photo:
         return replace(photo, data=b"", dropped="too-large")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # what Pillow grumbles about damaged files is in the report
             image = Image.open(io.BytesIO(photo.data))
-        if image.width * image.height > MAX_PIXELS:
-            return replace(photo, dropped="too-large")
-        suffix = _SUFFIX.get(image.format or "", (image.format or "bin").lower())
-        return replace(photo, pixels=load_photo(image), suffix=suffix)
+            if image.width * image.height > MAX_PIXELS:
+                return replace(photo, dropped="too-large")
+            suffix = _SUFFIX.get(image.format or "", (image.format or "bin").lower())
+            return replace(photo, pixels=load_photo(image), suffix=suffix)
     except Image.DecompressionBombError:
         return replace(photo, dropped="too-large")
     except Exception:  # Pillow's decoders raise whatever they stumble over
