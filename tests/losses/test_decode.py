@@ -62,6 +62,23 @@ def part(images: torch.Tensor, box: tuple[int, ...], offset: Any = (0, 0)) -> to
     return images[..., y0 - y : y1 - y, x0 - x : x1 - x]
 
 
+def test_whole_pictures_serve_their_crops(vae: Any) -> None:
+    latents, boxes, decoder = latents_for(vae), torch.tensor([BOX, BOX]), FaceDecoder(vae=vae)
+    seen = decoder.whole(latents.requires_grad_(True))
+    assert not seen.images.requires_grad
+    torch.testing.assert_close(seen.images, whole(vae, latents), atol=1e-12, rtol=0)
+    passes = 0
+
+    def count(*_: Any) -> None:
+        nonlocal passes
+        passes += 1
+
+    with decoder._parts[0].register_forward_hook(count):
+        crops = decoder(latents, boxes, seen)
+    assert passes == 1  # of the crop; the whole picture is not decoded again
+    assert torch.equal(crops.images, decoder(latents, boxes).images)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_inside_the_box_it_is_the_full_decode(vae: Any, checkpointing: bool) -> None:
     latents = latents_for(vae)

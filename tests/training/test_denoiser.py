@@ -61,6 +61,24 @@ def test_denoising_is_the_published_loss(family: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_cached_text_is_read_instead_of_prompts(family: str) -> None:
+    step = make_step(family, losses=LossConfig(preservation=0.1))
+    batch = RandomPeople(2, xl=family == "sdxl").make(0)
+    expected = run(step, batch, backward=False).values
+    text = step.base.encode(batch.prompts)
+    assert torch.equal(run(step, Batch(**{**vars(batch), **text}), backward=False).values, expected)
+    other = {name: part + 1 for name, part in text.items()}
+    assert not torch.equal(run(step, Batch(**{**vars(batch), **other})).values, expected)
+
+
+def test_cached_text_does_not_hide_words() -> None:
+    step = make_step(num_words=2)
+    batch = RandomPeople(2, prompt="a <id> at sea").make(0)
+    cached = Batch(**{**vars(batch), **step.base.encode(batch.prompts)})
+    assert torch.equal(run(step, cached, backward=False).values, run(step, batch).values)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_all_losses_at_once(checkpointing: bool) -> None:
     step = make_step(losses=EVERYTHING)

@@ -3,7 +3,7 @@
 from .alignment import layout_alignment_loss, semantic_alignment_loss
 from .attention import increment_loss, localisation_loss, value_regulariser, word_regulariser
 from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
-from .decode import FaceCrops, FaceDecoder
+from .decode import FaceCrops, FaceDecoder, WholePictures
 from .denoising import DenoisingLoss
 from .faces import FaceEmbedder, Landmarks, find_landmarks
 from .gates import Decay, Gate, SignalPower, UpTo
@@ -39,6 +39,7 @@ __all__ = [
     "UpTo",
     "Weighted",
     "WeightedTerms",
+    "WholePictures",
     "background_loss",
     "base_preservation_loss",
     "editing_direction_loss",

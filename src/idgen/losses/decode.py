@@ -32,6 +32,18 @@ class FaceCrops(NamedTuple):
     offsets: torch.Tensor
 
 
+class WholePictures(NamedTuple):
+    """Decoded pictures without a graph.
+
+    Attributes:
+        images: (batch, 3, height, width), about [0, 1].
+        statistics: Of the decoder's group norms, for crops of these pictures.
+    """
+
+    images: torch.Tensor
+    statistics: Statistics
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FaceDecoder:
     """Decode only the face's part of each latent, with the gradient.
@@ -68,12 +80,18 @@ class FaceDecoder:
         """Pixels per latent pixel."""
         return math.prod(_upsampling(module) for part in self._parts for module in part.modules())
 
-    def __call__(self, latents: torch.Tensor, boxes: torch.Tensor) -> FaceCrops:
+    @torch.no_grad()
+    def whole(self, latents: torch.Tensor) -> WholePictures:
+        """Decode whole pictures, to find the faces in them: the crops' group norms come with it."""
+        return self._whole(self._head(latents))
+
+    def __call__(self, latents: torch.Tensor, boxes: torch.Tensor, whole: WholePictures | None = None) -> FaceCrops:
         """Decode the boxes; all crops of a batch are as large as the largest needs.
 
         Args:
             latents: (batch, channels, height, width), x0 as the UNet sees it.
             boxes: (batch, 4), x0, y0, x1, y1 in pixels; what lies beyond the picture is left out.
+            whole: The same latents' pictures, if they have been decoded before.
 
         Raises:
             LossError: There are not as many boxes as latents, or a box lies wholly beyond the picture.
@@ -83,7 +101,8 @@ class FaceDecoder:
         margin = receptive_margin(self._parts) if self.margin is None else self.margin
         windows = _windows(boxes, self.scale, margin, latents.shape[-2], latents.shape[-1])
         hidden = checkpoint(self._head, latents, use_reentrant=False) if self.checkpointing else self._head(latents)
-        statistics = self._statistics(hidden) if self.exact else {}
+        normed = self.exact and isinstance(self.vae, AutoencoderKL)
+        statistics = (whole or self._whole(hidden)).statistics if normed else {}
         images = torch.stack([x[:, y0:y1, x0:x1] for x, (y0, y1, x0, x1) in zip(hidden, windows, strict=True)])
         for part in self._parts:
             if self.checkpointing:
@@ -91,8 +110,7 @@ class FaceDecoder:
             else:
                 images = _run(part, images, statistics)
         offsets = torch.tensor([(x0, y0) for y0, _, x0, _ in windows], device=latents.device) * self.scale
-        # An AutoencoderTiny ends in [0, 1]; diffusers takes it to [-1, 1] outside the layers.
-        return FaceCrops(images if isinstance(self.vae, AutoencoderTiny) else images / 2 + 0.5, offsets)
+        return FaceCrops(self._to_rgb(images), offsets)
 
     @property
     def _parts(self) -> list[nn.Module]:
@@ -112,9 +130,13 @@ class FaceDecoder:
             latents = vae.post_quant_conv(latents)
         return vae.decoder.mid_block(vae.decoder.conv_in(latents))
 
+    def _to_rgb(self, images: torch.Tensor) -> torch.Tensor:
+        # An AutoencoderTiny ends in [0, 1]; diffusers takes it to [-1, 1] outside the layers.
+        return images if isinstance(self.vae, AutoencoderTiny) else images / 2 + 0.5
+
     @torch.no_grad()
-    def _statistics(self, hidden: torch.Tensor) -> Statistics:
-        """Mean and variance of each group norm over the whole picture."""
+    def _whole(self, hidden: torch.Tensor) -> WholePictures:
+        """The pictures, and mean and variance of each group norm over them."""
         found: Statistics = {}
 
         def record(norm: nn.Module, args: tuple[torch.Tensor]) -> None:
@@ -126,12 +148,12 @@ class FaceDecoder:
         norms = [norm for part in self._parts for norm in part.modules() if isinstance(norm, nn.GroupNorm)]
         handles = [norm.register_forward_pre_hook(record) for norm in norms]
         try:
-            for part in self._parts if norms else ():
+            for part in self._parts:
                 hidden = part(hidden)
         finally:
             for handle in handles:
                 handle.remove()
-        return found
+        return WholePictures(self._to_rgb(hidden), found)
 
 
 def receptive_margin(parts: Iterable[nn.Module]) -> int:

@@ -15,6 +15,7 @@ from ..losses import Parametrisation
 from ..losses.parametrisation import at_least_float32
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, persons_in_prompts
 from ..tiny import load_tiny
+from .batch import Batch
 
 
 class BaseModel:
@@ -72,6 +73,14 @@ class BaseModel:
         plain = [prompt.replace(PLACEHOLDER, CLASS_WORD) for prompt in prompts]
         with torch.no_grad():
             return self._encode({"prompt": plain})
+
+    def read(self, batch: Batch, person: Person | None = None) -> dict[str, torch.Tensor]:
+        """What the UNet reads of a batch's prompts: as cached, unless a person's words are in them; see `encode`."""
+        words = person is not None and any(words is not None for words in person.words)
+        if batch.encoder_hidden_states is None or words:
+            return self.encode(batch.prompts, person)
+        cached = {"encoder_hidden_states": batch.encoder_hidden_states, "text_embeds": batch.text_embeds}
+        return {name: part for name, part in cached.items() if part is not None}
 
     def _encode(self, prompts: dict[str, Any]) -> dict[str, torch.Tensor]:
         given = {name: text for name, text in prompts.items() if name in ("prompt", "prompt_2")}

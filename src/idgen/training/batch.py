@@ -25,6 +25,8 @@ class Batch:
         face_found: (batch,), whether the target shows a face.
         persons: (batch,), a number for each person.
         time_ids: (batch, 6), original size, crop corner and target size, height first; read by SDXL only.
+        encoder_hidden_states: (batch, length, dim), what `BaseModel.encode` makes of the prompts, if it is cached.
+        text_embeds: (batch, dim), beside it for SDXL.
 
     Raises:
         TrainingError: The parts are not equally long.
@@ -38,6 +40,8 @@ class Batch:
     face_found: torch.Tensor
     persons: torch.Tensor
     time_ids: torch.Tensor | None = None
+    encoder_hidden_states: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         lengths = {

@@ -52,7 +52,7 @@ class BlackBoxStep(nn.Module):
     def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
         """Draw, judge, and weigh; arguments as of `IdentityDenoiser.forward`, the latents serve for their shape."""
         person = self.adapter.person(batch.id_embeds)
-        text = self.base.encode(batch.prompts, person)
+        text = self.base.read(batch, person)
         stack.enter_context(self.adapter.drawing([person], len(batch)))
         self.scheduler.set_timesteps(self.steps, device=batch.latents.device)
         walk = self._walk(batch, text, random)

@@ -86,7 +86,7 @@ class IdentityDenoiser(nn.Module):
         noisy = self.base.scheduler.add_noise(batch.latents, noise, timesteps)
         constants = self._without_gradient(batch, noisy, timesteps, random)
         person = self.adapter.person(batch.id_embeds)
-        text = self.base.encode(batch.prompts, person)
+        text = self.base.read(batch, person)
         fusion = None if self.fusion is None else self.fusion.draw(len(batch), random)
         stack.enter_context(self.adapter.drawing([person], len(batch), fusion=fusion))
         recorder = self._recorder(stack, "with_id")
@@ -122,7 +122,7 @@ class IdentityDenoiser(nn.Module):
         if not {"output_without_id", "without_id", "output_mixed_id"} & self._reads:
             return found
         with torch.no_grad(), ExitStack() as stack:
-            text = self.base.encode(batch.prompts)
+            text = self.base.read(batch)
             if {"output_without_id", "without_id"} & self._reads:
                 recorder = self._recorder(stack, "without_id")
                 found["output_without_id"] = self.base.predict(noisy, timesteps, text, batch.time_ids)

@@ -11,7 +11,16 @@ from torch import nn
 
 from ..adapter import IdentityAdapter
 from ..faces import FaceDetector
-from ..losses import FaceDecoder, FaceEmbedder, Landmarks, LazyInputs, TermLog, Weighted, find_landmarks
+from ..losses import (
+    FaceDecoder,
+    FaceEmbedder,
+    Landmarks,
+    LazyInputs,
+    TermLog,
+    Weighted,
+    WholePictures,
+    find_landmarks,
+)
 from ..losses.parametrisation import at_least_float32
 from ..losses.preservation import base_preservation_loss
 from ..rewards import WeightedRewards
@@ -73,9 +82,9 @@ class RewardStep(nn.Module):
         noise = torch.randn(batch.latents.shape, generator=random).to(batch.latents)
         drawn = self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
         copies = len(drawn.latents) // len(batch)
-        with torch.no_grad():
-            faces = find_landmarks(self.base.decode(drawn.latents), self.detector)
-        found = self.rewards(self._judged(drawn.latents, faces, batch, copies))
+        whole = self.decoder.whole(drawn.latents)
+        faces = find_landmarks(whole.images, self.detector)
+        found = self.rewards(self._judged(drawn.latents, whole, faces, batch, copies))
         values, terms = -found.values, found.terms  # negated: the loop makes things smaller
         if self.preservation:
             kept = self._kept(drawn, text, batch, faces, copies)
@@ -85,7 +94,7 @@ class RewardStep(nn.Module):
 
     def _text(self, batch: Batch, person: Any) -> dict[str, torch.Tensor]:
         """What the UNet reads; with guidance the empty prompt's half first."""
-        positive = self.base.encode(batch.prompts, person)
+        positive = self.base.read(batch, person)
         if self.guidance_scale == 1:
             return positive
         negative = self.base.encode([""] * len(batch))
@@ -102,7 +111,9 @@ class RewardStep(nn.Module):
         negative, positive = both.chunk(2)
         return negative + self.guidance_scale * (positive - negative)
 
-    def _judged(self, latents: torch.Tensor, faces: Landmarks, batch: Batch, copies: int) -> LazyInputs:
+    def _judged(
+        self, latents: torch.Tensor, whole: WholePictures, faces: Landmarks, batch: Batch, copies: int
+    ) -> LazyInputs:
         """What rewards read of the pictures."""
         ready = {
             "reference_embeds": batch.target_embeds.repeat(copies, 1),
@@ -111,7 +122,7 @@ class RewardStep(nn.Module):
         }
         lazy: dict[str, Callable[[], Any]] = {
             "images": lambda: self.base.decode(latents),
-            "crops": lambda: self.decoder(latents, self.embedder.boxes(faces.points)),
+            "crops": lambda: self.decoder(latents, self.embedder.boxes(faces.points), whole),
             "face_images": lambda: at_least_float32(inputs["crops"].images),
             "landmarks": lambda: faces.points - inputs["crops"].offsets[:, None],
         }
