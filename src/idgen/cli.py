@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .data.command import PrepareArguments
 from .errors import AdapterError, IdgenError
 from .evaluation.command import EvaluateOptions
+from .provenance.command import MarkOptions
 
 Face = Annotated[str | None, tyro.conf.arg(metavar="largest|INDEX|X0,Y0,X1,Y1")]
 _console = Console(stderr=True, highlight=False)
@@ -41,6 +41,7 @@ def generate(
     random: int = 0,
     minimum_angle: float = 60.0,
     prompts: str = "",
+    marks: Annotated[MarkOptions, tyro.conf.arg(name="")] = MarkOptions(),  # noqa: B008
 ) -> None:
     """Draw a person in a picture, or many people in many.
 
@@ -55,7 +56,7 @@ def generate(
         adapter: Identity adapter for this base: a folder, a file or a hub id, of ours or a public one
             (InstantX/InstantID, h94/IP-Adapter-FaceID).
         weight_name: Its file, where the folder or repository holds several.
-        output: Where the picture goes; several get a number each.
+        output: Where the picture goes, a PNG with its settings inside; several get a number each.
         scale: How strongly the identity acts.
         face: Which face is meant where a photo shows several (indices count from 0, largest first).
         negative_prompt: What the picture shall not show.
@@ -69,10 +70,12 @@ def generate(
         random: In the same way, so many people who do not exist.
         minimum_angle: How many degrees lie between any two of those.
         prompts: A set (fastcomposer, pulid-portrait, tiny) or a text file, a prompt a line, for --table and --random.
+        marks: How pictures are marked, and who is refused.
     """
     import torch
 
     from .identity import Identity
+    from .provenance.command import save_pictures
 
     if table is not None or random:
         from .evaluation.command import generate_table
@@ -86,8 +89,10 @@ def generate(
             guidance_scale=guidance_scale,
             negative_prompt=negative_prompt,
         )
+        pipeline = _open_pipeline(base, adapter, weight_name, device)
+        marks.prepare(pipeline)
         generate_table(
-            _open_pipeline(base, adapter, weight_name, device),
+            pipeline,
             settings,
             output,
             table=table,
@@ -95,12 +100,16 @@ def generate(
             minimum_angle=minimum_angle,
             prompts=prompts or prompt,
             seeds=range(seed, seed + count),
+            file_of=marks.file_of,
         )
         print(output)
         return
     if not prompt:
         raise IdgenError("What shall the picture show? Give a prompt.")
+    if output.suffix.lower() != ".png":
+        raise IdgenError(f"Pictures are written as PNG, which keeps their marks whole; '{output}' should end in .png.")
     pipeline = _open_pipeline(base, adapter, weight_name, device)
+    marks.prepare(pipeline)
     if identity is not None:
         person = Identity.load(identity)
     elif photo:
@@ -118,9 +127,16 @@ def generate(
         num_images_per_prompt=count,
         generator=[torch.Generator().manual_seed(seed + i) for i in range(count)],
     ).images
-    for i, picture in enumerate(pictures):
-        path = output if count == 1 else output.with_stem(f"{output.stem}-{i + 1}")
-        _save(picture, path)
+    settings = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "base": base,
+        "adapter": adapter or "",
+        "scale": scale,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+    }
+    for path in save_pictures(pictures, settings, range(seed, seed + count), output, marks):
         print(path)
 
 
@@ -131,6 +147,7 @@ def enroll(
     name: str | None = None,
     face: Face = None,
     encoder: str = "dlib-resnet-v1",
+    blocklist: Path | None = None,
 ) -> None:
     """Enrol a person once, to draw them many times.
 
@@ -143,15 +160,19 @@ def enroll(
         face: Which face is meant where a photo shows several (indices count from 0, largest first).
         encoder: Face encoder: the default, or "insightface/" and the name of a pack. An adapter reads only identities
             of the encoder it was trained with; `idgen info` shows which.
+        blocklist: People who shall not be enrolled, as `idgen blocklist` wrote them.
     """
     from .enroll import enroll
     from .faces import FaceAnalyzer
+    from .provenance import IdentityBlocklist
 
     if not photos:
         raise IdgenError("Nobody to enrol: give at least one photo.")
     with _console.status("Opening the face encoder …"):
         analyzer = FaceAnalyzer.for_encoder(encoder)
     person = enroll(list(photos), analyzer, face=_choice(face), name=name)
+    if blocklist is not None:
+        IdentityBlocklist.load(blocklist).check(person)
     output.parent.mkdir(parents=True, exist_ok=True)
     person.save(output)
     _console.print(f"{person}")
@@ -210,6 +231,43 @@ def convert(
     print(target)
 
 
+def inspect(picture: Annotated[Path, tyro.conf.Positional], /) -> None:
+    """Show how a picture is marked: settings, invisible watermark, Content Credentials.
+
+    Args:
+        picture: Any picture, of ours or not.
+    """
+    from .provenance.command import inspect
+
+    _print_table(inspect(picture))
+
+
+def blocklist(
+    file: Annotated[Path, tyro.conf.Positional],
+    /,
+    add: tuple[Path, ...] = (),
+    check: tuple[Path, ...] = (),
+    threshold: float | None = None,
+    encoder: str = "dlib-resnet-v1",
+) -> None:
+    """Keep a list of people who shall not be drawn; it holds no pictures and no names.
+
+    idgen blocklist refused.safetensors --add anna-1.jpg bruno.safetensors
+    idgen blocklist refused.safetensors --check photo.jpg
+    idgen generate "a portrait" --photo photo.jpg --blocklist refused.safetensors
+
+    Args:
+        file: The list; `--add` makes it if there is none.
+        add: Photos or identity files, each of one person.
+        check: Photos or identity files; the first who is on the list ends the command with an error.
+        threshold: Cosine from which on two faces are taken for one person. The default encoder has one.
+        encoder: Face encoder of a new list, the one that the adapter reads.
+    """
+    from .provenance.command import edit_blocklist
+
+    print(edit_blocklist(file, add, check, threshold, encoder))
+
+
 def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
     """Show what an adapter or an identity file holds.
 
@@ -217,10 +275,7 @@ def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
         path: An identity file, or an adapter's folder, file or hub id.
     """
     facts = _identity_facts(Path(path)) if _is_identity(Path(path)) else _adapter_facts(path)
-    table = Table(show_header=False, box=None)
-    for name, value in facts.items():
-        table.add_row(f"[bold]{name}", str(value))
-    Console().print(table)
+    _print_table(facts)
 
 
 def main() -> None:
@@ -231,6 +286,8 @@ def main() -> None:
         "prepare": prepare,
         "evaluate": evaluate,
         "convert": convert,
+        "inspect": inspect,
+        "blocklist": blocklist,
         "info": info,
     }
     try:
@@ -242,7 +299,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def _open_pipeline(base: str, adapter: str | None, weight_name: str | None, device: str | None) -> Any:
+def _open_pipeline(
+    base: str, adapter: str | None, weight_name: str | None, device: str | None, adapter_name: str = "default"
+) -> Any:
     import torch
     from diffusers import AutoPipelineForText2Image
 
@@ -261,7 +320,7 @@ def _open_pipeline(base: str, adapter: str | None, weight_name: str | None, devi
             dtype = torch.float32 if device == "cpu" else torch.float16
             pipeline = AutoPipelineForText2Image.from_pretrained(base, torch_dtype=dtype)
         if adapter is not None:
-            pipeline.load_id_adapter(adapter, weight_name=weight_name)
+            pipeline.load_id_adapter(adapter, adapter_name=adapter_name, weight_name=weight_name)
     return pipeline.to(device)
 
 
@@ -286,11 +345,11 @@ def _choice(face: str | None) -> str | int | tuple[float, ...] | None:
     return int(numbers[0]) if len(numbers) == 1 else tuple(numbers)
 
 
-def _save(picture: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".picture") as folder:
-        picture.save(Path(folder) / path.name)
-        os.replace(Path(folder) / path.name, path)
+def _print_table(facts: dict[str, Any]) -> None:
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(Text(name, "bold"), Text(str(value)))  # never read as markup: a file's own words are in it
+    Console().print(table)
 
 
 def _is_identity(path: Path) -> bool:

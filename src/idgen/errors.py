@@ -7,13 +7,16 @@ IdgenError
 │   ├── NoFaceError          no face where one is needed
 │   └── ManyFacesError       several faces where one is wanted, and nothing said which
 ├── IdentityError            an embedding that cannot be used (NaN, wrong shape, no weight)
-│   └── EncoderMismatchError an embedding from another encoder than the adapter was trained with
+│   ├── EncoderMismatchError an embedding from another encoder than the adapter was trained with
+│   └── BlockedIdentityError a person who is on the blocklist
 ├── AdapterError             an adapter used in a way that it does not allow
 │   └── BaseMismatchError    an adapter made for another base model
 ├── DataError                photos or shards that cannot be read, written or used together
 ├── LossError                a loss or a reward that was given what it cannot use
 ├── TrainingError            a training run that is set up wrongly or cannot go on
 ├── EvaluationError          an evaluation that is set up wrongly or cannot be compared
+├── DemoError                a request to the demo that it cannot answer
+├── ProvenanceError          a mark in a picture that cannot be written or read
 ├── CheckpointError          a file that is missing, unsafe, incomplete or of an unknown form
 └── MissingDependencyError   an optional package that is not installed
 ```
@@ -48,6 +51,10 @@ class EncoderMismatchError(IdentityError):
     """An identity was made by another encoder than the one that is asked for."""
 
 
+class BlockedIdentityError(IdentityError):
+    """A person is on the blocklist and shall not be drawn."""
+
+
 class AdapterError(IdgenError):
     """An adapter was used in a way that it does not allow."""
 
@@ -70,6 +77,14 @@ class TrainingError(IdgenError):
 
 class EvaluationError(IdgenError):
     """An evaluation is set up wrongly, or its input cannot be measured or compared."""
+
+
+class DemoError(IdgenError):
+    """The demo was asked for something that it does not do."""
+
+
+class ProvenanceError(IdgenError):
+    """A mark in a picture cannot be written or read."""
 
 
 class CheckpointError(IdgenError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..faces import DlibDetector, DlibEncoder
 from ..identity import Identity
 from .cases import Case, load_cases, write_multiid
 from .crowd import random_people
-from .engine import Drawing, Settings, draw, plan, read_settings, without_identity
+from .engine import Drawing, Settings, draw, plan, png, read_settings, without_identity
 from .measure import Judges, Measured, Shot, measure, read_real
 from .prompts import load_prompts
 from .report import write_report
@@ -138,6 +138,7 @@ def generate_table(
     minimum_angle: float,
     prompts: str,
     seeds: Sequence[int],
+    file_of: Callable[[Any, Mapping[str, Any]], bytes],
 ) -> None:
     """Draw people × prompts × seeds into a folder for each person, with their identity in it.
 
@@ -150,6 +151,7 @@ def generate_table(
         minimum_angle: Between any two of them, in degrees.
         prompts: See `load_prompts`; a text that is neither is a prompt itself.
         seeds: A picture each.
+        file_of: See `draw`.
     """
     from .prompts import PROMPT_SETS, Prompt
 
@@ -172,7 +174,7 @@ def generate_table(
         (output / name).mkdir(parents=True, exist_ok=True)
         for number, identity in enumerate(identities):
             identity.save(output / name / f"identity{f'-{number + 1}' if len(identities) > 1 else ''}.safetensors")
-    _draw_with_progress(pipeline, drawings, people, settings, output)
+    _draw_with_progress(pipeline, drawings, people, settings, output, file_of)
 
 
 def enroll_cases(pipeline: Any, cases: Sequence[Case]) -> dict[str, list[Identity]]:
@@ -265,11 +267,16 @@ def _drawn_shots(cases: Sequence[Case]) -> list[Shot]:
 
 
 def _draw_with_progress(
-    pipeline: Any, drawings: Sequence[Drawing], people: dict[str, list[Identity]], settings: Settings, folder: Path
+    pipeline: Any,
+    drawings: Sequence[Drawing],
+    people: dict[str, list[Identity]],
+    settings: Settings,
+    folder: Path,
+    file_of: Callable[[Any, Mapping[str, Any]], bytes] = lambda picture, _: png(picture),
 ) -> None:
     with Progress(console=_console) as bar:
         task = bar.add_task("Drawing", total=len(drawings))
-        draw(pipeline, drawings, people, settings, folder, lambda _: bar.advance(task))
+        draw(pipeline, drawings, people, settings, folder, lambda _: bar.advance(task), file_of)
 
 
 def _summary(measured: Measured) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise EvaluationError(f"A picture needs at least one step, not {self.steps}.")
+
+
+MARKED = ("prompt", "seed", *(field.name for field in fields(Settings)))
+"""What a picture's own file may say: nothing of the person."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,7 @@ def draw(
     settings: Settings,
     folder: Path,
     progress: Callable[[Drawing], None] = lambda drawing: None,
+    file_of: Callable[[Image.Image, Mapping[str, Any]], bytes] = lambda picture, _: png(picture),
 ) -> None:
     """Draw what is not there yet.
 
@@ -106,6 +111,8 @@ def draw(
         settings: Of all pictures.
         folder: Where they go.
         progress: Called for each that is drawn.
+        file_of: Makes the file of a picture and its settings, without the person; by default a plain PNG, since a mark
+            in the pixels would be measured too.
 
     Raises:
         EvaluationError: The folder holds pictures of other settings.
@@ -122,7 +129,10 @@ def draw(
             if not is_drawn(folder, drawing, told):
                 start = time.perf_counter()
                 picture = _draw_one(pipeline, drawing, people.get(drawing.person, ()), settings)
-                _save(picture, folder / drawing.path, told, time.perf_counter() - start)
+                told["seconds"] = round(time.perf_counter() - start, 3)
+                content = file_of(picture, {key: told[key] for key in MARKED})
+                write_whole(folder / f"{drawing.path}.png", content)
+                write_whole(folder / f"{drawing.path}.json", json.dumps(told, indent=1, ensure_ascii=False).encode())
                 progress(drawing)
     state.wait_for_everyone()
 
@@ -191,9 +201,8 @@ def _strips(people: int, side: int = 64) -> list[np.ndarray]:
     return [np.broadcast_to(owner == i, (side, side)).copy() for i in range(people)]
 
 
-def _save(picture: Image.Image, stem: Path, told: Mapping[str, Any], seconds: float) -> None:
+def png(picture: Image.Image) -> bytes:
+    """The picture as a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    write_whole(stem.with_name(stem.name + ".png"), buffer.getvalue())
-    told = {**told, "seconds": round(seconds, 3)}
-    write_whole(stem.with_name(stem.name + ".json"), json.dumps(told, indent=1, ensure_ascii=False).encode())
+    return buffer.getvalue()

@@ -14,6 +14,7 @@ from ..enroll import enroll
 from ..errors import AdapterError, EncoderMismatchError, IdentityError
 from ..faces import ClipFeatures, FaceAnalyzer, Photo, load_photo
 from ..identity import Identity
+from ..provenance.blocklist import IdentityBlocklist
 
 People: TypeAlias = "Identity | Photo | torch.Tensor | Sequence[Identity | Photo]"
 
@@ -85,37 +86,44 @@ class LoadedAdapter:
         return self.analyzer
 
     @torch.no_grad()
-    def persons(self, people: People, prompts: int, apart: bool) -> list[Person]:
+    def persons(
+        self, people: People, prompts: int, apart: bool, blocklist: IdentityBlocklist | None = None
+    ) -> list[Person]:
         """Project everybody to tokens.
 
         Args:
             people: One person or photo, or several: as many as there are prompts, or all in one picture.
             prompts: How many prompts there are.
             apart: Whether all of them are in each picture, everybody in a region of their own.
+            blocklist: Whom to refuse.
 
         Raises:
+            BlockedIdentityError: Somebody is on the blocklist.
             AdapterError: The number of people does not fit the number of prompts.
             EncoderMismatchError: An identity was made by another encoder.
         """
         everybody = _as_list(people)
-        if apart:
-            return [self._person([somebody]) for somebody in everybody]
-        if len(everybody) not in (1, prompts):
+        if not apart and len(everybody) not in (1, prompts):
             raise AdapterError(
                 f"{len(everybody)} people for {prompts} prompt(s). Give as many prompts, or id_masks to draw them in "
                 "one picture; several photos of one person go through encode_identity first."
             )
-        return [self._person(everybody)]
+        if not all(isinstance(one, torch.Tensor) and one.ndim == 1 for one in everybody):
+            everybody = [self._identity(one) for one in everybody]
+        if blocklist is not None:
+            for one in everybody:
+                blocklist.check(self._named(one))
+        return [self._person([one]) for one in everybody] if apart else [self._person(everybody)]
 
-    def _person(self, people: Sequence[Identity | Photo | torch.Tensor]) -> Person:
+    def _person(self, people: Sequence[Identity] | Sequence[torch.Tensor]) -> Person:
         where = {"device": self.adapter.device, "dtype": self.adapter.dtype}
-        if all(isinstance(one, torch.Tensor) and one.ndim == 1 for one in people):
+        identities = [one for one in people if isinstance(one, Identity)]
+        if not identities:
             if self.adapter.config["projection"] == "plus":
                 raise AdapterError(
                     "This adapter reads CLIP features beside embeddings: give an Identity, not a tensor."
                 )
             return self.adapter.person(torch.stack(people).to(**where))  # pyright: ignore[reportArgumentType]
-        identities = [self._identity(one) for one in people]  # pyright: ignore[reportArgumentType]
         embeds = [self._embedding(identity) for identity in identities]
         if len({each.shape for each in embeds}) > 1:
             raise AdapterError("This adapter gives each photo tokens of its own: all people need as many photos.")
@@ -124,6 +132,12 @@ class LoadedAdapter:
             return self.adapter.person(torch.stack(embeds).to(**where))
         features = torch.stack([_mean_features(identity) for identity in identities])
         return self.adapter.person(torch.stack(embeds).to(**where), features.to(**where), clip.nobody().to(**where))
+
+    def _named(self, person: Identity | torch.Tensor) -> Identity:
+        """A tensor is in the space of the adapter's encoder."""
+        if isinstance(person, Identity):
+            return person
+        return Identity(embeddings=person[None], encoder=self.adapter.config["encoder"])
 
     def _identity(self, person: Identity | Photo) -> Identity:
         identity = person if isinstance(person, Identity) else self.enroll(person)

@@ -18,6 +18,7 @@ from ..adapter import IdentityAdapter, IdentityNet, Person, Scale
 from ..errors import AdapterError
 from ..faces import Choice, ClipFeatures, Face, FaceAnalyzer, Photo
 from ..identity import Identity
+from ..provenance.blocklist import IdentityBlocklist
 from .conditioning import Batch, LoadedAdapter, region_masks
 from .landmarks import landmark_image
 from .prompts import PLACEHOLDER, names_somebody, persons_in_prompts
@@ -32,6 +33,9 @@ class IdentityAdapterMixin:
 
     unet: nn.Module
     scheduler: Any
+    id_blocklist: IdentityBlocklist | None = None
+    """Whoever is on it is refused, when enrolled and when drawn: `pipe.id_blocklist = IdentityBlocklist.load(…)`."""
+
     _stock_class: ClassVar[type | None] = None
     """What the instance was before `load_id_adapter` and is again once the last adapter is unloaded."""
 
@@ -112,6 +116,7 @@ class IdentityAdapterMixin:
             self._release(self._loaded_adapters.pop(name))
         if not self._loaded_adapters:
             del self.__dict__["_loaded_id_adapters"]
+            self.__dict__.pop("id_blocklist", None)
             if self._stock_class is not None:
                 self.__class__ = self._stock_class
 
@@ -135,9 +140,13 @@ class IdentityAdapterMixin:
 
         Raises:
             NoFaceError, ManyFacesError, ImageError: See `idgen.enroll`.
+            BlockedIdentityError: The person is on `id_blocklist`.
         """
         name_of_adapter = self._checked(adapter_name) if adapter_name else next(iter(self._loaded_or_raise()))
-        return self._loaded_adapters[name_of_adapter].enroll(photos, face=face, weights=weights, name=name)
+        person = self._loaded_adapters[name_of_adapter].enroll(photos, face=face, weights=weights, name=name)
+        if self.id_blocklist is not None:
+            self.id_blocklist.check(person)
+        return person
 
     def prepare_landmarks(
         self,
@@ -194,7 +203,8 @@ class IdentityAdapterMixin:
 
         Raises:
             AdapterError: No adapter is loaded, or people, masks and prompts do not fit together.
-            EncoderMismatchError: An identity was made by another encoder than an adapter reads.
+            EncoderMismatchError: An identity was made by another encoder than an adapter, or `id_blocklist`, reads.
+            BlockedIdentityError: Somebody is on `id_blocklist`.
             NoFaceError, ManyFacesError, ImageError: See `idgen.enroll`.
         """
         call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
@@ -234,7 +244,7 @@ class IdentityAdapterMixin:
             stack.callback(lambda home=adapter.device: adapter.to(home))
         where = {"device": self._execution_device, "dtype": self.unet.dtype}  # pyright: ignore
         nn.Module.to(adapter, **where)  # ModelMixin's own warns of layers kept in float32, even if there are none
-        persons = loaded.persons(people, batch.prompts, apart=id_masks is not None)
+        persons = loaded.persons(people, batch.prompts, apart=id_masks is not None, blocklist=self.id_blocklist)
         if id_scale is not None:
             stack.callback(setattr, adapter, "scale", adapter.scale)
             named = isinstance(id_scale, Mapping) and set(id_scale) <= set(self._loaded_adapters)

@@ -1,0 +1,144 @@
+"""`IdentityBlocklist`: people who shall not be drawn."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import BlockedIdentityError, CheckpointError, EncoderMismatchError, IdentityError
+from ..faces import FaceAnalyzer, Photo
+from ..identity import Identity
+
+FORMAT = "idgen-blocklist-1"
+THRESHOLDS = {"dlib-resnet-v1": 0.941}
+"""Cosine that one in 10,000 pairs of strangers reaches; docs/safety.md says on which data."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class IdentityBlocklist:
+    """Directions of the embeddings of people, and how near another one may come.
+
+    It holds no picture and no name. With n people on it, a stranger is refused by mistake about n times as often as
+    the false-match rate of the threshold says.
+
+    Attributes:
+        embeddings: (people, dim), scaled to unit length.
+        encoder: Name of the face encoder; identities of another are refused, since they cannot be compared.
+        threshold: A cosine from which on two faces are taken for one person; `idgen.provenance.calibration` finds it.
+
+    Raises:
+        IdentityError: A shape is wrong, a value is not finite, or the threshold is no cosine above 0.
+    """
+
+    embeddings: torch.Tensor
+    encoder: str
+    threshold: float
+
+    def __post_init__(self) -> None:
+        embeddings = torch.as_tensor(self.embeddings).detach().float().cpu()
+        if embeddings.ndim != 2 or not embeddings.isfinite().all() or (embeddings.norm(dim=-1) == 0).any():
+            raise IdentityError("A blocklist needs finite embeddings of the shape (people, dim), none of them zero.")
+        if not 0 < self.threshold <= 1:
+            raise IdentityError(f"A blocklist's threshold is a cosine above 0 and at most 1, not {self.threshold}.")
+        object.__setattr__(self, "embeddings", F.normalize(embeddings, dim=-1))
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __repr__(self) -> str:
+        return f"IdentityBlocklist(people={len(self)}, encoder='{self.encoder}', threshold={self.threshold:g})"
+
+    @classmethod
+    def of(cls, *people: Identity, threshold: float | None = None) -> Self:
+        """A list of people of one encoder.
+
+        Args:
+            people: At least one.
+            threshold: Calibrated for the encoder; only for the default encoder the package brings one.
+
+        Raises:
+            IdentityError: Nobody is given, or no threshold is known for the encoder.
+            EncoderMismatchError: The people come from several encoders.
+        """
+        if not people:
+            raise IdentityError("A blocklist needs at least one person.")
+        encoder = people[0].encoder
+        threshold = THRESHOLDS.get(encoder) if threshold is None else threshold
+        if threshold is None:
+            raise IdentityError(
+                f"No threshold is known for '{encoder}': calibrate one with idgen.provenance.calibration.calibrate."
+            )
+        empty = cls(embeddings=torch.empty(0, people[0].dim), encoder=encoder, threshold=threshold)
+        return empty.adding(*people)
+
+    def adding(self, *people: Identity) -> Self:
+        """The list with more people on it; raises EncoderMismatchError as `check`."""
+        rows = [self._directions(person)[:1] for person in people]
+        return replace(self, embeddings=torch.cat([self.embeddings, *rows]))
+
+    def check(self, person: Identity) -> None:
+        """Refuse a person who is on the list, by the mean of their photos or by any single one.
+
+        Raises:
+            BlockedIdentityError: Is on it.
+            EncoderMismatchError: The list cannot say, since it was made by another encoder.
+        """
+        nearest = (self._directions(person) @ self.embeddings.T).max() if len(self) else torch.tensor(-1.0)
+        if nearest >= self.threshold:
+            raise BlockedIdentityError(
+                f"This person is on the blocklist and is not drawn (cosine {nearest:.3f}, threshold "
+                f"{self.threshold:g})."
+            )
+
+    def check_picture(self, picture: Photo, analyzer: FaceAnalyzer | None = None) -> None:
+        """Refuse a picture that shows somebody on the list; one without a face passes.
+
+        Args:
+            picture: What was drawn, or a photo.
+            analyzer: Of the list's encoder; opened if not given.
+
+        Raises:
+            BlockedIdentityError, EncoderMismatchError: As `check`.
+        """
+        analyzer = analyzer or FaceAnalyzer.for_encoder(self.encoder)
+        for face in analyzer.analyze(picture):
+            self.check(Identity(embeddings=torch.from_numpy(face.embedding)[None], encoder=face.encoder))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a safetensors file, whole or not at all."""
+        path = Path(path)
+        header = json.dumps({"encoder": self.encoder, "threshold": self.threshold})
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".blocklist") as folder:
+            tensors = {"embeddings": self.embeddings.contiguous()}
+            save_file(tensors, Path(folder) / "new", metadata={"format": FORMAT, "blocklist": header})
+            os.replace(Path(folder) / "new", path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; raises CheckpointError for a file that is missing, damaged or something else."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise CheckpointError(f"'{path}' is no blocklist: its format is {metadata.get('format')!r}.")
+                return cls(embeddings=file.get_tensor("embeddings"), **json.loads(metadata["blocklist"]))
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(f"'{path}' could not be read as a blocklist: {error}") from error
+
+    def _directions(self, person: Identity) -> torch.Tensor:
+        """(1 + photos, dim): the mean first."""
+        if (person.encoder, person.dim) != (self.encoder, self.embeddings.shape[1]):
+            raise EncoderMismatchError(
+                f"The blocklist was made by '{self.encoder}' and {person} by '{person.encoder}': it cannot say "
+                "whether this person is on it. Make a blocklist with the adapter's encoder."
+            )
+        return torch.cat([person.embedding(normalised=True)[None], person.by_photo(normalised=True)])

@@ -1,0 +1,92 @@
+"""What a picture was drawn with, inside its PNG file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from ..errors import ImageError, ProvenanceError
+
+KEYWORD = "idgen"
+"""Of the text chunk that holds the settings as JSON."""
+
+Picture: TypeAlias = "str | os.PathLike[str] | bytes"
+
+
+def write_png(image: Image.Image, settings: Mapping[str, Any]) -> bytes:
+    """A PNG file with settings in it.
+
+    Args:
+        image: Written without loss.
+        settings: Names and what they were set to: text, numbers, switches, None, or mappings of those (a scale per
+            block). Lists and tensors are refused: an embedding would be one.
+
+    Raises:
+        ProvenanceError: A setting is something else.
+    """
+    for name, value in settings.items():
+        _check(name, value)
+    text = PngInfo()
+    text.add_itxt(KEYWORD, json.dumps(dict(settings), ensure_ascii=False, allow_nan=False))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=text)
+    return buffer.getvalue()
+
+
+def read_settings(picture: Picture) -> dict[str, Any] | None:
+    """What `write_png` put into a file, or None where there is nothing of the kind.
+
+    Anybody can write anything there: the values are no proof, and must be checked before they are used.
+
+    Args:
+        picture: A path, or the content of a file.
+
+    Raises:
+        ImageError: It is not a picture.
+        ProvenanceError: The settings are damaged.
+    """
+    with open_picture(picture) as image:
+        image.load()  # text may also stand behind the pixels
+        text = getattr(image, "text", {}).get(KEYWORD)
+    if text is None:
+        return None
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise ProvenanceError(f"The settings in the picture are damaged: {error}") from error
+    if not isinstance(settings, dict):
+        raise ProvenanceError(f"The settings in the picture are no table but {type(settings).__name__}.")
+    return settings
+
+
+def open_picture(picture: Picture) -> Image.Image:
+    """Open a file, or the content of one; raises ImageError for what is not a picture or cannot be opened safely."""
+    name = "the file" if isinstance(picture, bytes) else f"'{os.fspath(picture)}'"
+    try:
+        image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
+        image.load()
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no file {name}.") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not a picture.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name} is truncated, damaged or too large: {error}") from error
+    return image
+
+
+def _check(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check(f"{name}.{key}", inner)
+    elif not (value is None or isinstance(value, str | bool | int | float)):
+        raise ProvenanceError(
+            f"A picture's settings are text, numbers and switches; '{name}' is of the type {type(value).__name__}."
+        )
+    elif isinstance(value, float) and value - value != 0:
+        raise ProvenanceError(f"The setting '{name}' is {value}, which is not a finite number.")
