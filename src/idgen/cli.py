@@ -1,4 +1,4 @@
-"""The command line: `idgen generate | enroll | prepare | evaluate | convert | info`."""
+"""The command line: `idgen generate | enroll | prepare | evaluate | demo | convert | info`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .data.command import PrepareArguments
+from .demo.command import DemoOptions
 from .errors import AdapterError, IdgenError
 from .evaluation.command import EvaluateOptions
 from .provenance.command import MarkOptions
@@ -192,6 +193,17 @@ def evaluate(options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]) -> Non
         print(page)
 
 
+def demo(options: Annotated[DemoOptions, tyro.conf.arg(name="")]) -> None:
+    """Open a page in the browser that does what the other commands do; docs/demo.md shows it, and its API.
+
+    idgen demo
+    idgen demo --base stabilityai/sdxl --id-adapter user/adapter
+    """
+    from .demo.command import run_demo
+
+    run_demo(options, _open_pipeline)
+
+
 def prepare(arguments: Annotated[PrepareArguments, tyro.conf.arg(name="")]) -> None:
     """Turn photos of people into shards that adapters are trained with; docs/data.md explains it.
 
@@ -285,6 +297,7 @@ def main() -> None:
         "enroll": enroll,
         "prepare": prepare,
         "evaluate": evaluate,
+        "demo": demo,
         "convert": convert,
         "inspect": inspect,
         "blocklist": blocklist,
@@ -305,13 +318,15 @@ def _open_pipeline(
     import torch
     from diffusers import AutoPipelineForText2Image
 
-    from . import load_tiny
+    from .tiny import TINY_ADAPTER_PATH, load_tiny
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with _console.status(f"Opening {base} …"):
         if base == "tiny":
             pipeline: Any = load_tiny()
-            if adapter is None:
+            if adapter is None and TINY_ADAPTER_PATH.is_dir():
+                adapter = str(TINY_ADAPTER_PATH)
+            elif adapter is None:
                 _console.print("The tiny model's own adapter is not trained yet: this face will not be the right one.")
                 pipeline.load_id_adapter(_untrained_adapter(pipeline.unet))
         elif adapter is None:

@@ -101,7 +101,7 @@ def measure(shots: Sequence[Shot], judges: Judges, real: RealFaces) -> Measured:
     for shot in shots:
         picture = load_photo(shot.file)
         reference, target = real[shot.case.name]
-        drawn, crop = _read(picture, target or reference, judges)
+        drawn, crop = read_faces(picture, target or reference, judges)
         values = {"detection": float(np.mean(found(next(iter(drawn.values()))))), "seconds": shot.seconds}
         for name in judges.encoders:
             values |= _similarities(name, drawn[name], reference[name], target[name] if target else None)
@@ -128,9 +128,9 @@ def read_real(cases: Sequence[Case], judges: Judges) -> RealFaces:
     for case in cases:
         if not case.references:
             raise EvaluationError(f"'{case.name}' has no reference photo to compare with.")
-        single = [_read(load_photo(photo), None, judges)[0] for photo in case.references]
+        single = [read_faces(load_photo(photo), None, judges)[0] for photo in case.references]
         reference = {name: np.concatenate([one[name] for one in single]) for name in judges.encoders}
-        target = _read(load_photo(case.target), reference, judges)[0] if case.target else None
+        target = read_faces(load_photo(case.target), reference, judges)[0] if case.target else None
         first = next(iter(judges.encoders))
         if not (found(reference[first]).all() and (target is None or found(target[first]).all())):
             missing.append(case.name)
@@ -140,8 +140,14 @@ def read_real(cases: Sequence[Case], judges: Judges) -> RealFaces:
     return real
 
 
-def _read(image: np.ndarray, people: Embeddings | None, judges: Judges) -> tuple[Embeddings, np.ndarray | None]:
-    """Embeddings of the largest faces, in the order of those they resemble; and the crop of the largest, if any."""
+def read_faces(image: np.ndarray, people: Embeddings | None, judges: Judges) -> tuple[Embeddings, np.ndarray | None]:
+    """Embeddings of the largest faces, in the order of those they resemble; and the crop of the largest, if any.
+
+    Args:
+        image: (height, width, 3) RGB.
+        people: Who is looked for, by all of the judges' encoders; one person, if None.
+        judges: Detector and encoders.
+    """
     count = 1 if people is None else len(next(iter(people.values())))
     faces = sorted(judges.detector.detect(image), key=lambda face: face.area, reverse=True)[:count]
     if not faces:

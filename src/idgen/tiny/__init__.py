@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 TINY_PATH = Path(__file__).parent / "model"
 """The folder, in diffusers' layout: for whatever takes a path where others take a hub id."""
 
+TINY_ADAPTER_PATH = Path(__file__).parent / "adapter"
+"""Where the small model's own identity adapter lies, if this installation has one."""
+
 
 def load_tiny() -> StableDiffusionPipeline:
     """Open `idgen-tiny`, without network, on the processor, in float32.

@@ -1,0 +1,97 @@
+"""`idgen demo`: options → the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ..errors import AdapterError
+from ..provenance.command import MarkOptions
+from ..tiny import TINY_ADAPTER_PATH
+
+UNTRAINED = "No adapter is loaded: an untrained one stands in, which draws a face, but not the one that is asked for."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What `idgen demo` is told. Visitors can choose among what is named here, and name nothing else.
+
+    Attributes:
+        base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
+        id_adapter: Identity adapters for this base: folders, files or hub ids. They must differ in their last name.
+        weight_name: File of the first, where its folder or repository holds several.
+        identity_net: IdentityNet for poses: a folder, a file or a hub id.
+        encoder: Face encoder that judges results beside the adapters' own: "dlib-resnet-v1", "insightface/PACK",
+            "sface:FILE", "arcface:FILE.onnx" or "imagenet:FILE.onnx".
+        run: Folders of training runs to show.
+        report: Folders of evaluation reports to show; their photos are shown to every visitor.
+        host: Address to listen at; "0.0.0.0" lets other computers in.
+        port: Port; the first free one from 7860 on if not given.
+        device: Where to compute; a GPU if there is one.
+        browser: Open the page in a browser.
+    """
+
+    base: str = "tiny"
+    id_adapter: tuple[str, ...] = ()
+    weight_name: str | None = None
+    identity_net: str | None = None
+    encoder: str | None = None
+    run: tuple[Path, ...] = ()
+    report: tuple[Path, ...] = ()
+    host: str = "127.0.0.1"
+    port: int | None = None
+    device: str | None = None
+    browser: bool = False
+    marks: Annotated[MarkOptions, tyro.conf.arg(name="")] = field(default_factory=MarkOptions)
+
+
+def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
+    """Open the models and serve the page until Ctrl-C.
+
+    Args:
+        options: Of the command line.
+        open_pipeline: Base, adapter, file of its weights, device and name of the adapter → pipeline.
+
+    Raises:
+        MissingDependencyError: Gradio is not installed.
+    """
+    from . import build_demo  # first: what is missing shall be said before gigabytes are read
+
+    demo = build_demo(_open(options, open_pipeline), **_page(options))
+    demo.launch(server_name=options.host, server_port=options.port, inbrowser=options.browser)
+
+
+def _open(options: DemoOptions, open_pipeline: Callable[..., Any]) -> Any:
+    names = [Path(source).name for source in options.id_adapter]
+    if len(set(names)) < len(names):
+        raise AdapterError(f"The adapters are called {names}: two of one name cannot be told apart.")
+    first, *others = options.id_adapter or (None,)
+    name = names[0] if names else "default"
+    pipe = open_pipeline(options.base, first, options.weight_name, options.device, name)
+    for source, other in zip(others, names[1:], strict=True):
+        pipe.load_id_adapter(source, adapter_name=other)
+    return pipe
+
+
+def _page(options: DemoOptions) -> dict[str, Any]:
+    from ..adapter import IdentityNet
+
+    page: dict[str, Any] = {
+        "base": options.base,
+        "marks": options.marks,
+        "runs": options.run,
+        "reports": options.report,
+    }
+    if options.base == "tiny" and not options.id_adapter and not TINY_ADAPTER_PATH.is_dir():
+        page["notice"] = UNTRAINED
+    if options.encoder is not None:
+        from ..evaluation.networks import open_encoder
+
+        page["encoder"] = open_encoder(options.encoder)
+    if options.identity_net is not None:
+        page["identity_net"] = IdentityNet.from_pretrained(options.identity_net)
+    return page

@@ -1,0 +1,65 @@
+"""`Comparison`: one person at several scales, by several adapters, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import pandas as pd
+
+from ..errors import DemoError
+from .functions import Captioned, Functions
+from .likeness import caption
+from .sessions import Session
+from .settings import Settings
+from .studio import Step
+
+MAX_CELLS = 12
+
+Compared: TypeAlias = "tuple[Captioned, pd.DataFrame]"
+
+COLUMNS = ["scale", "cosine", "curve", "adapter", "encoder"]
+
+
+class Comparison:
+    """What the tab that compares can ask for.
+
+    Args:
+        functions: That know people, draw and judge.
+    """
+
+    def __init__(self, functions: Functions) -> None:
+        self.functions = functions
+
+    def compare(
+        self, person: str, scales: str, adapters: Sequence[str], settings: Settings, session: Session, step: Step
+    ) -> Compared:
+        """Draw a person from the same noise at each of the scales ("0, 0.5, 1") by each of the adapters."""
+        who = session.person(person)
+        cells = [replace(settings, adapter=a, scale=s, count=1) for a in adapters for s in parsed_scales(scales)]
+        if not 0 < len(cells) <= MAX_CELLS:
+            raise DemoError(f"{len(cells)} pictures cannot be compared: choose up to {MAX_CELLS}.")
+        shown, rows = [], []
+        with session.running() as stop:
+            for i, cell in enumerate(cells):
+
+                def after_step(done: int, total: int, before: int = i) -> None:
+                    step(before * total + done, len(cells) * total)
+
+                [picture] = self.functions.studio.draw("text", cell, [who], stop, after_step)
+                file, scores = self.functions.judge(i + 1, picture, cell, [[who]], session)
+                shown.append((file, caption(scores, f"{cell.adapter} at {cell.scale:g}")))
+                rows += [
+                    (cell.scale, score.cosine, f"{cell.adapter}, by {score.encoder}", cell.adapter, score.encoder)
+                    for score in scores
+                ]
+        return shown, pd.DataFrame(rows, columns=COLUMNS)
+
+
+def parsed_scales(text: str) -> list[float]:
+    """ "0, 0.5, 1" → numbers, each once; raises DemoError."""
+    try:
+        return list(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError as error:
+        raise DemoError(f"Scales are numbers with commas between them, not '{text}'.") from error

@@ -1,0 +1,157 @@
+"""`build_demo`: the page."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..adapter import IdentityNet
+from ..faces import FaceAnalyzer, FaceEncoder
+from ..provenance.command import MarkOptions
+from . import tabs
+from .functions import Functions
+from .likeness import Likeness
+from .panels import people_panel, settings_panel
+from .records import Records
+from .records_tabs import report_tab, training_tab
+from .sessions import Sessions
+from .studio import Studio
+from .uploads import MAX_FILE_SIZE
+from .wiring import Wiring
+
+MAX_WAITING = 64
+"""Requests in the queue; more are told to come back."""
+
+OLD = 3600
+"""Seconds after which files are deleted that no function has seen; all others go with their page."""
+
+TABS = {
+    "Picture": tabs.picture_tab,
+    "Two people": tabs.two_tab,
+    "Pose": tabs.pose_tab,
+    "Mix": tabs.mix_tab,
+    "Change a picture": tabs.edit_tab,
+    "Compare": tabs.compare_tab,
+}
+
+STYLE = ".caption-label {white-space: normal !important; max-width: 100% !important}"
+
+
+class Demo(gr.Blocks):
+    """The page, which keeps to itself however it is launched.
+
+    Attributes:
+        wiring: What answers its events.
+    """
+
+    wiring: Wiring
+
+    def launch(self, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As Gradio's, with limits on uploads, and nothing shared, recorded or fetched from elsewhere."""
+        own: dict[str, Any] = {
+            "max_file_size": MAX_FILE_SIZE,
+            "allowed_paths": [],
+            "run_history": False,
+            "share": False,
+            "ssr_mode": False,
+            "enable_monitoring": False,
+            "footer_links": ["api"],
+            "css": STYLE,
+            "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        }
+        return super().launch(**(own | options))
+
+
+def build_demo(
+    pipe: Any,
+    *,
+    base: str = "",
+    analyzer: FaceAnalyzer | None = None,
+    encoder: FaceEncoder | None = None,
+    identity_net: IdentityNet | None = None,
+    marks: MarkOptions | None = None,
+    runs: Sequence[Path] = (),
+    reports: Sequence[Path] = (),
+    notice: str = "",
+) -> Demo:
+    """The page for a pipeline, to be launched: `build_demo(pipe).launch()`.
+
+    Args:
+        pipe: Text to image, with one or several identity adapters: those, and no others, can be chosen.
+        base: Name of the base model, that is written into pictures.
+        analyzer: Finds the faces in photos; that of the first adapter's encoder if not given.
+        encoder: Judges results beside the adapters' own; one that no adapter reads says most.
+        identity_net: For poses.
+        marks: How pictures are marked, and who is refused.
+        runs: Folders of training runs to show.
+        reports: Folders of evaluation reports to show; their photos are shown too.
+        notice: Said at the top of the page.
+
+    Raises:
+        AdapterError: No adapter is loaded.
+        MissingDependencyError: Watermarks are wanted, and cannot be made.
+    """
+    studio = Studio(pipe, identity_net)
+    marks = marks or MarkOptions()
+    marks.prepare(pipe)
+    analyzer = analyzer or FaceAnalyzer.for_encoder(next(iter(studio.adapters.values())).config["encoder"])
+    likeness = Likeness(analyzer.detector, _judges(studio, analyzer, encoder))
+    functions = Functions(studio, analyzer, likeness, marks, _own_folder(), base)
+    wiring, records = Wiring(functions, Sessions()), Records(runs, reports)
+    with Demo(title="idgen", analytics_enabled=False, delete_cache=(OLD // 12, OLD)) as demo:
+        gr.Markdown("# idgen\nOne person's face in any picture. Nothing is kept once this page is closed.")
+        if notice:
+            gr.Markdown(f"**{notice}**", elem_id="notice")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                newest = people_panel(wiring)
+                settings_panel(wiring, studio)
+            with gr.Column(scale=3, min_width=320):
+                gr.Markdown("### 3 · Draw")
+                with gr.Tabs():
+                    for name, tab in TABS.items():
+                        with gr.Tab(name):
+                            tab(wiring)
+                    if records.runs:
+                        with gr.Tab("Training") as training:
+                            training_tab(wiring, records, training)
+                    if records.reports:
+                        with gr.Tab("Report") as report:
+                            report_tab(wiring, records, report)
+                stop = gr.Button("Stop", variant="stop", elem_id="stop")
+        said = gr.Textbox(visible=False, label="said")
+        wiring.api(stop.click, functions.stop, [], said, queue=False, cancels=wiring.drawings)
+        wiring.finish(newest)
+
+        def close(request: gr.Request) -> None:
+            wiring.sessions.close(request.session_hash)
+
+        demo.unload(close)
+    demo.wiring = wiring
+    demo.queue(max_size=MAX_WAITING, api_open=False)
+    return demo
+
+
+def _judges(studio: Studio, analyzer: FaceAnalyzer, encoder: FaceEncoder | None) -> Mapping[str, FaceEncoder]:
+    encoders = {analyzer.encoder.name: analyzer.encoder}
+    for adapter in studio.adapters.values():
+        name = adapter.config["encoder"]
+        if name not in encoders:
+            encoders[name] = FaceAnalyzer.for_encoder(name).encoder
+    return encoders if encoder is None else {**encoders, encoder.name: encoder}
+
+
+def _own_folder() -> Path:
+    """Where Gradio keeps files, apart from those of other programs; it goes with the program."""
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="idgen-demo-")
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(os.environ["GRADIO_TEMP_DIR"]).resolve()

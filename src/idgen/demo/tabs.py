@@ -1,0 +1,160 @@
+"""The tabs that draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from .comparison import Comparison
+from .edits import Edits
+from .functions import COLUMNS
+from .scenes import BLUE, RED, Scenes
+from .wiring import Wiring
+
+CANVAS = 512
+"""Side of the canvas for regions; masks are fitted to the picture."""
+
+
+def picture_tab(wiring: Wiring) -> None:
+    """One person."""
+    draw = gr.Button("Draw", variant="primary", elem_id="draw")
+    wiring.draws(draw.click, wiring.functions.draw, [wiring.person], results())
+
+
+def two_tab(wiring: Wiring) -> None:
+    """Two people, each with a painted region."""
+    scenes = Scenes(wiring.functions)
+    with gr.Row():
+        first, second = wiring.two_people()
+    regions = gr.ImageEditor(
+        value={"background": _halves(), "layers": [], "composite": None},
+        label="Where each person is: the first red, the second blue",
+        type="pil",
+        brush=gr.Brush(colors=[_colour(RED), _colour(BLUE)], default_color=_colour(RED), color_mode="fixed"),
+        sources=[],
+        canvas_size=(CANVAS, CANVAS),
+        fixed_canvas=True,
+        height=360,
+    )
+    draw = gr.Button("Draw both", variant="primary")
+    wiring.draws(draw.click, scenes.draw_two, [first, second, regions], results())
+
+
+def pose_tab(wiring: Wiring) -> None:
+    """A pose from another photo, or from five clicks."""
+    scenes, studio = Scenes(wiring.functions), wiring.functions.studio
+    native = studio.native
+    if studio.identity_net is None:
+        gr.Markdown("No IdentityNet was given at the start (`--identity-net`): poses are shown here, and not drawn.")
+    with gr.Row():
+        photo = gr.Gallery(
+            label="A photo that shows the pose, of anybody",
+            sources=["upload", "webcam"],
+            file_types=["image"],
+            type="filepath",
+            interactive=True,
+            columns=1,
+            height=260,
+            buttons=[],
+        )
+        pose = gr.Image(
+            Image.new("RGB", (native, native)),
+            label="Or click: eye, eye, nose, mouth left, mouth right",
+            type="filepath",
+            format="png",
+            interactive=False,
+            image_mode=None,
+            height=260,
+            buttons=[],
+        )
+    points = gr.JSON([], visible=False, label="points")
+    strength = gr.Slider(0, 2, 0.8, step=0.05, label="Pose strength")
+    draw = gr.Button("Draw in this pose", variant="primary")
+    sides = [wiring.controls["width"], wiring.controls["height"]]
+    forgotten = photo.upload(lambda: [], None, points, api_visibility="private", show_progress="hidden")
+    wiring.api(forgotten.then, scenes.landmarks, [photo, points, *sides], pose)
+    wiring.inside(pose.select, scenes.click_landmark, [pose, points, *sides], [pose, points], show_progress="hidden")
+    wiring.draws(draw.click, scenes.draw_pose, [wiring.person, pose, strength], results())
+
+
+def mix_tab(wiring: Wiring) -> None:
+    """Somebody between two people."""
+    scenes = Scenes(wiring.functions)
+    with gr.Row():
+        first, second = wiring.two_people()
+    share = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second person")
+    draw = gr.Button("Draw somebody between", variant="primary")
+    wiring.draws(draw.click, scenes.mix, [first, second, share], results())
+
+
+def edit_tab(wiring: Wiring) -> None:
+    """A picture that is there already."""
+    edits = Edits(wiring.functions)
+    picture = gr.ImageEditor(
+        label="A picture; paint over what shall be drawn again",
+        type="pil",
+        brush=gr.Brush(colors=["#ffffff"], default_color="#ffffff", color_mode="fixed"),
+        sources=["upload", "clipboard"],
+        height=400,
+    )
+    strength = gr.Slider(0.05, 1, 0.7, step=0.05, label="Strength", info="1 keeps nothing of what is drawn again")
+    with gr.Row():
+        whole, painted = gr.Button("Draw all of it again"), gr.Button("Draw what is painted", variant="primary")
+    shown = results()
+    wiring.draws(whole.click, edits.redraw, [wiring.person, picture, strength], shown)
+    wiring.draws(painted.click, edits.inpaint, [wiring.person, picture, strength], shown)
+
+
+def compare_tab(wiring: Wiring) -> None:
+    """Scales and adapters side by side."""
+    names = list(wiring.functions.studio.adapters)
+    scales = gr.Textbox("0, 0.4, 0.8, 1.2", label="Scales")
+    adapters = gr.CheckboxGroup(names, value=names, label="Adapters", visible=True if names[1:] else "hidden")
+    draw = gr.Button("Draw each", variant="primary")
+    gallery = _gallery()
+    plot = gr.LinePlot(
+        x="scale",
+        y="cosine",
+        color="curve",
+        label="How like the person",
+        y_title="cosine to the reference",
+        height=260,
+    )
+    inputs = [wiring.person, scales, adapters]
+    wiring.draws(draw.click, Comparison(wiring.functions).compare, inputs, [gallery, plot])
+
+
+def results() -> tuple[gr.Gallery, gr.Dataframe]:
+    """Where a tab shows what it drew."""
+    gallery = _gallery()
+    with gr.Accordion("How like the person, by each face encoder", open=False):
+        table = gr.Dataframe(headers=COLUMNS, interactive=False, label="Likeness", show_label=False)
+        gr.Markdown(
+            "Cosine to the reference photos. An encoder that the adapter reads is easily pleased; cosines of "
+            "different encoders do not compare."
+        )
+    return gallery, table
+
+
+def _gallery() -> gr.Gallery:
+    return gr.Gallery(
+        label="Pictures",
+        interactive=False,
+        columns=2,
+        object_fit="contain",
+        height=460,
+        buttons=["download", "fullscreen"],
+    )
+
+
+def _halves() -> Image.Image:
+    pixels = np.full((CANVAS, CANVAS, 3), BLUE, np.uint8)
+    pixels[:, : CANVAS // 2] = RED
+    return Image.fromarray(pixels)
+
+
+def _colour(paint: Sequence[int]) -> str:
+    return "#" + bytes(paint).hex()

@@ -1,0 +1,90 @@
+"""The page, served to clients of this process; the base is tiny and random, everything else is real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from idgen.demo.functions import Functions
+from idgen.faces import DlibEncoder
+from idgen.provenance.command import MarkOptions
+from tests.components import make_adapter, make_pipeline
+
+gradio_client = pytest.importorskip("gradio_client", reason="the demo needs Gradio, which is not installed")
+
+
+@dataclass
+class Served:
+    """A page at an address; its client is a visitor."""
+
+    url: str
+    folder: Path
+    pipe: Any
+    demo: Any
+    functions: Functions
+    sessions: Any
+
+    def client(self) -> Any:
+        return gradio_client.Client(self.url, verbose=False, download_files=False)
+
+    def files(self) -> list[Path]:
+        return [file for file in self.folder.rglob("*") if file.is_file()]
+
+    def path(self, served: str | dict[str, Any]) -> Path:
+        """Of a file that the page told a client of."""
+        return Path(served if isinstance(served, str) else served["path"])
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Serve a pipeline."""
+    demos = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "1")
+
+        def serve(pipe: Any, **options: Any) -> Served:
+            from idgen.demo.page import build_demo
+
+            folder = tmp_path_factory.mktemp("gradio")
+            patch.setenv("GRADIO_TEMP_DIR", str(folder))
+            options = {"marks": MarkOptions(watermark=False)} | options
+            demo: Any = build_demo(pipe, **options)
+            demos.append(demo)
+            _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
+            return Served(url, folder, pipe, demo, demo.wiring.functions, demo.wiring.sessions)
+
+        yield serve
+        for demo in demos:
+            demo.close()
+
+
+@pytest.fixture(scope="module")
+def served(serve: Any) -> Served:
+    pipe = make_pipeline()
+    pipe.load_id_adapter(make_adapter(pipe.unet, encoder=DlibEncoder.name, embedding_dim=128))
+    return serve(pipe, base="random")
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[Any]:
+    client = served.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def eileen(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "eileen.png"
+    Image.fromarray(astronaut).save(path)
+    return path
+
+
+def gallery(*photos: Path | str) -> list[dict[str, Any]]:
+    """Photos, as the API takes them."""
+    return [{"image": gradio_client.handle_file(str(photo)), "caption": None} for photo in photos]

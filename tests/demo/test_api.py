@@ -1,0 +1,280 @@
+"""The page's functions, called by a client as its API."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from gradio_client import handle_file
+from PIL import Image
+
+from idgen import Identity, ScaleSchedule
+from idgen.faces import DlibEncoder
+from idgen.provenance import read_settings
+from tests.components import SIDE
+from tests.demo.conftest import Served, gallery
+
+QUICK = {"steps": 3, "style": "As written"}
+
+
+def enroll_random(client: Any, folder: Path, seed: int, name: str) -> Identity:
+    """Somebody who does not exist, by an identity file."""
+    identity = Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=seed)
+    identity.save(folder / f"{seed}.safetensors")
+    assert client.predict(handle_file(str(folder / f"{seed}.safetensors")), name, api_name="/load_identity") == name
+    return identity
+
+
+def pixels(served: Served, shown: list[dict[str, Any]]) -> list[np.ndarray]:
+    return [np.asarray(Image.open(served.path(each["image"]))) for each in shown]
+
+
+def draw_directly(served: Served, identity: Identity, seed: int = 0, scale: Any = 0.8, **more: Any) -> np.ndarray:
+    arguments = {"num_inference_steps": 3, "guidance_scale": 3.0, "width": SIDE, "height": SIDE} | more
+    with served.functions.studio._lock:
+        image = served.pipe(
+            "a face",
+            id_embeds=identity,
+            id_scale=scale,
+            negative_prompt="",
+            generator=[torch.Generator().manual_seed(seed)],
+            **arguments,
+        ).images[0]
+    return np.asarray(image)
+
+
+def test_draws_what_the_pipeline_draws(served: Served, client: Any, eileen: Path, tmp_path: Path) -> None:
+    found, chosen = client.predict(gallery(eileen), True, api_name="/find_faces")
+    assert chosen == [0]
+    assert [face["caption"] for face in found] == ["✓ face 1"]
+    name, saved = client.predict(gallery(eileen), [], "Eileen", True, api_name="/enroll")
+    assert name == "Eileen"
+    enrolled = Identity.load(served.path(saved))
+    assert torch.equal(enrolled.embeddings, served.pipe.encode_identity(str(eileen)).embeddings)
+
+    settings = QUICK | {"prompt": "a face", "count": 2, "seed": 5, "scale": 1.0, "start": 0.2}
+    shown, table = client.predict("Eileen", **settings, api_name="/draw")
+    schedule = ScaleSchedule(scale=1.0, start=0.2)
+    for i, drawn in enumerate(pixels(served, shown)):
+        expected = draw_directly(served, enrolled, scale=schedule, seed=5 + i)
+        assert np.abs(drawn.astype(int) - expected).max() <= 1  # two at once, and alone
+    assert [row[:3] for row in table["data"]] == [[1, "Eileen", DlibEncoder.name], [2, "Eileen", DlibEncoder.name]]
+
+    second = served.path(shown[1]["image"])
+    told = read_settings(second)
+    assert told is not None
+    assert (told["base"], told["seed"], told["start"]) == ("random", 6, 0.2)
+    restored = client.predict(handle_file(str(second)), api_name="/read_settings")
+    again, _ = client.predict("Eileen", *restored, api_name="/draw")
+    assert np.abs(pixels(served, again)[0].astype(int) - pixels(served, shown)[1]).max() <= 1
+
+
+def test_a_face_of_several_must_be_chosen(served: Served, client: Any, group_photo: Path, eileen: Path) -> None:
+    photos = gallery(group_photo, eileen)
+    found, chosen = client.predict(photos, True, api_name="/find_faces")
+    assert chosen == [-1, 0]
+    assert len(found) == 7
+    assert found[6]["caption"] == "✓ photo 2, face 1"
+    with pytest.raises(Exception, match="6 faces were found in photo 1"):
+        client.predict(photos, chosen, "", True, api_name="/enroll")
+    name, saved = client.predict(gallery(group_photo), [3], "", True, api_name="/enroll")
+    assert name == "Person 1"
+    expected = served.pipe.encode_identity(str(group_photo), face=3).embeddings
+    assert torch.allclose(Identity.load(served.path(saved)).embeddings, expected)
+
+
+def test_what_cannot_be_done_is_said(client: Any, eileen: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(eileen.read_bytes()[:9000])
+    Image.new("RGB", (64, 64)).save(tmp_path / "empty.png")
+    Image.new("1", (8000, 6000)).save(tmp_path / "huge.png")
+    Identity.random("other", 8).save(tmp_path / "other.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"12345678")
+    client.predict(gallery(eileen), [], "Eileen", True, api_name="/enroll")
+    client.predict(handle_file(str(tmp_path / "other.safetensors")), "Other", api_name="/load_identity")
+
+    def draw(person: str = "Eileen", **settings: Any) -> tuple[str, tuple, dict[str, Any]]:
+        return "/draw", (person,), QUICK | settings
+
+    def enroll(*photos: Path, faces: Any = (), name: str = "", consent: bool = True) -> tuple[str, tuple, dict]:
+        return "/enroll", (gallery(*photos), list(faces), name, consent), {}
+
+    wrong = [
+        (enroll(eileen, consent=False), "have agreed"),
+        (enroll(), "Upload a photo first"),
+        (enroll(tmp_path / "text.png"), "'text.png' is not a picture"),
+        (enroll(tmp_path / "cut.png"), "^cut.png is truncated or damaged"),
+        (enroll(tmp_path / "empty.png"), "No face was found"),
+        (enroll(tmp_path / "huge.png"), "8000 × 6000 pixels"),
+        (enroll(*[eileen] * 9), "9 photos are too many"),
+        (enroll(eileen, faces=[1]), "There is no face 1 in the photo"),
+        (enroll(eileen, faces=[0, 0]), "1 of them"),
+        (enroll(eileen, name="x" * 41), "at most 40 letters"),
+        (
+            ("/load_identity", (handle_file(str(tmp_path / "bad.safetensors")), ""), {}),
+            "^'bad.safetensors' could not be read",
+        ),
+        (("/read_settings", (handle_file(str(eileen)),), {}), "holds no settings"),
+        (draw("Anna<b>"), "Nobody here is called 'Anna&lt;b&gt;'"),
+        (draw("Other"), "'other'"),
+        (draw(prompt=" "), "Write a prompt"),
+        (draw(prompt="<id> in the rain"), "no words"),
+        (draw(start=0.8, end=0.2), "start before the end"),
+        (draw(width=18), "in steps of 4"),
+        (draw(adapter="/etc"), "not in the list of choices"),
+    ]
+    for (name, values, settings), message in wrong:
+        with pytest.raises(Exception, match=message):
+            client.predict(*values, **settings, api_name=name)
+    assert client.predict("Eileen", **QUICK, api_name="/draw")[0]  # the page goes on
+
+
+def test_nobody_is_known_at_first(client: Any) -> None:
+    with pytest.raises(Exception, match="Nobody to draw yet"):
+        client.predict("Eileen", api_name="/draw")
+
+
+def test_fifty_at_once_get_their_own_faces_in_order(served: Served, tmp_path: Path) -> None:
+    visitors, each = 5, 10
+    clients = [served.client() for _ in range(visitors)]
+    people = {}
+    for v, visitor in enumerate(clients):
+        for n in range(each):  # the same names on every page
+            people[v, n] = enroll_random(visitor, tmp_path, seed=100 * v + n, name=f"Person {n}")
+    jobs, done = {}, []
+    lock = threading.Lock()
+
+    def finished(key: tuple[int, int]) -> Any:
+        def note(_: Any) -> None:
+            with lock:
+                done.append(key)
+
+        return note
+
+    for n in range(each):
+        for v, visitor in enumerate(clients):
+            jobs[v, n] = visitor.submit(f"Person {n}", **QUICK, api_name="/draw")
+            jobs[v, n].add_done_callback(finished((v, n)))
+    wait([job.future for job in jobs.values()], timeout=120)
+    drawn = {key: pixels(served, job.result()[0])[0] for key, job in jobs.items()}
+    for key, person in people.items():
+        assert np.array_equal(drawn[key], draw_directly(served, person)), key
+    assert len({picture.tobytes() for picture in drawn.values()}) == visitors * each
+    for v in range(visitors):  # a client starts its requests in threads, so only far ones are surely in order
+        order = [n for who, n in done if who == v]
+        assert max(abs(n - place) for place, n in enumerate(order)) <= 3
+    for visitor in clients:
+        visitor.close()
+
+
+def test_requests_are_answered_in_the_order_in_which_they_come(
+    served: Served, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enroll_random(client, tmp_path, seed=1, name="Anna")
+    answered: list[int] = []
+    judge = served.functions.judge
+
+    def note(number: int, picture: Any, settings: Any, *rest: Any) -> Any:
+        answered.append(settings.seed)
+        return judge(number, picture, settings, *rest)
+
+    monkeypatch.setattr(served.functions, "judge", note)
+    jobs = []
+    for seed in range(12):
+        jobs.append(client.submit("Anna", **QUICK, seed=seed, api_name="/draw"))
+        while jobs[-1].status().code.name in ("STARTING", "JOINING_QUEUE"):
+            time.sleep(0.01)
+    for job in jobs:
+        job.result()
+    assert answered == list(range(12))
+
+
+def test_stop_ends_a_picture_within_two_steps(served: Served, client: Any, tmp_path: Path) -> None:
+    enroll_random(client, tmp_path, seed=1, name="Anna")
+    forwards = []
+    handle = served.pipe.unet.register_forward_hook(lambda *_: forwards.append(time.sleep(0.05)))
+    try:
+        job = client.submit("Anna", **(QUICK | {"steps": 100}), api_name="/draw")
+        while len(forwards) < 5:
+            time.sleep(0.01)
+        assert client.predict(api_name="/stop") == "Stopped."
+        stopped_at = len(forwards)
+        with pytest.raises(Exception, match="Stopped"):
+            job.result(timeout=30)
+        assert len(forwards) <= stopped_at + 2
+    finally:
+        handle.remove()
+    assert client.predict(api_name="/stop") == "Nothing is being drawn."
+    assert served.pipe.id_adapters["default"].scale == 1.0  # the scale of the call ended with it
+    shown, _ = client.predict("Anna", **QUICK, api_name="/draw")
+    identity = Identity.load(tmp_path / "1.safetensors")
+    assert np.array_equal(pixels(served, shown)[0], draw_directly(served, identity))
+
+
+def test_no_file_from_elsewhere(served: Served, eileen: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.safetensors"
+    Identity.random(DlibEncoder.name, 128).save(secret)
+    api = f"{served.url}gradio_api"
+
+    def answer(endpoint: str, *data: Any) -> str:
+        event = httpx.post(f"{api}/call/{endpoint}", json={"data": data}).json()["event_id"]
+        return httpx.get(f"{api}/call/{endpoint}/{event}", timeout=30).text
+
+    def file(path: Any) -> dict[str, Any]:
+        return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+
+    [sent] = httpx.post(f"{api}/upload", files={"files": secret.open("rb")}).json()
+    assert "event: complete" in answer("load_identity", file(sent), "Anna")
+    assert httpx.get(f"{api}/file={sent}").status_code == 200
+    outside = [secret, served.folder / ".." / secret.parent.name / secret.name, f"file://{secret}"]
+    for path in outside:
+        assert "event: error" in answer("load_identity", file(path), "Anna")
+        assert "event: error" in answer("find_faces", [{"image": file(eileen), "caption": None}], True)
+    for path in (*outside, eileen, "/etc/passwd", Path.cwd() / "pyproject.toml"):
+        assert httpx.get(f"{api}/file={path}").status_code == 403
+
+
+def test_too_large_a_file_is_refused(client: Any, tmp_path: Path) -> None:
+    (tmp_path / "large.png").write_bytes(b"\x89PNG" + bytes(21 * 2**20))
+    with pytest.raises(Exception, match=r"413|[Mm]aximum"):
+        client.predict(gallery(tmp_path / "large.png"), True, api_name="/find_faces")
+
+
+def test_nothing_is_kept_once_the_page_is_closed(served: Served, astronaut: np.ndarray, tmp_path: Path) -> None:
+    photo = tmp_path / "own.png"
+    Image.fromarray(astronaut[:, ::-1]).save(photo)
+    before = set(served.files())
+    first, second = served.client(), served.client()
+    for client in (first, second):
+        client.predict(gallery(photo), [], "Eileen", True, api_name="/enroll")
+    shown, _ = first.predict("Eileen", **QUICK, api_name="/draw")
+    assert served.path(shown[0]["image"]).is_file()
+    new = set(served.files()) - before
+    [upload] = [file for file in new if file.name == "own.png"]
+    assert len(new) == 4  # with two identities and a picture
+    first.close()
+    wait_until(lambda: first.session_hash not in served.sessions)
+    assert upload.is_file()  # the other page sent the same photo
+    assert not served.path(shown[0]["image"]).exists()
+    second.close()
+    wait_until(lambda: second.session_hash not in served.sessions)
+    wait_until(lambda: not new & set(served.files()))
+    third = served.client()
+    third.session_hash = first.session_hash  # somebody who saw the address of the closed page
+    with pytest.raises(Exception, match="Nobody to draw yet"):
+        third.predict("Eileen", api_name="/draw")
+    third.close()
+
+
+def wait_until(condition: Any, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

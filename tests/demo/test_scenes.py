@@ -1,0 +1,203 @@
+"""What the further tabs draw, against the pipelines called directly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
+from gradio_client import handle_file
+from PIL import Image
+
+from idgen import Identity, IdentityNet
+from idgen.demo.scenes import BLUE, RED
+from idgen.faces import DlibEncoder, draw_keypoints
+from tests.components import SIDE, make_adapter, make_pipeline
+from tests.demo.conftest import Served, gallery
+
+QUICK = {"steps": 4, "style": "As written"}
+ANNA, BRUNO = (Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=seed) for seed in (1, 2))
+
+
+@pytest.fixture(scope="module")
+def served(serve: Any) -> Served:
+    """With two adapters and an IdentityNet."""
+    pipe = make_pipeline()
+    for seed, name in enumerate(("one", "two")):
+        adapter = make_adapter(pipe.unet, seed=seed, encoder=DlibEncoder.name, embedding_dim=128)
+        pipe.load_id_adapter(adapter, adapter_name=name)
+    torch.manual_seed(4)
+    net = IdentityNet.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8))
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return serve(pipe, base="random", identity_net=net.eval())
+
+
+@pytest.fixture
+def client(served: Served, tmp_path: Path) -> Iterator[Any]:
+    """A page that knows two people."""
+    client = served.client()
+    for name, identity in (("Anna", ANNA), ("Bruno", BRUNO)):
+        identity.save(tmp_path / f"{name}.safetensors")
+        client.predict(handle_file(str(tmp_path / f"{name}.safetensors")), name, api_name="/load_identity")
+    yield client
+    client.close()
+
+
+def drawn(served: Served, shown: list[dict[str, Any]]) -> list[np.ndarray]:
+    return [np.asarray(Image.open(served.path(each["image"]))) for each in shown]
+
+
+def directly(pipe: Any, who: Any, adapter: str = "one", scale: float = 0.8, **arguments: Any) -> np.ndarray:
+    return np.asarray(
+        pipe(
+            "a face",
+            negative_prompt="",
+            num_inference_steps=4,
+            guidance_scale=3.0,
+            id_embeds={adapter: who},
+            id_scale={adapter: scale},
+            generator=[torch.Generator().manual_seed(0)],
+            **arguments,
+        ).images[0]
+    )
+
+
+def variant(served: Served, family: Any, **options: Any) -> Any:
+    """Another pipeline of the same parts."""
+    pipe = family.from_pipe(served.pipe, dtype=torch.float32, **options)
+    pipe.set_progress_bar_config(disable=True)
+    for name, adapter in served.pipe.id_adapters.items():
+        pipe.load_id_adapter(adapter, adapter_name=name)
+    return pipe
+
+
+def editor(background: Path | None = None, *, layer: Path | None = None, composite: Path | None = None) -> dict:
+    """What an editor sends."""
+    files = {"background": background, "composite": composite}
+    sent: dict[str, Any] = {key: handle_file(str(file)) if file else None for key, file in files.items()}
+    return sent | {"layers": [handle_file(str(layer))] if layer else [], "id": None}
+
+
+def painted(path: Path, left: Any, right: Any) -> Path:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:, :32], pixels[:, 32:] = left, right
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_two_people(served: Served, client: Any, tmp_path: Path) -> None:
+    regions = editor(composite=painted(tmp_path / "regions.png", RED, BLUE))
+    shown, table = client.predict("Anna", "Bruno", regions, **QUICK, api_name="/draw_two")
+    left = np.zeros((64, 64), bool)
+    left[:, :32] = True
+    size: dict[str, Any] = {"width": SIDE, "height": SIDE}
+    expected = directly(served.pipe, [ANNA, BRUNO], id_masks=[left, ~left], **size)
+    assert np.array_equal(drawn(served, shown)[0], expected)
+    assert [row[1] for row in table["data"]] == ["Anna", "Bruno"]
+    swapped, _ = client.predict("Bruno", "Anna", regions, **QUICK, api_name="/draw_two")
+    assert not np.array_equal(drawn(served, swapped)[0], expected)
+    default, _ = client.predict("Anna", "Bruno", **QUICK, api_name="/draw_two")  # halves, as the page shows at first
+    assert np.array_equal(drawn(served, default)[0], expected)
+
+
+def test_mix(served: Served, client: Any) -> None:
+    shown, table = client.predict("Anna", "Bruno", 0.3, **QUICK, api_name="/mix")
+    expected = directly(served.pipe, Identity.mix(ANNA, BRUNO, 0.3), width=SIDE, height=SIDE)
+    assert np.array_equal(drawn(served, shown)[0], expected)
+    assert [row[1] for row in table["data"]] == ["Anna", "Bruno"]
+
+
+def test_pose(served: Served, client: Any, eileen: Path) -> None:
+    pose = client.predict(gallery(eileen), [], SIDE, SIDE, api_name="/landmarks")
+    landmarks = served.pipe.prepare_landmarks(str(eileen), (SIDE, SIDE))
+    assert np.array_equal(np.asarray(Image.open(served.path(pose))), np.asarray(landmarks))
+    shown, _ = client.predict("Anna", handle_file(str(served.path(pose))), 0.9, **QUICK, api_name="/draw_pose")
+    pipe = variant(served, AutoPipelineForText2Image, controlnet=served.functions.studio.identity_net)
+    arguments: dict[str, Any] = {
+        "image": landmarks,
+        "controlnet_conditioning_scale": 0.9,
+        "width": SIDE,
+        "height": SIDE,
+    }
+    assert np.array_equal(drawn(served, shown)[0], directly(pipe, ANNA, **arguments))
+    arguments["image"] = Image.new("RGB", (SIDE, SIDE))
+    flat = directly(pipe, ANNA, **arguments)
+    assert not np.array_equal(drawn(served, shown)[0], flat)
+
+
+def test_landmarks_by_hand(served: Served, client: Any) -> None:
+    points = [[10, 12], [22, 12], [16, 18], [11, 24], [21, 24]]
+    pose = client.predict([], points, SIDE, SIDE, api_name="/landmarks")
+    expected = draw_keypoints(np.array([points], float), (SIDE, SIDE))
+    assert np.array_equal(np.asarray(Image.open(served.path(pose))), expected)
+
+
+def test_redraw_and_inpaint(served: Served, client: Any, eileen: Path, tmp_path: Path) -> None:
+    with Image.open(eileen) as photo:
+        small = photo.resize((SIDE, SIDE))
+    small.save(tmp_path / "small.png")
+    shown, _ = client.predict("Anna", editor(tmp_path / "small.png"), 0.8, **QUICK, api_name="/redraw")
+    pipe = variant(served, AutoPipelineForImage2Image)
+    assert np.array_equal(drawn(served, shown)[0], directly(pipe, ANNA, image=small, strength=0.8))
+
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[8:24, 8:24] = True
+    Image.fromarray(np.dstack([np.full((SIDE, SIDE, 3), 255), mask * 255]).astype(np.uint8)).save(
+        tmp_path / "mask.png"
+    )
+    sent = editor(tmp_path / "small.png", layer=tmp_path / "mask.png")
+    shown, _ = client.predict("Anna", sent, 0.9, **QUICK, api_name="/inpaint")
+    [picture] = drawn(served, shown)
+    before = np.asarray(small)
+    assert np.array_equal(picture[:4], before[:4])
+    assert np.array_equal(picture[:, 28:], before[:, 28:])
+    pipe = variant(served, AutoPipelineForInpainting)
+    white = Image.fromarray(mask.astype(np.uint8) * 255)
+    expected = directly(pipe, ANNA, image=small, mask_image=white, strength=0.9, width=SIDE, height=SIDE)
+    assert np.abs(picture[12:20, 12:20].astype(int) - expected[12:20, 12:20]).mean() < 5  # its edge is softer here
+    assert np.abs(picture[12:20, 12:20].astype(int) - before[12:20, 12:20]).mean() > 10
+
+
+def test_compare(served: Served, client: Any) -> None:
+    shown, plot = client.predict("Anna", "0, 0.8", ["one", "two"], **QUICK, api_name="/compare")
+    cells = [("one", 0.0), ("one", 0.8), ("two", 0.0), ("two", 0.8)]
+    for picture, (adapter, scale) in zip(drawn(served, shown), cells, strict=True):
+        expected = directly(served.pipe, ANNA, adapter, scale, width=SIDE, height=SIDE)
+        assert np.array_equal(picture, expected), (adapter, scale)
+    assert np.array_equal(drawn(served, shown)[0], drawn(served, shown)[2])  # at 0 nobody is drawn
+    assert [each["caption"].split(" · ")[0] for each in shown] == [f"{adapter} at {s:g}" for adapter, s in cells]
+    assert {(row[0], row[3]) for row in plot["data"]} == {(scale, adapter) for adapter, scale in cells}
+
+
+def test_what_cannot_be_done_is_said(client: Any, eileen: Path, tmp_path: Path) -> None:
+    only_red = editor(composite=painted(tmp_path / "red.png", RED, RED))
+    wrong: list[tuple[str, tuple, dict[str, Any], str]] = [
+        ("/draw_two", ("Anna", "Bruno", only_red), {}, "Nothing is painted blue"),
+        ("/draw_two", ("Anna", "Nobody", only_red), {}, "Nobody here is called"),
+        ("/mix", ("Anna", "Bruno", 2), {}, "between 0 and 1|greater than"),
+        ("/landmarks", ([], [[1, 2]], 32, 32), {}, "Five points"),
+        ("/landmarks", ([], [], 32, 32), {}, "Upload a photo"),
+        ("/draw_pose", ("Anna", None), {}, "Which pose"),
+        ("/redraw", ("Anna", editor()), {}, "Upload a picture"),
+        ("/redraw", ("Anna", editor(eileen), 0.1), {"steps": 4}, "less than one"),
+        ("/inpaint", ("Anna", editor(eileen)), {}, "Paint over"),
+        ("/compare", ("Anna", "0, much", ["one"]), {}, "Scales are numbers"),
+        ("/compare", ("Anna", "0", []), {}, "0 pictures"),
+        ("/compare", ("Anna", ",".join(map(str, range(13))), ["one"]), {}, "cannot be compared|lies between"),
+    ]
+    for endpoint, values, settings, message in wrong:
+        with pytest.raises(Exception, match=message):
+            client.predict(*values, **(QUICK | settings if endpoint != "/landmarks" else {}), api_name=endpoint)
+
+
+def test_another_encoder_than_the_adapters_is_refused(client: Any, tmp_path: Path) -> None:
+    Identity.random("other", 8).save(tmp_path / "other.safetensors")
+    client.predict(handle_file(str(tmp_path / "other.safetensors")), "Other", api_name="/load_identity")
+    for values, endpoint in ((("Anna", "Other"), "/mix"), (("Other", "Anna"), "/draw_two")):
+        with pytest.raises(Exception, match="other"):
+            client.predict(*values, **QUICK, api_name=endpoint)
