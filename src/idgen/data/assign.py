@@ -7,22 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from .duplicates import same_files, same_pictures
 from .index import read_index, write_index
-from .people import (
-    centre_cosines,
+from .people import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
+from .storage import join
+from .thresholds import (
     centre_threshold,
-    find_people,
     genuine_cosines,
     impostor_cosines,
-    near_duplicates,
     same_person_threshold,
-    split_of,
-    unit,
+    stranger_threshold,
 )
-from .storage import join
 
-_READ = ("key", "face", "label", "sha256", "size", "dropped", "embedding")
+_READ = ("key", "face", "label", "sha256", "size", "dropped")
+_ASIDE = ("duplicate", "near-duplicate", "far-from-person")
+_DUPLICATE, _NEAR_DUPLICATE, _FAR = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +48,14 @@ class Assigned:
     """What was measured on the way.
 
     Attributes:
-        threshold: Cosine above which two faces are one person.
-        centre_threshold: Cosine to the person's centre under which a labelled photo is set aside; None if there are
-            too few labels to know.
+        thresholds: Cosines that were needed. "same_person": two unnamed faces above it are one person; "named": an
+            unnamed face above it to a named person's centre is that person; "centre": a named photo below it to the
+            centre of its person's others is set aside, None with too few people to know.
         genuine: Cosines of pairs of one person, a sample.
         impostor: Of different people.
     """
 
-    threshold: float | None
-    centre_threshold: float | None
+    thresholds: dict[str, float | None]
     genuine: np.ndarray
     impostor: np.ndarray
 
@@ -72,27 +72,26 @@ def assign_people(output: str, names: Sequence[str], encoder: str, options: Assi
     Raises:
         DataError: No threshold is known; see `same_person_threshold`.
     """
-    tables = [read_index(join(output, f"{name}.parquet"), _READ) for name in names]
+    urls = [join(output, f"{name}.parquet") for name in names]
+    tables = [read_index(url, _READ) for url in urls]
     table = pa.concat_tables(tables)
     kept = np.flatnonzero(table["dropped"].is_null().to_numpy())
-    faces = _Faces.of(table.take(kept))
+    faces = _Faces.of(table.take(kept), urls)
     assigned = faces.assign(encoder, options)
-    columns = {name: np.full(len(table), None, object) for name in ("person", "split", "aside", "centre")}
-    for name, values in faces.columns(options).items():
-        columns[name][kept] = values
+    places = np.full(len(table), -1)
+    places[kept] = np.arange(len(kept))
     start = 0
-    for name, part in zip(names, tables, strict=True):
-        _fill(join(output, f"{name}.parquet"), {k: v[start : start + len(part)] for k, v in columns.items()})
+    for url, part in zip(urls, tables, strict=True):
+        _fill(url, faces.columns(places[start : start + len(part)], options))
         start += len(part)
     return assigned
 
 
-def _fill(url: str, columns: Mapping[str, np.ndarray]) -> None:
+def _fill(url: str, columns: Mapping[str, pa.Array]) -> None:
     table = read_index(url)
     filled = table
     for name, values in columns.items():
-        position = table.schema.get_field_index(name)
-        filled = filled.set_column(position, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+        filled = filled.set_column(table.schema.get_field_index(name), table.schema.field(name), values)
     if not filled.equals(table):
         write_index(url, filled)
 
@@ -101,121 +100,139 @@ def _fill(url: str, columns: Mapping[str, np.ndarray]) -> None:
 class _Faces:
     """All faces of the set that were not dropped, in order."""
 
-    keys: np.ndarray
+    photos: np.ndarray  # number of the photo
     faces: np.ndarray  # their number in the photo, the largest first
-    hashes: np.ndarray
+    files: np.ndarray  # number of the file's content, into `hashes`
+    hashes: pa.Array
     sizes: np.ndarray
     units: np.ndarray
+    thumbnails: np.ndarray
     labels: np.ndarray  # of the photo: numbers into `names`, -1 where there is none
     names: list[str]
 
     @classmethod
-    def of(cls, table: pa.Table) -> _Faces:
-        labels = table["label"].combine_chunks().dictionary_encode()
-        embeddings = table["embedding"].combine_chunks()
+    def of(cls, table: pa.Table, urls: Sequence[str]) -> _Faces:
+        labels, files, keys = (table[name].combine_chunks().dictionary_encode() for name in ("label", "sha256", "key"))
+        units, thumbnails = _read_vectors(urls, len(table))
         return cls(
-            keys=table["key"].to_numpy(),
+            photos=keys.indices.to_numpy(),
             faces=table["face"].to_numpy(),
-            hashes=table["sha256"].to_numpy(),
+            files=files.indices.to_numpy(),
+            hashes=files.dictionary,
             sizes=table["size"].to_numpy(),
-            units=unit(embeddings.flatten().to_numpy().reshape(len(table), -1)) if len(table) else np.zeros((0, 1)),
+            units=units,
+            thumbnails=thumbnails,
             labels=np.asarray(labels.indices.fill_null(-1)).astype(np.int64),
             names=labels.dictionary.to_pylist(),
         )
 
     def assign(self, encoder: str, options: AssignOptions) -> Assigned:
-        self.aside = np.full(len(self.keys), None, object)
+        self.aside = np.full(len(self.photos), -1, np.int8)
         self.people = self._labelled_face()
-        copies = self._copies()
-        self.aside[copies] = "duplicate"
-        clean = np.where(copies, -1, self.people)
-        self.centre = centre_cosines(self.units, clean)
-        limit = centre_threshold(self.units, clean)
-        if limit is not None:
-            far = (self.centre < limit) & (clean >= 0)
-            self.aside[far] = "far-from-person"
-            clean = np.where(far, -1, clean)
-        unknown = (self.people < 0) & ~copies
-        threshold = options.threshold
-        if unknown.any() or threshold is None:
-            threshold = threshold or _threshold_if_known(self.units, clean, encoder, needed=bool(unknown.any()))
-        if unknown.any():
-            assert threshold is not None
-            self._find(unknown, clean, threshold)
-        usable = self.aside == None  # noqa: E711  (an array of objects)
-        clean = np.where(usable, self.people, -1)
-        self.aside[near_duplicates(self.units, clean)] = "near-duplicate"
-        clean = np.where(self.aside == None, self.people, -1)  # noqa: E711
+        self.aside[same_files(self.files, self.photos, self.units, self.people)] = _DUPLICATE
+        self.centre = centre_cosines(self.units, self._clean())
+        thresholds: dict[str, float | None] = {"centre": centre_threshold(self.units, self._clean())}
+        if thresholds["centre"] is not None:
+            self.aside[(self.centre < thresholds["centre"]) & (self._clean() >= 0)] = _FAR
+        unknown = np.flatnonzero((self.people < 0) & (self.aside < 0))
+        if len(unknown):
+            thresholds |= self._name(unknown, encoder, options.threshold)
+        self.aside[same_pictures(self.thumbnails, self._clean(), self.sizes)] = _NEAR_DUPLICATE
+        clean = self._clean()
         self.centre = np.where(clean >= 0, centre_cosines(self.units, clean), self.centre)
-        enough = (clean >= 0).any()
+        pairs = 50_000
         return Assigned(
-            threshold,
-            limit,
-            genuine_cosines(self.units, clean, 50_000),
-            impostor_cosines(self.units, clean, 50_000) if enough else np.zeros(0, np.float32),
+            thresholds, genuine_cosines(self.units, clean, pairs), impostor_cosines(self.units, clean, pairs)
         )
 
-    def columns(self, options: AssignOptions) -> dict[str, list[object]]:
-        shares = options.shares
-        splits = [
-            "test" if name in options.test_people else split_of(name, shares, options.seed) for name in self.names
-        ]
+    def columns(self, places: np.ndarray, options: AssignOptions) -> dict[str, pa.Array]:
+        """Of the faces at these places; nothing where a place is negative."""
+        rows = places[places >= 0]
+        used, numbers = np.unique(self.people[rows], return_inverse=True)
+        names = [self.names[i] if i >= 0 else None for i in used]
+        splits = [None if name is None else self._split(name, options) for name in names]
+        aside = [*_ASIDE, None]
+        index = np.full(len(places), -1)
+        index[places >= 0] = np.arange(len(rows))
+        take = pa.array(index, mask=index < 0)
         return {
-            "person": [self.names[i] if i >= 0 else None for i in self.people],
-            "split": [splits[i] if i >= 0 else None for i in self.people],
-            "aside": list(self.aside),
-            "centre": [None if np.isnan(value) else float(value) for value in self.centre],
+            "person": pa.array(names, pa.string()).take(pa.array(numbers)).take(take),
+            "split": pa.array(splits, pa.string()).take(pa.array(numbers)).take(take),
+            "aside": pa.array(aside, pa.string()).take(pa.array(self.aside[rows] % len(aside))).take(take),
+            "centre": pa.array(self.centre[rows], pa.float64(), mask=np.isnan(self.centre[rows])).take(take),
         }
+
+    @staticmethod
+    def _split(name: str, options: AssignOptions) -> str:
+        return "test" if name in options.test_people else split_of(name, options.shares, options.seed)
+
+    def _clean(self) -> np.ndarray:
+        """(n,), the person of each face that is not set aside, -1 for all others."""
+        return np.where(self.aside < 0, self.people, -1)
 
     def _labelled_face(self) -> np.ndarray:
         """A photo's label belongs to one of its faces: the nearest to the person's photos with one face, or where
         there is no such photo, the largest. The others have no name."""
-        _, photo, count = np.unique(self.keys, return_inverse=True, return_counts=True)
-        alone = count[photo] == 1
-        sums = np.zeros((len(self.names), self.units.shape[1]))
-        single = alone & (self.labels >= 0)
-        np.add.at(sums, self.labels[single], self.units[single])
-        people = np.where(alone, self.labels, -1)
-        for rows in np.split(np.argsort(photo, kind="stable"), np.cumsum(count)[:-1]) if len(count) else ():
-            label = self.labels[rows[0]]
-            if len(rows) > 1 and label >= 0:
-                known = sums[label].any()
-                people[rows[np.argmax(self.units[rows] @ sums[label] if known else self.sizes[rows])]] = label
+        count = np.bincount(self.photos, minlength=1)
+        people = np.where(count[self.photos] == 1, self.labels, -1)
+        rows = np.flatnonzero((count[self.photos] > 1) & (self.labels >= 0))
+        if not len(rows):
+            return people
+        sums = person_sums(self.units, people, len(self.names))
+        labels = self.labels[rows]
+        likeness = np.einsum("nd,nd->n", self.units[rows], unit(sums)[labels])
+        score = np.where(np.any(sums, axis=1)[labels], likeness, self.sizes[rows])
+        order = np.lexsort((-score, self.photos[rows]))
+        _, first = np.unique(self.photos[rows][order], return_index=True)
+        best = order[first]
+        people[rows[best]] = labels[best]
         return people
 
-    def _copies(self) -> np.ndarray:
-        """(n,), whether the same file was there before."""
-        _, first = np.unique(self.hashes, return_index=True)
-        keys = set(self.keys[first])
-        return np.array([key not in keys for key in self.keys], bool)
-
-    def _find(self, unknown: np.ndarray, clean: np.ndarray, threshold: float) -> None:
-        """Name the faces nobody has named: after the labelled person they resemble, or else after their group."""
-        rows = np.flatnonzero(unknown)
+    def _name(self, rows: np.ndarray, encoder: str, given: float | None) -> dict[str, float | None]:
+        """Name the faces nobody has named: after the named person they resemble, or else after their group."""
+        clean = self._clean()
+        same = same_person_threshold(self.units, clean, encoder) if given is None else given
+        thresholds: dict[str, float | None] = {"same_person": same}
         if (clean >= 0).any():
-            sums = np.zeros((len(self.names), self.units.shape[1]))
-            np.add.at(sums, clean[clean >= 0], self.units[clean >= 0])
-            centres = unit(sums)
-            for part in np.array_split(rows, max(len(rows) // 1024, 1)):
-                cosines = self.units[part] @ centres.T
-                known = cosines.max(1) >= threshold
-                self.people[part[known]] = cosines.argmax(1)[known]
-            rows = rows[self.people[rows] < 0]
-        groups = find_people(self.units[rows], threshold)
-        for group in np.unique(groups):
-            members = rows[groups == group]
-            # named after one face in it, so that the name stays when the set grows
-            sha256, face = min((self.hashes[i], self.faces[i]) for i in members)
-            self.people[members] = len(self.names)
-            self.names.append(f"found-{sha256[:12]}.{face}")
+            measured = stranger_threshold(self.units, clean) if given is None else given
+            named = same if measured is None else measured
+            thresholds["named"] = named
+            cosines, people = nearest_centres(self.units[rows], unit(person_sums(self.units, clean)))
+            self.people[rows] = np.where(cosines >= named, people, -1)
+            rows = rows[cosines < named]
+        self._name_groups(rows, find_people(self.units[rows], same))
+        return thresholds
+
+    def _name_groups(self, rows: np.ndarray, groups: np.ndarray) -> None:
+        """Each after one face in it, so that most names stay when the set grows."""
+        rank = np.argsort(np.asarray(pc.array_sort_indices(self.hashes)))  # pyright: ignore[reportAttributeAccessIssue]
+        order = np.lexsort((self.faces[rows], rank[self.files[rows]], groups))
+        _, first = np.unique(groups[order], return_index=True)
+        self.people[rows] = groups + len(self.names)
+        self.names += [
+            f"found-{self.hashes[int(self.files[row])].as_py()[:12]}.{self.faces[row]}" for row in rows[order[first]]
+        ]
 
 
-def _threshold_if_known(units: np.ndarray, labels: np.ndarray, encoder: str, needed: bool) -> float | None:
-    from ..errors import DataError
-
-    try:
-        return same_person_threshold(units, labels, encoder)
-    except DataError:
-        if needed:
-            raise
-        return None
+def _read_vectors(urls: Sequence[str], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit embeddings and thumbnails of all faces that were not dropped: what takes the memory of this step."""
+    found: tuple[np.ndarray, np.ndarray] | None = None
+    start = 0
+    for url in urls:
+        table = read_index(url, ("dropped", "embedding", "thumbnail"))
+        table = table.filter(table["dropped"].is_null())
+        parts = [
+            table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+            for name in ("embedding", "thumbnail")
+            if len(table)
+        ]
+        if parts:
+            if found is None:
+                found = (
+                    np.empty((count, parts[0].shape[1]), np.float32),
+                    np.empty((count, parts[1].shape[1]), np.uint8),
+                )
+            found[0][start : start + len(table)] = unit(parts[0])
+            found[1][start : start + len(table)] = parts[1]
+            start += len(table)
+    return found or (np.zeros((0, 1), np.float32), np.zeros((0, 1), np.uint8))

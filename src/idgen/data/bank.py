@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ..errors import DataError
-from .index import read_index
+from .index import read_index, usable_rows
 from .people import unit
 from .storage import join, local_copy, write_whole
 
@@ -38,7 +38,7 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
         table = read_index(join(output, f"{name}.parquet"), _COLUMNS[:-1])
         row = pa.array(range(len(table)), pa.int64())
         table = table.append_column("shard", pa.array([i] * len(table), pa.int64())).append_column("row", row)
-        keys.append(table.filter(_usable(table)).drop_columns(["dropped", "aside"]))
+        keys.append(table.filter(pa.array(usable_rows(table))).drop_columns(["dropped", "aside"]))
     order = pa.concat_tables(keys).sort_by([(key, "ascending") for key in ("split", "person", "shard", "row")])
     rows = np.stack([order["shard"].to_numpy(), order["row"].to_numpy()], 1)
     codes = order["person"].combine_chunks().dictionary_encode().indices.to_numpy()
@@ -54,25 +54,24 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
         pq.write_table(people, path)
 
 
-def _usable(table: pa.Table) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.and_(pc.and_(pc.is_null(table["dropped"]), pc.is_null(table["aside"])), pc.is_valid(table["person"]))  # pyright: ignore[reportAttributeAccessIssue]
-
-
 def _write_embeddings(path: Path, output: str, names: Sequence[str], rows: np.ndarray, dim: int) -> None:
-    """Shard by shard into a file that is mapped, not held."""
-    if not len(rows):
-        with path.open("wb") as file:
-            np.save(file, np.zeros((0, dim), np.float32), allow_pickle=False)
-        return
-    target = np.lib.format.open_memmap(path, "w+", np.float32, (len(rows), dim))
-    for i, name in enumerate(names):
-        places = np.flatnonzero(rows[:, 0] == i)
-        if len(places):
+    """Shard by shard, each face to its place: all of them would not fit into memory, and a file that is mapped kills
+    the process when the disk is full."""
+    order = np.argsort(rows[:, 0], kind="stable")
+    bounds = np.searchsorted(rows[order, 0], np.arange(len(names) + 1))
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), dim)}
+        np.lib.format.write_array_header_1_0(file, header)
+        first = file.tell()
+        for i, name in enumerate(names):
+            places = order[bounds[i] : bounds[i + 1]]
+            if not len(places):
+                continue
             column = read_index(join(output, f"{name}.parquet"), ["embedding"])["embedding"]
-            target[places] = column.take(rows[places, 1]).combine_chunks().flatten().to_numpy().reshape(-1, dim)
-    target.flush()
+            values = column.take(rows[places, 1]).combine_chunks().flatten().to_numpy().reshape(-1, dim)
+            for place, value in zip(places.tolist(), values, strict=True):
+                file.seek(first + 4 * dim * place)
+                file.write(value.tobytes())
 
 
 class IdentityBank:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,6 +37,7 @@ SCHEMA = pa.schema(
         ("roll", pa.float64()),
         ("norm", pa.float64()),
         ("embedding", pa.list_(pa.float32())),
+        ("thumbnail", pa.list_(pa.uint8(), 64)),
         ("dropped", pa.string()),
         ("person", pa.string()),
         ("split", pa.string()),
@@ -76,3 +78,9 @@ def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
 def write_index(url: str, table: pa.Table) -> None:
     with write_whole(url) as path:
         pq.write_table(table, path, compression="zstd")
+
+
+def usable_rows(table: pa.Table) -> np.ndarray:
+    """(rows,), whether each is a face of somebody that was neither dropped nor set aside."""
+    lacks = {name: table[name].is_null().to_numpy() for name in ("dropped", "aside", "person")}
+    return lacks["dropped"] & lacks["aside"] & ~lacks["person"]

@@ -28,7 +28,7 @@ class Manifest:
         aside: Reason → how many faces are set aside, though they are in the shards.
         splits: Split → people, faces and pairs in it.
         settings: What the set was made with.
-        thresholds: Cosines that were used, "same_person" and "centre".
+        thresholds: Cosines that were used; see `Assigned`.
         similarity: "same" and "different": counts of cosines of pairs, in bins between "edges".
         versions: Of the packages that made it.
     """

@@ -1,27 +1,20 @@
-"""Who is who: clean the labels of a set, find people where there are no labels, and part people into splits.
+"""Who is who: how near a face is to people, finding people where there are no names, and parting them into splits.
 
-Everything here works on embeddings of unit length, so one product is a cosine. Thresholds are cosines.
+Everything here works on embeddings of unit length, so one product is a cosine.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..errors import DataError, MissingDependencyError
+from ..errors import MissingDependencyError
 
-SAME_PERSON = {"dlib-resnet-v1": 0.951, "insightface/buffalo_l": 0.28, "insightface/antelopev2": 0.28}
-"""Cosine that one in a thousand pairs of different people exceeds, for sets without labels to calibrate on: dlib's on
-the LFW people that models may be trained with, insightface's as its authors' verification figures have it."""
-
-SAME_PHOTO = 0.997
-"""Two pictures of a person above this cosine are one photo: copies, recompressed or resized. Different photos of a
-person do not come so near, with any encoder."""
-
-_FEW_PEOPLE = 50  # labels of fewer cannot calibrate a threshold
-_BLOCK = 1 << 18  # rows that are worked on at a time, where more would not fit into memory
+_BLOCK = 1 << 18  # rows that are worked on at a time, where all of them would not fit into memory
+_CELLS = 1 << 26  # entries of a table of cosines
+_LINKED = 10_000  # average linkage holds a table of all distances: this many faces are 0.8 GB
 
 
 def unit(embeddings: np.ndarray) -> np.ndarray:
@@ -30,63 +23,21 @@ def unit(embeddings: np.ndarray) -> np.ndarray:
     return (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
-def same_person_threshold(
-    units: np.ndarray, labels: np.ndarray, encoder: str, false_match_rate: float = 1e-3, pairs: int = 200_000
-) -> float:
-    """The cosine that pairs of different people exceed at a rate, measured on the set if it names enough people.
-
-    Args:
-        units: (n, dim).
-        labels: (n,), numbers; negative where nobody is named.
-        encoder: For sets with few labels.
-        false_match_rate: Share of pairs of different people above the threshold.
-        pairs: How many are drawn, always the same ones.
-
-    Raises:
-        DataError: There are few labels, and the encoder is not known.
-    """
+def person_sums(units: np.ndarray, labels: np.ndarray, people: int | None = None) -> np.ndarray:
+    """(people, dim), float64: the sum of each person's rows."""
+    sums = np.zeros((int(labels.max(initial=-1)) + 1 if people is None else people, units.shape[1]))
     named = np.flatnonzero(labels >= 0)
-    if len(np.unique(labels[named])) < _FEW_PEOPLE:
-        if encoder not in SAME_PERSON:
-            raise DataError(
-                f"There is no calibrated threshold for '{encoder}', and fewer than {_FEW_PEOPLE} people have names "
-                "here to calibrate one on. Give --threshold: the cosine that different people do not exceed."
-            )
-        return SAME_PERSON[encoder]
-    return float(np.quantile(impostor_cosines(units, labels, pairs), 1 - false_match_rate))
-
-
-def impostor_cosines(units: np.ndarray, labels: np.ndarray, pairs: int) -> np.ndarray:
-    """Cosines of about so many random pairs of different named people."""
-    random = np.random.default_rng(0)
-    named = np.flatnonzero(labels >= 0)
-    a, b = random.choice(named, (2, pairs))
-    different = labels[a] != labels[b]
-    return _cosines(units, a[different], b[different])
-
-
-def genuine_cosines(units: np.ndarray, labels: np.ndarray, pairs: int) -> np.ndarray:
-    """Cosines of up to so many random pairs of two photos of a person."""
-    order = np.argsort(labels, kind="stable")
-    order = order[labels[order] >= 0]
-    starts, counts = _runs(labels[order])
-    starts, counts = starts[counts > 1], counts[counts > 1]
-    if not len(starts):
-        return np.zeros(0, np.float32)
-    random = np.random.default_rng(0)
-    chosen = random.choice(len(starts), pairs, p=counts / counts.sum())
-    first = random.integers(counts[chosen])
-    second = (first + random.integers(1, counts[chosen])) % counts[chosen]
-    return _cosines(units, order[starts[chosen] + first], order[starts[chosen] + second])
+    for rows in np.array_split(named, len(named) // _BLOCK + 1):
+        np.add.at(sums, labels[rows], units[rows])
+    return sums
 
 
 def centre_cosines(units: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Each photo against the centre of its person's other photos, (n,); 1 where a person has no other, NaN unnamed."""
     cosines = np.full(len(units), np.nan)
     named = np.flatnonzero(labels >= 0)
-    people = int(labels.max(initial=-1)) + 1
-    sums = person_sums(units, labels, people)
-    counts = np.bincount(labels[named], minlength=people)
+    sums = person_sums(units, labels)
+    counts = np.bincount(labels[named], minlength=len(sums))
     for rows in np.array_split(named, len(named) // _BLOCK + 1):
         others = sums[labels[rows]] - units[rows]
         lengths = np.linalg.norm(others, axis=1)
@@ -95,56 +46,48 @@ def centre_cosines(units: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return cosines
 
 
-def person_sums(units: np.ndarray, labels: np.ndarray, people: int) -> np.ndarray:
-    """(people, dim), float64: the sum of each person's rows."""
-    sums = np.zeros((people, units.shape[1]))
-    named = np.flatnonzero(labels >= 0)
-    for rows in np.array_split(named, len(named) // _BLOCK + 1):
-        np.add.at(sums, labels[rows], units[rows])
-    return sums
+def nearest_centres(
+    units: np.ndarray, centres: np.ndarray, but: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest of all people to each face.
 
+    Args:
+        units: (n, dim).
+        centres: (people, dim), unit length.
+        but: (n,), the person who does not count for each.
 
-def centre_threshold(units: np.ndarray, labels: np.ndarray, false_match_rate: float = 1e-2) -> float | None:
-    """The cosine that photos exceed at a rate against the centre of somebody else; None with few people.
-
-    A photo that is not nearer than that to its own person's centre is as likely somebody else.
+    Returns:
+        Cosines, (n,), and the people's numbers, (n,).
     """
-    named = np.flatnonzero(labels >= 0)
-    people = int(labels.max(initial=-1)) + 1
-    if len(np.unique(labels[named])) < _FEW_PEOPLE:
-        return None
-    centres = unit(person_sums(units, labels, people))
-    random = np.random.default_rng(0)
-    rows, others = random.choice(named, 200_000), random.choice(labels[named], 200_000)
-    different = labels[rows] != others
-    cosines = np.einsum("nd,nd->n", units[rows[different]], centres[others[different]])
-    return float(np.quantile(cosines, 1 - false_match_rate))
+    cosines, people = np.empty(len(units), np.float32), np.empty(len(units), np.int64)
+    block = max(_CELLS // max(len(centres), 1), 1)
+    for start in range(0, len(units), block):
+        part = slice(start, start + block)
+        table = units[part] @ centres.T
+        if but is not None:
+            table[np.arange(len(table)), but[part]] = -1
+        people[part] = table.argmax(1)
+        cosines[part] = table.max(1)
+    return cosines, people
 
 
 def find_people(units: np.ndarray, threshold: float) -> np.ndarray:
     """Group faces of unknown people: (n,) numbers of the groups, from 0 in the order of their first face.
 
-    Faces nearer than the threshold are linked; each connected group is then parted by average linkage, because chains
+    Faces nearer than the threshold are linked; each connected part is then grouped by average linkage, because chains
     of look-alikes would join half of a large set into one person.
 
     Raises:
         MissingDependencyError: scikit-learn is not installed.
     """
     try:
-        from scipy.sparse.csgraph import connected_components
         from sklearn.cluster import AgglomerativeClustering
-        from sklearn.neighbors import radius_neighbors_graph
     except ImportError as error:
         raise MissingDependencyError("Finding people needs scikit-learn: pip install idgen[data]") from error
 
-    if not len(units):
-        return np.zeros(0, np.int64)
-    # between unit vectors |a − b|² = 2 − 2 cos
-    links = radius_neighbors_graph(units, float(np.sqrt(2 - 2 * threshold)), include_self=True)
-    _, parts = connected_components(links, directed=False)
     groups = np.empty(len(units), np.int64)
     first = 0
-    for rows in np.split(np.argsort(parts, kind="stable"), np.cumsum(np.bincount(parts))[:-1]):
+    for rows in _linked_parts(units, np.arange(len(units)), threshold) if len(units) else ():
         linkage = AgglomerativeClustering(
             n_clusters=None,  # pyright: ignore[reportArgumentType]
             metric="cosine",
@@ -158,17 +101,20 @@ def find_people(units: np.ndarray, threshold: float) -> np.ndarray:
     return np.argsort(np.argsort(places))[numbers]
 
 
-def near_duplicates(units: np.ndarray, labels: np.ndarray, threshold: float = SAME_PHOTO) -> np.ndarray:
-    """(n,), whether an earlier photo of the same person is the same photo."""
-    found = np.zeros(len(units), bool)
-    order = np.argsort(labels, kind="stable")
-    starts, counts = _runs(labels[order])
-    for start, count in zip(starts, counts, strict=True):
-        rows = order[start : start + count]
-        if count > 1 and labels[rows[0]] >= 0:
-            nearest = np.tril(units[rows] @ units[rows].T, -1).max(1)
-            found[rows] = nearest >= threshold
-    return found
+def _linked_parts(units: np.ndarray, rows: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
+    """Connected parts; one with too many faces for a table is linked again, more strictly."""
+    from scipy.sparse.csgraph import connected_components
+    from sklearn.neighbors import radius_neighbors_graph
+
+    # between unit vectors |a − b|² = 2 − 2 cos
+    links = radius_neighbors_graph(units[rows], float(np.sqrt(2 - 2 * threshold)), include_self=True)
+    _, numbers = connected_components(links, directed=False)
+    del links
+    for part in np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1]):
+        if len(part) > _LINKED and threshold < 1 - 1e-6:
+            yield from _linked_parts(units, rows[part], threshold + (1 - threshold) / 4)
+        else:
+            yield rows[part]
 
 
 def split_of(person: str, shares: Mapping[str, float], seed: int = 0) -> str:
@@ -185,13 +131,3 @@ def split_of(person: str, shares: Mapping[str, float], seed: int = 0) -> str:
             return split
         number -= share
     return "train"
-
-
-def _cosines(units: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("nd,nd->n", units[a], units[b])
-
-
-def _runs(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Start and length of each run of equal values."""
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, np.int64)
-    return starts, np.diff(np.r_[starts, len(ordered)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from ..faces import FaceAnalyzer
 from .assign import Assigned, AssignOptions, assign_people
 from .bank import FOLDER, write_bank
 from .engines import Engine, InProcess
-from .index import FORMAT, index_metadata, read_index
+from .index import FORMAT, index_metadata, read_index, usable_rows
 from .manifest import NAME, Manifest, check_encoder, check_shard
 from .shard import InputShard, ShardWorker
 from .sources import Layout, Source, find_sources
@@ -127,23 +126,12 @@ def _delete_others(output: str, names: Sequence[str]) -> None:
 
 
 def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str, str], assigned: Assigned) -> Manifest:
-    columns = ("key", "face", "person", "split", "dropped", "aside", "label")
     shards = {name: check_shard(options.output, name, options.encoder)["tar_sha256"] for name in names}
+    columns = ("key", "face", "person", "split", "dropped", "aside", "label")
     table = pa.concat_tables([read_index(join(options.output, f"{name}.parquet"), columns) for name in names])
-    rows = table.to_pydict()
-    usable = [
-        (split, person)
-        for split, person, dropped, aside in zip(
-            *(rows[k] for k in ("split", "person", "dropped", "aside")), strict=True
-        )
-        if person is not None and dropped is None and aside is None
-    ]
-    faces = [face for face in rows["face"] if face is not None]
-    photos = Counter(usable)
-    splits = {
-        split: _count({k[1]: n for k, n in photos.items() if k[0] == split})
-        for split in sorted({k[0] for k in photos})
-    }
+    faces = table.filter(table["face"].is_valid())
+    people = faces.filter(pa.array(usable_rows(faces))).group_by(["split", "person"]).aggregate([([], "count_all")])
+    photos, split_of = people["count_all"].to_numpy(), people["split"].to_numpy()
     return Manifest(
         format=FORMAT,
         encoder=options.encoder,
@@ -151,29 +139,39 @@ def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str,
         detector=metadata["detector"],
         shards=shards,
         counts={
-            "inputs": len(set(rows["key"])),
-            "photos": len({key for key, face in zip(rows["key"], rows["face"], strict=True) if face is not None}),
+            "inputs": _distinct(table["key"]),
+            "photos": _distinct(faces["key"]),
             "faces": len(faces),
-            "named": len({label for label in rows["label"] if label is not None}),
-            **_count({k[1]: n for k, n in photos.items()}),
+            "named": _distinct(table["label"]),
+            **_count(photos),
         },
-        dropped=dict(Counter(reason for reason in rows["dropped"] if reason).most_common()),
-        aside=dict(Counter(reason for reason in rows["aside"] if reason).most_common()),
-        splits=splits,
+        dropped=_reasons(table["dropped"]),
+        aside=_reasons(table["aside"]),
+        splits={split: _count(photos[split_of == split]) for split in sorted(people["split"].unique().to_pylist())},
         settings=_settings(options),
-        thresholds={"same_person": assigned.threshold, "centre": assigned.centre_threshold},
+        thresholds=assigned.thresholds,
         similarity=_histograms(assigned),
         versions={name: version(name) for name in ("idgen", "torch", "pyarrow")},
     )
 
 
-def _count(photos: dict[str, int]) -> dict[str, int]:
-    """People, faces, people with a pair, and ordered pairs of different photos of a person."""
+def _distinct(column: pa.ChunkedArray) -> int:
+    return len(column.drop_null().unique())
+
+
+def _reasons(column: pa.ChunkedArray) -> dict[str, int]:
+    """The most frequent first."""
+    counts = {row["values"]: row["counts"] for row in column.drop_null().value_counts().to_pylist()}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _count(photos: np.ndarray) -> dict[str, int]:
+    """Of the numbers of people's photos: people, faces, people with a pair, and ordered pairs of different photos."""
     return {
         "people": len(photos),
-        "usable": sum(photos.values()),
-        "people_with_pairs": sum(n > 1 for n in photos.values()),
-        "pairs": sum(n * (n - 1) for n in photos.values()),
+        "usable": int(photos.sum()),
+        "people_with_pairs": int((photos > 1).sum()),
+        "pairs": int((photos * (photos - 1)).sum()),
     }
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import MissingDependencyError
 from ..faces import load_photo
-from .index import read_index
+from .index import read_index, usable_rows
 from .manifest import Manifest
 from .storage import join, read_bytes, write_whole
 
@@ -32,7 +32,8 @@ MEANINGS = {
     "near-duplicate": "the same photo as another one of this person, in another file",
     "far-from-person": "not like the person's other photos: somebody else under this name, most likely",
 }
-_COLUMNS = ("key", "source", "offset", "length", "box", "size", "sharpness", "yaw", "dropped", "aside", "person")
+_SHOWN = ["size", "sharpness", "yaw", "person"]
+_COLUMNS = ("source", "offset", "length", "box", "dropped", "aside", *_SHOWN)
 
 
 def write_report(shards: str, manifest: Manifest) -> str:
@@ -55,13 +56,18 @@ def write_report(shards: str, manifest: Manifest) -> str:
     except ImportError as error:
         raise MissingDependencyError("The report needs jinja2: pip install idgen[data]") from error
 
-    tables = {name: read_index(join(shards, f"{name}.parquet"), _COLUMNS) for name in manifest.shards}
+    examples: dict[str, list[dict[str, str]]] = {}
+    shown: list[pa.Table] = []
+    for name in manifest.shards:
+        table = read_index(join(shards, f"{name}.parquet"), _COLUMNS)
+        _add_examples(examples, join(shards, f"{name}.tar"), table)
+        shown.append(table.filter(pa.array(usable_rows(table))).select(_SHOWN))
     page = Environment(loader=PackageLoader("idgen.data"), autoescape=True).get_template("report.html.jinja")
     html = page.render(
         m=manifest,
         meanings=MEANINGS,
-        plots=list(_plots(manifest, pa.concat_tables(tables.values()))),
-        examples=_examples(shards, tables),
+        plots=list(_plots(manifest, pa.concat_tables(shown))),
+        examples=examples,
     )
     url = join(shards, "report.html")
     with write_whole(url) as path:
@@ -69,7 +75,7 @@ def write_report(shards: str, manifest: Manifest) -> str:
     return url
 
 
-def _plots(manifest: Manifest, table: pa.Table) -> Iterator[dict[str, str]]:
+def _plots(manifest: Manifest, usable: pa.Table) -> Iterator[dict[str, str]]:
     edges, same, different = (np.asarray(manifest.similarity[kind]) for kind in ("edges", "same", "different"))
     if same.sum() + different.sum():
         figure, axes = _figure()
@@ -79,8 +85,7 @@ def _plots(manifest: Manifest, table: pa.Table) -> Iterator[dict[str, str]]:
         axes.set_ylabel("share of pairs")
         axes.legend()
         yield {"title": "cosine of two faces", "image": _png(figure)}
-    usable = table.filter(pa.array([a is None and d is None for a, d in _pairs(table)]))
-    people = np.unique(np.asarray(usable["person"].to_pylist(), str), return_counts=True)[1]
+    people = usable.group_by("person").aggregate([([], "count_all")])["count_all"].to_numpy()
     for title, values in {
         "photos of a person": np.minimum(people, 20),
         "width of the face in pixels": usable["size"].to_numpy(),
@@ -95,20 +100,13 @@ def _plots(manifest: Manifest, table: pa.Table) -> Iterator[dict[str, str]]:
             yield {"title": title, "image": _png(figure)}
 
 
-def _pairs(table: pa.Table) -> Iterator[tuple[Any, Any]]:
-    return zip(table["aside"].to_pylist(), table["dropped"].to_pylist(), strict=True)
-
-
-def _examples(shards: str, tables: dict[str, pa.Table]) -> dict[str, list[dict[str, str]]]:
+def _add_examples(found: dict[str, list[dict[str, str]]], tar: str, table: pa.Table) -> None:
     """Of each reason the first few, with the face where there is one."""
-    found: dict[str, list[dict[str, str]]] = {}
-    for name, table in tables.items():
-        for i, (aside, dropped) in enumerate(_pairs(table)):
-            reason = dropped or aside
-            if reason and len(found.setdefault(reason, [])) < EXAMPLES:
-                row = table.slice(i, 1).to_pylist()[0]
-                found[reason].append({"source": row["source"], "image": _face(join(shards, f"{name}.tar"), row)})
-    return found
+    for i, (aside, dropped) in enumerate(zip(table["aside"].to_pylist(), table["dropped"].to_pylist(), strict=True)):
+        reason = dropped or aside
+        if reason and len(found.setdefault(reason, [])) < EXAMPLES:
+            row = table.slice(i, 1).to_pylist()[0]
+            found[reason].append({"source": row["source"], "image": _face(tar, row)})
 
 
 def _face(tar: str, row: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from ..faces.photo import MAX_PIXELS
 from .engines import one_thread
 from .index import FORMAT, SCHEMA, index_metadata, write_index
 from .manifest import check_encoder
-from .quality import pose, sharpness
+from .quality import pose, sharpness, thumbnail
 from .sources import Source, clean
 from .storage import exists, join, sha256, size, write_whole
 
@@ -189,7 +189,10 @@ def _write_batch(
         ]
         rows += faced
         if any(kept):
-            told = [{k: v for k, v in row.items() if k not in ("embedding", "offset", "length")} for row in faced]
+            told = [
+                {k: v for k, v in row.items() if k not in ("embedding", "thumbnail", "offset", "length")}
+                for row in faced
+            ]
             _add(archive, f"{photo.key}.json", json.dumps(told, ensure_ascii=False).encode())
         for i, face in enumerate(faces):
             if kept[i]:
@@ -239,6 +242,7 @@ def _describe(face: Face, number: int) -> dict[str, Any]:
         "roll": roll,
         "norm": float(np.linalg.norm(face.embedding)),
         "embedding": face.embedding.tolist(),
+        "thumbnail": thumbnail(face.crop).tolist(),
     }
 
 
