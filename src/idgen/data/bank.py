@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -120,7 +119,7 @@ class IdentityBank:
             people = pq.read_table(folder / "people.parquet", filters=[("split", "=", split)])
             embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
             rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, pa.ArrowException, json.JSONDecodeError) as error:
+        except (OSError, EOFError, ValueError, pa.ArrowException) as error:
             raise DataError(f"'{shards}' has no bank of people: {error}. Run `idgen prepare` to its end.") from error
         if not len(people):
             raise DataError(f"Nobody is in the split '{split}' of '{shards}'.")

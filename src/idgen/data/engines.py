@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import Any, Protocol, TypeAlias
 
@@ -74,9 +75,7 @@ class LocalProcesses:
         again: list[tuple[Task, int]] = []
         while True:
             running: dict[Future[str], tuple[Task, int]] = {}
-            # spawn: a fork of a process that runs torch's threads can hang
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(self.workers, context, _start, (worker,)) as pool:
+            with ProcessPoolExecutor(self.workers, _context(), _start, (worker,)) as pool:
                 try:
                     yield from self._drain(pool, waiting, again, running)
                     return
@@ -124,6 +123,16 @@ class LocalProcesses:
             for future in done:
                 del running[future]
                 yield future.result()
+
+
+def _context() -> BaseContext:
+    """Workers are forked from a process that has imported the package and done nothing else: a fork of one that runs
+    torch's threads can hang, and importing takes each worker seconds."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["idgen.data.shard"])
+    return context
 
 
 _worker: Worker

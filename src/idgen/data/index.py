@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from .storage import write_whole
+from .storage import exists, write_whole
 
 FORMAT = "idgen-shard-1"
 
@@ -64,6 +64,14 @@ def index_metadata(url: str) -> dict[str, str]:
     if metadata.get("format") != FORMAT:
         raise DataError(f"'{url}' is not an index of {FORMAT}, but of {metadata.get('format')!r}. Prepare it anew.")
     return metadata
+
+
+def readable_metadata(url: str) -> dict[str, str]:
+    """The same, or nothing where there is no index, or a damaged one, which is made again."""
+    try:
+        return index_metadata(url) if exists(url) else {}
+    except DataError:
+        return {}
 
 
 def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -18,11 +18,11 @@ from ..faces import FaceAnalyzer
 from .assign import Assigned, AssignOptions, assign_people
 from .bank import FOLDER, write_bank
 from .engines import Engine, InProcess
-from .index import FORMAT, index_metadata, read_index, usable_rows
+from .index import FORMAT, read_index, readable_metadata, usable_rows
 from .manifest import NAME, Manifest, check_encoder, check_shard
 from .shard import InputShard, ShardWorker
 from .sources import Layout, Source, find_sources
-from .storage import PARTIAL, delete, exists, find, join, lies_in
+from .storage import PARTIAL, delete, find, join, lies_in
 
 _OF_A_SHARD = re.compile(r"(\d{6,})\.(tar|parquet|[^.]+\.safetensors)")
 
@@ -111,8 +111,8 @@ def _check_output(options: PrepareOptions) -> None:
     if lies_in(options.output, options.photos):
         raise DataError(f"The output '{options.output}' lies among the photos. Give a folder outside of them.")
     first = join(options.output, f"{InputShard(0, ()).name}.parquet")
-    if exists(first):
-        check_encoder(first, index_metadata(first), options.encoder)
+    if found := readable_metadata(first):
+        check_encoder(first, found, options.encoder)
 
 
 def _delete_others(output: str, names: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from ..faces import Face, FaceAnalyzer, load_photo
 from ..faces.photo import MAX_PIXELS
 from .engines import one_thread
-from .index import FORMAT, SCHEMA, index_metadata, write_index
+from .index import FORMAT, SCHEMA, readable_metadata, write_index
 from .manifest import check_encoder
 from .quality import pose, sharpness, thumbnail
 from .sources import Source, clean
@@ -81,8 +81,7 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
     encoder = analyzer.encoder.name
     fingerprint = input.fingerprint(analyzer, min_face)
     tar, index = (join(output, f"{input.name}.{suffix}") for suffix in ("tar", "parquet"))
-    if exists(index):
-        found = index_metadata(index)
+    if found := readable_metadata(index):
         check_encoder(index, found, encoder)
         if found["fingerprint"] == fingerprint and exists(tar) and size(tar) == int(found["tar_bytes"]):
             return input.name
