@@ -216,6 +216,10 @@ def prepare(arguments: Annotated[PrepareArguments, tyro.conf.arg(name="")]) -> N
     print(run_prepare(arguments))
 
 
+def train() -> None:
+    """Train an adapter on shards: `idgen train denoise`, then `idgen train reward`; `--help` of each says more."""
+
+
 def convert(
     source: Annotated[str, tyro.conf.Positional],
     target: Annotated[Path, tyro.conf.Positional],
@@ -296,6 +300,7 @@ def main() -> None:
         "generate": generate,
         "enroll": enroll,
         "prepare": prepare,
+        "train": train,
         "evaluate": evaluate,
         "demo": demo,
         "convert": convert,
@@ -304,6 +309,10 @@ def main() -> None:
         "info": info,
     }
     try:
+        if sys.argv[1:2] == ["train"]:  # its flags are those of the configurations, and a file's too
+            from .training.command import main as train_main
+
+            return train_main(sys.argv[2:])
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="idgen", description="Put one person's face into any picture."
         )

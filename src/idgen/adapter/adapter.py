@@ -125,6 +125,16 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
                 cast(WordProjection, adapter.to_words[str(i)]).start_like(table)
         return adapter
 
+    def start_for(self, embeddings: torch.Tensor) -> None:
+        """Read embeddings, (people, embedding_dim), from the start as if each number had mean 0 and deviation 1.
+
+        For a new adapter of an encoder whose embeddings differ little from person to person (dlib's). The resampler is
+        left as it is.
+        """
+        for part in (self.to_tokens, *self.to_words.values()):
+            if isinstance(part, MLPProjection | WordProjection):
+                part.start_for(embeddings)
+
     # -- identity → tokens
 
     def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:

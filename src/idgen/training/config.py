@@ -6,11 +6,14 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
 
 from ..errors import TrainingError
 
 Config = TypeVar("Config")
+_BARE = tyro.conf.arg(name="")  # --max_train_steps, as in diffusers' scripts, and not --loop.max_train_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +138,68 @@ class LoopConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read of the shards.
+
+    Attributes:
+        resolution: Pictures have about its square in pixels; the small model's are faces of 64 px.
+        paired_ratio: Share of the samples that know the person from another photo.
+        references: Photos that a sample knows the person from.
+        drop_text: Share of the samples without a prompt …
+        drop_identity: … without an identity …
+        drop_both: … and without either.
+        component_dropout: Chance of each number of an embedding to be zero.
+        dataloader_num_workers: Processes that read beside the training.
+    """
+
+    resolution: int = 512
+    paired_ratio: float = 1.0
+    references: int = 1
+    drop_text: float = 0.05
+    drop_identity: float = 0.05
+    drop_both: float = 0.05
+    component_dropout: float = 0.0
+    dataloader_num_workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Pictures at every checkpoint, of people whom the training does not see.
+
+    Attributes:
+        validation_people: How many of the validation split are drawn; 0 for no pictures.
+        validation_prompts: What the pictures show; `<id>` where the adapter has words.
+        judge: A second face encoder that the training never uses ("insightface/PACK", or ONNX as in `idgen evaluate
+            --encoder`): the run ends when its similarity falls while that of the adapter's encoder rises.
+    """
+
+    validation_people: int = 4
+    validation_prompts: tuple[str, ...] = ("a photo of a person", "an oil painting of a person")
+    judge: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How pictures are drawn to be judged, and what counts.
+
+    Attributes:
+        method: "refl", "draft", "draft-lv" or "alignprop"; docs/training.md says which costs what.
+        steps: Denoising steps.
+        last: How many last steps have a gradient, or are chosen from.
+        guidance_scale: 1 is cheapest, and what ReFL does.
+        identity_weight: Of the likeness to the reference.
+        preservation: Outside the face, draw what the base model draws; without it, rewards cost prompt fidelity.
+    """
+
+    method: Literal["refl", "draft", "draft-lv", "alignprop"] = "refl"
+    steps: int = 20
+    last: int = 5
+    guidance_scale: float = 1.0
+    identity_weight: float = 1.0
+    preservation: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DenoisingConfig:
     """Stage one: train an adapter by denoising photos of people, each drawn from another photo of them.
 
@@ -144,17 +209,48 @@ class DenoisingConfig:
         output_dir: Where the adapter, its checkpoints and metrics go.
         adapter: What is trained.
         losses: What each loss counts.
+        data: What is read.
         optimizer: How it learns.
         loop: How long and how often.
+        validation: Pictures while it goes on.
     """
 
     pretrained_model_name_or_path: str = "tiny"
-    train_data_dir: Path
+    train_data_dir: str
     output_dir: Path
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    adapter: Annotated[AdapterConfig, _BARE] = field(default_factory=AdapterConfig)
     losses: LossConfig = field(default_factory=LossConfig)
+    data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
+    validation: Annotated[ValidationConfig, _BARE] = field(default_factory=ValidationConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """Stage two: go on with an adapter, by what a face encoder says of the pictures that it draws.
+
+    Attributes:
+        pretrained_model_name_or_path: Stable Diffusion model: a folder, a hub id, or "tiny".
+        train_data_dir: Shards that `idgen prepare` has written.
+        output_dir: Where the adapter, its checkpoints and metrics go.
+        id_adapter: What stage one has made: a folder, a file or a hub id.
+        rollout: How pictures are drawn, and what counts.
+        data: What is read.
+        optimizer: How it learns.
+        loop: How long and how often.
+        validation: Pictures while it goes on.
+    """
+
+    pretrained_model_name_or_path: str = "tiny"
+    train_data_dir: str
+    output_dir: Path
+    id_adapter: str
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
+    validation: Annotated[ValidationConfig, _BARE] = field(default_factory=ValidationConfig)
 
 
 def from_toml(kind: type[Config], file: Path) -> Config:
@@ -193,4 +289,6 @@ def _checked(known: dataclasses.Field[Any], value: Any, where: str) -> Any:
     wanted = kinds.get(str(known.type).split(" ")[0], object)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool and wanted is not object):
         raise TrainingError(f"{where} must be of type {known.type}, not {value!r}.")
+    if isinstance(value, list):
+        return tuple(value)
     return Path(str(value)) if known.type == "Path" else value

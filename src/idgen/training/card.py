@@ -1,0 +1,63 @@
+"""What the model card says of a training."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..data.manifest import Manifest
+
+HEADING = "\n## Training\n"
+
+
+def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, Any]) -> None:
+    """Add to the card of a finished adapter what it was trained with, and what was measured last.
+
+    Args:
+        output_dir: Of the run.
+        manifest: Of its shards.
+        config: Of the run.
+    """
+    card = output_dir / "README.md"
+    text = card.read_text(encoding="utf-8").split(HEADING)[0].rstrip("\n")
+    train = manifest.splits.get("train", {})
+    table = {
+        "base model": config["pretrained_model_name_or_path"],
+        "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
+        "updates": f"{config['loop']['max_train_steps']} of {config['loop']['train_batch_size']} samples a process",
+        **_stage(config),
+        **_measured(output_dir / "metrics.jsonl"),
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in table.items())
+    licence = "The adapter's licence follows from its photos and its base model; state it before you publish it."
+    handle, temporary = tempfile.mkstemp(dir=output_dir, suffix=".partial")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"{text}\n{HEADING}\n| | |\n| --- | --- |\n{rows}\n\n{licence}\n")
+    os.replace(temporary, card)
+
+
+def _stage(config: dict[str, Any]) -> dict[str, str]:
+    if "losses" in config:
+        terms = ("identity", "contrastive", "preservation", "background", "layout", "semantic", "increment")
+        used = [f"{name} {config['losses'][name]:g}" for name in terms if config["losses"][name]]
+        return {"losses": ", ".join(["denoising 1", *used])}
+    rollout = config["rollout"]
+    weights = f"identity {rollout['identity_weight']:g}, preservation {rollout['preservation']:g}"
+    return {
+        "reward": f"{weights}, by {rollout['method']}",
+        "from": str(config["id_adapter"]),
+    }
+
+
+def _measured(metrics: Path) -> dict[str, str]:
+    """The last validation; people of the validation split, who are not trained on."""
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    last = next((row for row in reversed(rows) if "validation/faces" in row), {})
+    return {
+        f"similarity to unseen people, {name.rsplit('similarity/', 1)[-1]}": f"{value:.3f}"
+        for name, value in last.items()
+        if "similarity/" in name
+    }

@@ -1,0 +1,100 @@
+"""From shards to an adapter by the command that users type: both stages, on the small model and real photos."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from idgen import IdentityAdapter, load_tiny
+from idgen.cli import main
+from idgen.data.assign import AssignOptions
+from idgen.data.cache import write_caches
+from idgen.data.prepare import PrepareOptions, prepare
+from idgen.errors import TrainingError
+from idgen.training.command import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+DENOISE = [
+    *("--max_train_steps", "2", "--train_batch_size", "2", "--checkpointing_steps", "1", "--validation_people", "1"),
+    *("--losses.identity", "1", "--losses.contrastive", "0.1", "--losses.negatives", "4", "--num_words", "2"),
+    *("--optimizer.lr_warmup_steps", "1"),
+]
+
+
+@pytest.fixture(scope="module")
+def shards(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    photos, output = tmp_path_factory.mktemp("photos"), str(tmp_path_factory.mktemp("shards"))
+    with tarfile.open(shared / "data" / "lfw" / "lfw-000.tar") as tar:
+        for member in tar.getmembers()[:30]:
+            tar.extract(member, photos, filter="data")
+    shares = {"validation": 0.3}
+    prepare(PrepareOptions(photos=str(photos), output=output, people=AssignOptions(shares=shares)))
+    write_caches(output, ["latents"], base="tiny", resolution=64)
+    return output
+
+
+def idgen(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["idgen", "train", *arguments])
+    main()
+
+
+def test_both_stages_end_with_a_folder_that_a_pipeline_loads(shards, tmp_path, monkeypatch):
+    run, reward = tmp_path / "run", tmp_path / "reward"
+    idgen(monkeypatch, "denoise", "--train_data_dir", shards, "--output_dir", str(run), *DENOISE)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {"denoising", "identity", "contrastive", "loss"} <= rows[0].keys()
+    assert (run / "validation" / "step-000002.png").exists()
+    card = (run / "README.md").read_text()
+    assert "denoising 1, identity 1, contrastive 0.1" in card
+    assert "similarity to unseen people, dlib-resnet-v1" in card
+    pipe = load_tiny()
+    pipe.load_id_adapter(str(run))
+    idgen(
+        monkeypatch,
+        *("reward", "--id_adapter", str(run), "--train_data_dir", shards, "--output_dir", str(reward)),
+        *("--max_train_steps", "2", "--train_batch_size", "2", "--validation_people", "0"),
+        *("--optimizer.lr_warmup_steps", "1"),
+        *("--rollout.steps", "2", "--rollout.last", "1"),
+    )
+    before, after = (IdentityAdapter.from_pretrained(folder).state_dict() for folder in (run, reward))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert "by refl" in (reward / "README.md").read_text()
+
+
+def test_a_run_that_was_cut_ends_as_if_it_had_not_been(shards, tmp_path, monkeypatch):
+    flags = ["denoise", "--train_data_dir", shards, *DENOISE, "--validation_people", "0"]
+    idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "whole"))
+    idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "cut"), "--max_train_steps", "1")
+    resumed = ("--resume_from_checkpoint", "latest")
+    idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "cut"), *resumed)
+    whole, cut = (IdentityAdapter.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_file_and_flags_are_one_configuration(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'train_data_dir = "shards"\noutput_dir = "run"\n[losses]\nidentity = 0.5\n'
+        '[validation]\nvalidation_prompts = ["a", "b"]\n[loop]\nseed = 3\n'
+    )
+    config = parse("denoise", ["--config", str(file), "--seed", "4", "--losses.contrastive", "0.1"], "idgen")
+    assert (config.loop.seed, config.losses.identity, config.losses.contrastive) == (4, 0.5, 0.1)
+    assert config.validation.validation_prompts == ("a", "b")
+    file.write_text('train_data_dir = "shards"\noutput_dir = "run"\nlosess = 1\n')
+    with pytest.raises(TrainingError, match="losess"):
+        parse("denoise", ["--config", str(file)], "idgen")
+
+
+@pytest.mark.parametrize("script", ["train_id_adapter.py", "train_id_reward.py"])
+def test_the_scripts_teach(script):
+    found = subprocess.run([sys.executable, ROOT / "train" / script, "--help"], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert "--train-data-dir" in found.stdout
+    assert "--max-train-steps" in found.stdout
+    assert "accelerate" not in found.stderr
