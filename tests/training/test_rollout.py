@@ -66,9 +66,9 @@ def test_draws_what_the_pipeline_draws(scheduler: str, guidance: float) -> None:
     step = make_step("draft", guidance, scheduler=scheduler)
     batch, pipe = RandomPeople(2).make(0), step.base.pipeline
     noise = torch.randn(2, 4, 16, 16, generator=seeded(3))
-    person = step.adapter.person(batch.id_embeds)
+    person = step.person(batch.id_embeds)
     text = step._text(batch, person)
-    with step.adapter.drawing([person], 2):
+    with step.drawing(batch, person):
         found = step.rollout(lambda noisy, t: step._predict(noisy, t, text, batch), noise, seeded(4)).latents
     pipe.load_id_adapter(step.adapter)
     expected = pipe(
@@ -170,6 +170,7 @@ def test_preservation_is_against_the_base_model() -> None:
     with ExitStack() as stack:
         found = step(batch, seeded(1), stack)
     assert found.terms["preservation"].mean > 0
+    assert step.adapter is not None
     for weight in step.adapter.branches.parameters():
         weight.data.zero_()
     with ExitStack() as stack:

@@ -96,22 +96,34 @@ class BaseModel:
         latents = latents.to(vae.dtype) / vae.config["scaling_factor"] + (vae.config.get("shift_factor") or 0)
         return at_least_float32(vae.decode(latents).sample) / 2 + 0.5
 
+    def added(self, text: dict[str, torch.Tensor], time_ids: torch.Tensor | None) -> dict[str, torch.Tensor] | None:
+        """What SDXL reads beside the text; nothing for SD1.5.
+
+        Raises:
+            TrainingError: SDXL's `time_ids` are missing.
+        """
+        if "text_embeds" not in text:
+            return None
+        if time_ids is None:
+            raise TrainingError("SDXL reads the pictures' sizes: the batch lacks time_ids.")
+        return {"text_embeds": text["text_embeds"], "time_ids": time_ids.to(text["text_embeds"])}
+
     def predict(
         self,
         noisy_latents: torch.Tensor,
         timesteps: torch.Tensor,
         text: dict[str, torch.Tensor],
         time_ids: torch.Tensor | None = None,
+        residuals: tuple[Sequence[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """The UNet's prediction, (batch, channels, height, width)."""
-        added = None
-        if "text_embeds" in text:
-            if time_ids is None:
-                raise TrainingError("SDXL reads the pictures' sizes: the batch lacks time_ids.")
-            added = {"text_embeds": text["text_embeds"], "time_ids": time_ids.to(text["text_embeds"])}
+        """The UNet's prediction, (batch, channels, height, width); `residuals` are a ControlNet's."""
+        dtype = self.unet.dtype
+        down, middle = ((), None) if residuals is None else residuals
         return self.unet(
-            noisy_latents.to(self.unet.dtype),
+            noisy_latents.to(dtype),
             timesteps,
-            encoder_hidden_states=text["encoder_hidden_states"].to(self.unet.dtype),
-            added_cond_kwargs=added,
+            encoder_hidden_states=text["encoder_hidden_states"].to(dtype),
+            added_cond_kwargs=self.added(text, time_ids),
+            down_block_additional_residuals=tuple(part.to(dtype) for part in down) or None,
+            mid_block_additional_residual=None if middle is None else middle.to(dtype),
         ).sample

@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
-from torch import nn
 
 from ..adapter import IdentityAdapter
 from ..losses import TermLog, Weighted
 from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
+from .step import TrainingStep
 
 CLIP = 5.0
 """Advantages are cut off there, as in the authors' code."""
 
 
-class BlackBoxStep(nn.Module):
+class BlackBoxStep(TrainingStep):
     """One training step as a module: draw pictures by a random walk, judge them, make what was judged well likelier.
 
     The walk is DDIM with η = 1, in which every step is a draw from a normal distribution. The gradient is that of
@@ -27,33 +27,32 @@ class BlackBoxStep(nn.Module):
     batch, in its deviations, so a batch needs several samples.
 
     Args:
-        base: Frozen.
-        adapter: Attached to the base's UNet.
+        base: See `TrainingStep`; so are `adapter` and `parts`.
         rewards: Read `images` (batch, 3, height, width) in [0, 1], `prompts`, `persons` and `target_embeds`.
         steps: Denoising steps.
         learned: How many of them, chosen at random, have a gradient in an update.
     """
 
     def __init__(
-        self, base: BaseModel, adapter: IdentityAdapter, rewards: WeightedRewards, *, steps: int = 20, learned: int = 5
+        self,
+        base: BaseModel,
+        adapter: IdentityAdapter | None,
+        rewards: WeightedRewards,
+        *,
+        steps: int = 20,
+        learned: int = 5,
+        **parts: Any,
     ) -> None:
-        super().__init__()
-        self.adapter = adapter
-        self._base = [base]
+        super().__init__(base, adapter, **parts)
         self.rewards, self.steps, self.learned = rewards, steps, min(learned, steps)
         unclipped = {"clip_sample": False, "thresholding": False}
         self.scheduler: Any = DDIMScheduler.from_config({**base.scheduler.config, **unclipped})
 
-    @property
-    def base(self) -> BaseModel:
-        """The frozen base model."""
-        return self._base[0]
-
     def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
         """Draw, judge, and weigh; arguments as of `IdentityDenoiser.forward`, the latents serve for their shape."""
-        person = self.adapter.person(batch.id_embeds)
+        person = self.person(batch.id_embeds)
         text = self.base.read(batch, person)
-        stack.enter_context(self.adapter.drawing([person], len(batch)))
+        stack.enter_context(self.drawing(batch, person))
         self.scheduler.set_timesteps(self.steps, device=batch.latents.device)
         walk = self._walk(batch, text, random)
         judged = self._judge(walk[-1][2], batch)
@@ -62,9 +61,9 @@ class BlackBoxStep(nn.Module):
         values = torch.zeros_like(advantage)
         for i in torch.randperm(self.steps, generator=random)[: self.learned].tolist():
             t, before, after = walk[i]
-            output = self.base.predict(before, t.expand(len(batch)), text, batch.time_ids)
+            output = self.predict(batch, before, t.expand(len(batch)), text)
             values = values - advantage * self.log_probability(output, t, before, after)
-        return Weighted(values * self.steps / self.learned, judged.terms)
+        return self.with_words(Weighted(values * self.steps / self.learned, judged.terms), person)
 
     @torch.no_grad()
     def _walk(
@@ -73,7 +72,7 @@ class BlackBoxStep(nn.Module):
         """Timestep, latents before and latents after, of each step."""
         latents, walk = torch.randn(batch.latents.shape, generator=random).to(batch.latents), []
         for t in self.scheduler.timesteps:
-            output = self.base.predict(latents, t.expand(len(batch)), text, batch.time_ids)
+            output = self.predict(batch, latents, t.expand(len(batch)), text)
             noise = torch.randn(latents.shape, generator=random).to(latents)
             after = self.scheduler.step(output, t, latents, eta=1.0, variance_noise=noise).prev_sample
             walk.append((t, latents, after))

@@ -19,14 +19,14 @@ PREFIX = "checkpoint-"
 
 
 def save_checkpoint(
-    output_dir: Path, step: int, adapter: Any, tensors: dict[str, torch.Tensor], state: dict[str, Any], limit: int
+    output_dir: Path, step: int, parts: Any, tensors: dict[str, torch.Tensor], state: dict[str, Any], limit: int
 ) -> Path:
     """Write `checkpoint-{step}`, then delete the oldest beyond the limit.
 
     Args:
         output_dir: Of the run.
         step: Updates so far.
-        adapter: Saved as a folder that `load_id_adapter` takes.
+        parts: What is trained; has `save(folder)`, see `TrainingStep`.
         tensors: Of the optimizer and the average.
         state: Everything else, as values that JSON can hold.
         limit: How many checkpoints are kept.
@@ -37,7 +37,7 @@ def save_checkpoint(
     target = output_dir / f"{PREFIX}{step}"
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=".checkpoint") as folder:
         new = Path(folder, "new")
-        adapter.save_pretrained(new)
+        parts.save(new)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / "training.safetensors")
         (new / "training.json").write_text(json.dumps({"step": step, **state}))
         if target.exists():

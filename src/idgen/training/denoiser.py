@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import nn
 
-from ..adapter import IdentityAdapter, RandomFusion
+from ..adapter import IdentityAdapter, Person, RandomFusion
 from ..losses import (
     AttentionRecorder,
     Bank,
@@ -23,16 +22,14 @@ from ..losses import (
 from ..losses.parametrisation import at_least_float32
 from .base import BaseModel
 from .batch import Batch
+from .step import TrainingStep
 
 
-class IdentityDenoiser(nn.Module):
+class IdentityDenoiser(TrainingStep):
     """One training step as a module, so that accelerate can wrap it: batch → weighted losses.
 
-    Only the adapter is a part of it; the base model is held where torch does not look.
-
     Args:
-        base: Frozen.
-        adapter: Attached to the base's UNet.
+        base: See `TrainingStep`; so are `adapter` and `parts`.
         losses: Terms by name; they say what has to be computed.
         embedder: Face encoder of the identity losses, if there are any.
         decoder: Of faces, beside it.
@@ -44,7 +41,7 @@ class IdentityDenoiser(nn.Module):
     def __init__(
         self,
         base: BaseModel,
-        adapter: IdentityAdapter,
+        adapter: IdentityAdapter | None,
         losses: WeightedTerms,
         *,
         embedder: FaceEmbedder | None = None,
@@ -52,23 +49,12 @@ class IdentityDenoiser(nn.Module):
         bank: Callable[[torch.Tensor], Bank] | None = None,
         fusion: RandomFusion | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
+        **parts: Any,
     ) -> None:
-        super().__init__()
-        self.adapter = adapter
-        self._base = [base]
+        super().__init__(base, adapter, **parts)
         self.losses, self.embedder, self.decoder = losses, embedder, decoder
         self.bank, self.fusion, self.gather = bank, fusion, gather
         self._reads = losses.reads()
-
-    @property
-    def base(self) -> BaseModel:
-        """The frozen base model."""
-        return self._base[0]
-
-    @property
-    def scale(self) -> int:
-        """Pixels per latent pixel."""
-        return self.base.pipeline.vae_scale_factor
 
     def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
         """Evaluate the losses of a batch.
@@ -85,12 +71,12 @@ class IdentityDenoiser(nn.Module):
         noise = torch.randn(batch.latents.shape, generator=random).to(device)
         noisy = self.base.scheduler.add_noise(batch.latents, noise, timesteps)
         constants = self._without_gradient(batch, noisy, timesteps, random)
-        person = self.adapter.person(batch.id_embeds)
+        person = self.person(batch.id_embeds)
         text = self.base.read(batch, person)
         fusion = None if self.fusion is None else self.fusion.draw(len(batch), random)
-        stack.enter_context(self.adapter.drawing([person], len(batch), fusion=fusion))
+        stack.enter_context(self.drawing(batch, person, fusion))
         recorder = self._recorder(stack, "with_id")
-        output = self.base.predict(noisy, timesteps, text, batch.time_ids)
+        output = self.predict(batch, noisy, timesteps, text)
         ready: dict[str, Any] = {
             **constants,
             "model_output": output,
@@ -101,16 +87,17 @@ class IdentityDenoiser(nn.Module):
             "persons": batch.persons,
             "face_found": batch.face_found,
         }
-        if words := [words.flatten(1) for words in person.words if words is not None]:
+        words = [] if person is None else [words.flatten(1) for words in person.words if words is not None]
+        if words:
             ready["pseudo_words"] = torch.cat(words, 1)
         if recorder is not None:
             ready["with_id"] = recorder.take()
         lazy: dict[str, Callable[[], Any]] = {
             "face_mask": lambda: face_mask(batch.landmarks / self.scale, batch.face_found, *batch.latents.shape[-2:]),
-            "identity_values": lambda: list(self.adapter.values(person.tokens)),
+            "identity_values": lambda: self._values(person),
             "generated_embeds": lambda: self._embed(self.base.parametrisation.clean(output, noisy, timesteps), batch),
         }
-        return self.losses(LazyInputs(ready, lazy), timesteps)
+        return self.with_words(self.losses(LazyInputs(ready, lazy), timesteps), person)
 
     def _without_gradient(
         self, batch: Batch, noisy: torch.Tensor, timesteps: torch.Tensor, random: torch.Generator
@@ -125,13 +112,14 @@ class IdentityDenoiser(nn.Module):
             text = self.base.read(batch)
             if {"output_without_id", "without_id"} & self._reads:
                 recorder = self._recorder(stack, "without_id")
-                found["output_without_id"] = self.base.predict(noisy, timesteps, text, batch.time_ids)
+                with self.alone():
+                    found["output_without_id"] = self.predict(batch, noisy, timesteps, text)
                 if recorder is not None:
                     found["without_id"] = recorder.take()
             if "output_mixed_id" in self._reads:
-                mixed = self.adapter.person(mix_identities(batch.id_embeds, random))
-                with self.adapter.drawing([mixed], len(batch)):
-                    found["output_mixed_id"] = self.base.predict(noisy, timesteps, text, batch.time_ids)
+                mixed = self.person(mix_identities(batch.id_embeds, random))
+                with self.drawing(batch, mixed):
+                    found["output_mixed_id"] = self.predict(batch, noisy, timesteps, text)
         return found
 
     def _recorder(self, stack: ExitStack, name: str) -> AttentionRecorder | None:
@@ -149,6 +137,12 @@ class IdentityDenoiser(nn.Module):
         return Bank(
             torch.cat([embeds, others.embeds.to(embeds)], -2), torch.cat([persons, others.persons.to(persons)], -1)
         )
+
+    def _values(self, person: Person | None) -> list[torch.Tensor]:
+        """What the identity's branches say."""
+        assert self.adapter is not None
+        assert person is not None
+        return list(self.adapter.values(person.tokens))
 
     def _embed(self, clean: torch.Tensor, batch: Batch) -> torch.Tensor:
         """x0 → embeddings of the faces at the targets' landmarks, (batch, dim)."""

@@ -1,4 +1,4 @@
-"""The loop: batches → updates of the adapter, with checkpoints, metrics, and an end that loses nothing."""
+"""The loop: batches → updates of what a step trains, with checkpoints, metrics, and an end that loses nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +17,6 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from ..adapter import IdentityAdapter
 from ..errors import TrainingError
 from ..losses import TermLog, Weighted
 from .batch import Batch, Batches
@@ -25,39 +24,32 @@ from .checkpoint import find_checkpoint, load_checkpoint, load_optimizer, optimi
 from .config import LoopConfig, OptimizerConfig
 from .hacking import HackingGuard
 from .optimizers import make_optimizer
+from .step import TrainingStep
 
 _log = logging.getLogger(__name__)
 
 
-class Step(Protocol):
-    """A module with an adapter in it that makes losses of a batch; see `IdentityDenoiser.forward`."""
-
-    adapter: IdentityAdapter
-
-    def __call__(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted: ...
-
-
 class Loop:
-    """Train the adapter of a step.
+    """Train the parts of a step: an adapter, a LoRA, an IdentityNet.
 
     What a run computes follows from its configuration, its data and the number of the update alone, so that a run that
     was stopped, by a signal or a crash, goes on as if it never had been.
 
     Args:
-        step: Makes losses of batches.
+        step: Makes losses of batches; see `TrainingStep`.
         batches: Of this process; they are not sharded again.
         output_dir: Where checkpoints and metrics go.
         config: How long and how often.
-        optimizer: How the adapter learns.
+        optimizer: How they learn.
         validate: Called with the number of updates after each checkpoint and at the end, on the main process, while
-            the adapter holds the averaged weights if there are any.
+            the parts hold the averaged weights if there are any.
         accelerator: Of the run.
         guard: Warns, and ends the run, when the similarity that is trained on rises while another one falls.
     """
 
     def __init__(
         self,
-        step: Any,
+        step: TrainingStep,
         batches: Batches,
         output_dir: Path,
         config: LoopConfig,
@@ -68,7 +60,7 @@ class Loop:
     ) -> None:
         self.config, self.settings, self.output_dir = config, optimizer, output_dir
         self.accelerator, self.batches, self.validate, self.guard = accelerator, batches, validate, guard
-        self.adapter: IdentityAdapter = step.adapter
+        self.trained = step
         self.parameters = [weight for weight in step.parameters() if weight.requires_grad]
         plain = make_optimizer(optimizer, self.parameters)
         self.optimizer: Any = accelerator.prepare_optimizer(plain)
@@ -85,7 +77,7 @@ class Loop:
         self._stop = False
 
     def run(self) -> int:
-        """Train to the end, or to a signal; returns the number of updates. The adapter is in `output_dir` after it.
+        """Train to the end, or to a signal; returns the number of updates. The parts are in `output_dir` after it.
 
         Raises:
             TrainingError: The loss is not finite in too many updates in a row.
@@ -107,7 +99,7 @@ class Loop:
             self.save()
         if main:
             with self._averaged():
-                self.adapter.save_pretrained(self.output_dir)
+                self.trained.save(self.output_dir)
         return self.done
 
     def update(self, stream: Iterator[Batch]) -> dict[str, float]:
@@ -190,7 +182,7 @@ class Loop:
             state = {"optimizer": optimizer, "schedule": self.schedule.state_dict(), "data": data}
             state |= {"skipped": self._skipped, "ema_steps": self.ema.optimization_step if self.ema else 0}
             limit = self.config.checkpoints_total_limit
-            save_checkpoint(self.output_dir, self.done, self.adapter, tensors, state, limit)
+            save_checkpoint(self.output_dir, self.done, self.trained, tensors, state, limit)
             if self.validate is not None:
                 with self._averaged():
                     self._record(self.validate(self.done))
@@ -208,7 +200,7 @@ class Loop:
                 f"'{folder}' is of {len(state['data'])} processes; the data goes on exactly only with as many, not "
                 f"{self.accelerator.num_processes}."
             )
-        self.adapter.load_state_dict(IdentityAdapter.from_pretrained(folder).state_dict())
+        self.trained.load(folder)
         load_optimizer(self.optimizer, tensors, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.batches.load_state_dict(state["data"][self.accelerator.process_index])
@@ -220,7 +212,7 @@ class Loop:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The adapter with averaged weights."""
+        """The parts with averaged weights."""
         if self.ema is None:
             yield
             return

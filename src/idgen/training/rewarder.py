@@ -7,17 +7,19 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import nn
 
-from ..adapter import IdentityAdapter
+from ..adapter import IdentityAdapter, Person
 from ..faces import FaceDetector
 from ..losses import (
+    DenoisingLoss,
     FaceDecoder,
     FaceEmbedder,
     Landmarks,
     LazyInputs,
+    Term,
     TermLog,
     Weighted,
+    WeightedTerms,
     WholePictures,
     find_landmarks,
 )
@@ -28,14 +30,14 @@ from .base import BaseModel
 from .batch import Batch
 from .denoiser import face_mask
 from .rollout import Drawn, Rollout
+from .step import TrainingStep
 
 
-class RewardStep(nn.Module):
+class RewardStep(TrainingStep):
     """One training step as a module: batch → rewards of pictures drawn for it, negated, and a preservation term.
 
     Args:
-        base: Frozen.
-        adapter: Attached to the base's UNet.
+        base: See `TrainingStep`; so are `adapter` and `parts`.
         rollout: Draws.
         rewards: Judge; the identity reward reads `face_images`, `landmarks` and `reference_embeds`, others may read
             `images` and `prompts`.
@@ -43,13 +45,14 @@ class RewardStep(nn.Module):
         decoder: Of faces.
         detector: Finds the faces in what was drawn.
         preservation: Weight of "outside the face, as the base model": reward alone costs prompt fidelity.
+        denoising: Weight of denoising the targets beside it (ReFL's pre-training loss, ID-Aligner's LoRA mode).
         guidance_scale: Of the drawing; 1 is cheapest, and what ReFL and ID-Aligner do.
     """
 
     def __init__(
         self,
         base: BaseModel,
-        adapter: IdentityAdapter,
+        adapter: IdentityAdapter | None,
         rollout: Rollout,
         rewards: WeightedRewards,
         *,
@@ -57,28 +60,23 @@ class RewardStep(nn.Module):
         decoder: FaceDecoder,
         detector: FaceDetector,
         preservation: float = 1.0,
+        denoising: float = 0.0,
         guidance_scale: float = 1.0,
+        **parts: Any,
     ) -> None:
-        super().__init__()
-        self.adapter = adapter
-        self._base = [base]
+        super().__init__(base, adapter, **parts)
         self.rollout, self.rewards = rollout, rewards
         self.embedder, self.decoder, self.detector = embedder, decoder, detector
-        self.preservation, self.guidance_scale = preservation, guidance_scale
-
-    @property
-    def base(self) -> BaseModel:
-        """The frozen base model."""
-        return self._base[0]
+        self.preservation, self.denoising, self.guidance_scale = preservation, denoising, guidance_scale
 
     def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
         """Draw a picture for each sample and judge it; arguments as of `IdentityDenoiser.forward`.
 
-        The batch's latents serve for their shape alone.
+        The batch's latents serve for their shape alone, but for `denoising`.
         """
-        person = self.adapter.person(batch.id_embeds)
+        person = self.person(batch.id_embeds)
         text = self._text(batch, person)
-        stack.enter_context(self.adapter.drawing([person], len(batch)))
+        stack.enter_context(self.drawing(batch, person))
         noise = torch.randn(batch.latents.shape, generator=random).to(batch.latents)
         drawn = self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
         copies = len(drawn.latents) // len(batch)
@@ -90,7 +88,11 @@ class RewardStep(nn.Module):
             kept = self._kept(drawn, text, batch, faces, copies)
             values = values + kept.values
             terms = terms | kept.terms
-        return Weighted(values.unflatten(0, (copies, -1)).mean(0), terms)
+        values = values.unflatten(0, (copies, -1)).mean(0)
+        if self.denoising:
+            denoised = self._denoised(batch, person, random)
+            values, terms = values + denoised.values, terms | denoised.terms
+        return self.with_words(Weighted(values, terms), person)
 
     def _text(self, batch: Batch, person: Any) -> dict[str, torch.Tensor]:
         """What the UNet reads; with guidance the empty prompt's half first."""
@@ -105,9 +107,8 @@ class RewardStep(nn.Module):
     ) -> torch.Tensor:
         """The prediction for one picture a sample, guidance included."""
         if self.guidance_scale == 1:
-            return self.base.predict(noisy, t.expand(len(noisy)), text, batch.time_ids)
-        time_ids = None if batch.time_ids is None else batch.time_ids.repeat(2, 1)
-        both = self.base.predict(noisy.repeat(2, 1, 1, 1), t.expand(2 * len(noisy)), text, time_ids)
+            return self.predict(batch, noisy, t.expand(len(noisy)), text)
+        both = self.predict(batch, noisy.repeat(2, 1, 1, 1), t.expand(2 * len(noisy)), text)
         negative, positive = both.chunk(2)
         return negative + self.guidance_scale * (positive - negative)
 
@@ -133,10 +134,23 @@ class RewardStep(nn.Module):
         self, drawn: Drawn, text: dict[str, torch.Tensor], batch: Batch, faces: Landmarks, copies: int
     ) -> Weighted:
         """How far the last prediction is from the base model's outside the face."""
-        with torch.no_grad(), self.adapter.paused():
+        with torch.no_grad(), self.alone():
             rows = drawn.noisy.chunk(copies)
             without = torch.cat([self._predict(noisy, drawn.timestep, text, batch) for noisy in rows])
         mask = face_mask(faces.points / self.decoder.scale, faces.found, *drawn.noisy.shape[-2:])
         values = base_preservation_loss(drawn.output, without, mask)
         size = torch.tensor(float(len(values)), device=values.device)
         return Weighted(self.preservation * values, {"preservation": TermLog(values.detach().sum(), size, 0 * size)})
+
+    def _denoised(self, batch: Batch, person: Person | None, random: torch.Generator) -> Weighted:
+        """The error of denoising the targets."""
+        parametrisation = self.base.parametrisation
+        timesteps = torch.randint(parametrisation.num_train_timesteps, (len(batch),), generator=random)
+        noise = torch.randn(batch.latents.shape, generator=random).to(batch.latents)
+        timesteps = timesteps.to(batch.latents.device)
+        noisy = self.base.scheduler.add_noise(batch.latents, noise, timesteps)
+        output = self.predict(batch, noisy, timesteps, self.base.read(batch, person))
+        loss = DenoisingLoss(parametrisation=parametrisation)
+        return WeightedTerms({"denoising": Term(loss, self.denoising)})(
+            {"model_output": output, "latents": batch.latents, "noise": noise, "timesteps": timesteps}, timesteps
+        )
