@@ -22,7 +22,7 @@ from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, from_
 from idgen.training.dry_run import dry_run
 from idgen.training.hacking import HackingGuard
 
-from .runs import make_loop
+from .runs import RandomPeople, make_loop, make_step
 
 
 def losses_of(folder: Path) -> list[float]:
@@ -131,46 +131,58 @@ def test_bad_steps_are_skipped_and_end_a_hopeless_run(tmp_path: Path) -> None:
         hopeless.run()
 
 
-def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [0, 2])
+def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> None:
+    """Also where an adapter has words that the prompts of one process name, and those of the other do not."""
     script = tmp_path / "two.py"
     script.write_text(TWO)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([*command, str(script), str(tmp_path)], env=environment, capture_output=True, text=True)
+    arguments = [str(script), str(tmp_path), str(words)]
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     found = [torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True) for rank in range(2)]
     from contextlib import ExitStack
 
-    from .runs import RandomPeople, make_step
-
     expected: list[torch.Tensor] | None = None
     for rank in range(2):
-        step = make_step(losses=LossConfig(identity=0.1, t_max=1.0))
+        step = step_for_two(words)
         with ExitStack() as stack:
             random = torch.Generator().manual_seed(rank)
-            (step(RandomPeople(2, start=rank).make(rank), random, stack).total / 2).backward()
+            (step(people_for_two(rank).make(rank), random, stack).total / 2).backward()
         own = [weight.grad for weight in step.parameters()]
         expected = own if expected is None else [a + b for a, b in zip(expected, own, strict=True)]
     assert expected is not None
+    assert len(expected) == len(found[0])
     for a, b, e in zip(*found, expected, strict=True):
         assert torch.equal(a, b)
         torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-7)
+
+
+def step_for_two(words: int) -> Any:
+    options: dict[str, Any] = {"num_words": words} if words else {}
+    return make_step(losses=LossConfig(identity=0.1, t_max=1.0), **options)
+
+
+def people_for_two(rank: int) -> RandomPeople:
+    return RandomPeople(2, prompt="a <id> at sea" if rank else "a person at sea")
 
 
 TWO = """
 import sys, torch
 from contextlib import ExitStack
 from accelerate import Accelerator
-from idgen.training.config import LossConfig
-from tests.training.runs import RandomPeople, make_step
+from tests.training.test_loop import people_for_two, step_for_two
 torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True)
 rank = accelerator.process_index
-step = make_step(losses=LossConfig(identity=0.1, t_max=1.0))
+step = step_for_two(int(sys.argv[2]))
 prepared = accelerator.prepare_model(step)
-with ExitStack() as stack:
-    random = torch.Generator().manual_seed(rank)
-    accelerator.backward(prepared(RandomPeople(2).make(rank), random, stack).total)
+for _ in range(2):  # what one step left undone, the next one fails of
+    step.zero_grad()
+    with ExitStack() as stack:
+        random = torch.Generator().manual_seed(rank)
+        accelerator.backward(prepared(people_for_two(rank).make(rank), random, stack).total)
 torch.save([weight.grad for weight in step.parameters()], f"{sys.argv[1]}/gradients-{rank}.pt")
 """
 
@@ -179,7 +191,7 @@ def test_configuration_from_toml(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('train_data_dir = "shards"\noutput_dir = "run"\n[losses]\nidentity = 0.1\n[loop]\nseed = 3\n')
     config = from_toml(DenoisingConfig, file)
-    assert (config.losses.identity, config.loop.seed, config.train_data_dir) == (0.1, 3, Path("shards"))
+    assert (config.losses.identity, config.loop.seed, config.train_data_dir) == (0.1, 3, "shards")
     for text, message in (
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nidenty = 1\n', "identy is not known"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[loop]\nseed = "x"\n', "seed must be of type int"),
