@@ -81,7 +81,7 @@ def test_a_face_of_several_must_be_chosen(served: Served, client: Any, group_pho
     found, chosen = client.predict(photos, True, api_name="/find_faces")
     assert chosen == [-1, 0]
     assert len(found) == 7
-    assert found[6]["caption"] == "✓ photo 2, face 1"
+    assert found[6]["caption"] == "✓ photo 2"
     with pytest.raises(Exception, match="6 faces were found in photo 1"):
         client.predict(photos, chosen, "", True, api_name="/enroll")
     name, saved = client.predict(gallery(group_photo), [3], "", True, api_name="/enroll")

@@ -76,6 +76,13 @@ def variant(served: Served, family: Any, **options: Any) -> Any:
     return pipe
 
 
+def small(path: Path) -> np.ndarray:
+    """Landmarks at the size of the picture; they are shown larger."""
+    with Image.open(path) as shown:
+        assert shown.width == 512
+        return np.asarray(shown.resize((SIDE, SIDE), Image.Resampling.NEAREST))
+
+
 def editor(background: Path | None = None, *, layer: Path | None = None, composite: Path | None = None) -> dict:
     """What an editor sends."""
     files = {"background": background, "composite": composite}
@@ -115,7 +122,7 @@ def test_mix(served: Served, client: Any) -> None:
 def test_pose(served: Served, client: Any, eileen: Path) -> None:
     pose = client.predict(gallery(eileen), [], SIDE, SIDE, api_name="/landmarks")
     landmarks = served.pipe.prepare_landmarks(str(eileen), (SIDE, SIDE))
-    assert np.array_equal(np.asarray(Image.open(served.path(pose))), np.asarray(landmarks))
+    assert np.array_equal(small(served.path(pose)), np.asarray(landmarks))
     shown, _ = client.predict("Anna", handle_file(str(served.path(pose))), 0.9, **QUICK, api_name="/draw_pose")
     pipe = variant(served, AutoPipelineForText2Image, controlnet=served.functions.studio.identity_net)
     arguments: dict[str, Any] = {
@@ -134,16 +141,16 @@ def test_landmarks_by_hand(served: Served, client: Any) -> None:
     points = [[10, 12], [22, 12], [16, 18], [11, 24], [21, 24]]
     pose = client.predict([], points, SIDE, SIDE, api_name="/landmarks")
     expected = draw_keypoints(np.array([points], float), (SIDE, SIDE))
-    assert np.array_equal(np.asarray(Image.open(served.path(pose))), expected)
+    assert np.array_equal(small(served.path(pose)), expected)
 
 
 def test_redraw_and_inpaint(served: Served, client: Any, eileen: Path, tmp_path: Path) -> None:
     with Image.open(eileen) as photo:
-        small = photo.resize((SIDE, SIDE))
-    small.save(tmp_path / "small.png")
+        tiny = photo.resize((SIDE, SIDE))
+    tiny.save(tmp_path / "small.png")
     shown, _ = client.predict("Anna", editor(tmp_path / "small.png"), 0.8, **QUICK, api_name="/redraw")
     pipe = variant(served, AutoPipelineForImage2Image)
-    assert np.array_equal(drawn(served, shown)[0], directly(pipe, ANNA, image=small, strength=0.8))
+    assert np.array_equal(drawn(served, shown)[0], directly(pipe, ANNA, image=tiny, strength=0.8))
 
     mask = np.zeros((SIDE, SIDE), bool)
     mask[8:24, 8:24] = True
@@ -153,12 +160,12 @@ def test_redraw_and_inpaint(served: Served, client: Any, eileen: Path, tmp_path:
     sent = editor(tmp_path / "small.png", layer=tmp_path / "mask.png")
     shown, _ = client.predict("Anna", sent, 0.9, **QUICK, api_name="/inpaint")
     [picture] = drawn(served, shown)
-    before = np.asarray(small)
+    before = np.asarray(tiny)
     assert np.array_equal(picture[:4], before[:4])
     assert np.array_equal(picture[:, 28:], before[:, 28:])
     pipe = variant(served, AutoPipelineForInpainting)
     white = Image.fromarray(mask.astype(np.uint8) * 255)
-    expected = directly(pipe, ANNA, image=small, mask_image=white, strength=0.9, width=SIDE, height=SIDE)
+    expected = directly(pipe, ANNA, image=tiny, mask_image=white, strength=0.9, width=SIDE, height=SIDE)
     assert np.abs(picture[12:20, 12:20].astype(int) - expected[12:20, 12:20]).mean() < 5  # its edge is softer here
     assert np.abs(picture[12:20, 12:20].astype(int) - before[12:20, 12:20]).mean() > 10
 

@@ -201,7 +201,7 @@ def marked_faces(files: Sequence[str], places: Sequence[Sequence[int]], chosen: 
     """Faces with captions, and a mark on the chosen ones."""
     several = len(chosen) > 1
     captions = [
-        ("✓ " if chosen[photo] == face else "") + (f"photo {photo + 1}, " if several else "") + f"face {face + 1}"
+        ("✓ " if chosen[photo] == face else "") + (f"photo {photo + 1}" if several else f"face {face + 1}")
         for photo, face in places
     ]
     return list(zip(files, captions, strict=True))

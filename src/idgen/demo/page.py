@@ -41,7 +41,10 @@ TABS = {
     "Compare": tabs.compare_tab,
 }
 
-STYLE = ".caption-label {white-space: normal !important; max-width: 100% !important}"
+STYLE = """
+.caption-label {white-space: normal !important; max-width: 100% !important}
+#photos .grid-wrap, #faces .grid-wrap {padding-top: 2rem; height: auto; min-height: 0; max-height: 17rem}
+"""
 
 
 class Demo(gr.Blocks):
@@ -114,7 +117,9 @@ def build_demo(
                 newest = people_panel(wiring)
                 settings_panel(wiring, studio)
             with gr.Column(scale=3, min_width=320):
-                gr.Markdown("### 3 · Draw")
+                with gr.Row():
+                    gr.Markdown("### 3 · Draw")
+                    stop = gr.Button("Stop", variant="stop", size="sm", scale=0, elem_id="stop")
                 with gr.Tabs():
                     for name, tab in TABS.items():
                         with gr.Tab(name):
@@ -125,7 +130,6 @@ def build_demo(
                     if records.reports:
                         with gr.Tab("Report") as report:
                             report_tab(wiring, records, report)
-                stop = gr.Button("Stop", variant="stop", elem_id="stop")
         said = gr.Textbox(visible=False, label="said")
         wiring.api(stop.click, functions.stop, [], said, queue=False, cancels=wiring.drawings)
         wiring.finish(newest)

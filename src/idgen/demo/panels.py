@@ -23,14 +23,15 @@ def people_panel(wiring: Wiring) -> gr.Textbox:
     gr.Markdown("### 1 · Who")
     consent = gr.Checkbox(False, label=CONSENT, elem_id="consent")
     photos = gr.Gallery(
-        label=f"Photos of one person: up to {MAX_PHOTOS}, {MAX_FILE_SIZE} each",
+        label=f"Photos of one person: up to {MAX_PHOTOS}, {MAX_FILE_SIZE.upper()} each",
         sources=["upload", "webcam", "clipboard"],
         file_types=["image"],
         type="filepath",
         interactive=True,
         visible="hidden",
         columns=3,
-        height=200,
+        fit_columns=False,
+        height="auto",
         buttons=[],
         elem_id="photos",
     )
@@ -40,12 +41,13 @@ def people_panel(wiring: Wiring) -> gr.Textbox:
         visible="hidden",
         allow_preview=False,
         columns=4,
-        height=160,
+        fit_columns=False,
+        height="auto",
         buttons=[],
         elem_id="faces",
     )
     chosen, places = gr.JSON([], visible=False, label="faces"), gr.State([])
-    with gr.Row():
+    with gr.Row(equal_height=True):
         name = gr.Textbox(label="Name", placeholder="Person 1", max_length=40, elem_id="name")
         use = gr.Button("Use this person", variant="primary", elem_id="use")
     newest = gr.Textbox(visible=False, label="newest")
@@ -112,7 +114,7 @@ def settings_panel(wiring: Wiring, studio: Studio) -> None:
     picture = gr.File(
         label="Drop a picture that was drawn here: its settings come back",
         file_types=[".png"],
-        height=90,
+        height=150,
         elem_id="restore",
     )
     wiring.controls = {

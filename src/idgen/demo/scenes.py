@@ -24,6 +24,10 @@ NEAR = 120
 """Colours within this distance of a paint count as it: brushes have soft edges, and files are compressed."""
 
 
+CANVAS = 512
+"""Side that pictures to paint or click into have at least, nearly."""
+
+
 class Scenes:
     """What the further tabs can ask for.
 
@@ -73,7 +77,8 @@ class Scenes:
         who = session.person(person)
         if not pose:
             raise DemoError("Which pose? Upload a photo that shows it, or click five points.")
-        drawn = Image.fromarray(open_photo(str(session.keep(pose)))).resize((settings.width, settings.height))
+        size = settings.width, settings.height
+        drawn = Image.fromarray(open_photo(str(session.keep(pose)))).resize(size, Image.Resampling.NEAREST)
         arguments: dict[str, Any] = {"image": drawn, "controlnet_conditioning_scale": float(pose_strength)}
         return self.functions.show("pose", settings, [who], session, step, **arguments)
 
@@ -89,8 +94,14 @@ class Scenes:
 
     def _keep_png(self, picture: Image.Image, session: Session) -> str:
         buffer = io.BytesIO()
-        picture.save(buffer, format="PNG")
+        enlarged(picture).save(buffer, format="PNG")
         return self.functions.keep_file(buffer.getvalue(), "landmarks.png", session)
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """Small pictures with larger pixels: what is shown must be large enough to be clicked into."""
+    factor = max(1, CANVAS // max(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
 def painted_regions(regions: Any) -> list[np.ndarray]:

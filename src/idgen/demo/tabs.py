@@ -11,11 +11,8 @@ from PIL import Image
 from .comparison import Comparison
 from .edits import Edits
 from .functions import COLUMNS
-from .scenes import BLUE, RED, Scenes
+from .scenes import BLUE, CANVAS, RED, Scenes, enlarged
 from .wiring import Wiring
-
-CANVAS = 512
-"""Side of the canvas for regions; masks are fitted to the picture."""
 
 
 def picture_tab(wiring: Wiring) -> None:
@@ -38,15 +35,15 @@ def two_tab(wiring: Wiring) -> None:
         canvas_size=(CANVAS, CANVAS),
         fixed_canvas=True,
         height=360,
+        elem_id="regions",
     )
-    draw = gr.Button("Draw both", variant="primary")
+    draw = gr.Button("Draw both", variant="primary", elem_id="draw-both")
     wiring.draws(draw.click, scenes.draw_two, [first, second, regions], results())
 
 
 def pose_tab(wiring: Wiring) -> None:
     """A pose from another photo, or from five clicks."""
     scenes, studio = Scenes(wiring.functions), wiring.functions.studio
-    native = studio.native
     if studio.identity_net is None:
         gr.Markdown("No IdentityNet was given at the start (`--identity-net`): poses are shown here, and not drawn.")
     with gr.Row():
@@ -61,7 +58,7 @@ def pose_tab(wiring: Wiring) -> None:
             buttons=[],
         )
         pose = gr.Image(
-            Image.new("RGB", (native, native)),
+            enlarged(Image.new("RGB", (studio.native, studio.native))),
             label="Or click: eye, eye, nose, mouth left, mouth right",
             type="filepath",
             format="png",
@@ -69,6 +66,7 @@ def pose_tab(wiring: Wiring) -> None:
             image_mode=None,
             height=260,
             buttons=[],
+            elem_id="pose",
         )
     points = gr.JSON([], visible=False, label="points")
     strength = gr.Slider(0, 2, 0.8, step=0.05, label="Pose strength")
@@ -99,10 +97,14 @@ def edit_tab(wiring: Wiring) -> None:
         brush=gr.Brush(colors=["#ffffff"], default_color="#ffffff", color_mode="fixed"),
         sources=["upload", "clipboard"],
         height=400,
+        elem_id="editor",
     )
     strength = gr.Slider(0.05, 1, 0.7, step=0.05, label="Strength", info="1 keeps nothing of what is drawn again")
     with gr.Row():
-        whole, painted = gr.Button("Draw all of it again"), gr.Button("Draw what is painted", variant="primary")
+        whole, painted = (
+            gr.Button("Draw all of it again", elem_id="draw-all"),
+            gr.Button("Draw what is painted", variant="primary", elem_id="draw-painted"),
+        )
     shown = results()
     wiring.draws(whole.click, edits.redraw, [wiring.person, picture, strength], shown)
     wiring.draws(painted.click, edits.inpaint, [wiring.person, picture, strength], shown)
@@ -144,8 +146,9 @@ def _gallery() -> gr.Gallery:
         label="Pictures",
         interactive=False,
         columns=2,
+        fit_columns=False,
         object_fit="contain",
-        height=460,
+        height="auto",
         buttons=["download", "fullscreen"],
     )
 
