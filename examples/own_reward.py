@@ -1,0 +1,47 @@
+"""A reward of one's own, and some updates of an adapter by it: python examples/own_reward.py"""
+
+from contextlib import ExitStack
+
+import torch
+
+from idgen import Identity, IdentityAdapter
+from idgen.faces import DlibEncoder
+from idgen.losses import Term
+from idgen.rewards import WeightedRewards
+from idgen.training.base import BaseModel
+from idgen.training.batch import Batch
+from idgen.training.black_box import BlackBoxStep
+
+PICTURES, UPDATES = 8, 5
+
+
+def warm_colours(images: torch.Tensor) -> list[float]:
+    """More red than blue. Any program may stand here: the numbers need no gradient."""
+    return (images[:, 0] - images[:, 2]).mean((1, 2)).tolist()
+
+
+base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
+torch.manual_seed(0)
+adapter = IdentityAdapter.from_unet(base.unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
+adapter.attach(base.unet)
+step = BlackBoxStep(base, adapter, WeightedRewards({"warmth": Term(warm_colours)}), steps=8, learned=2)
+optimizer = torch.optim.AdamW(adapter.parameters(), lr=3e-4)
+
+people = torch.stack([Identity.random(DlibEncoder.name, 128, norm=1.5, seed=i).embedding() for i in range(PICTURES)])
+batch = Batch(
+    latents=torch.zeros(PICTURES, base.unet.config.in_channels, 16, 16),
+    prompts=("a photo of a face",) * PICTURES,
+    id_embeds=people,
+    target_embeds=people,
+    landmarks=torch.zeros(PICTURES, 5, 2),
+    face_found=torch.ones(PICTURES, dtype=torch.bool),
+    persons=torch.arange(PICTURES),
+)
+for update in range(UPDATES):
+    with ExitStack() as stack:
+        loss = step(batch, torch.Generator().manual_seed(update), stack)
+        loss.values.mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    warmth = loss.terms["warmth"]
+    print(f"update {update + 1}: warmth {warmth.sum / warmth.samples:+.3f}")
