@@ -113,7 +113,8 @@ class LoopConfig:
         checkpoints_total_limit: How many are kept.
         resume_from_checkpoint: "latest", the folder of one, or nothing.
         max_bad_steps: So many updates in a row without a finite loss end the run; single ones are skipped.
-        report_to: "tensorboard", "wandb" or "trackio"; metrics.jsonl is written always.
+        report_to: "tensorboard", "wandb" (which sends numbers and pictures to its service) or "trackio";
+            metrics.jsonl is written always.
         seed: Of weights, noise and the order of the samples.
         dry_run: Say what the run needs, time a few steps, and end.
     """

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 
 from ..adapter import IdentityAdapter, RandomFusion
 from ..data.bank import IdentityBank
@@ -30,6 +30,7 @@ from .rewarder import RewardStep
 from .rollout import Rollout
 from .shard_batches import ShardBatches
 from .terms import FACE_INPUT, make_terms
+from .trackers import check_tracker, start_trackers
 from .watch import make_watch
 
 
@@ -128,21 +129,19 @@ def open_batches(
 
 def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseModel]:
     loop = config.loop
+    check_tracker(loop.report_to)
     accelerator = Accelerator(
         mixed_precision=loop.mixed_precision,
         gradient_accumulation_steps=loop.gradient_accumulation_steps,
         log_with=loop.report_to,
         project_dir=config.output_dir,
-        # words take no part in a batch whose prompts name nobody
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     torch.manual_seed(loop.seed)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[loop.mixed_precision]
     base = BaseModel.open(config.pretrained_model_name_or_path, dtype, accelerator.device)
     if loop.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
-    if loop.report_to and accelerator.is_main_process:
-        accelerator.init_trackers("idgen")
+    start_trackers(accelerator, asdict(config))
     return accelerator, base
 
 
@@ -198,7 +197,7 @@ def _embedder(adapter: IdentityAdapter, accelerator: Accelerator) -> FaceEmbedde
 def _run(
     config: DenoisingConfig | RewardConfig, step: Any, batches: ShardBatches, accelerator: Accelerator, base: BaseModel
 ) -> None:
-    validate, guard = make_watch(config, base, step.adapter)
+    validate, guard = make_watch(config, base, step.adapter, accelerator)
     loop = Loop(
         step, batches, config.output_dir, config.loop, config.optimizer, accelerator, validate=validate, guard=guard
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Validation:
         steps: Denoising steps.
         guidance_scale: How closely the prompt is followed.
         seed: Of the noise.
+        show: Given the number of updates and (height, width, 3) uint8 pictures, a row for each person.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Validation:
         steps: int = 25,
         guidance_scale: float = 3.0,
         seed: int = 0,
+        show: Callable[[int, list[list[np.ndarray]]], None] | None = None,
     ) -> None:
         self.base, self.adapter, self.people, self.prompts = base, adapter, people, prompts
         self.detector, self.encoders, self.folder = detector, encoders, folder
-        self.steps, self.guidance_scale, self.seed = steps, guidance_scale, seed
+        self.steps, self.guidance_scale, self.seed, self.show = steps, guidance_scale, seed, show
 
     def __call__(self, step: int) -> dict[str, float]:
         """Draw, write `step-….png` with a row for each person, and measure.
@@ -64,6 +66,8 @@ class Validation:
         """
         pictures = self._draw()
         self._write_sheet(pictures, self.folder / f"step-{step:06d}.png")
+        if self.show is not None:
+            self.show(step, pictures)
         found = [[self._largest(picture) for picture in row] for row in pictures]
         faces = [face is not None for row in found for face in row]
         results = {"validation/faces": float(np.mean(faces))}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from ..adapter import IdentityAdapter
 from ..data.bank import IdentityBank
@@ -20,11 +22,12 @@ from ..rewards import RewardHackingGuard
 from .base import BaseModel
 from .config import DenoisingConfig, RewardConfig
 from .hacking import HackingGuard
+from .trackers import show_pictures
 from .validation import Validation
 
 
 def make_watch(
-    config: DenoisingConfig | RewardConfig, base: BaseModel, adapter: IdentityAdapter
+    config: DenoisingConfig | RewardConfig, base: BaseModel, adapter: IdentityAdapter, accelerator: Accelerator
 ) -> tuple[Validation | None, HackingGuard | None]:
     """The validation of a run, and with a second encoder the guard against reward hacking.
 
@@ -54,6 +57,7 @@ def make_watch(
         encoders,
         config.output_dir / "validation",
         seed=config.loop.seed,
+        show=partial(show_pictures, accelerator, settings.validation_prompts),
     )
     if len(encoders) == 1:
         return validation, None
