@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import MissingDependencyError
+from .. import errors
+from ..errors import IdgenError, MissingDependencyError
 from .engines import Task, Worker
+
+WINDOW = 64
+"""Shards a worker that are planned at a time: Ray takes a list, and the plan of a large set is not held in memory."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,20 @@ class RayData:
             local: dict[str, Any] = {} if self.address else {"num_cpus": self.workers + 2, "include_dashboard": False}
             ray.init(address=self.address or "local", log_to_driver=False, **local)
         try:
-            data = ray.data.from_items([{"task": task} for task in tasks]).map_batches(
-                _Actor,
-                fn_constructor_args=(worker,),
-                batch_size=1,
-                num_cpus=1,
-                num_gpus=self.gpus,
-                compute=ActorPoolStrategy(size=self.workers),
-            )
-            for row in data.iter_rows():
-                yield row["name"]
+            tasks = iter(tasks)
+            while window := [{"task": task} for task in itertools.islice(tasks, WINDOW * self.workers)]:
+                data = ray.data.from_items(window).map_batches(
+                    _Actor,
+                    fn_constructor_args=(worker,),
+                    batch_size=1,
+                    num_cpus=1,
+                    num_gpus=self.gpus,
+                    compute=ActorPoolStrategy(size=self.workers),
+                )
+                for row in data.iter_rows():
+                    if row["error"]:
+                        raise getattr(errors, row["error"])(row["name"])
+                    yield row["name"]
         finally:
             if started:
                 ray.shutdown()
@@ -59,4 +68,9 @@ class _Actor:
         self.worker = worker
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"name": [self.worker(task) for task in batch["task"]]}
+        """Our errors come back as data: Ray would wrap them into its own, and print where they came from."""
+        (task,) = batch["task"]
+        try:
+            return {"name": [self.worker(task)], "error": [""]}
+        except IdgenError as error:
+            return {"name": [str(error)], "error": [type(error).__name__]}
