@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test check docs clean
 
 # One place says which torch: the version that the tests ran with. pip takes a CPU build where one is at hand.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -23,6 +23,10 @@ check: $(BIN)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: $(BIN)/.installed
+	$(BIN)/mkdocs serve
 
 clean:
 	rm -rf $(VENV) outputs dist .pytest_cache .ruff_cache

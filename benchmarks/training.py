@@ -37,6 +37,7 @@ from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
 from idgen.training.rewarder import RewardStep
 from idgen.training.rollout import Rollout
+from idgen.training.step import TrainingStep
 from idgen.training.terms import make_terms
 
 Side = Callable[[], Any]
@@ -108,7 +109,7 @@ class Ours:
     def _decoder(self) -> FaceDecoder:
         return FaceDecoder(vae=self.base.pipeline.vae, margin=4, checkpointing=True)
 
-    def _updates(self, step: torch.nn.Module) -> Side:
+    def _updates(self, step: TrainingStep) -> Side:
         folder = Path(tempfile.gettempdir())  # nothing is written
         loop = Loop(step, Again(self.batch), folder, LoopConfig(), OptimizerConfig(), self.accelerator)
         stream = iter(loop.batches)

@@ -17,11 +17,13 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image, ImageOps
+from rich.console import Console
 from rich.progress import track
 
 from idgen import load_tiny
 from idgen.provenance import add_watermark, read_watermark
 
+CONSOLE = Console(stderr=True)
 SIZES = (64, 128, 256, 512, 1024)
 
 
@@ -69,7 +71,7 @@ def main(photos: tyro.conf.Positional[Path], unmarked: Path | None = None, count
     if unmarked is not None:
         agreeing = [
             read_watermark(Image.open(file)).agreeing
-            for file in track(sorted(unmarked.rglob("*.jpg")), description="Unmarked")
+            for file in track(sorted(unmarked.rglob("*.jpg")), description="Unmarked", console=CONSOLE)
         ]
         counts = np.bincount(agreeing, minlength=33)
         print(f"{len(agreeing)} pictures without a mark; agreeing bits: {dict(enumerate(counts.tolist()))}")
@@ -78,7 +80,7 @@ def main(photos: tyro.conf.Positional[Path], unmarked: Path | None = None, count
 def measure(name: str, pictures: list[Image.Image]) -> None:
     found = dict.fromkeys(CHANGES, 0)
     errors = []
-    for picture in track(pictures, description=name):
+    for picture in track(pictures, description=name, console=CONSOLE):
         marked = add_watermark(picture)
         errors.append(np.mean((np.asarray(marked, np.float64) - np.asarray(picture, np.float64)) ** 2))
         for change, act in CHANGES.items():

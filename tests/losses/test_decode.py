@@ -79,6 +79,32 @@ def test_whole_pictures_serve_their_crops(vae: Any) -> None:
     assert torch.equal(crops.images, decoder(latents, boxes).images)
 
 
+@pytest.mark.parametrize("margin", [None, 4])
+def test_what_is_known_of_whole_pictures_is_computed_in_the_backward_pass_alone(vae: Any, margin: int | None) -> None:
+    boxes, weight = torch.tensor([BOX, BOX]), normal(2, 3, BOX[3] - BOX[1], BOX[2] - BOX[0], seed=2)
+    found, passes = [], 0
+
+    def count(*_: Any) -> None:
+        nonlocal passes
+        passes += 1
+
+    for checkpointing in (False, True):
+        decoder, latents = FaceDecoder(vae=vae, margin=margin, checkpointing=checkpointing), latents_for(vae)
+        seen = decoder.whole(latents.requires_grad_(True))
+        with decoder._parts[0].register_forward_hook(count):
+            images, offsets = decoder(latents, boxes, seen)
+            assert passes == (0 if checkpointing else 1)
+            crop = part(images, BOX, offsets[0])
+            (crop * weight).sum().backward()
+        passes = 0
+        found.append((crop, latents.grad))
+    (crop, gradient), (known, its_gradient) = found
+    if margin is None:
+        torch.testing.assert_close(known, crop, atol=1e-10, rtol=0)
+    torch.testing.assert_close(known, part(whole(vae, latents_for(vae)), BOX), atol=1e-10, rtol=0)
+    torch.testing.assert_close(its_gradient, gradient, atol=1e-10 if margin is None else 1e-2, rtol=0)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_inside_the_box_it_is_the_full_decode(vae: Any, checkpointing: bool) -> None:
     latents = latents_for(vae)

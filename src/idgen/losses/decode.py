@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -38,10 +39,12 @@ class WholePictures(NamedTuple):
     Attributes:
         images: (batch, 3, height, width), about [0, 1].
         statistics: Of the decoder's group norms, for crops of these pictures.
+        outputs: What each part of the decoder gave out, which crops need not compute again.
     """
 
     images: torch.Tensor
     statistics: Statistics
+    outputs: list[torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,7 +61,8 @@ class FaceDecoder:
         margin: Latent pixels kept around the box; what the decoder's convolutions can see if not given.
         exact: Whether group norms use the whole picture's means and variances. Without, the pass over the whole
             picture is saved, and the crop's own are used; see `docs/losses.md` for how far off that is.
-        checkpointing: Whether blocks of the decoder are evaluated again in the backward pass instead of kept.
+        checkpointing: Whether blocks of the decoder are evaluated again in the backward pass instead of kept. Of whole
+            pictures that have been decoded before, they are evaluated in the backward pass alone.
 
     Raises:
         LossError: The VAE is of another kind, or the margin is negative.
@@ -103,12 +107,16 @@ class FaceDecoder:
         hidden = checkpoint(self._head, latents, use_reentrant=False) if self.checkpointing else self._head(latents)
         normed = self.exact and isinstance(self.vae, AutoencoderKL)
         statistics = (whole or self._whole(hidden)).statistics if normed else {}
-        images = torch.stack([x[:, y0:y1, x0:x1] for x, (y0, y1, x0, x1) in zip(hidden, windows, strict=True)])
-        for part in self._parts:
-            if self.checkpointing:
-                images = checkpoint(_run, part, images, statistics, use_reentrant=False)
+        images, factor = _cut(hidden, windows), 1
+        for i, part in enumerate(self._parts):
+            factor *= math.prod(_upsampling(module) for module in part.modules())
+            run = partial(_run, part, statistics=statistics)
+            if not self.checkpointing:
+                images = run(images)
+            elif whole is None or not self.exact:
+                images = checkpoint(run, images, use_reentrant=False)
             else:
-                images = _run(part, images, statistics)
+                images = _Known.apply(images, _cut(whole.outputs[i], windows, factor), run)
         offsets = torch.tensor([(x0, y0) for y0, _, x0, _ in windows], device=latents.device) * self.scale
         return FaceCrops(self._to_rgb(images), offsets)
 
@@ -138,6 +146,7 @@ class FaceDecoder:
     def _whole(self, hidden: torch.Tensor) -> WholePictures:
         """The pictures, and mean and variance of each group norm over them."""
         found: Statistics = {}
+        outputs: list[torch.Tensor] = []
 
         def record(norm: nn.Module, args: tuple[torch.Tensor]) -> None:
             assert isinstance(norm, nn.GroupNorm)
@@ -150,10 +159,11 @@ class FaceDecoder:
         try:
             for part in self._parts:
                 hidden = part(hidden)
+                outputs.append(hidden)
         finally:
             for handle in handles:
                 handle.remove()
-        return WholePictures(self._to_rgb(hidden), found)
+        return WholePictures(self._to_rgb(hidden), found, outputs)
 
 
 def receptive_margin(parts: Iterable[nn.Module]) -> int:
@@ -191,6 +201,34 @@ def _windows(boxes: torch.Tensor, scale: int, margin: int, height: int, width: i
     sizes = [max(b - a for a, b in spans) for spans in zip(*rows, strict=True)]
     starts = [[min(a, n - s) for (a, _), n, s in zip(row, (height, width), sizes, strict=True)] for row in rows]
     return [(y, y + sizes[0], x, x + sizes[1]) for y, x in starts]
+
+
+def _cut(x: torch.Tensor, windows: list[tuple[int, int, int, int]], factor: int = 1) -> torch.Tensor:
+    """The window of each sample, where a window's pixel is `factor` pixels wide."""
+    scaled = [tuple(side * factor for side in window) for window in windows]
+    return torch.stack([sample[:, y0:y1, x0:x1] for sample, (y0, y1, x0, x1) in zip(x, scaled, strict=True)])
+
+
+class _Known(torch.autograd.Function):
+    """A function whose value is known: it is evaluated in the backward pass alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, value: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        kind = x.device.type
+        ctx.function = function
+        ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # pyright: ignore
+        (x,) = ctx.saved_tensors
+        x = x.detach().requires_grad_(True)
+        with torch.enable_grad(), torch.autocast(*ctx.autocast):
+            value = ctx.function(x)
+        return torch.autograd.grad(value, x, gradient)[0], None, None
 
 
 def _run(part: nn.Module, x: torch.Tensor, statistics: Statistics) -> torch.Tensor:

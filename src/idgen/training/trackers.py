@@ -46,7 +46,7 @@ def show_pictures(
             if tracker.name == "tensorboard":
                 tracker.log_images({name: np.stack(pictures)}, step=step, dataformats="NHWC")  # pyright: ignore
             elif tracker.name == "trackio":
-                import trackio
+                import trackio  # pyright: ignore[reportMissingImports]
 
                 tracker.log({f"{name}/{i}": trackio.Image(picture) for i, picture in enumerate(pictures)}, step=step)
             else:

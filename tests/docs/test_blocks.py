@@ -1,0 +1,54 @@
+"""Every block of code in README and docs runs, or, of commands, is understood by the command line."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from idgen import cli
+from idgen.training import command as training
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+sybil = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()])
+
+
+def commands(page: Path) -> list[str]:
+    """What a page's blocks call `idgen` with; a line that ends in a backslash goes on in the next."""
+    blocks = [token.content for token in MarkdownIt().parse(page.read_text()) if token.type == "fence"]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("idgen ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python(page: Path, surroundings: Callable[[str], dict[str, Any]]) -> None:
+    document = sybil.parse(page)
+    document.namespace.update(surroundings(page.stem))
+    for example in document.examples():
+        example.evaluate()
+
+
+@pytest.mark.parametrize("command", [line for page in PAGES for line in commands(page)])
+def test_commands(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real parser reads it, and calls the right command, which then does nothing."""
+    called = []
+    for name, function in vars(cli).copy().items():
+        if inspect.isfunction(function) and function.__module__ == cli.__name__ and name != "main":
+            record = functools.wraps(function)(lambda *_, name=name, **__: called.append(name))
+            monkeypatch.setattr(cli, name, record)
+    monkeypatch.setattr(training, "train", lambda *arguments: (training.parse(*arguments), called.append("train")))
+    words = shlex.split(command, comments=True)
+    monkeypatch.setattr(sys, "argv", words)
+    cli.main()
+    assert called == [words[1]]
