@@ -298,3 +298,9 @@ def test_a_start_for_embeddings_that_are_nearly_alike() -> None:
     adapter.to_tokens.start_for(embeddings)  # pyright: ignore[reportCallIssue]
     standard = (embeddings - embeddings.mean(0)) / embeddings.std(0)
     torch.testing.assert_close(adapter(embeddings[:4]), plain(standard[:4]), atol=1e-3, rtol=1e-3)
+
+
+def test_a_start_for_one_person_is_an_ordinary_one() -> None:
+    adapter, plain = (make_adapter(make_unet(), seed=3) for _ in range(2))
+    adapter.to_tokens.start_for(torch.ones(1, 8))  # pyright: ignore[reportCallIssue]
+    assert torch.equal(adapter(torch.ones(1, 8)), plain(torch.ones(1, 8)))

@@ -75,7 +75,12 @@ class MLPProjection(nn.Module):
 
 @torch.no_grad()
 def standardise_input(first: nn.Linear, embeddings: torch.Tensor) -> None:
-    """Change a map so that it does to embeddings, (people, dim), what it did to numbers of mean 0 and deviation 1."""
+    """Change a map so that it does to embeddings, (people, dim), what it did to numbers of mean 0 and deviation 1.
+
+    One person differs from nobody: the map then stays as it is.
+    """
+    if len(embeddings) < 2:
+        return
     embeddings = embeddings.to(first.weight)
     first.weight.div_(embeddings.std(0).clamp(min=1e-6))
     first.bias.sub_(first.weight @ embeddings.mean(0))
