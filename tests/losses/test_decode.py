@@ -102,7 +102,10 @@ def test_what_is_known_of_whole_pictures_is_computed_in_the_backward_pass_alone(
     if margin is None:
         torch.testing.assert_close(known, crop, atol=1e-10, rtol=0)
     torch.testing.assert_close(known, part(whole(vae, latents_for(vae)), BOX), atol=1e-10, rtol=0)
-    torch.testing.assert_close(its_gradient, gradient, atol=1e-10 if margin is None else 1e-2, rtol=0)
+    assert its_gradient is not None
+    assert gradient is not None
+    # Beyond a short margin, parts see different surroundings: few of their values, and these by little.
+    assert (its_gradient - gradient).norm() < (1e-10 if margin is None else 0.1) * gradient.norm()
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
