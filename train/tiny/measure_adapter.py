@@ -99,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_config(arguments.settings)
     cache = settings.paths.cache
-    pipe: Any = open_base(settings, {name: cache / name for name in ("autoencoder", "base", "joint")}).pipeline
+    pipe: Any = open_base({name: cache / name for name in ("autoencoder", "base", "joint")}).pipeline
     pipe.set_progress_bar_config(disable=True)
     data = pairs(settings, arguments.people)
     count = len(data["reference"])

@@ -20,7 +20,7 @@ from recipe.base import train_base
 from recipe.config import Config, load_config
 from recipe.crops import make_crops
 from recipe.latents import make_latents
-from recipe.package import make_package
+from recipe.package import make_package, unpack
 from recipe.people import make_embeddings
 
 Stage = Callable[[Config, dict[str, Path]], None]
@@ -32,9 +32,9 @@ STAGES: dict[str, Stage] = {
     "base": lambda c, f: train_base(c, f["latents"], f["base"]),
     "embeddings": lambda c, f: make_embeddings(c, f["embeddings"]),
     "joint": train_base_with_adapter,
-    "package": lambda c, f: make_package(c, f["autoencoder"] / "final", f["base"], f["joint"]),
     "adapter": train_adapter,
     "reward": train_reward,
+    "package": make_package,
 }
 
 
@@ -53,13 +53,28 @@ def run_stages(settings: Config, until: str | None = None) -> None:
             return
 
 
+def start_from_package(settings: Config) -> None:
+    """Take autoencoder and base from the packaged model instead of training them."""
+    folders = [settings.paths.cache / name for name in ("autoencoder", "base")]
+    if not all((folder / "done").exists() for folder in folders):
+        unpack(settings.paths.output, *folders)
+        for folder in folders:
+            (folder / "done").touch()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", type=Path)
     parser.add_argument("--until", choices=list(STAGES), help="stop after this stage")
+    parser.add_argument(
+        "--from-package", action="store_true", help="take autoencoder and base as packaged, and train the rest"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    run_stages(load_config(arguments.settings), arguments.until)
+    settings = load_config(arguments.settings)
+    if arguments.from_package:
+        start_from_package(settings)
+    run_stages(settings, arguments.until)
 
 
 if __name__ == "__main__":

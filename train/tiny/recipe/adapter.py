@@ -6,20 +6,23 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from diffusers import StableDiffusionPipeline
 
 from idgen import IdentityAdapter
 from idgen.faces import DlibDetector
 from idgen.losses import FaceDecoder, FaceEmbedder, Term
 from idgen.rewards import IdentityReward, WeightedRewards
 from idgen.training.base import BaseModel
-from idgen.training.config import LoopConfig, OptimizerConfig
+from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
 from idgen.training.rewarder import RewardStep
 from idgen.training.rollout import Rollout
+from idgen.training.step import TrainingStep
 from idgen.training.terms import make_terms
 
 from . import config
+from .device import device, place
 from .joint import train_joint
 from .package import build_pipeline
 from .people import CachedPeople
@@ -27,34 +30,44 @@ from .people import CachedPeople
 
 def train_base_with_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
     """The last training of the base, and the first of the adapter."""
-    pipeline = build_pipeline(settings, folders["autoencoder"] / "final", folders["base"])
-    base = BaseModel(pipeline, torch.float32, torch.device("cpu"))
+    base = place_base(build_pipeline(folders["autoencoder"], folders["base"]))
     train_joint(settings, base, open_people(settings, folders, settings.joint.batch), folders["joint"])
 
 
 def train_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Denoise, with the losses that the settings weigh."""
+    """Denoise, with all losses that the settings weigh."""
     ours = settings.adapter
-    base = open_base(settings, folders)
+    denoise(settings, folders, folders["adapter"], ours.losses, ours.steps)
+
+
+def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
+    """Go on with the identity reward."""
+    reward(settings, folders, folders["adapter"], folders["reward"])
+
+
+def denoise(settings: config.Config, folders: dict[str, Path], folder: Path, losses: LossConfig, steps: int) -> None:
+    """Stage one, from the adapter that was trained with the base."""
+    ours = settings.adapter
+    base = open_base(folders)
     adapter = IdentityAdapter.from_pretrained(folders["joint"] / "adapter")
     adapter.attach(base.unet)
     people = open_people(settings, folders, ours.batch)
     step = IdentityDenoiser(
         base,
         adapter,
-        make_terms(ours.losses, base.parametrisation),
+        make_terms(losses, base.parametrisation),
         embedder=FaceEmbedder.dlib(),
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=4),
         bank=people.bank,
     )
-    run(settings, step, people, folders["adapter"], ours.steps, ours.learning_rate)
+    run(settings, step, people, folder, steps, ours.learning_rate)
 
 
-def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Go on with the identity reward, and the base model as anchor."""
+def reward(settings: config.Config, folders: dict[str, Path], start: Path, folder: Path) -> None:
+    """Stage two, from the adapter in `start`, with the base model as anchor."""
     ours = settings.adapter
-    base = open_base(settings, folders)
-    adapter = IdentityAdapter.from_pretrained(folders["adapter"])
+    base = open_base(folders)
+    adapter = IdentityAdapter.from_pretrained(start)
     adapter.attach(base.unet)
     people = open_people(settings, folders, ours.batch)
     embedder = FaceEmbedder.dlib()
@@ -68,13 +81,20 @@ def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
         detector=DlibDetector(),
         preservation=ours.reward_preservation,
     )
-    run(settings, step, people, folders["reward"], ours.reward_steps, ours.reward_learning_rate)
+    run(settings, step, people, folder, ours.reward_steps, ours.reward_learning_rate)
 
 
-def open_base(settings: config.Config, folders: dict[str, Path]) -> BaseModel:
+def open_base(folders: dict[str, Path]) -> BaseModel:
     """The small model as trained so far, frozen."""
-    pipeline = build_pipeline(settings, folders["autoencoder"] / "final", folders["base"], folders["joint"])
-    return BaseModel(pipeline, torch.float32, torch.device("cpu"))
+    return place_base(build_pipeline(folders["autoencoder"], folders["base"], folders["joint"]))
+
+
+def place_base(pipeline: StableDiffusionPipeline) -> BaseModel:
+    """On the device, in the order of memory that its convolutions are fast in."""
+    base = BaseModel(pipeline, torch.float32, device())
+    place(base.unet)
+    place(base.pipeline.vae)
+    return base
 
 
 def open_people(settings: config.Config, folders: dict[str, Path], size: int) -> CachedPeople:
@@ -83,7 +103,12 @@ def open_people(settings: config.Config, folders: dict[str, Path], size: int) ->
 
 
 def run(
-    settings: config.Config, step: torch.nn.Module, people: CachedPeople, folder: Path, steps: int, rate: float
+    settings: config.Config,
+    step: TrainingStep,
+    people: CachedPeople,
+    folder: Path,
+    steps: int,
+    rate: float,
 ) -> None:
     """One run of the loop; goes on where it was cut."""
     loop = LoopConfig(

@@ -82,7 +82,7 @@ class Model(nn.Module):
 
 
 def train_base(settings: config.Config, latents: Path, folder: Path) -> None:
-    """Train until the budget is spent; the average is in the checkpoint, where `package` finds it."""
+    """Train until the budget is spent, then write the averages to `folder/final`."""
     torch.manual_seed(settings.seed)
     ours = settings.base
     data = Captioned(latents / "latents.npz", ours, settings.seed)
@@ -109,6 +109,9 @@ def train_base(settings: config.Config, latents: Path, folder: Path) -> None:
         return {"loss": loss.detach(), "v": plain.detach(), "norm": norm}
 
     run.train(update)
+    average.copy_to(model.parameters())
+    model.unet.save_pretrained(folder / "final" / "unet")
+    model.text_encoder.save_pretrained(folder / "final" / "text_encoder")
 
 
 class Captioned:

@@ -73,12 +73,13 @@ class Base:
 
 @dataclass(frozen=True)
 class Joint:
-    """UNet and adapter together."""
+    """UNet and adapter together; `min_snr` as in `Base`, 0 weighs all timesteps alike."""
 
     minutes: float
     samples: int
     batch: int
     learning_rate: float
+    min_snr: float
     ema: float
 
 
@@ -87,6 +88,7 @@ class Adapter:
     """The identity adapter; `losses` are those of `idgen.training.config`, and `reward_…` is its second training."""
 
     num_tokens: int
+    hidden_dim: int
     num_words: int
     word_share: float
     paired_share: float
@@ -108,6 +110,15 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Table:
+    """How adapters are compared: `people` of either set, drawn under every prompt."""
+
+    people: int
+    steps: int
+    guidance_scale: float
+
+
+@dataclass(frozen=True)
 class Config:
     """All tables; an unknown or missing key is an error when the file is read."""
 
@@ -118,12 +129,20 @@ class Config:
     base: Base
     joint: Joint
     adapter: Adapter
+    table: Table
 
 
 def load_config(file: Path) -> Config:
     """Read `tiny.toml` or a file like it."""
     table = tomllib.loads(file.read_text())
-    tables = {"crops": Crops, "autoencoder": Autoencoder, "base": Base, "joint": Joint, "adapter": Adapter}
+    tables: dict[str, type] = {
+        "crops": Crops,
+        "autoencoder": Autoencoder,
+        "base": Base,
+        "joint": Joint,
+        "adapter": Adapter,
+        "table": Table,
+    }
     if unknown := set(table) - {"seed", "paths", *tables}:
         raise ValueError(f"{file}: unknown tables {sorted(unknown)}.")
     paths = _paths(table["paths"], file.resolve().parent)

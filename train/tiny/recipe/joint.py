@@ -21,6 +21,7 @@ from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.terms import make_terms
 
 from . import config
+from .device import device
 from .loop import Run, learning_rate, random_for
 from .people import CachedPeople
 
@@ -29,12 +30,10 @@ def train_joint(settings: config.Config, base: BaseModel, people: CachedPeople, 
     """Train until the budget is spent, then write `unet/` and `adapter/`, the averages."""
     ours = settings.joint
     torch.manual_seed(settings.seed)
-    adapter = new_adapter(settings, base, people)
+    adapter = new_adapter(settings, base, people).to(device())
     unet = base.unet.requires_grad_(True).train()
     adapter.attach(unet)
-    step = IdentityDenoiser(
-        base, adapter, make_terms(LossConfig(snr_gamma=settings.base.min_snr), base.parametrisation)
-    )
+    step = IdentityDenoiser(base, adapter, make_terms(LossConfig(snr_gamma=ours.min_snr), base.parametrisation))
     weights = [*unet.parameters(), *adapter.parameters()]
     optimizer = torch.optim.AdamW(weights, ours.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     average = EMAModel(weights, decay=ours.ema)
@@ -45,7 +44,7 @@ def train_joint(settings: config.Config, base: BaseModel, people: CachedPeople, 
         learning_rate(optimizer, ours.learning_rate, number, 100, progress)
         optimizer.zero_grad()
         with ExitStack() as stack:
-            weighted = step(people.batch(number), random_for(settings.seed + 4, number), stack)
+            weighted = step(people.batch(number).to(device()), random_for(settings.seed + 4, number), stack)
             weighted.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -68,6 +67,7 @@ def new_adapter(settings: config.Config, base: BaseModel, people: CachedPeople) 
         embedding_dim=DlibEncoder.dim,
         normalised=True,
         num_tokens=ours.num_tokens,
+        hidden_dim=ours.hidden_dim,
         text_encoders=base.text_encoders,
         num_words=ours.num_words,
     )

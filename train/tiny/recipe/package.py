@@ -1,32 +1,48 @@
-"""Stage 5: the averaged weights → a folder that `StableDiffusionPipeline.from_pretrained` opens."""
+"""The last stage: the averaged weights → a folder that `StableDiffusionPipeline.from_pretrained` opens."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.training_utils import EMAModel
+from transformers import CLIPTextModel
+
+from idgen import IdentityAdapter
 
 from . import config
-from .base import Model, build_scheduler
+from .base import build_scheduler
+from .captions import build_tokenizer
 
-CARD = Path(__file__).with_name("card.md")
+CARD, ADAPTER_CARD = (Path(__file__).with_name(name) for name in ("card.md", "adapter_card.md"))
 
 
-def make_package(settings: config.Config, autoencoder: Path, base: Path, joint: Path) -> None:
-    """Write `paths.output` in float16, whole or not at all; an older one is replaced."""
-    pipeline = build_pipeline(settings, autoencoder, base, joint).to(torch.float16)
+def make_package(settings: config.Config, folders: dict[str, Path]) -> None:
+    """Write the model to `paths.output` and its adapter to `adapter` beside it, in float16; older ones are replaced,
+    each whole or not at all."""
     output = settings.paths.output.resolve()
-    temporary = output.with_name(f".{output.name}.tmp")
+    with _replacing(output) as new:
+        pipeline = build_pipeline(folders["autoencoder"], folders["base"], folders["joint"])
+        pipeline.to(torch.float16).save_pretrained(new, safe_serialization=True)
+        _open_in_float32(new / "text_encoder" / "config.json")
+        shutil.copy(CARD, new / "README.md")
+    with _replacing(output.with_name("adapter")) as new:
+        IdentityAdapter.from_pretrained(folders["reward"]).to(torch.float16).save_pretrained(new)
+        shutil.copy(ADAPTER_CARD, new / "README.md")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of another one when all is written."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    pipeline.save_pretrained(temporary, safe_serialization=True)
-    _open_in_float32(temporary / "text_encoder" / "config.json")
-    shutil.copy(CARD, temporary / "README.md")
-    shutil.rmtree(output, ignore_errors=True)
-    temporary.rename(output)
+    yield temporary
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
 
 
 def _open_in_float32(file: Path) -> None:
@@ -35,28 +51,21 @@ def _open_in_float32(file: Path) -> None:
     file.write_text(json.dumps({**table, "dtype": "float32"}, indent=2) + "\n")
 
 
-def build_pipeline(
-    settings: config.Config, autoencoder: Path, base: Path, joint: Path | None = None
-) -> StableDiffusionPipeline:
-    """The pipeline of a finished or unfinished training, float32, with the averaged weights.
+def build_pipeline(autoencoder: Path, base: Path, joint: Path | None = None) -> StableDiffusionPipeline:
+    """The pipeline of finished trainings, float32, with the averaged weights.
 
     Args:
-        settings: Of the recipe.
-        autoencoder: Its final weights.
+        autoencoder: Folder of its training.
         base: Folder of the base's training.
         joint: Folder of the training with the adapter, whose UNet goes before the base's.
     """
-    vae = AutoencoderTiny.from_pretrained(autoencoder)
-    model = Model(settings.base, settings.autoencoder.latent_channels, settings.crops.size // vae_factor(vae))
-    state = torch.load(base / "state.pt", map_location="cpu", weights_only=True)
-    average = EMAModel(model.parameters())
-    average.load_state_dict(state["average"])
-    average.copy_to(model.parameters())
+    text_encoder = CLIPTextModel.from_pretrained(base / "final" / "text_encoder", dtype=torch.float32)
+    unet = base / "final" / "unet" if joint is None else joint / "unet"
     return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=model.text_encoder,
-        tokenizer=model.tokenizer,
-        unet=model.unet if joint is None else UNet2DConditionModel.from_pretrained(joint / "unet"),
+        vae=AutoencoderTiny.from_pretrained(autoencoder / "final"),
+        text_encoder=text_encoder,
+        tokenizer=build_tokenizer(text_encoder.config.max_position_embeddings),
+        unet=UNet2DConditionModel.from_pretrained(unet),
         scheduler=build_scheduler(),
         safety_checker=None,  # type: ignore[arg-type]
         feature_extractor=None,  # type: ignore[arg-type]
@@ -64,6 +73,9 @@ def build_pipeline(
     )
 
 
-def vae_factor(vae: AutoencoderTiny) -> int:
-    """How much smaller latents are than pictures."""
-    return 2 ** (len(vae.config.decoder_block_out_channels) - 1)
+def unpack(package: Path, autoencoder: Path, base: Path) -> None:
+    """A packaged model → what the trainings of autoencoder and base would have left, to go on from there."""
+    pipeline = StableDiffusionPipeline.from_pretrained(package, local_files_only=True)
+    pipeline.vae.save_pretrained(autoencoder / "final")
+    pipeline.unet.save_pretrained(base / "final" / "unet")
+    pipeline.text_encoder.save_pretrained(base / "final" / "text_encoder")

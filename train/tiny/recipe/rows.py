@@ -1,0 +1,61 @@
+"""Adapters that differ in nothing but what they are trained with: the rows of docs/results.md.
+
+Each row adds one thing to the row before, and all take as many updates from the same start, on the same samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from idgen.training.config import LossConfig
+
+from . import config
+from .adapter import denoise, reward
+
+LOSSES = ("identity", "contrastive", "preservation")
+NAMES = ("denoising", *LOSSES, "full")
+"""In their order; the last one has the reward."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training."""
+
+    name: str
+    seed: int
+
+    def folder(self, cache: Path) -> Path:
+        """Where its adapter lies; the one that is packaged is a row, too."""
+        return cache / "reward" if self == PACKAGED else cache / "rows" / f"{self.name}-{self.seed}"
+
+
+PACKAGED = Row(NAMES[-1], 0)
+
+
+def all_rows(seeds: int) -> list[Row]:
+    """Every row once, the first and the last with more seeds, so that the spread between trainings is seen."""
+    more = [Row(name, seed) for seed in range(1, seeds) for name in (NAMES[0], NAMES[-1])]
+    return [*(Row(name, 0) for name in NAMES), *more]
+
+
+def train_row(settings: config.Config, folders: dict[str, Path], row: Row) -> None:
+    """Train a row, or go on with it; nothing is done if it is done."""
+    folder, first = row.folder(settings.paths.cache), row.folder(settings.paths.cache) / "stage-one"
+    if (folder / "done").exists():
+        return
+    ours, settings = settings.adapter, replace(settings, seed=row.seed)
+    if row.name != NAMES[-1]:
+        denoise(settings, folders, folder, losses_of(row, ours.losses), ours.steps + ours.reward_steps)
+    else:
+        if not (first / "done").exists():
+            denoise(settings, folders, first, ours.losses, ours.steps)
+            (first / "done").touch()
+        reward(settings, folders, first, folder)
+    (folder / "done").touch()
+
+
+def losses_of(row: Row, losses: LossConfig) -> LossConfig:
+    """Those of the settings that a row without reward has, the others without weight."""
+    has = LOSSES[: NAMES.index(row.name)]
+    return replace(losses, **{name: 0.0 for name in LOSSES if name not in has})
