@@ -54,12 +54,13 @@ class RandomPeople:
         self.number = state["number"]
 
 
-def make_step(family: str = "sd", losses: LossConfig | None = None, fusion: bool = False, **adapter: Any) -> Any:
+def make_step(
+    family: str = "sd", losses: LossConfig | None = None, fusion: bool = False, words: int = 0, **options: Any
+) -> Any:
     losses = losses or LossConfig()
     base = BaseModel(make_pipeline(family), torch.float32, torch.device("cpu"))
-    if adapter.get("num_words"):
-        adapter |= {"text_encoders": base.text_encoders}
-    made = make_adapter(base.unet, **adapter)
+    named: dict[str, Any] = {"num_words": words, "text_encoders": base.text_encoders} if words else {}
+    made = make_adapter(base.unet, **named)
     made.attach(base.unet)
     return IdentityDenoiser(
         base,
@@ -68,6 +69,7 @@ def make_step(family: str = "sd", losses: LossConfig | None = None, fusion: bool
         embedder=FaceEmbedder.dlib(),
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=2),
         fusion=RandomFusion() if fusion else None,
+        **options,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from idgen.errors import LossError, TrainingError
 from idgen.training.batch import Batch
+from idgen.training.card import LOSSES
 from idgen.training.config import LossConfig
 from idgen.training.denoiser import face_mask
 from tests.components import seeded
@@ -25,9 +26,22 @@ EVERYTHING = LossConfig(
     background=0.1,
     layout=0.1,
     semantic=0.1,
+    triplet=0.1,
+    prior_dir="drawn",
+    threshold=0.1,
+    mann_whitney=0.1,
+    editing=0.1,
+    localisation=0.1,
     increment=0.1,
+    words=0.01,
     values=0.01,
 )
+
+
+def make_everything() -> Any:
+    """A step with every loss that there is."""
+    prior = torch.randn(5, 128, generator=seeded(9))
+    return make_step(losses=EVERYTHING, words=2, prior=prior, edits=EVERYTHING.edits)
 
 
 def run(step: Any, batch: Batch, backward: bool = True) -> Any:
@@ -73,7 +87,7 @@ def test_cached_text_is_read_instead_of_prompts(family: str) -> None:
 
 
 def test_cached_text_does_not_hide_words() -> None:
-    step = make_step(num_words=2)
+    step = make_step(words=2)
     batch = RandomPeople(2, prompt="a <id> at sea").make(0)
     cached = Batch(**{**vars(batch), **step.base.encode(batch.prompts)})
     assert torch.equal(run(step, cached, backward=False).values, run(step, batch).values)
@@ -81,15 +95,12 @@ def test_cached_text_does_not_hide_words() -> None:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_all_losses_at_once(checkpointing: bool) -> None:
-    step = make_step(losses=EVERYTHING)
+    step = make_everything()
     if checkpointing:
         step.base.unet.train()
         step.base.unet.enable_gradient_checkpointing()
-    found = run(step, RandomPeople(3).make(0))
-    assert set(found.terms) == {
-        *("denoising", "identity", "contrastive", "preservation", "background"),
-        *("layout", "semantic", "increment", "values"),
-    }
+    found = run(step, RandomPeople(3, prompt="a <id> at sea").make(0))
+    assert set(found.terms) == {"denoising", *LOSSES}
     assert found.total.isfinite()
     assert int(found.terms["identity"].invalid) == 1
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in step.parameters())
@@ -100,18 +111,65 @@ def test_all_losses_at_once(checkpointing: bool) -> None:
 def test_gradient_checkpointing_changes_nothing() -> None:
     gradients = []
     for checkpointing in (False, True):
-        step = make_step(losses=EVERYTHING)
+        step = make_everything()
         if checkpointing:
             step.base.unet.train()
             step.base.unet.enable_gradient_checkpointing()
-        run(step, RandomPeople(2).make(0))
+        run(step, RandomPeople(2, prompt="a <id> at sea").make(0))
         gradients.append([weight.grad for weight in step.parameters()])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, again, rtol=1e-4, atol=1e-7)
 
 
+def test_offset_noise_is_one_number_a_channel() -> None:
+    plain, offset = make_step(), make_step(noise_offset=0.1)
+    seen = []
+    for step in (plain, offset):
+        step.base.scheduler.add_noise = lambda latents, noise, _: seen.append(noise) or latents + noise
+        run(step, RandomPeople(2).make(0), backward=False)
+    difference = seen[1] - seen[0]
+    assert difference.std((2, 3)).max() < 1e-6
+    assert difference.mean((2, 3)).unique().numel() == 8
+    assert LossConfig().noise_offset == 0
+
+
+def test_an_edit_is_compared_with_what_it_changes_without_the_person() -> None:
+    step = make_step(losses=LossConfig(editing=1.0), edits=["smiling"])
+    batch = RandomPeople(2).make(0)
+    prompts, encode = [], step.base.encode
+
+    def encode_edits(texts: Any, person: Any = None) -> Any:
+        """The toy encoder reads all letters alike."""
+        prompts.append(texts)
+        shift = torch.randn(2, 1, 1, generator=seeded(3)) if "smiling" in texts[0] else 0
+        return {name: part + shift for name, part in encode(texts, person).items()}
+
+    step.base.encode = encode_edits
+    assert run(step, batch).terms["editing"].mean > 0
+    assert prompts.count(("a face, smiling",) * 2) == 2  # with the person and without
+    for weight in step.adapter.branches.parameters():
+        weight.data.zero_()
+    assert run(step, batch).terms["editing"].mean < 1e-4  # who adds nothing changes no edit
+
+
+def test_words_are_found_in_the_prompts_that_hold_them() -> None:
+    step = make_step(words=2, losses=LossConfig(localisation=1.0))
+    person = step.person(RandomPeople(2).make(0).id_embeds)
+    places, named = step.base.word_places(["a <id> at sea", "the sea"], person)
+    assert named.tolist() == [True, False]
+    assert places.tolist() == [[2, 3], [0, 0]]
+    wordless = make_step()
+    nameless = wordless.person(RandomPeople(1).make(0).id_embeds)
+    with pytest.raises(TrainingError, match="no pseudo-words"):
+        wordless.base.word_places(["a <id>"], nameless)
+    unnamed = run(step, RandomPeople(2, prompt="the sea").make(0))
+    assert unnamed.terms["localisation"].sum == 0
+    named_by_prompt = run(step, RandomPeople(2, prompt="a <id> at sea").make(0))
+    assert named_by_prompt.terms["localisation"].sum != 0
+
+
 def test_words_learn_from_prompts_that_name_the_person() -> None:
-    step = make_step(losses=LossConfig(words=0.01), num_words=2)
+    step = make_step(losses=LossConfig(words=0.01), words=2)
     run(step, RandomPeople(2, prompt="a <id> at sea").make(0))
     assert all(weight.grad is not None and weight.grad.any() for weight in step.adapter.to_words.parameters())
 

@@ -18,9 +18,10 @@ from idgen import IdentityAdapter
 from idgen.errors import CheckpointError, TrainingError
 from idgen.rewards import RewardHackingGuard
 from idgen.training.checkpoint import list_checkpoints
-from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, from_toml
+from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig
 from idgen.training.dry_run import dry_run
 from idgen.training.hacking import HackingGuard
+from idgen.training.toml import from_toml
 
 from .runs import RandomPeople, make_loop, make_step
 
@@ -34,10 +35,11 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return dict(IdentityAdapter.from_pretrained(folder).state_dict())
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(number: signal.Signals, tmp_path: Path) -> None:
     make_loop(tmp_path / "whole").run()
     first = make_loop(tmp_path / "parts", checkpointing_steps=1)
-    first.step.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if first.done == 2 else None)
+    first.step.register_forward_hook(lambda *_: os.kill(os.getpid(), number) if first.done == 2 else None)
     assert first.run() == 3  # the update under way is finished
     assert make_loop(tmp_path / "parts", resume_from_checkpoint="latest").run() == 6
     assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
@@ -160,8 +162,7 @@ def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> N
 
 
 def step_for_two(words: int) -> Any:
-    options: dict[str, Any] = {"num_words": words} if words else {}
-    return make_step(losses=LossConfig(identity=0.1, t_max=1.0), **options)
+    return make_step(losses=LossConfig(identity=0.1, t_max=1.0), words=words)
 
 
 def people_for_two(rank: int) -> RandomPeople:
@@ -195,6 +196,11 @@ def test_configuration_from_toml(tmp_path: Path) -> None:
     for text, message in (
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nidenty = 1\n', "identy is not known"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[loop]\nseed = "x"\n', "seed must be of type int"),
+        ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\ngate = "ajar"\n', "gate must be of type Literal"),
+        ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nedits = "old"\n', "edits must be of type tuple"),
+        ('train_data_dir = "a"\noutput_dir = "b"\n[loop]\ndry_run = 1\n', "dry_run must be of type bool"),
+        ('train_data_dir = "a"\noutput_dir = "b"\nloop = 1\n', "is a table of settings"),
+        ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\ntriplet = 1\n', "prior_dir"),
         ('output_dir = "b"\n', "train_data_dir is missing"),
         ("= 3", "could not be read"),
     ):

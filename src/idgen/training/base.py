@@ -82,6 +82,27 @@ class BaseModel:
         cached = {"encoder_hidden_states": batch.encoder_hidden_states, "text_embeds": batch.text_embeds}
         return {name: part for name, part in cached.items() if part is not None}
 
+    def word_places(self, prompts: Sequence[str], person: Person) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the first text encoder reads a person's words.
+
+        Returns:
+            Positions, (batch, words), and whether a prompt names the person, (batch,); positions are 0 where not.
+
+        Raises:
+            TrainingError: That encoder has no words of the person.
+        """
+        words = person.words[0] if person.words else None
+        if words is None:
+            raise TrainingError("The adapter has no pseudo-words that could be found in a prompt; set num_words.")
+        with persons_in_prompts(self.pipeline, [person], {"prompt": list(prompts)}) as changed:
+            tokenizer = self.pipeline.tokenizer
+            tokens = tokenizer(changed["prompt"], padding="max_length", truncation=True, return_tensors="pt").input_ids
+        marked = tokens == tokenizer.bos_token_id
+        marked[:, 0] = False
+        named = marked.sum(1) >= words.shape[1]
+        first = marked.int().argsort(dim=1, descending=True, stable=True)[:, : words.shape[1]]
+        return (first * named[:, None]).to(words.device), named.to(words.device)
+
     def _encode(self, prompts: dict[str, Any]) -> dict[str, torch.Tensor]:
         given = {name: text for name, text in prompts.items() if name in ("prompt", "prompt_2")}
         found = self.pipeline.encode_prompt(

@@ -9,7 +9,8 @@ import torch
 from diffusers import DDIMScheduler
 
 from ..adapter import IdentityAdapter
-from ..losses import TermLog, Weighted
+from ..faces import FaceDetector
+from ..losses import TermLog, Weighted, find_landmarks
 from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
@@ -28,7 +29,9 @@ class BlackBoxStep(TrainingStep):
 
     Args:
         base: See `TrainingStep`; so are `adapter` and `parts`.
-        rewards: Read `images` (batch, 3, height, width) in [0, 1], `prompts`, `persons` and `target_embeds`.
+        rewards: Read `images` (batch, 3, height, width) in [0, 1], `prompts`, `persons` and `target_embeds`; with a
+            detector also what `IdentityReward` reads.
+        detector: Finds the faces in what was drawn.
         steps: Denoising steps.
         learned: How many of them, chosen at random, have a gradient in an update.
     """
@@ -39,12 +42,14 @@ class BlackBoxStep(TrainingStep):
         adapter: IdentityAdapter | None,
         rewards: WeightedRewards,
         *,
+        detector: FaceDetector | None = None,
         steps: int = 20,
         learned: int = 5,
         **parts: Any,
     ) -> None:
         super().__init__(base, adapter, **parts)
-        self.rewards, self.steps, self.learned = rewards, steps, min(learned, steps)
+        self.rewards, self.detector = rewards, detector
+        self.steps, self.learned = steps, min(learned, steps)
         unclipped = {"clip_sample": False, "thresholding": False}
         self.scheduler: Any = DDIMScheduler.from_config({**base.scheduler.config, **unclipped})
 
@@ -81,12 +86,17 @@ class BlackBoxStep(TrainingStep):
 
     @torch.no_grad()
     def _judge(self, latents: torch.Tensor, batch: Batch) -> Weighted:
-        inputs = {
-            "images": self.base.decode(latents).clamp(0, 1),
+        images = self.base.decode(latents).clamp(0, 1)
+        inputs: dict[str, Any] = {
+            "images": images,
             "prompts": batch.prompts,
             "persons": batch.persons,
             "target_embeds": batch.target_embeds,
         }
+        if self.detector is not None:
+            faces = find_landmarks(images, self.detector)
+            inputs |= {"face_images": images, "landmarks": faces.points, "face_found": faces.found}
+            inputs["reference_embeds"] = batch.target_embeds
         found = self.rewards(inputs)
         size = torch.tensor(float(len(batch)))
         reward = TermLog(found.values.sum(), size, 0 * size)

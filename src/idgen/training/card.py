@@ -11,6 +11,24 @@ from typing import Any
 from ..data.manifest import Manifest
 
 HEADING = "\n## Training\n"
+LOSSES = (
+    *("identity", "contrastive", "triplet", "threshold", "mann_whitney", "preservation", "background", "editing"),
+    *("layout", "semantic", "localisation", "increment", "words", "values"),
+)
+LORA_ALONE = """\
+---
+library_name: diffusers
+tags:
+- idgen
+- lora
+- text-to-image
+---
+
+# LoRA
+
+`pipe.load_lora_weights("<this folder or repository>")` lets the base model draw with it.
+"""
+BESIDE_IDENTITY = ("aesthetic", "structure", "preservation", "denoising")
 
 
 def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, Any]) -> None:
@@ -22,11 +40,13 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
         config: Of the run.
     """
     card = output_dir / "README.md"
-    text = card.read_text(encoding="utf-8").split(HEADING)[0].rstrip("\n")
+    text = card.read_text(encoding="utf-8") if card.exists() else LORA_ALONE
+    text = text.split(HEADING)[0].rstrip("\n")
     train = manifest.splits.get("train", {})
     table = {
         "base model": config["pretrained_model_name_or_path"],
         "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
+        "face encoder of data and losses": manifest.encoder,
         "updates": f"{config['loop']['max_train_steps']} of {config['loop']['train_batch_size']} samples a process",
         **_stage(config),
         **_measured(output_dir / "metrics.jsonl"),
@@ -41,15 +61,12 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
 
 def _stage(config: dict[str, Any]) -> dict[str, str]:
     if "losses" in config:
-        terms = ("identity", "contrastive", "preservation", "background", "layout", "semantic", "increment")
-        used = [f"{name} {config['losses'][name]:g}" for name in terms if config["losses"][name]]
+        used = [f"{name} {config['losses'][name]:g}" for name in LOSSES if config["losses"][name]]
         return {"losses": ", ".join(["denoising 1", *used])}
     rollout = config["rollout"]
-    weights = f"identity {rollout['identity_weight']:g}, preservation {rollout['preservation']:g}"
-    return {
-        "reward": f"{weights}, by {rollout['method']}",
-        "from": str(config["id_adapter"]),
-    }
+    weights = {"identity": rollout["identity_weight"], **{name: rollout[name] for name in BESIDE_IDENTITY}}
+    used = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)
+    return {"reward": f"{used}, by {rollout['method']}", "from": str(config["id_adapter"] or "nothing")}
 
 
 def _measured(metrics: Path) -> dict[str, str]:

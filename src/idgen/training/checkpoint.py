@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import CheckpointError
+from .sharded import split_like, whole_tensor
 
 PREFIX = "checkpoint-"
 
@@ -84,20 +85,31 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """An optimizer's state as tensors and JSON: nothing of it needs a pickle."""
+    """An optimizer's state as tensors and JSON: nothing of it needs a pickle. All processes call it together."""
     state = optimizer.state_dict()
+    places = {f"optimizer.{index}": values for index, values in state["state"].items()}
+    groups = {f"group.{i}": group for i, group in enumerate(state["param_groups"])}  # Prodigy keeps tensors there too
     tensors, numbers = {}, {}
-    for index, values in state["state"].items():
+    for place, values in {**places, **groups}.items():
         for name, value in values.items():
-            (tensors if isinstance(value, torch.Tensor) else numbers)[f"optimizer.{index}.{name}"] = value
-    return tensors, {"groups": state["param_groups"], "numbers": numbers}
+            if isinstance(value, torch.Tensor):
+                tensors[f"{place}.{name}"] = whole_tensor(value)
+            else:
+                numbers[f"{place}.{name}"] = value
+    return tensors, {"numbers": numbers}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     """Undo `optimizer_tensors`."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     entries: dict[int, dict[str, Any]] = {}
+    groups: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors, **state["numbers"]}.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            entries.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": entries, "param_groups": state["groups"]})
+        kind, _, rest = name.partition(".")
+        if kind not in ("optimizer", "group"):
+            continue
+        index, key = int(rest.split(".", 1)[0]), rest.split(".", 1)[1]
+        if kind == "optimizer" and isinstance(value, torch.Tensor) and value.shape == weights[index].shape:
+            value = split_like(value, weights[index])
+        (entries if kind == "optimizer" else groups).setdefault(index, {})[key] = value
+    optimizer.load_state_dict({"state": entries, "param_groups": [groups[i] for i in sorted(groups)]})

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import tyro
 
-from .config import DenoisingConfig, RewardConfig, from_toml
+from .config import DenoisingConfig, RewardConfig
+from .toml import from_toml
 
 Stage = Literal["denoise", "reward"]
 _CONFIGS: dict[Stage, Any] = {"denoise": DenoisingConfig, "reward": RewardConfig}

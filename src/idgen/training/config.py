@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
 
 from ..errors import TrainingError
+from .objectives import FaceConfig, LossConfig, RolloutConfig
 
-Config = TypeVar("Config")
 _BARE = tyro.conf.arg(name="")  # --max_train_steps, as in diffusers' scripts, and not --loop.max_train_steps
 
 
@@ -28,6 +26,8 @@ class AdapterConfig:
         num_words: Pseudo-words for `<id>` in prompts; 0 for none.
         normalised: Whether embeddings are scaled to unit length.
         random_fusion: Whether text and identity are weighed at random, as in PhotoVerse.
+        lora_rank: Of a LoRA on the base's UNet that is trained beside it; 0 for none.
+        identity_net: Whether an IdentityNet, which reads landmarks, is trained beside it.
     """
 
     id_adapter: str | None = None
@@ -37,43 +37,8 @@ class AdapterConfig:
     num_words: int = 0
     normalised: bool = True
     random_fusion: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """What each loss counts; 0 leaves it out. docs/losses.md says when to use which.
-
-    Attributes:
-        snr_gamma: Of min-SNR weighting; 0 weighs all timesteps alike.
-        background_weight: What a pixel beyond the face counts in the denoising loss.
-        identity: Cosine of the face on the predicted picture.
-        contrastive: The same against other people (InfoNCE).
-        negatives: How many people of the bank each sample is compared with.
-        temperature: Of the contrastive loss.
-        t_max: The losses on faces count up to this share of the noise schedule.
-        preservation: Outside the face, draw what the base model draws.
-        background: Outside the face, draw the same for other people.
-        layout: Keep the queries of cross-attention (PuLID).
-        semantic: Keep what the text finds in the picture (PuLID).
-        increment: What the identity adds stays on the face (FACT).
-        words: PhotoVerse's regulariser of the pseudo-words.
-        values: PhotoVerse's regulariser of the identity's values.
-    """
-
-    snr_gamma: float = 5.0
-    background_weight: float = 1.0
-    identity: float = 0.0
-    contrastive: float = 0.0
-    negatives: int = 1024
-    temperature: float = 0.1
-    t_max: float = 0.6
-    preservation: float = 0.0
-    background: float = 0.0
-    layout: float = 0.0
-    semantic: float = 0.0
-    increment: float = 0.0
-    words: float = 0.0
-    values: float = 0.0
+    lora_rank: int = 0
+    identity_net: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +73,8 @@ class LoopConfig:
         train_batch_size: Samples of one process in one pass.
         gradient_accumulation_steps: Passes for one update.
         gradient_checkpointing: Whether the UNet's layers are run again in the backward pass instead of kept.
-        mixed_precision: "no", "fp16" or "bf16"; the adapter itself stays in float32.
+        mixed_precision: "no", "fp16" or "bf16"; what accelerate is configured for if not given. The adapter itself
+            stays in float32.
         checkpointing_steps: A checkpoint every so many updates.
         checkpoints_total_limit: How many are kept.
         resume_from_checkpoint: "latest", the folder of one, or nothing.
@@ -123,7 +89,7 @@ class LoopConfig:
     train_batch_size: int = 8
     gradient_accumulation_steps: int = 1
     gradient_checkpointing: bool = False
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
     checkpointing_steps: int = 500
     checkpoints_total_limit: int = 2
     resume_from_checkpoint: str | None = None
@@ -180,27 +146,6 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutConfig:
-    """How pictures are drawn to be judged, and what counts.
-
-    Attributes:
-        method: "refl", "draft", "draft-lv" or "alignprop"; docs/training.md says which costs what.
-        steps: Denoising steps.
-        last: How many last steps have a gradient, or are chosen from.
-        guidance_scale: 1 is cheapest, and what ReFL does.
-        identity_weight: Of the likeness to the reference.
-        preservation: Outside the face, draw what the base model draws; without it, rewards cost prompt fidelity.
-    """
-
-    method: Literal["refl", "draft", "draft-lv", "alignprop"] = "refl"
-    steps: int = 20
-    last: int = 5
-    guidance_scale: float = 1.0
-    identity_weight: float = 1.0
-    preservation: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
 class DenoisingConfig:
     """Stage one: train an adapter by denoising photos of people, each drawn from another photo of them.
 
@@ -210,6 +155,7 @@ class DenoisingConfig:
         output_dir: Where the adapter, its checkpoints and metrics go.
         adapter: What is trained.
         losses: What each loss counts.
+        faces: How the faces that losses read are made.
         data: What is read.
         optimizer: How it learns.
         loop: How long and how often.
@@ -221,6 +167,7 @@ class DenoisingConfig:
     output_dir: Path
     adapter: Annotated[AdapterConfig, _BARE] = field(default_factory=AdapterConfig)
     losses: LossConfig = field(default_factory=LossConfig)
+    faces: FaceConfig = field(default_factory=FaceConfig)
     data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
@@ -235,7 +182,8 @@ class RewardConfig:
         pretrained_model_name_or_path: Stable Diffusion model: a folder, a hub id, or "tiny".
         train_data_dir: Shards that `idgen prepare` has written.
         output_dir: Where the adapter, its checkpoints and metrics go.
-        id_adapter: What stage one has made: a folder, a file or a hub id.
+        id_adapter: What stage one has made: a folder, a file or a hub id. Without it, a LoRA is trained alone.
+        lora_rank: Of a LoRA on the base's UNet; 0 for none, or for that of `id_adapter`.
         rollout: How pictures are drawn, and what counts.
         data: What is read.
         optimizer: How it learns.
@@ -246,50 +194,10 @@ class RewardConfig:
     pretrained_model_name_or_path: str = "tiny"
     train_data_dir: str
     output_dir: Path
-    id_adapter: str
+    id_adapter: str | None = None
+    lora_rank: int = 0
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
     validation: Annotated[ValidationConfig, _BARE] = field(default_factory=ValidationConfig)
-
-
-def from_toml(kind: type[Config], file: Path) -> Config:
-    """Read a configuration from a TOML file whose tables are the parts of the dataclass.
-
-    Raises:
-        TrainingError: The file cannot be read, or holds a key that is not known or a value of the wrong type.
-    """
-    try:
-        values = tomllib.loads(file.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise TrainingError(f"'{file}' could not be read as TOML: {error}") from error
-    return _build(kind, values, str(file))
-
-
-def _build(kind: Any, values: dict[str, Any], where: str) -> Any:
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    if unknown := sorted(values.keys() - known.keys()):
-        raise TrainingError(f"{where}: {', '.join(unknown)} is not known; known are {', '.join(known)}.")
-    required = (f.name for f in known.values() if dataclasses.MISSING is f.default is f.default_factory)
-    if missing := [name for name in required if name not in values]:
-        raise TrainingError(f"{where}: {', '.join(missing)} is missing.")
-    made = {}
-    for name, value in values.items():
-        default = known[name].default_factory
-        if dataclasses.is_dataclass(default):
-            made[name] = _build(default, value, f"{where}, [{name}]")
-        else:
-            made[name] = _checked(known[name], value, f"{where}: {name}")
-    return kind(**made)
-
-
-def _checked(known: dataclasses.Field[Any], value: Any, where: str) -> Any:
-    """The value in the type of the field; annotations are strings here, and simple enough to read."""
-    kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "Path": str}
-    wanted = kinds.get(str(known.type).split(" ")[0], object)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool and wanted is not object):
-        raise TrainingError(f"{where} must be of type {known.type}, not {value!r}.")
-    if isinstance(value, list):
-        return tuple(value)
-    return Path(str(value)) if known.type == "Path" else value

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 
 from ..adapter import IdentityAdapter, Person, RandomFusion
+from ..errors import TrainingError
+from ..faces import FaceDetector
 from ..losses import (
     AttentionRecorder,
     Bank,
@@ -19,9 +22,10 @@ from ..losses import (
     WeightedTerms,
     mix_identities,
 )
-from ..losses.parametrisation import at_least_float32
 from .base import BaseModel
 from .batch import Batch
+from .clean import clean_in_steps
+from .generated import FaceReader, GeneratedFaces, ShortRollout
 from .step import TrainingStep
 
 
@@ -33,7 +37,13 @@ class IdentityDenoiser(TrainingStep):
         losses: Terms by name; they say what has to be computed.
         embedder: Face encoder of the identity losses, if there are any.
         decoder: Of faces, beside it.
+        detector: Finds faces in what was predicted; without one they are where the target's are.
+        clean_steps: Passes of the UNet from the noisy latent to the face.
+        rollout: Draws the faces from pure noise instead; needs a detector.
         bank: Draws embeddings of other people, for the contrastive losses.
+        prior: (n, dim), faces that the base model draws, for the triplet loss.
+        edits: What is added to prompts, for the loss on editing directions.
+        noise_offset: Noise that is the same all over a channel, as diffusers' training scripts add it.
         fusion: Random weighing of text against identity, or none.
         gather: Collects a tensor of all processes, for negatives from the whole batch.
     """
@@ -46,15 +56,25 @@ class IdentityDenoiser(TrainingStep):
         *,
         embedder: FaceEmbedder | None = None,
         decoder: FaceDecoder | None = None,
+        detector: FaceDetector | None = None,
+        clean_steps: int = 1,
+        rollout: ShortRollout | None = None,
         bank: Callable[[torch.Tensor], Bank] | None = None,
+        prior: torch.Tensor | None = None,
+        edits: Sequence[str] = (),
+        noise_offset: float = 0.0,
         fusion: RandomFusion | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
         **parts: Any,
     ) -> None:
         super().__init__(base, adapter, **parts)
         self.losses, self.embedder, self.decoder = losses, embedder, decoder
-        self.bank, self.fusion, self.gather = bank, fusion, gather
+        self.detector, self.clean_steps, self.rollout = detector, clean_steps, rollout
+        self.bank, self.prior, self.edits, self.noise_offset = bank, prior, edits, noise_offset
+        self.fusion, self.gather = fusion, gather
         self._reads = losses.reads()
+        if rollout is not None and detector is None:
+            raise TrainingError("Faces drawn from pure noise are anywhere: a rollout needs a detector.")
 
     def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
         """Evaluate the losses of a batch.
@@ -68,14 +88,18 @@ class IdentityDenoiser(TrainingStep):
         device = batch.latents.device
         steps = self.base.parametrisation.num_train_timesteps
         timesteps = torch.randint(steps, (len(batch),), generator=random).to(device)
-        noise = torch.randn(batch.latents.shape, generator=random).to(device)
+        noise = torch.randn(batch.latents.shape, generator=random)
+        if self.noise_offset:
+            noise = noise + self.noise_offset * torch.randn(*noise.shape[:2], 1, 1, generator=random)
+        noise = noise.to(device)
         noisy = self.base.scheduler.add_noise(batch.latents, noise, timesteps)
-        constants = self._without_gradient(batch, noisy, timesteps, random)
+        edited = self._edited(batch, random) if "edited" in self._reads else ()
+        constants = self._without_gradient(batch, noisy, timesteps, random, edited)
         person = self.person(batch.id_embeds)
         text = self.base.read(batch, person)
         fusion = None if self.fusion is None else self.fusion.draw(len(batch), random)
         stack.enter_context(self.drawing(batch, person, fusion))
-        recorder = self._recorder(stack, "with_id")
+        recorder = self._recorder(stack, "with_id", "neutral")
         output = self.predict(batch, noisy, timesteps, text)
         ready: dict[str, Any] = {
             **constants,
@@ -85,45 +109,97 @@ class IdentityDenoiser(TrainingStep):
             "timesteps": timesteps,
             "target_embeds": batch.target_embeds,
             "persons": batch.persons,
-            "face_found": batch.face_found,
         }
         words = [] if person is None else [words.flatten(1) for words in person.words if words is not None]
         if words:
             ready["pseudo_words"] = torch.cat(words, 1)
         if recorder is not None:
-            ready["with_id"] = recorder.take()
+            ready["with_id"] = ready["neutral"] = recorder.take()
+            if edited:
+                self.predict(batch, noisy, timesteps, self.base.encode(edited, person))
+                ready["edited"] = recorder.take()
+        if "token_positions" in self._reads:
+            ready |= self._places(batch, person)
+
+        def clean() -> torch.Tensor:
+            if self.rollout is not None:
+                return self._draw(self.rollout, batch, person, random)
+            again = partial(self.predict, batch, text=text)
+            return clean_in_steps(self.base.parametrisation, again, output, noisy, timesteps, self.clean_steps)
+
         lazy: dict[str, Callable[[], Any]] = {
-            "face_mask": lambda: face_mask(batch.landmarks / self.scale, batch.face_found, *batch.latents.shape[-2:]),
+            "face_mask": lambda: self._mask(batch),
             "identity_values": lambda: self._values(person),
-            "generated_embeds": lambda: self._embed(self.base.parametrisation.clean(output, noisy, timesteps), batch),
+            "faces": lambda: self._faces(clean(), batch),
+            "generated_embeds": lambda: inputs["faces"].embeds,
+            "face_found": lambda: batch.face_found if self.detector is None else inputs["faces"].found,
         }
-        return self.with_words(self.losses(LazyInputs(ready, lazy), timesteps), person)
+        inputs = LazyInputs(ready, lazy)
+        return self.with_words(self.losses(inputs, timesteps), person)
 
     def _without_gradient(
-        self, batch: Batch, noisy: torch.Tensor, timesteps: torch.Tensor, random: torch.Generator
+        self,
+        batch: Batch,
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        random: torch.Generator,
+        edited: Sequence[str],
     ) -> dict[str, Any]:
         """What losses compare with; made before the identity is drawn, and by every process alike."""
         found: dict[str, Any] = {}
         if "negatives" in self._reads:
             found["negatives"] = self._negatives(batch)
-        if not {"output_without_id", "without_id", "output_mixed_id"} & self._reads:
+        if "prior_embeds" in self._reads:
+            if self.prior is None:
+                raise TrainingError("The triplet loss compares with faces that the base model draws: give `prior`.")
+            chosen = torch.randint(len(self.prior), (len(batch),), generator=random)
+            found["prior_embeds"] = self.prior[chosen].to(batch.latents.device)
+        alone = {"output_without_id", "without_id", "neutral_without_id"} & self._reads
+        if not alone and "output_mixed_id" not in self._reads:
             return found
         with torch.no_grad(), ExitStack() as stack:
             text = self.base.read(batch)
-            if {"output_without_id", "without_id"} & self._reads:
-                recorder = self._recorder(stack, "without_id")
+            if alone:
+                recorder = self._recorder(stack, "without_id", "neutral_without_id")
                 with self.alone():
                     found["output_without_id"] = self.predict(batch, noisy, timesteps, text)
-                if recorder is not None:
-                    found["without_id"] = recorder.take()
+                    if recorder is not None:
+                        found["without_id"] = found["neutral_without_id"] = recorder.take()
+                    if recorder is not None and edited:
+                        self.predict(batch, noisy, timesteps, self.base.encode(edited))
+                        found["edited_without_id"] = recorder.take()
             if "output_mixed_id" in self._reads:
                 mixed = self.person(mix_identities(batch.id_embeds, random))
                 with self.drawing(batch, mixed):
                     found["output_mixed_id"] = self.predict(batch, noisy, timesteps, text)
         return found
 
-    def _recorder(self, stack: ExitStack, name: str) -> AttentionRecorder | None:
-        return stack.enter_context(AttentionRecorder(self.base.unet)) if name in self._reads else None
+    def _edited(self, batch: Batch, random: torch.Generator) -> tuple[str, ...]:
+        """The batch's prompts, each with an edit."""
+        if not self.edits:
+            raise TrainingError("The loss on editing directions needs edits, words that are added to the prompts.")
+        chosen = torch.randint(len(self.edits), (len(batch),), generator=random).tolist()
+        return tuple(f"{prompt}, {self.edits[i]}" for prompt, i in zip(batch.prompts, chosen, strict=True))
+
+    def _draw(self, short: ShortRollout, batch: Batch, person: Person | None, random: torch.Generator) -> torch.Tensor:
+        """Clean latents drawn from pure noise in a few steps, with their graph."""
+        text = self.base.encode([short.prompt] * len(batch), person)
+        noise = torch.randn(batch.latents.shape, generator=random).to(batch.latents)
+        with nullcontext() if short.distilled is None else short.distilled.acting():
+            return short.rollout(lambda x, t: self.predict(batch, x, t.expand(len(x)), text), noise, random).latents
+
+    def _places(self, batch: Batch, person: Person | None) -> dict[str, torch.Tensor]:
+        """Where the prompts name the person, and the face that these words shall attend to."""
+        assert person is not None
+        places, named = self.base.word_places(batch.prompts, person)
+        masks = self._mask(batch) * named.view(-1, 1, 1, 1)
+        return {"token_positions": places, "token_masks": masks.expand(-1, places.shape[1], -1, -1)}
+
+    def _mask(self, batch: Batch) -> torch.Tensor:
+        return face_mask(batch.landmarks / self.scale, batch.face_found, *batch.latents.shape[-2:])
+
+    def _recorder(self, stack: ExitStack, *names: str) -> AttentionRecorder | None:
+        return stack.enter_context(AttentionRecorder(self.base.unet)) if self._reads & {*names} else None
 
     def _negatives(self, batch: Batch) -> Bank:
         """The targets of all processes, and people of the bank."""
@@ -144,12 +220,12 @@ class IdentityDenoiser(TrainingStep):
         assert person is not None
         return list(self.adapter.values(person.tokens))
 
-    def _embed(self, clean: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """x0 → embeddings of the faces at the targets' landmarks, (batch, dim)."""
+    def _faces(self, clean: torch.Tensor, batch: Batch) -> GeneratedFaces:
+        """x0 → the faces in it."""
         assert self.embedder is not None
         assert self.decoder is not None
-        images, offsets = self.decoder(clean, self.embedder.boxes(batch.landmarks))
-        return self.embedder(at_least_float32(images), batch.landmarks - offsets[:, None])
+        reader = FaceReader(embedder=self.embedder, decoder=self.decoder, detector=self.detector)
+        return reader(clean, batch.landmarks, batch.face_found)
 
 
 def face_mask(points: torch.Tensor, found: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -24,6 +24,7 @@ from .checkpoint import find_checkpoint, load_checkpoint, load_optimizer, optimi
 from .config import LoopConfig, OptimizerConfig
 from .hacking import HackingGuard
 from .optimizers import make_optimizer
+from .sharded import split_like, whole_parameters, whole_tensor
 from .step import TrainingStep
 
 _log = logging.getLogger(__name__)
@@ -61,9 +62,12 @@ class Loop:
         self.config, self.settings, self.output_dir = config, optimizer, output_dir
         self.accelerator, self.batches, self.validate, self.guard = accelerator, batches, validate, guard
         self.trained = step
+        plain = make_optimizer(optimizer, [weight for weight in step.parameters() if weight.requires_grad])
+        # the two together: DeepSpeed and FSDP split the optimizer with the weights, which are others afterwards
+        self.step: Any
+        self.optimizer: Any
+        self.step, self.optimizer = accelerator.prepare(step, plain)
         self.parameters = [weight for weight in step.parameters() if weight.requires_grad]
-        plain = make_optimizer(optimizer, self.parameters)
-        self.optimizer: Any = accelerator.prepare_optimizer(plain)
         self.schedule: Any = get_scheduler(
             optimizer.lr_scheduler,
             plain,  # not the prepared one: accelerate would step the schedule once for each process
@@ -71,7 +75,6 @@ class Loop:
             num_training_steps=config.max_train_steps,
         )
         self.ema = EMAModel(self.parameters, decay=optimizer.ema_decay) if optimizer.ema_decay else None
-        self.step: Any = accelerator.prepare_model(step)
         self.done = 0
         self._bad, self._skipped = 0, 0
         self._stop = False
@@ -97,8 +100,8 @@ class Loop:
                     self.save()
         if self.done % self.config.checkpointing_steps:
             self.save()
-        if main:
-            with self._averaged():
+        with self._averaged(), whole_parameters(self.trained):
+            if main:
                 self.trained.save(self.output_dir)
         return self.done
 
@@ -117,6 +120,7 @@ class Loop:
                 self.accelerator.backward(found.total / self.config.gradient_accumulation_steps)
             _add(totals, found)
         norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
+        norm = whole_tensor(norm)
         finite = bool(norm.isfinite())
         if finite or self.accelerator.scaler is not None:  # fp16's scaler skips by itself, and learns from it
             self.optimizer.step()
@@ -175,19 +179,22 @@ class Loop:
             data = gather_object([self.batches.state_dict()])
         else:
             data = [self.batches.state_dict()]
-        if self.accelerator.is_main_process:
-            tensors, optimizer = optimizer_tensors(self.optimizer)
-            if self.ema is not None:
-                tensors |= {f"ema.{i}": weight for i, weight in enumerate(self.ema.shadow_params)}
-            state = {"optimizer": optimizer, "schedule": self.schedule.state_dict(), "data": data}
-            state |= {"skipped": self._skipped, "ema_steps": self.ema.optimization_step if self.ema else 0}
-            limit = self.config.checkpoints_total_limit
-            save_checkpoint(self.output_dir, self.done, self.trained, tensors, state, limit)
-            if self.validate is not None:
-                with self._averaged():
+        main = self.accelerator.is_main_process
+        tensors, optimizer = optimizer_tensors(self.optimizer)
+        if self.ema is not None:
+            tensors |= {f"ema.{i}": whole_tensor(weight) for i, weight in enumerate(self.ema.shadow_params)}
+        state = {"optimizer": optimizer, "schedule": self.schedule.state_dict(), "data": data}
+        state |= {"skipped": self._skipped, "ema_steps": self.ema.optimization_step if self.ema else 0}
+        with whole_parameters(self.trained):
+            if main:
+                limit = self.config.checkpoints_total_limit
+                save_checkpoint(self.output_dir, self.done, self.trained, tensors, state, limit)
+        if self.validate is not None:
+            with self._averaged(), whole_parameters(self.trained):
+                if main:
                     self._record(self.validate(self.done))
-                if self.guard is not None and self.guard(self.output_dir / "metrics.jsonl"):
-                    self._stop = True
+            if main and self.guard is not None and self.guard(self.output_dir / "metrics.jsonl"):
+                self._stop = True
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
@@ -200,13 +207,14 @@ class Loop:
                 f"'{folder}' is of {len(state['data'])} processes; the data goes on exactly only with as many, not "
                 f"{self.accelerator.num_processes}."
             )
-        self.trained.load(folder)
+        with whole_parameters(self.trained, write=True):
+            self.trained.load(folder)
         load_optimizer(self.optimizer, tensors, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.batches.load_state_dict(state["data"][self.accelerator.process_index])
         self.done, self._skipped = state["step"], state["skipped"]
         if self.ema is not None:
-            self.ema.shadow_params = [tensors[f"ema.{i}"].to(w) for i, w in enumerate(self.parameters)]
+            self.ema.shadow_params = [split_like(tensors[f"ema.{i}"], w) for i, w in enumerate(self.parameters)]
             self.ema.optimization_step = state["ema_steps"]
         _log.info("Going on from %s.", folder)
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import diffusers
 import torch
 
 from ..errors import TrainingError
@@ -31,6 +32,20 @@ class Drawn(NamedTuple):
     noisy: torch.Tensor
     timestep: torch.Tensor
     output: torch.Tensor
+
+
+def make_scheduler(name: str | None, base: Any) -> Any:
+    """A scheduler by diffusers' name, with the noise schedule of another; that one itself if no name is given.
+
+    Raises:
+        TrainingError: diffusers has none of that name.
+    """
+    if name is None:
+        return base
+    kind = getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise TrainingError(f"diffusers has no scheduler '{name}'; try DDIMScheduler or EulerDiscreteScheduler.")
+    return kind.from_config(base.config, timestep_spacing="trailing")  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from accelerate import Accelerator
+from diffusers import AutoencoderTiny
 
-from ..adapter import IdentityAdapter, RandomFusion
+from ..adapter import RandomFusion
 from ..data.bank import IdentityBank
 from ..data.cache import framing_for
 from ..data.columns import column_url
@@ -16,19 +16,26 @@ from ..data.dataset import PairedIdentityDataset, Pairing
 from ..data.loader import PairedLoader
 from ..data.makers import LatentMaker
 from ..data.storage import exists
-from ..errors import EncoderMismatchError, TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..faces import DlibDetector
-from ..losses import FaceDecoder, FaceEmbedder, Term
-from ..rewards import IdentityReward, WeightedRewards
+from ..losses import FaceDecoder, FaceEmbedder
 from .base import BaseModel
+from .black_box import BlackBoxStep
 from .card import describe_training
 from .config import DenoisingConfig, RewardConfig
 from .denoiser import IdentityDenoiser
+from .distilled import DistilledLoRA
 from .dry_run import dry_run
+from .generated import ShortRollout
+from .judges import make_rewards
 from .loop import Loop
+from .objectives import FaceConfig, RolloutConfig
+from .parts import Parts, make_parts, normalised
+from .prior import embed_prior
 from .rewarder import RewardStep
-from .rollout import Rollout
+from .rollout import Rollout, make_scheduler
 from .shard_batches import ShardBatches
+from .step import TrainingStep
 from .terms import FACE_INPUT, make_terms
 from .trackers import check_tracker, start_trackers
 from .watch import make_watch
@@ -42,21 +49,26 @@ def train_denoising(config: DenoisingConfig) -> None:
         DataError: The shards cannot be read.
     """
     accelerator, base = _open(config)
-    batches = open_batches(config, base, accelerator, config.losses.negatives if config.losses.contrastive else 0)
-    adapter = (
-        _new_adapter(config, base, batches) if config.adapter.id_adapter is None else _given(config.adapter.id_adapter)
-    )
-    _check_encoder(adapter, batches)
-    adapter.attach(base.unet)
-    terms = make_terms(config.losses, base.parametrisation)
-    faces = FACE_INPUT in terms.reads()
+    losses, faces, device = config.losses, config.faces, accelerator.device
+    terms = make_terms(losses, base.parametrisation, gated=not faces.rollout_steps)
+    reads = terms.reads()
+    batches = open_batches(config, base, accelerator, losses.negatives if "negatives" in reads else 0)
+    parts = make_parts(config, base, batches)
+    sees = FACE_INPUT in reads
+    detects = faces.landmarks == "prediction" or faces.rollout_steps
     step = IdentityDenoiser(
         base,
-        adapter.to(accelerator.device),
-        terms,
-        embedder=_embedder(adapter, accelerator) if faces else None,
-        decoder=FaceDecoder(vae=base.pipeline.vae) if faces else None,
+        **parts._asdict(),
+        losses=terms,
+        embedder=_embedder(parts, device) if sees else None,
+        decoder=_decoder(faces, base) if sees else None,
+        detector=DlibDetector() if sees and detects else None,
+        clean_steps=faces.steps,
+        rollout=_short_rollout(config, base, parts) if sees and faces.rollout_steps else None,
         bank=batches.bank if batches.negatives is not None else None,
+        prior=embed_prior(losses.prior_dir) if losses.triplet and losses.prior_dir else None,
+        edits=losses.edits,
+        noise_offset=losses.noise_offset,
         fusion=RandomFusion() if config.adapter.random_fusion else None,
         gather=accelerator.gather,  # pyright: ignore[reportArgumentType]
     )
@@ -65,25 +77,37 @@ def train_denoising(config: DenoisingConfig) -> None:
 
 def train_reward(config: RewardConfig) -> None:
     """Run stage two to its end, or to a signal; raises as `train_denoising`."""
+    if config.id_adapter is None and not config.lora_rank:
+        raise TrainingError("Name what shall learn: id_adapter, which stage one has made, or lora_rank, a LoRA alone.")
     accelerator, base = _open(config)
     batches = open_batches(config, base, accelerator)
-    adapter = _given(config.id_adapter)
-    _check_encoder(adapter, batches)
-    adapter.attach(base.unet)
+    parts = make_parts(config, base, batches)
     rollout = config.rollout
-    embedder = _embedder(adapter, accelerator)
-    reward = Term(IdentityReward(embedder=embedder), rollout.identity_weight, None, "face_found")
-    step = RewardStep(
-        base,
-        adapter.to(accelerator.device),
-        Rollout(scheduler=base.pipeline.scheduler, method=rollout.method, steps=rollout.steps, last=rollout.last),
-        WeightedRewards({"identity": reward}),
-        embedder=embedder,
-        decoder=FaceDecoder(vae=base.pipeline.vae),
-        detector=DlibDetector(),
-        preservation=rollout.preservation,
-        guidance_scale=rollout.guidance_scale,
-    )
+    embedder = _embedder(parts, accelerator.device)
+    rewards = make_rewards(rollout, embedder, accelerator.device)
+    scheduler = make_scheduler(rollout.scheduler, base.pipeline.scheduler)
+    if rollout.method == "ddpo":
+        step: TrainingStep = BlackBoxStep(
+            base,
+            **parts._asdict(),
+            rewards=rewards,
+            detector=DlibDetector(),
+            steps=rollout.steps,
+            learned=rollout.last,
+        )
+    else:
+        step = RewardStep(
+            base,
+            **parts._asdict(),
+            rollout=Rollout(scheduler=scheduler, method=rollout.method, steps=rollout.steps, last=rollout.last),
+            rewards=rewards,
+            embedder=embedder,
+            decoder=_decoder(rollout, base),
+            detector=DlibDetector(),
+            preservation=rollout.preservation,
+            denoising=rollout.denoising,
+            guidance_scale=rollout.guidance_scale,
+        )
     _run(config, step, batches, accelerator, base)
 
 
@@ -112,7 +136,7 @@ def open_batches(
             drop_identity=data.drop_identity,
             drop_both=data.drop_both,
             component_dropout=data.component_dropout,
-            normalised=_normalised(config),
+            normalised=normalised(config),
         ),
         seed=config.loop.seed,
     )
@@ -137,7 +161,7 @@ def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseMode
         project_dir=config.output_dir,
     )
     torch.manual_seed(loop.seed)
-    dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[loop.mixed_precision]
+    dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[accelerator.mixed_precision]
     base = BaseModel.open(config.pretrained_model_name_or_path, dtype, accelerator.device)
     if loop.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
@@ -145,57 +169,51 @@ def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseMode
     return accelerator, base
 
 
-def _new_adapter(config: DenoisingConfig, base: BaseModel, batches: ShardBatches) -> IdentityAdapter:
-    ours, bank = config.adapter, batches.loader.dataset.bank
-    words: dict[str, Any] = (
-        {"text_encoders": base.text_encoders, "num_words": ours.num_words} if ours.num_words else {}
-    )
-    adapter = IdentityAdapter.from_unet(
-        base.unet,
-        encoder=ours.encoder,
-        embedding_dim=bank.embeddings.shape[1],
-        normalised=ours.normalised,
-        projection=ours.projection,
-        num_tokens=ours.num_tokens,
-        **words,
-    )
-    some = torch.from_numpy(bank.embeddings[:10_000].copy())
-    adapter.start_for(torch.nn.functional.normalize(some, dim=-1) if ours.normalised else some)
-    return adapter
-
-
-def _given(name: str) -> IdentityAdapter:
-    adapter = IdentityAdapter.from_pretrained(name)
-    return adapter.train().requires_grad_(True)
-
-
-def _normalised(config: DenoisingConfig | RewardConfig) -> bool:
-    given = config.id_adapter if isinstance(config, RewardConfig) else config.adapter.id_adapter
-    if given is None:
-        assert isinstance(config, DenoisingConfig)
-        return config.adapter.normalised
-    return bool(IdentityAdapter.from_pretrained(given).config["normalised"])
-
-
-def _check_encoder(adapter: IdentityAdapter, batches: ShardBatches) -> None:
-    trained, found = adapter.config["encoder"], batches.loader.dataset.manifest.encoder
-    if trained != found:
-        raise EncoderMismatchError(f"The adapter reads embeddings of '{trained}', the shards hold those of '{found}'.")
-
-
-def _embedder(adapter: IdentityAdapter, accelerator: Accelerator) -> FaceEmbedder:
+def _embedder(parts: Parts, device: torch.device) -> FaceEmbedder:
     """The adapter's own encoder, as losses and rewards use it."""
     embedder = FaceEmbedder.dlib()
-    if adapter.config["encoder"] != embedder.name:
+    if parts.adapter is not None and parts.adapter.config["encoder"] != embedder.name:
         raise TrainingError(
-            f"'{adapter.config['encoder']}' has no gradient here; losses and rewards on faces know '{embedder.name}'."
+            f"'{parts.adapter.config['encoder']}' has no gradient here; losses and rewards on faces know "
+            f"'{embedder.name}'."
         )
-    embedder.encoder.to(accelerator.device)
+    embedder.encoder.to(device)
     return embedder
 
 
+def _decoder(config: FaceConfig | RolloutConfig, base: BaseModel) -> FaceDecoder:
+    """The base's VAE, or the tiny one that stands in for it, on the faces' parts of latents."""
+    vae = base.pipeline.vae
+    if config.vae is not None:
+        try:
+            vae = AutoencoderTiny.from_pretrained(config.vae, torch_dtype=vae.dtype).to(vae.device)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"'{config.vae}' could not be opened as a tiny VAE: {error}") from error
+        vae.eval().requires_grad_(False)
+    return FaceDecoder(vae=vae, margin=config.margin, checkpointing=config.checkpointing)
+
+
+def _short_rollout(config: DenoisingConfig, base: BaseModel, parts: Parts) -> ShortRollout:
+    faces = config.faces
+    if faces.distilled and (config.loop.gradient_checkpointing or parts.lora is not None):
+        raise TrainingError(
+            "A distilled LoRA acts in the rollout alone: it goes neither with gradient_checkpointing, which runs the "
+            "layers again after it, nor beside a LoRA that is trained."
+        )
+    scheduler = make_scheduler(faces.scheduler, base.pipeline.scheduler)
+    return ShortRollout(
+        rollout=Rollout(scheduler=scheduler, method="draft", steps=faces.rollout_steps, last=faces.rollout_steps),
+        distilled=DistilledLoRA(base.pipeline, faces.distilled) if faces.distilled else None,
+        prompt=faces.prompt,
+    )
+
+
 def _run(
-    config: DenoisingConfig | RewardConfig, step: Any, batches: ShardBatches, accelerator: Accelerator, base: BaseModel
+    config: DenoisingConfig | RewardConfig,
+    step: TrainingStep,
+    batches: ShardBatches,
+    accelerator: Accelerator,
+    base: BaseModel,
 ) -> None:
     validate, guard = make_watch(config, base, step.adapter, accelerator)
     loop = Loop(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..data.columns import open_photo
 from ..data.index import read_index
 from ..data.manifest import Manifest
 from ..data.storage import join
-from ..errors import DataError
+from ..errors import DataError, TrainingError
 from ..faces import DlibDetector, FaceAnalyzer, FaceEncoder
 from ..identity import Identity
 from ..rewards import RewardHackingGuard
@@ -25,15 +26,22 @@ from .hacking import HackingGuard
 from .trackers import show_pictures
 from .validation import Validation
 
+_log = logging.getLogger(__name__)
+
 
 def make_watch(
-    config: DenoisingConfig | RewardConfig, base: BaseModel, adapter: IdentityAdapter, accelerator: Accelerator
+    config: DenoisingConfig | RewardConfig, base: BaseModel, adapter: IdentityAdapter | None, accelerator: Accelerator
 ) -> tuple[Validation | None, HackingGuard | None]:
     """The validation of a run, and with a second encoder the guard against reward hacking.
 
-    Nothing is drawn where nobody is in the validation split.
+    Nothing is drawn where there is no adapter, or nobody is in the validation split.
+
+    Raises:
+        TrainingError: The second encoder is the adapter's own.
     """
     settings, shards = config.validation, config.train_data_dir
+    if adapter is None:
+        return None, None
     try:
         bank = IdentityBank(shards, "validation")
     except DataError:
@@ -46,7 +54,13 @@ def make_watch(
         from ..evaluation.networks import open_encoder  # the one thing of a later room: networks that only judge
 
         judge = open_encoder(settings.judge)
+        if judge.name == own:
+            raise TrainingError(f"'{own}' is what the training uses; a judge must be another encoder.")
         encoders[judge.name] = judge
+    elif isinstance(config, RewardConfig):
+        _log.warning(
+            "Only '%s' judges, which is also rewarded: name another encoder as --judge to notice hacking.", own
+        )
     people = [_person(shards, bank, i, encoders) for i in range(min(settings.validation_people, len(bank)))]
     validation = Validation(
         base,

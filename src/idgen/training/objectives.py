@@ -1,0 +1,155 @@
+"""What a run learns from: losses, the faces that they read, and rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What each loss counts; 0 leaves it out. docs/losses.md says when to use which.
+
+    Attributes:
+        snr_gamma: Of min-SNR weighting; 0 weighs all timesteps alike.
+        noise_offset: Noise that is the same all over a channel, as diffusers' scripts add it; 0 for none.
+        background_weight: What a pixel beyond the face counts in the denoising loss.
+        identity: Cosine of the face on the predicted picture.
+        contrastive: The same against other people (InfoNCE).
+        negatives: How many people of the bank each sample is compared with.
+        temperature: Of the contrastive loss.
+        whiskers: Negatives farther than so many interquartile ranges from the others do not count; 0 keeps all.
+        heads: Parts of the embeddings that the contrastive loss compares one by one.
+        triplet: Nearer to the person than to a picture of `prior_dir` (ID-Booth).
+        prior_dir: Pictures of people that the base model has drawn.
+        threshold: One threshold for all people (TCM).
+        mann_whitney: Every positive against every negative of the batch.
+        gate: Whether the losses on faces count fully ("hard") up to `t_max`, or less and less ("soft", (1 − t/T)²).
+        t_max: Share of the noise schedule.
+        preservation: Outside the face, draw what the base model draws.
+        background: Outside the face, draw the same for other people.
+        editing: On the face, an edit of the prompt changes what it changes without the identity (MasterWeaver).
+        edits: What is added to the prompts for it, one at random.
+        layout: Keep the queries of cross-attention (PuLID).
+        semantic: Keep what the text finds in the picture (PuLID).
+        localisation: The pseudo-words attend to the face (ConsistentID).
+        increment: What the identity adds stays on the face (FACT).
+        words: PhotoVerse's regulariser of the pseudo-words.
+        values: PhotoVerse's regulariser of the identity's values.
+    """
+
+    snr_gamma: float = 5.0
+    noise_offset: float = 0.0
+    background_weight: float = 1.0
+    identity: float = 0.0
+    contrastive: float = 0.0
+    negatives: int = 1024
+    temperature: float = 0.1
+    whiskers: float = 0.0
+    heads: int = 1
+    triplet: float = 0.0
+    prior_dir: str | None = None
+    threshold: float = 0.0
+    mann_whitney: float = 0.0
+    gate: Literal["hard", "soft"] = "hard"
+    t_max: float = 0.6
+    preservation: float = 0.0
+    background: float = 0.0
+    editing: float = 0.0
+    edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
+    layout: float = 0.0
+    semantic: float = 0.0
+    localisation: float = 0.0
+    increment: float = 0.0
+    words: float = 0.0
+    values: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.triplet and self.prior_dir is None:
+            raise TrainingError(
+                "The triplet loss compares with pictures that the base model has drawn: name their folder, prior_dir."
+            )
+        if self.editing and not self.edits:
+            raise TrainingError("The editing loss needs edits, words that are added to the prompts.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceConfig:
+    """How the faces that losses read are made.
+
+    Attributes:
+        steps: Passes of the UNet from the noisy picture to the clean one; 1 is cheapest.
+        landmarks: Where the face is: the target's, or what a detector finds in the prediction.
+        vae: A tiny VAE (`AutoencoderTiny`) that decodes in place of the base's: a folder or a hub id.
+        margin: Latent pixels that are decoded around a face; docs/losses.md says how exact that is.
+        checkpointing: Whether the decoder is run again in the backward pass instead of kept.
+        rollout_steps: Faces of pictures drawn from pure noise in so many steps instead (PuLID); 0 for none.
+        distilled: LoRA for it, which draws in few steps (LCM, Lightning): a folder or a hub id.
+        scheduler: For it, as diffusers names it.
+        prompt: For it.
+    """
+
+    steps: int = 1
+    landmarks: Literal["target", "prediction"] = "target"
+    vae: str | None = None
+    margin: int = 4
+    checkpointing: bool = True
+    rollout_steps: int = 0
+    distilled: str | None = None
+    scheduler: str = "LCMScheduler"
+    prompt: str = "portrait, color, cinematic"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.rollout_steps < 0:
+            raise TrainingError(f"Faces are made in at least 1 step, not {self.steps} and {self.rollout_steps}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How pictures are drawn to be judged, and what counts.
+
+    Attributes:
+        method: "refl", "draft", "draft-lv", "alignprop", or "ddpo", which needs no gradient; docs/training.md says
+            which costs what.
+        scheduler: As diffusers names it; the base model's if not given.
+        steps: Denoising steps.
+        last: How many last steps have a gradient, or are chosen from.
+        guidance_scale: 1 is cheapest, and what ReFL does.
+        identity_weight: Of the likeness to the reference.
+        hinge: A cosine beyond which more likeness counts nothing; none if not given.
+        aesthetic: Weight of a head over CLIP's features; 0.001 beside 0.2 for the identity in ID-Aligner.
+        aesthetic_head: Its safetensors file.
+        aesthetic_clip: The CLIP that it was made for.
+        structure: Weight of a `StructureScorer`.
+        structure_scorer: Its safetensors file.
+        preservation: Outside the face, draw what the base model draws; without it, rewards cost prompt fidelity.
+        denoising: Weight of denoising the photos beside it (ReFL's pre-training loss, ID-Aligner's LoRA mode).
+        vae: As for losses on faces; so are `margin` and `checkpointing`.
+        margin: See `vae`.
+        checkpointing: See `vae`.
+    """
+
+    method: Literal["refl", "draft", "draft-lv", "alignprop", "ddpo"] = "refl"
+    scheduler: str | None = None
+    steps: int = 20
+    last: int = 5
+    guidance_scale: float = 1.0
+    identity_weight: float = 1.0
+    hinge: float | None = None
+    aesthetic: float = 0.0
+    aesthetic_head: str | None = None
+    aesthetic_clip: str = "openai/clip-vit-large-patch14"
+    structure: float = 0.0
+    structure_scorer: str | None = None
+    preservation: float = 1.0
+    denoising: float = 0.0
+    vae: str | None = None
+    margin: int = 4
+    checkpointing: bool = True
+
+    def __post_init__(self) -> None:
+        for weight, file in (("aesthetic", "aesthetic_head"), ("structure", "structure_scorer")):
+            if getattr(self, weight) and getattr(self, file) is None:
+                raise TrainingError(f"The reward '{weight}' needs a file: {file}.")

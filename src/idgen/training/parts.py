@@ -1,0 +1,107 @@
+"""What a run trains, by its configuration: an adapter, a LoRA, an IdentityNet; new ones, or ones to go on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import safe_open
+
+from ..adapter import IdentityAdapter, IdentityNet
+from ..convert import NET
+from ..errors import EncoderMismatchError
+from .base import BaseModel
+from .config import AdapterConfig, DenoisingConfig, RewardConfig
+from .lora import FILE, UNetLoRA
+from .shard_batches import ShardBatches
+
+
+class Parts(NamedTuple):
+    """As `TrainingStep` takes them."""
+
+    adapter: IdentityAdapter | None
+    lora: UNetLoRA | None
+    identity_net: IdentityNet | None
+
+
+def make_parts(config: DenoisingConfig | RewardConfig, base: BaseModel, batches: ShardBatches) -> Parts:
+    """Make or open the parts, on the base's device, and attach the adapter.
+
+    Raises:
+        EncoderMismatchError: The adapter reads embeddings of another encoder than the shards hold.
+        CheckpointError: The adapter to go on with cannot be opened.
+    """
+    given = given_adapter(config)
+    if given is not None:
+        adapter = IdentityAdapter.from_pretrained(given).train().requires_grad_(True)
+    else:
+        adapter = _new_adapter(config.adapter, base, batches) if isinstance(config, DenoisingConfig) else None
+    if adapter is not None:
+        _check_encoder(adapter, batches)
+        adapter.to(base.unet.device).attach(base.unet)
+    folder = None if given is None else Path(given)
+    wanted = isinstance(config, DenoisingConfig) and config.adapter.identity_net
+    rank = config.adapter.lora_rank if isinstance(config, DenoisingConfig) else config.lora_rank
+    return Parts(adapter, _lora(base, rank, folder), _identity_net(base, wanted, folder))
+
+
+def given_adapter(config: DenoisingConfig | RewardConfig) -> str | None:
+    """The adapter to go on with, if there is one."""
+    return config.id_adapter if isinstance(config, RewardConfig) else config.adapter.id_adapter
+
+
+def normalised(config: DenoisingConfig | RewardConfig) -> bool:
+    """Whether the adapter reads embeddings of unit length."""
+    given = given_adapter(config)
+    if given is not None:
+        return bool(IdentityAdapter.from_pretrained(given).config["normalised"])
+    return config.adapter.normalised if isinstance(config, DenoisingConfig) else True
+
+
+def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) -> IdentityAdapter:
+    bank = batches.loader.dataset.bank
+    words: dict[str, Any] = (
+        {"text_encoders": base.text_encoders, "num_words": ours.num_words} if ours.num_words else {}
+    )
+    adapter = IdentityAdapter.from_unet(
+        base.unet,
+        encoder=ours.encoder,
+        embedding_dim=bank.embeddings.shape[1],
+        normalised=ours.normalised,
+        projection=ours.projection,
+        num_tokens=ours.num_tokens,
+        **words,
+    )
+    some = torch.from_numpy(bank.embeddings[:10_000].copy())
+    adapter.start_for(torch.nn.functional.normalize(some, dim=-1) if ours.normalised else some)
+    return adapter
+
+
+def _lora(base: BaseModel, rank: int, folder: Path | None) -> UNetLoRA | None:
+    saved = folder / FILE if folder is not None and (folder / FILE).is_file() else None
+    if saved is not None:
+        with safe_open(saved, "pt") as file:
+            rank = next(min(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    if not rank:
+        return None
+    lora = UNetLoRA(base.unet, rank)
+    if saved is not None:
+        lora.load(saved.parent)
+    return lora
+
+
+def _identity_net(base: BaseModel, wanted: bool, folder: Path | None) -> IdentityNet | None:
+    if folder is not None and (folder / NET).is_dir():
+        net = IdentityNet.from_pretrained(folder / NET)
+    elif wanted:
+        net = IdentityNet.from_unet(base.unet)
+    else:
+        return None
+    return net.train().requires_grad_(True).to(base.unet.device, torch.float32)
+
+
+def _check_encoder(adapter: IdentityAdapter, batches: ShardBatches) -> None:
+    trained, found = adapter.config["encoder"], batches.loader.dataset.manifest.encoder
+    if trained != found:
+        raise EncoderMismatchError(f"The adapter reads embeddings of '{trained}', the shards hold those of '{found}'.")

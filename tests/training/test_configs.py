@@ -1,0 +1,72 @@
+"""What lies in train/configs: accelerate takes its files, and the examples of runs are configurations."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+from idgen import IdentityAdapter
+from idgen.training.config import DenoisingConfig, RewardConfig
+from idgen.training.toml import from_toml
+from tests.data import sets
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "train" / "configs"
+KINDS = {
+    "cpu": "NO",
+    "one_gpu": "NO",
+    "several_gpus": "MULTI_GPU",
+    "several_nodes": "MULTI_GPU",
+    "fsdp": "FSDP",
+    "deepspeed_zero2": "DEEPSPEED",
+}
+
+
+def test_nothing_is_forgotten() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == KINDS.keys()
+    assert {path.stem for path in CONFIGS.glob("*.toml")} == {"sd15", "sdxl", "reward"}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_accelerate_takes_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loader refuses unknown keys, and its launcher what does not fit together."""
+    file = str(CONFIGS / f"{name}.yaml")
+    found: Any = load_config_from_file(file)
+    assert found.distributed_type == KINDS[name]
+    parser = launch_command_parser()
+    known = {action.dest for action in parser._actions}
+    assert {f"fsdp_{key.removeprefix('fsdp_')}" for key in found.fsdp_config} <= known
+    assert {*found.deepspeed_config} <= known
+    arguments, _, _ = _validate_launch_command(parser.parse_args(["--config_file", file, "script.py"]))
+    assert (arguments.use_fsdp, arguments.use_deepspeed) == (name == "fsdp", name == "deepspeed_zero2")
+    assert arguments.num_processes == found.num_processes
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "reward"])
+def test_examples_of_runs(name: str) -> None:
+    config = from_toml(RewardConfig if name == "reward" else DenoisingConfig, CONFIGS / f"{name}.toml")
+    assert config.loop.max_train_steps >= 300
+    if name == "reward":  # it goes on with what the other makes
+        assert Path(config.id_adapter) == from_toml(DenoisingConfig, CONFIGS / "sd15.toml").output_dir
+
+
+def test_accelerate_launch_trains(tmp_path: Path) -> None:
+    for name in ("anna/1.jpg", "anna/2.jpg", "anna/3.jpg"):
+        sets.save(sets.portrait(512, shift=int(name[-5]) * 8), tmp_path / "photos" / name)
+    sets.make_set(str(tmp_path / "photos"), str(tmp_path / "shards"))
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    command += ["--config_file", str(CONFIGS / "cpu.yaml"), str(ROOT / "train" / "train_id_adapter.py")]
+    command += ["--train_data_dir", str(tmp_path / "shards"), "--output_dir", str(tmp_path / "run")]
+    command += ["--max_train_steps", "2", "--train_batch_size", "2", "--resolution", "64"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    IdentityAdapter.from_pretrained(tmp_path / "run")

@@ -1,0 +1,54 @@
+"""Optimizers that come with other packages: used when they are there, named when they are not, and resumed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Literal
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from idgen.errors import MissingDependencyError
+from idgen.training.checkpoint import load_optimizer, optimizer_tensors
+from idgen.training.config import OptimizerConfig
+from idgen.training.optimizers import make_optimizer
+
+PACKAGES: dict[Any, str] = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
+Name = Literal["adamw", "adamw8bit", "prodigy"]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_one_that_is_not_installed(name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGES[name], None)
+    with pytest.raises(MissingDependencyError, match=f"pip install {PACKAGES[name]}"):
+        make_optimizer(OptimizerConfig(name=name), [torch.nn.Parameter(torch.zeros(1))])
+
+
+@pytest.mark.parametrize("name", ["adamw", *PACKAGES])
+def test_it_learns_and_goes_on_where_it_was(name: Name) -> None:
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
+    settings = OptimizerConfig(name=name, learning_rate=1.0 if name == "prodigy" else 0.05, weight_decay=0.0)
+
+    def start() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
+        weight = torch.nn.Parameter(torch.linspace(1, 2, 8192))  # bitsandbytes leaves small tensors in 32 bits
+        return weight, make_optimizer(settings, [weight])
+
+    def learn(weight: torch.nn.Parameter, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            weight.square().sum().backward()
+            optimizer.step()
+
+    weight, optimizer = start()
+    learn(weight, optimizer, 10)
+    again, other = start()
+    tensors, state = optimizer_tensors(optimizer)
+    load_optimizer(other, load(save({n: t.contiguous() for n, t in tensors.items()})), json.loads(json.dumps(state)))
+    again.data.copy_(weight.data)
+    learn(weight, optimizer, 10)
+    learn(again, other, 10)
+    assert torch.equal(again, weight)
+    assert weight.square().mean() < torch.linspace(1, 2, 8192).square().mean()
