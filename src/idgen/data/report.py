@@ -32,6 +32,7 @@ MEANINGS = {
     "near-duplicate": "the same photo as another one of this person, in another file",
     "far-from-person": "not like the person's other photos: somebody else under this name, most likely",
 }
+_MANY = 20  # photos of a person that stand in the last bar
 _SHOWN = ["size", "sharpness", "yaw", "person"]
 _COLUMNS = ("source", "offset", "length", "box", "dropped", "aside", *_SHOWN)
 
@@ -82,22 +83,30 @@ def _plots(manifest: Manifest, usable: pa.Table) -> Iterator[dict[str, str]]:
         for counts, label in ((different, "different people"), (same, "the same person")):
             if counts.sum():
                 axes.stairs(counts / counts.sum(), edges, fill=True, alpha=0.6, label=label)
+        if same_person := manifest.thresholds.get("same_person"):
+            axes.axvline(same_person, color="black", linestyle="--", linewidth=1, label="taken for one person")
         axes.set_ylabel("share of pairs")
         axes.legend()
         yield {"title": "cosine of two faces", "image": _png(figure)}
+    if not len(usable):
+        return
     people = usable.group_by("person").aggregate([([], "count_all")])["count_all"].to_numpy()
+    figure, axes = _figure()
+    axes.hist(np.minimum(people, _MANY), np.arange(0.5, _MANY + 1), log=True)
+    axes.set_xticks([1, *range(5, _MANY + 1, 5)])
+    axes.set_ylabel("people")
+    yield {"title": f"photos of a person ({_MANY}: as many or more)", "image": _png(figure)}
     for title, values in {
-        "photos of a person": np.minimum(people, 20),
         "width of the face in pixels": usable["size"].to_numpy(),
         "yaw in degrees": usable["yaw"].to_numpy(),
-        "sharpness (variance of the Laplacian)": np.log10(np.maximum(usable["sharpness"].to_numpy(), 1e-3)),
+        "sharpness, as a power of ten (variance of the Laplacian)": np.log10(
+            np.maximum(usable["sharpness"].to_numpy(), 1e-3)
+        ),
     }.items():
-        if len(values):
-            figure, axes = _figure()
-            axes.hist(values, 40 if title != "photos of a person" else np.arange(0.5, 21))
-            if title.startswith(("photos", "sharpness")):
-                axes.set_yscale("log") if title.startswith("photos") else axes.set_xlabel("power of ten")
-            yield {"title": title, "image": _png(figure)}
+        figure, axes = _figure()
+        axes.hist(values, 40)
+        axes.set_ylabel("faces")
+        yield {"title": title, "image": _png(figure)}
 
 
 def _add_examples(found: dict[str, list[dict[str, str]]], tar: str, table: pa.Table) -> None:

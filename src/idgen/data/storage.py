@@ -9,7 +9,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
@@ -90,7 +90,8 @@ def write_whole(url: str) -> Iterator[Path]:
         advice = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "Check the place"
         raise DataError(f"'{url}' could not be written: {error}. {advice} and run the same command again.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be a file, and that error is the one to tell
+            beside.unlink()
 
 
 def local_copy(folder: str) -> Path:
