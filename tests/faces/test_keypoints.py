@@ -61,3 +61,13 @@ def test_several_faces_lie_in_one_picture() -> None:
 def test_bad_points(bad: np.ndarray) -> None:
     with pytest.raises(IdgenError, match="faces, 5, 2"):
         draw_keypoints(bad, (64, 64))
+
+
+def test_no_point_is_hidden_in_a_small_picture() -> None:
+    points = FACE * 64 / 220
+    found = draw_keypoints(points, (64, 64)).astype(int)
+    assert found.shape == (64, 64, 3)
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)])
+    at = np.stack([found[int(y), int(x)] for x, y in points])
+    assert (np.abs(at[:, None] - colours).sum(-1).argmin(1) == range(5)).all()
+    assert (found.sum(-1) > 0).mean() < 0.2

@@ -12,6 +12,9 @@ COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
 """Of the left eye, the right eye, the nose, the left and the right corner of the mouth, RGB."""
 
 NOSE, LIMB_HALF_WIDTH, LIMB_BRIGHTNESS, RADIUS = 2, 4, 0.6, 10
+SMALL, LARGE = 128, 512
+"""In pictures with a side below `SMALL` such discs would hide each other: they are drawn with at least `LARGE`, and
+averaged."""
 
 
 def draw_keypoints(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -38,6 +41,10 @@ def draw_keypoints(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if faces.ndim != 3 or faces.shape[1:] != (5, 2) or not np.isfinite(faces).all():
         raise IdgenError(f"Landmarks must be finite and have the shape (faces, 5, 2), not {np.shape(landmarks)}.")
     width, height = size
+    if min(size) < SMALL:
+        factor = math.ceil(LARGE / min(size))
+        large = draw_keypoints(faces * factor, (width * factor, height * factor))
+        return cv2.resize(large, size, interpolation=cv2.INTER_AREA)
     canvas = np.zeros((height, width, 3), np.uint8)
     for points in faces:
         for point in (p for p in range(5) if p != NOSE):

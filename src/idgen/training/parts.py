@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +45,12 @@ def make_parts(config: DenoisingConfig | RewardConfig, base: BaseModel, batches:
     wanted = isinstance(config, DenoisingConfig) and config.adapter.identity_net
     rank = config.adapter.lora_rank if isinstance(config, DenoisingConfig) else config.lora_rank
     return Parts(adapter, _lora(base, rank, folder), _identity_net(base, wanted, folder))
+
+
+def new_identity_net(base: BaseModel) -> IdentityNet:
+    """One that changes nothing yet, whose first layers make a picture as small as the base's latents."""
+    channels = (16, 32, 96, 256)[: round(math.log2(base.scale)) + 1]
+    return IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=channels)
 
 
 def given_adapter(config: DenoisingConfig | RewardConfig) -> str | None:
@@ -95,7 +102,7 @@ def _identity_net(base: BaseModel, wanted: bool, folder: Path | None) -> Identit
     if folder is not None and (folder / NET).is_dir():
         net = IdentityNet.from_pretrained(folder / NET)
     elif wanted:
-        net = IdentityNet.from_unet(base.unet)
+        net = new_identity_net(base)
     else:
         return None
     return net.train().requires_grad_(True).to(base.unet.device, torch.float32)
