@@ -71,7 +71,7 @@ def test_every_input_is_counted_by_reason(tmp_path):
     assert manifest.counts["pairs"] == 2
 
 
-def test_a_picture_as_wide_as_is_still_opened(tmp_path):
+def test_a_picture_as_wide_as_may_be_opened(tmp_path):
     """20,000 pixels wide, with the face at its end."""
     wide = Image.new("RGB", (20_000, 2_000), "grey")
     wide.paste(portrait(2_000), (18_000, 0))
