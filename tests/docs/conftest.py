@@ -64,6 +64,7 @@ def surroundings(
             "checkpoints": _pipe,
             "losses": _losses,
             "rewards": _training,
+            "prepare": _photos,
             "reading": _shards,
             "training": _shards,
         }
@@ -110,10 +111,16 @@ def _pipe() -> dict[str, Any]:
     return {"pipe": pipe}
 
 
-def _shards() -> dict[str, Any]:
-    """The page's shards: photos of one person, one of them of another label."""
+def _photos() -> dict[str, Any]:
+    """Photos of one person, one of them under another name."""
     for name in ("anna/1.jpg", "anna/2.jpg", "anna/3.jpg", "bruno/1.jpg"):
         sets.save(sets.portrait(512, shift=int(name[-5]) * 8), Path("photos") / name)
+    return {}
+
+
+def _shards() -> dict[str, Any]:
+    """These photos as shards."""
+    _photos()
     sets.make_set("photos", "shards")
     return {"batch_persons": torch.tensor([0]), "step": 1}
 

@@ -10,7 +10,7 @@ SAME_PICTURE = 0.98
 """Correlation of the thumbnails of two aligned faces of a person above which they are one picture.
 
 Embeddings cannot tell: dlib's moves more when a copy is made half as wide than from one photo to the next. Measured on
-LFW (docs/data.md): 37 of 249,934 pairs of a person's photos lie above, most of them true copies, and 97 to 100 % of
+LFW (docs/prepare.md): 37 of 249,934 pairs of a person's photos lie above, most of them true copies, and 97 to 100 % of
 copies that were recompressed, resized or cropped a little."""
 
 

@@ -9,7 +9,7 @@ from .people import nearest_centres, person_sums, unit
 
 SAME_PERSON = {"dlib-resnet-v1": 0.940}
 """Encoder → cosine that one in ten thousand pairs of different people exceeds, for sets that name too few people to
-measure it on. dlib's is that of the LFW people whom models may be trained with; docs/data.md has the figures."""
+measure it on. dlib's is that of the LFW people whom models may be trained with; docs/prepare.md has the figures."""
 
 _PAIRS_ABOVE = 10  # so many pairs of people must lie above a threshold for it to be a measurement
 
