@@ -60,6 +60,19 @@ def test_large_faces_do_not_alias(astronaut: np.ndarray, landmarks: np.ndarray) 
     assert difference.mean() < 12
 
 
+@pytest.mark.parametrize("factor", [1, 2, 5])
+@pytest.mark.parametrize("place", [(700, 500), (5, 3), (1399, 1107), (-4000, 9000)])
+def test_the_part_of_a_large_photo_gives_the_crop_of_the_whole(factor: int, place: tuple[int, int]) -> None:
+    """Also at its edges, and beyond them. Coordinates are rounded otherwise, by less than a grey level."""
+    photo = np.random.default_rng(0).integers(0, 256, (1203, 1501, 3), np.uint8)
+    angle = np.exp(0.4j) * factor
+    points = (ARCFACE_TEMPLATE - ARCFACE_TEMPLATE.mean(0)) @ [1, 1j] * angle
+    points = np.stack([points.real, points.imag], 1) + place
+    whole = torch.from_numpy(photo).permute(2, 0, 1)[None].double()
+    expected = warp_faces(whole, torch.from_numpy(points)[None])[0].permute(1, 2, 0).numpy()
+    assert np.abs(align_face(photo, points) - expected).max() < 0.52
+
+
 def test_gradient_reaches_the_pixels_and_only_them() -> None:
     image = torch.rand(2, 1, 20, 24, dtype=torch.float64, requires_grad=True)
     points = torch.from_numpy(ARCFACE_TEMPLATE / 8)[None] + torch.tensor([[[3.0, 4.0]], [[5.0, 2.0]]])

@@ -14,6 +14,8 @@ ARCFACE_TEMPLATE = np.array(
 DLIB_TEMPLATE = np.array([[46.23, 44.29], [102.02, 44.04], [76.71, 77.51], [49.57, 99.85], [99.25, 98.99]])
 """Where the five landmarks lie in the 150-px chips that dlib's recogniser was trained on."""
 
+_LARGE = 1 << 20  # pixels; of larger photos only the part around the face is turned into floats
+
 
 def similarity_transform(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Fit scale, rotation and shift from one set of points to another by least squares, without reflection.
@@ -82,9 +84,28 @@ def align_face(
     Returns:
         (size, size, 3), uint8.
     """
+    points = torch.from_numpy(np.asarray(landmarks, np.float64))
+    if image.shape[0] * image.shape[1] > _LARGE:
+        image, points = _part_around(image, points, template, size)
     pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    crop = warp_faces(pixels, torch.from_numpy(np.asarray(landmarks, np.float64))[None], template, size)
+    crop = warp_faces(pixels, points[None], template, size)
     return crop[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
+
+
+def _part_around(
+    image: np.ndarray, points: torch.Tensor, template: np.ndarray, size: int
+) -> tuple[np.ndarray, torch.Tensor]:
+    """The part of a photo that a crop is made of, cut between blocks, and the points within it."""
+    to_image = _invert(similarity_transform(points, torch.as_tensor(template)))
+    height, width = image.shape[:2]
+    block = int(to_image[:, 0].norm().floor().clamp(1, min(height, width)))
+    corners = torch.tensor([[x, y, 1.0] for x in (0, size - 1) for y in (0, size - 1)], dtype=torch.float64)
+    blocks = corners @ to_image.mT / block
+    last = torch.tensor([width, height]) // block - 1
+    low = torch.minimum((blocks.amin(0).floor().long() - 2).clamp(min=0), last) * block
+    high = torch.maximum((blocks.amax(0).ceil().long() + 2) * block, low + block)
+    (x0, y0), (x1, y1) = low.tolist(), high.tolist()
+    return image[y0:y1, x0:x1], points - low
 
 
 def _invert(matrix: torch.Tensor) -> torch.Tensor:
