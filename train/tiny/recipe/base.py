@@ -69,9 +69,9 @@ def build_scheduler() -> DDIMScheduler:
 class Model(nn.Module):
     """Both networks under one roof: one optimizer, one average, one checkpoint."""
 
-    def __init__(self, settings: config.Base, latent_channels: int, side: int) -> None:
+    def __init__(self, settings: config.Base, tokenizer: CLIPTokenizer, latent_channels: int, side: int) -> None:
         super().__init__()
-        self.tokenizer = build_tokenizer(settings.text_length)
+        self.tokenizer = tokenizer
         self.unet = build_unet(settings, latent_channels, side)
         self.text_encoder = build_text_encoder(settings, self.tokenizer)
 
@@ -86,7 +86,7 @@ def train_base(settings: config.Config, latents: Path, folder: Path) -> None:
     torch.manual_seed(settings.seed)
     ours = settings.base
     data = Captioned(latents / "latents.npz", ours, settings.seed)
-    model = place(Model(ours, *data.latents.shape[1:3]))
+    model = place(Model(ours, open_tokenizer(folder / "tokenizer", ours.text_length), *data.latents.shape[1:3]))
     optimizer = torch.optim.AdamW(
         model.parameters(), ours.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
@@ -112,6 +112,16 @@ def train_base(settings: config.Config, latents: Path, folder: Path) -> None:
     average.copy_to(model.parameters())
     model.unet.save_pretrained(folder / "final" / "unet")
     model.text_encoder.save_pretrained(folder / "final" / "text_encoder")
+    model.tokenizer.save_pretrained(folder / "final" / "tokenizer")
+
+
+def open_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
+    """The one of this training: which of two words that are equally common comes first is chance in each new one."""
+    if not folder.exists():
+        temporary = folder.with_name("tokenizer.tmp")
+        build_tokenizer(length).save_pretrained(temporary)
+        temporary.replace(folder)
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 class Captioned:

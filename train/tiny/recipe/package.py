@@ -7,48 +7,55 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from idgen import IdentityAdapter
+from idgen import IdentityAdapter, IdentityNet
+from idgen.convert import NET
 
 from . import config
 from .base import build_scheduler
-from .captions import build_tokenizer
 
 CARD, ADAPTER_CARD = (Path(__file__).with_name(name) for name in ("card.md", "adapter_card.md"))
 
 
 def make_package(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Write the model to `paths.output` and its adapter to `adapter` beside it, in float16; older ones are replaced,
-    each whole or not at all."""
+    """Write the model to `paths.output`, and beside it to `adapter` its adapter with the IdentityNet, in float16.
+
+    Older ones are replaced, each whole or not at all.
+    """
     output = settings.paths.output.resolve()
     with _replacing(output) as new:
         pipeline = build_pipeline(folders["autoencoder"], folders["base"], folders["joint"])
         pipeline.to(torch.float16).save_pretrained(new, safe_serialization=True)
-        _open_in_float32(new / "text_encoder" / "config.json")
+        _change(new / "text_encoder" / "config.json", dtype="float32")  # as diffusers opens its half of the pipeline
         shutil.copy(CARD, new / "README.md")
     with _replacing(output.with_name("adapter")) as new:
         IdentityAdapter.from_pretrained(folders["reward"]).to(torch.float16).save_pretrained(new)
+        net = IdentityNet.from_pretrained(folders["identity_net"] / NET)
+        torch.nn.Module.to(net, torch.float16).save_pretrained(new / NET)
         shutil.copy(ADAPTER_CARD, new / "README.md")
 
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of another one when all is written."""
+    """A new folder that takes the place of another one when all is written; where parts lay before is left out."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     yield temporary
+    for file in temporary.rglob("config.json"):
+        table = json.loads(file.read_text())
+        file.write_text(json.dumps({k: v for k, v in table.items() if k != "_name_or_path"}, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
-def _open_in_float32(file: Path) -> None:
-    """Let transformers open its half of the pipeline in the type that diffusers opens the other half in."""
+def _change(file: Path, **values: Any) -> None:
     table = json.loads(file.read_text())
-    file.write_text(json.dumps({**table, "dtype": "float32"}, indent=2) + "\n")
+    file.write_text(json.dumps({**table, **values}, indent=2) + "\n")
 
 
 def build_pipeline(autoencoder: Path, base: Path, joint: Path | None = None) -> StableDiffusionPipeline:
@@ -64,7 +71,7 @@ def build_pipeline(autoencoder: Path, base: Path, joint: Path | None = None) -> 
     return StableDiffusionPipeline(
         vae=AutoencoderTiny.from_pretrained(autoencoder / "final"),
         text_encoder=text_encoder,
-        tokenizer=build_tokenizer(text_encoder.config.max_position_embeddings),
+        tokenizer=CLIPTokenizer.from_pretrained(base / "final" / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(unet),
         scheduler=build_scheduler(),
         safety_checker=None,  # type: ignore[arg-type]
@@ -79,3 +86,4 @@ def unpack(package: Path, autoencoder: Path, base: Path) -> None:
     pipeline.vae.save_pretrained(autoencoder / "final")
     pipeline.unet.save_pretrained(base / "final" / "unet")
     pipeline.text_encoder.save_pretrained(base / "final" / "text_encoder")
+    pipeline.tokenizer.save_pretrained(base / "final" / "tokenizer")
