@@ -28,7 +28,7 @@ from tqdm import trange
 
 from idgen.faces import ARCFACE_TEMPLATE, DlibDetector, align_face
 from idgen.faces.opencv import YuNetDetector
-from idgen.tiny import load_tiny
+from idgen.tiny import load_tiny_base
 
 PICTURES, PER_STYLE, NEAREST = 200, 30, 24
 
@@ -43,7 +43,7 @@ def main() -> None:
     arguments.docs.mkdir(parents=True, exist_ok=True)
     draw_curves(settings.paths.cache, arguments.docs / "curves.png")
 
-    pipe = load_tiny()
+    pipe = load_tiny_base()
     pipe.set_progress_bar_config(disable=True)
     results = {
         "reconstruction": reconstruction(settings, pipe),

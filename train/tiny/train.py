@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from recipe.adapter import train_adapter, train_base_with_adapter, train_reward
+from recipe.adapter import train_adapter, train_base_with_adapter, train_identity_net, train_reward
 from recipe.autoencoder import train_autoencoder
 from recipe.base import train_base
 from recipe.config import Config, load_config
@@ -22,6 +22,7 @@ from recipe.crops import make_crops
 from recipe.latents import make_latents
 from recipe.package import make_package, unpack
 from recipe.people import make_embeddings
+from recipe.poses import make_poses
 
 Stage = Callable[[Config, dict[str, Path]], None]
 
@@ -34,6 +35,8 @@ STAGES: dict[str, Stage] = {
     "joint": train_base_with_adapter,
     "adapter": train_adapter,
     "reward": train_reward,
+    "poses": make_poses,
+    "identity_net": train_identity_net,
     "package": make_package,
 }
 

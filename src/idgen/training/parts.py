@@ -49,7 +49,7 @@ def make_parts(config: DenoisingConfig | RewardConfig, base: BaseModel, batches:
 
 def new_identity_net(base: BaseModel) -> IdentityNet:
     """One that changes nothing yet, whose first layers make a picture as small as the base's latents."""
-    channels = (16, 32, 96, 256)[: round(math.log2(base.scale)) + 1]
+    channels = (16, 32, 96, 256)[: round(math.log2(base.pipeline.vae_scale_factor)) + 1]
     return IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=channels)
 
 

@@ -1,4 +1,4 @@
-"""Stage 7: the small model's identity adapter, by denoising and then by reward."""
+"""Stages 7, 8 and 10: the small model's identity adapter, by denoising and then by reward, and its IdentityNet."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
+from idgen.training.parts import new_identity_net
 from idgen.training.rewarder import RewardStep
 from idgen.training.rollout import Rollout
 from idgen.training.step import TrainingStep
@@ -43,6 +44,29 @@ def train_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
 def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
     """Go on with the identity reward."""
     reward(settings, folders, folders["adapter"], folders["reward"])
+
+
+def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> None:
+    """The IdentityNet of the finished adapter, on faces that lie anywhere."""
+    base = open_base(folders)
+    adapter = IdentityAdapter.from_pretrained(folders["reward"]).requires_grad_(False)
+    adapter.attach(base.unet)
+    people = open_people(settings, {**folders, "latents": folders["poses"]}, settings.adapter.batch)
+    torch.manual_seed(settings.seed)
+    step = IdentityDenoiser(
+        base,
+        adapter,
+        make_terms(LossConfig(), base.parametrisation),
+        identity_net=place(new_identity_net(base).train()),
+    )
+    run(
+        settings,
+        step,
+        people,
+        folders["identity_net"],
+        settings.identity_net.steps,
+        settings.identity_net.learning_rate,
+    )
 
 
 def denoise(settings: config.Config, folders: dict[str, Path], folder: Path, losses: LossConfig, steps: int) -> None:

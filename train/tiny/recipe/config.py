@@ -110,6 +110,18 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Net:
+    """The IdentityNet, and how faces lie that it learns from: turned by up to `angle` degrees, scaled, and shifted by
+    up to `shift` of the side."""
+
+    angle: float
+    scale: tuple[float, float]
+    shift: float
+    steps: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class Table:
     """How adapters are compared: `people` of either set, drawn under every prompt."""
 
@@ -129,6 +141,7 @@ class Config:
     base: Base
     joint: Joint
     adapter: Adapter
+    identity_net: Net
     table: Table
 
 
@@ -141,6 +154,7 @@ def load_config(file: Path) -> Config:
         "base": Base,
         "joint": Joint,
         "adapter": Adapter,
+        "identity_net": Net,
         "table": Table,
     }
     if unknown := set(table) - {"seed", "paths", *tables}:

@@ -61,7 +61,7 @@ class CachedPeople:
     Args:
         settings: Of the recipe.
         crops: Folder of the crops.
-        latents: Folder of the latents.
+        latents: Folder of the latents; where they have landmarks, all faces are found.
         embeddings: Folder of the embeddings.
         size: Samples in a batch.
     """
@@ -75,9 +75,11 @@ class CachedPeople:
         with np.load(latents / "latents.npz", allow_pickle=False) as arrays:
             self.latents = torch.from_numpy(arrays["latents"])
             self.style, self.attributes, self.photo = arrays["style"], arrays["attributes"], arrays["photo"]
+            self.posed = "landmarks" in arrays
+            points = arrays["landmarks"] if self.posed else template(settings.crops)[None]
+            self.points = torch.from_numpy(points).float().expand(len(self.style), -1, -1)
         self.photos_of = [np.flatnonzero(self.person == person) for person in range(self.person.max() + 1)]
         self.rows = [np.flatnonzero((self.style > 0) == styled) for styled in (False, True)]
-        self.points = torch.from_numpy(template(settings.crops)).float()
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -113,8 +115,8 @@ class CachedPeople:
             prompts=tuple(self._caption(int(row), not drop, dice) for row, drop in zip(rows, dropped, strict=True)),
             id_embeds=torch.where(dropped[:, None], 0.0, id_embeds),
             target_embeds=self.embeds[torch.as_tensor(targets)],
-            landmarks=self.points.expand(len(rows), -1, -1).clone(),
-            face_found=torch.as_tensor(self.style[rows] == 0) & ~dropped,
+            landmarks=self.points[torch.as_tensor(rows)],
+            face_found=torch.as_tensor(self.style[rows] == 0) & ~dropped | self.posed,
             persons=torch.as_tensor(self.person[targets]),
         )
 
