@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from idgen import Identity, IdentityAdapter, IdentityNet
-from idgen.tiny import load_tiny
+from idgen.tiny import load_tiny_base
 
 
 def make_pipeline(share: float) -> Any:
     """The small model with an adapter and an IdentityNet whose output maps are `share` times the identity."""
-    base = load_tiny()
+    base = load_tiny_base()
     net = IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=(16, 32, 96))
     for layer in (*net.controlnet_down_blocks, net.controlnet_mid_block):
         torch.nn.init.dirac_(layer.weight)  # pyright: ignore

@@ -18,7 +18,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
 
-from idgen.tiny import load_tiny
+from idgen.tiny import load_tiny_base
 
 PROMPTS = {
     "photo": "a photo of a face",
@@ -76,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    pipe = load_tiny()
+    pipe = load_tiny_base()
     pipe.set_progress_bar_config(disable=True)
     seconds = seconds_per_picture(pipe, arguments.steps, arguments.guidance, arguments.repeats)
     how = f"{arguments.steps} steps, guidance {arguments.guidance}, {arguments.threads} threads"

@@ -20,8 +20,8 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
-from idgen import load_tiny
 from idgen.provenance import add_watermark, read_watermark
+from idgen.tiny import load_tiny_base
 
 CONSOLE = Console(stderr=True)
 SIZES = (64, 128, 256, 512, 1024)
@@ -92,7 +92,7 @@ def measure(name: str, pictures: list[Image.Image]) -> None:
 
 
 def draw(count: int) -> Iterator[Image.Image]:
-    pipeline: Any = load_tiny()
+    pipeline: Any = load_tiny_base()
     pipeline.set_progress_bar_config(disable=True)
     for seed in range(count):
         generator = torch.Generator().manual_seed(seed)

@@ -10,15 +10,12 @@ from skimage import data
 
 import idgen
 from idgen.errors import BlockedIdentityError
-from idgen.faces import DlibEncoder
 from idgen.provenance import IdentityBlocklist, mark, read_settings, read_watermark
 
 output = Path("outputs/marked.png")
 photo = data.astronaut()  # Eileen Collins, NASA, public domain
 
 pipe: Any = idgen.load_tiny()
-adapter = idgen.IdentityAdapter.from_unet(pipe.unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
-pipe.load_id_adapter(adapter)
 settings = {"prompt": "an oil painting of a face", "num_inference_steps": 20, "guidance_scale": 3.0}
 picture = pipe(**settings, id_image=photo, generator=torch.Generator().manual_seed(0)).images[0]
 

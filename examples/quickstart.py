@@ -8,30 +8,25 @@ from PIL import Image
 from skimage import data
 
 import idgen
-from idgen.faces import DlibEncoder
 
 output = Path("outputs/quickstart.png")
 photo = data.astronaut()  # Eileen Collins, NASA, public domain
+styles = ["a photo of a face", "a pencil sketch of a face", "a cartoon of a face"]
 
-pipe: Any = idgen.load_tiny()
-torch.manual_seed(0)
-adapter = idgen.IdentityAdapter.from_unet(pipe.unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
-pipe.load_id_adapter(adapter)  # from a folder or the hub for real work; this one is new and has learnt nobody yet
-
+pipe: Any = idgen.load_tiny()  # a small Stable Diffusion with its identity adapter
 eileen = pipe.encode_identity(photo, name="Eileen")
 print(eileen)
-image = pipe(
-    "a photo of a face",
+pictures = pipe(
+    styles,
     id_embeds=eileen,
-    id_scale=0.8,
-    num_inference_steps=20,
-    guidance_scale=3.0,
-    generator=torch.Generator().manual_seed(0),
-).images[0]
+    num_inference_steps=25,
+    guidance_scale=4.0,
+    generator=[torch.Generator().manual_seed(0) for _ in styles],
+).images
 
 output.parent.mkdir(exist_ok=True)
-sheet = Image.new("RGB", (512, 256), "white")
-sheet.paste(Image.fromarray(photo).resize((256, 256)), (0, 0))
-sheet.paste(image.resize((256, 256), Image.Resampling.BICUBIC), (256, 0))
+sheet = Image.new("RGB", (256 * (1 + len(styles)), 256), "white")
+for i, picture in enumerate([Image.fromarray(photo[:256, 96:352]), *pictures]):
+    sheet.paste(picture.resize((256, 256), Image.Resampling.BICUBIC), (256 * i, 0))
 sheet.save(output)
-print(f"The picture, beside the photo: {output.resolve()}")
+print(f"The pictures, beside the photo: {output.resolve()}")

@@ -9,14 +9,10 @@ from PIL import Image
 from skimage import data
 
 import idgen
-from idgen.faces import DlibEncoder
 
 output = Path("outputs/several_people.png")
 
 pipe: Any = idgen.load_tiny()
-torch.manual_seed(0)
-adapter = idgen.IdentityAdapter.from_unet(pipe.unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
-pipe.load_id_adapter(adapter)  # has learnt nobody yet: the steps are what this shows, not the likeness
 
 eileen = pipe.encode_identity(data.astronaut(), name="Eileen")  # Eileen Collins, NASA, public domain
 nobody = idgen.Identity.random(eileen.encoder, eileen.dim, norm=1.5, seed=1)

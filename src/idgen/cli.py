@@ -327,17 +327,12 @@ def _open_pipeline(
     import torch
     from diffusers import AutoPipelineForText2Image
 
-    from .tiny import TINY_ADAPTER_PATH, load_tiny
+    from .tiny import load_tiny, load_tiny_base
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with _console.status(f"Opening {base} …"):
         if base == "tiny":
-            pipeline: Any = load_tiny()
-            if adapter is None and TINY_ADAPTER_PATH.is_dir():
-                adapter = str(TINY_ADAPTER_PATH)
-            elif adapter is None:
-                _console.print("The tiny model's own adapter is not trained yet: this face will not be the right one.")
-                pipeline.load_id_adapter(_untrained_adapter(pipeline.unet))
+            pipeline: Any = load_tiny() if adapter is None else load_tiny_base()
         elif adapter is None:
             raise AdapterError(f"Which identity adapter for '{base}'? Give --adapter.")
         else:
@@ -346,17 +341,6 @@ def _open_pipeline(
         if adapter is not None:
             pipeline.load_id_adapter(adapter, adapter_name=adapter_name, weight_name=weight_name)
     return pipeline.to(device)
-
-
-def _untrained_adapter(unet: Any) -> Any:
-    import torch
-
-    from .adapter import IdentityAdapter
-    from .faces import DlibEncoder
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return IdentityAdapter.from_unet(unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
 
 
 def _choice(face: str | None) -> str | int | tuple[float, ...] | None:

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from idgen import load_tiny
 from idgen.data.bank import IdentityBank
 from idgen.data.columns import Column, write_column
 from idgen.data.dataset import CAPTION, PairedIdentityDataset, Pairing
@@ -20,6 +19,7 @@ from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.data.loader import PairedLoader
 from idgen.data.makers import AugmentedMaker, EmbeddingMaker, LatentMaker, TextMaker, encode_images
 from idgen.errors import DataError
+from idgen.tiny import load_tiny_base
 from idgen.training.shard_batches import ShardBatches
 
 PLAIN = Pairing(drop_text=0, drop_identity=0, drop_both=0, flip=0)
@@ -31,7 +31,7 @@ def cached(lfw_set: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     """The set with latents of the small model and augmented embeddings."""
     folder = str(tmp_path_factory.mktemp("cached") / "set")
     shutil.copytree(lfw_set, folder)
-    maker = LatentMaker(load_tiny().vae, FRAMING)
+    maker = LatentMaker(load_tiny_base().vae, FRAMING)
     write_column(folder, maker)
     write_column(folder, AugmentedMaker("dlib-resnet-v1"))
     return folder, maker
@@ -167,7 +167,7 @@ def test_text_is_cached_where_there_is_a_caption(lfw_photos: Path, tmp_path):
     from idgen.data.assign import AssignOptions
 
     prepare(PrepareOptions(photos=str(tmp_path / "photos"), output=folder, people=AssignOptions(shares={})))
-    pipe = load_tiny()
+    pipe = load_tiny_base()
     maker = TextMaker(pipe.text_encoder, pipe.tokenizer)
     write_column(folder, maker)
     value = Column(folder, "000000", "text", maker.key())[0]

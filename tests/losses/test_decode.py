@@ -9,10 +9,10 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
 from torch import nn
 
-from idgen import load_tiny
 from idgen.errors import LossError
 from idgen.losses import FaceDecoder
 from idgen.losses.decode import receptive_margin
+from idgen.tiny import load_tiny_base
 from tests.components import make_vae
 
 from .inputs import normal
@@ -24,7 +24,7 @@ BOX = (40, 56, 70, 90)
 def vae(request: pytest.FixtureRequest) -> Any:
     """In float64: the random AutoencoderKL, the trained VAE of idgen-tiny, and one of TAESD's layout."""
     if request.param == "tiny":
-        made: Any = load_tiny().vae
+        made: Any = load_tiny_base().vae
     elif request.param == "taesd":
         torch.manual_seed(0)
         widths = (8, 8, 8)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from idgen import IdentityAdapter, load_tiny
+from idgen import IdentityAdapter
 from idgen.faces import DLIB_TEMPLATE
 from idgen.losses import (
     AttentionRecorder,
@@ -31,6 +31,7 @@ from idgen.losses import (
     mix_identities,
     value_regulariser,
 )
+from idgen.tiny import load_tiny_base
 
 from .inputs import normal
 
@@ -39,7 +40,7 @@ class Step:
     """Three people; the first is too noisy for the identity losses, and the last has no face."""
 
     def __init__(self) -> None:
-        pipeline: Any = load_tiny()
+        pipeline: Any = load_tiny_base()
         self.unet = pipeline.unet.double().requires_grad_(False)
         self.parametrisation = Parametrisation.of(pipeline.scheduler)
         self.decoder = FaceDecoder(vae=pipeline.vae.double().requires_grad_(False), margin=2)

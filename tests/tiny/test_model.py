@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from idgen.tiny import TINY_PATH, load_tiny
+from idgen.tiny import TINY_PATH, load_tiny_base
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def pipe() -> StableDiffusionPipeline:
-    pipe = load_tiny()
+    pipe = load_tiny_base()
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from idgen import IdentityAdapter, load_tiny
+from idgen import IdentityAdapter
 from idgen.cli import main
 from idgen.data.assign import AssignOptions
 from idgen.data.cache import write_caches
 from idgen.data.prepare import PrepareOptions, prepare
 from idgen.errors import TrainingError
+from idgen.tiny import load_tiny_base
 from idgen.training.command import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +54,7 @@ def test_both_stages_end_with_a_folder_that_a_pipeline_loads(shards, tmp_path, m
     card = (run / "README.md").read_text()
     assert "denoising 1, identity 1, contrastive 0.1" in card
     assert "similarity to unseen people, dlib-resnet-v1" in card
-    pipe = load_tiny()
+    pipe = load_tiny_base()
     pipe.load_id_adapter(str(run))
     idgen(
         monkeypatch,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import DataError
-from ..tiny import load_tiny
+from ..tiny import load_tiny_base
 from .columns import Maker, write_column
 from .engines import Engine
 from .framing import AlignedFraming, Framing, PhotoFraming
@@ -52,7 +52,7 @@ def framing_for(base: str, resolution: int) -> Framing:
 def _pipeline(base: str) -> Any:
     from diffusers import DiffusionPipeline
 
-    return load_tiny() if base == "tiny" else DiffusionPipeline.from_pretrained(base)
+    return load_tiny_base() if base == "tiny" else DiffusionPipeline.from_pretrained(base)
 
 
 def _latents(_: str, base: str, resolution: int) -> Maker:

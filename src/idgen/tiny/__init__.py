@@ -1,9 +1,9 @@
-"""`idgen-tiny`: a small Stable Diffusion for faces of 64 px that ships with the package."""
+"""`idgen-tiny`: a small Stable Diffusion for faces of 64 px, and its identity adapter, that ship with the package."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import CheckpointError
 
@@ -14,26 +14,44 @@ TINY_PATH = Path(__file__).parent / "model"
 """The folder, in diffusers' layout: for whatever takes a path where others take a hub id."""
 
 TINY_ADAPTER_PATH = Path(__file__).parent / "adapter"
-"""Where the small model's own identity adapter lies, if this installation has one."""
+"""The folder of its identity adapter."""
+
+TINY_IDENTITY_NET_PATH = TINY_ADAPTER_PATH / "identity_net"
+"""The folder of its IdentityNet."""
 
 
 def load_tiny() -> StableDiffusionPipeline:
-    """Open `idgen-tiny`, without network, on the processor, in float32.
+    """Open `idgen-tiny` with its identity adapter, without network, on the processor, in float32.
 
-    Its model card (`TINY_PATH / "README.md"`) lists the prompts it knows. 25 steps with `guidance_scale=3` take
-    well under two seconds on two cores.
+    The model card (`TINY_PATH / "README.md"`) lists the prompts it knows. 25 steps with `guidance_scale=3` take well
+    under two seconds on two cores.
 
     Raises:
         CheckpointError: The weights are not in this installation.
 
     Example:
-        >>> load_tiny()("a pencil sketch of a face", num_inference_steps=25, guidance_scale=3).images[0]
+        >>> load_tiny()("a pencil sketch of <id>", id_image="photo.jpg", guidance_scale=3).images[0]
+    """
+    pipeline = load_tiny_base()
+    cast(Any, pipeline).load_id_adapter(_installed(TINY_ADAPTER_PATH, "config.json"))
+    return pipeline
+
+
+def load_tiny_base() -> StableDiffusionPipeline:
+    """Open it without an adapter, for one of your own.
+
+    Raises:
+        CheckpointError: The weights are not in this installation.
     """
     from diffusers import StableDiffusionPipeline
 
-    if not (TINY_PATH / "model_index.json").is_file():
+    return StableDiffusionPipeline.from_pretrained(_installed(TINY_PATH, "model_index.json"), local_files_only=True)
+
+
+def _installed(folder: Path, file: str) -> Path:
+    if not (folder / file).is_file():
         raise CheckpointError(
-            f"idgen-tiny is not at '{TINY_PATH}'. Install idgen from a wheel, or train it: "
+            f"idgen-tiny is not at '{folder}'. Install idgen from a wheel, or train it: "
             "python train/tiny/train.py train/tiny/tiny.toml"
         )
-    return StableDiffusionPipeline.from_pretrained(TINY_PATH, local_files_only=True)
+    return folder

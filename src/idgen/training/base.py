@@ -14,7 +14,7 @@ from ..errors import TrainingError
 from ..losses import Parametrisation
 from ..losses.parametrisation import at_least_float32
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, persons_in_prompts
-from ..tiny import load_tiny
+from ..tiny import load_tiny_base
 from .batch import Batch
 
 
@@ -44,7 +44,7 @@ class BaseModel:
     def open(cls, name: str, dtype: torch.dtype, device: torch.device) -> BaseModel:
         """Open a folder, a hub id, or `"tiny"`, the small model that ships with the package."""
         if name == "tiny":
-            return cls(load_tiny(), dtype, device)
+            return cls(load_tiny_base(), dtype, device)
         return cls(DiffusionPipeline.from_pretrained(name, torch_dtype=dtype), dtype, device)
 
     @property
