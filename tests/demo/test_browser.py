@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 import idgen
-from idgen.demo.command import UNTRAINED
-from idgen.faces import DlibEncoder, draw_keypoints
+from idgen.faces import draw_keypoints
 from idgen.provenance import read_settings
 from tests.demo.conftest import Served
 
@@ -27,10 +26,7 @@ WAIT = 20_000
 
 @pytest.fixture(scope="module")
 def served(serve: Any) -> Served:
-    pipe: Any = idgen.load_tiny()
-    adapter = idgen.IdentityAdapter.from_unet(pipe.unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
-    pipe.load_id_adapter(adapter)
-    return serve(pipe, base="tiny", notice=UNTRAINED)
+    return serve(idgen.load_tiny(), base="tiny")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +92,6 @@ def file_of(served: Served, picture: Any) -> Path:
 
 def test_from_a_photo_to_a_picture_and_back(open_page: Any, eileen: Path, tmp_path: Path) -> None:
     page = open_page()
-    expect(page.locator("#notice")).to_contain_text("untrained")
     expect(page.locator("#photos")).to_be_hidden()  # until the box is ticked
     enroll(page, eileen, "Eileen")
     page.get_by_text("More settings").click()

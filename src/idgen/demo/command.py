@@ -11,9 +11,7 @@ import tyro
 
 from ..errors import AdapterError
 from ..provenance.command import MarkOptions
-from ..tiny import TINY_ADAPTER_PATH
-
-UNTRAINED = "No adapter is loaded: an untrained one stands in, which draws a face, but not the one that is asked for."
+from ..tiny import TINY_IDENTITY_NET_PATH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +22,9 @@ class DemoOptions:
         base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
         id_adapter: Identity adapters for this base: folders, files or hub ids. They must differ in their last name.
         weight_name: File of the first, where its folder or repository holds several.
-        identity_net: IdentityNet for poses: a folder, a file or a hub id.
+        identity_net: IdentityNet for poses: a folder, a file or a hub id; the small model brings its own.
         encoder: Face encoder that judges results beside the adapters' own: "dlib-resnet-v1", "insightface/PACK",
-            "sface:FILE", "arcface:FILE.onnx" or "imagenet:FILE.onnx".
+            "sface:FILE-OR-HUB-ID", "arcface:FILE.onnx" or "imagenet:FILE.onnx"; the first, if none is given.
         run: Folders of training runs to show.
         report: Folders of evaluation reports to show; their photos are shown to every visitor.
         host: Address to listen at; "0.0.0.0" lets other computers in.
@@ -86,12 +84,13 @@ def _page(options: DemoOptions) -> dict[str, Any]:
         "runs": options.run,
         "reports": options.report,
     }
-    if options.base == "tiny" and not options.id_adapter and not TINY_ADAPTER_PATH.is_dir():
-        page["notice"] = UNTRAINED
     if options.encoder is not None:
         from ..evaluation.networks import open_encoder
 
         page["encoder"] = open_encoder(options.encoder)
-    if options.identity_net is not None:
-        page["identity_net"] = IdentityNet.from_pretrained(options.identity_net)
+    net = options.identity_net
+    if net is None and options.base == "tiny" and not options.id_adapter:
+        net = TINY_IDENTITY_NET_PATH
+    if net is not None:
+        page["identity_net"] = IdentityNet.from_pretrained(net)
     return page

@@ -145,7 +145,7 @@ class Functions:
             file, scores = self.judge(i + 1, finish(picture), own, judged or [who], session)
             shown.append((file, caption(scores, f"seed {own.seed}")))
             rows += scores
-        return shown, pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
+        return shown, pd.DataFrame([vars(row) for row in rows], columns=COLUMNS).round(3)
 
     def judge(
         self,

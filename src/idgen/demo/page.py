@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from ..adapter import IdentityNet
-from ..faces import FaceAnalyzer, FaceEncoder
+from ..faces import DlibEncoder, FaceAnalyzer, FaceEncoder
 from ..provenance.command import MarkOptions
 from . import tabs
 from .functions import Functions
@@ -42,9 +42,16 @@ TABS = {
 }
 
 STYLE = """
-.caption-label {white-space: normal !important; max-width: 100% !important}
 #photos .grid-wrap, #faces .grid-wrap {padding-top: 2rem; height: auto; min-height: 0; max-height: 17rem}
+.pictures .grid-wrap {padding-top: 2rem; max-height: none; min-height: 0}
+.pictures .thumbnail-item {aspect-ratio: auto; height: auto; display: block; border-radius: 0; box-shadow: none}
+.pictures .thumbnail-item img {height: auto}
+.pictures .caption-label {
+  position: static; display: block; max-width: none; white-space: normal; border: 0; background: none; padding: .3rem 0
+}
+@media (max-width: 640px) {.pictures .grid-container {grid-template-columns: 1fr !important}}
 """
+"""Results are shown whole, with what is said of them below them and not over them."""
 
 
 class Demo(gr.Blocks):
@@ -82,7 +89,6 @@ def build_demo(
     marks: MarkOptions | None = None,
     runs: Sequence[Path] = (),
     reports: Sequence[Path] = (),
-    notice: str = "",
 ) -> Demo:
     """The page for a pipeline, to be launched: `build_demo(pipe).launch()`.
 
@@ -90,12 +96,12 @@ def build_demo(
         pipe: Text to image, with one or several identity adapters: those, and no others, can be chosen.
         base: Name of the base model, that is written into pictures.
         analyzer: Finds the faces in photos; that of the first adapter's encoder if not given.
-        encoder: Judges results beside the adapters' own; one that no adapter reads says most.
+        encoder: Judges results beside the adapters' own; one that no adapter reads says most. If not given it is
+            dlib's, which is an adapter's own where adapters read that one.
         identity_net: For poses.
         marks: How pictures are marked, and who is refused.
         runs: Folders of training runs to show.
         reports: Folders of evaluation reports to show; their photos are shown too.
-        notice: Said at the top of the page.
 
     Raises:
         AdapterError: No adapter is loaded.
@@ -110,8 +116,6 @@ def build_demo(
     wiring, records = Wiring(functions, Sessions()), Records(runs, reports)
     with Demo(title="idgen", analytics_enabled=False, delete_cache=(OLD // 12, OLD)) as demo:
         gr.Markdown("# idgen\nOne person's face in any picture. Nothing is kept once this page is closed.")
-        if notice:
-            gr.Markdown(f"**{notice}**", elem_id="notice")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 newest = people_panel(wiring)
@@ -119,7 +123,7 @@ def build_demo(
             with gr.Column(scale=3, min_width=320):
                 with gr.Row():
                     gr.Markdown("### 3 · Draw")
-                    stop = gr.Button("Stop", variant="stop", size="sm", scale=0, elem_id="stop")
+                    stop = gr.Button("Stop", size="sm", scale=0, elem_id="stop")
                 with gr.Tabs():
                     for name, tab in TABS.items():
                         with gr.Tab(name):
@@ -144,9 +148,10 @@ def build_demo(
 
 
 def _judges(studio: Studio, analyzer: FaceAnalyzer, encoder: FaceEncoder | None) -> Mapping[str, FaceEncoder]:
+    """The adapters' own, and one that they do not read: the given one, or else the one that needs no download."""
     encoders = {analyzer.encoder.name: analyzer.encoder}
-    for adapter in studio.adapters.values():
-        name = adapter.config["encoder"]
+    names = [adapter.config["encoder"] for adapter in studio.adapters.values()]
+    for name in names if encoder else [*names, DlibEncoder.name]:
         if name not in encoders:
             encoders[name] = FaceAnalyzer.for_encoder(name).encoder
     return encoders if encoder is None else {**encoders, encoder.name: encoder}

@@ -9,6 +9,7 @@ import gradio as gr
 
 from ..pipelines.prompts import PLACEHOLDER
 from .functions import marked_faces
+from .people import MAX_NAME
 from .settings import MAX_COUNT, MAX_PROMPT, MAX_SCALE, MAX_SEED, MAX_STEPS, STYLES
 from .studio import Studio
 from .uploads import MAX_FILE_SIZE, MAX_PHOTOS
@@ -21,9 +22,11 @@ def people_panel(wiring: Wiring) -> gr.Textbox:
     """Photos, the faces in them, and the people they become; returns the name of the newest."""
     functions = wiring.functions
     gr.Markdown("### 1 · Who")
-    consent = gr.Checkbox(False, label=CONSENT, elem_id="consent")
+    consent = gr.Checkbox(
+        False, label=CONSENT, info=f"Then photos of up to {MAX_FILE_SIZE[:-2]} MB can be uploaded", elem_id="consent"
+    )
     photos = gr.Gallery(
-        label=f"Photos of one person: up to {MAX_PHOTOS}, {MAX_FILE_SIZE.upper()} each",
+        label=f"Photos of one person: up to {MAX_PHOTOS}",
         sources=["upload", "webcam", "clipboard"],
         file_types=["image"],
         type="filepath",
@@ -47,9 +50,8 @@ def people_panel(wiring: Wiring) -> gr.Textbox:
         elem_id="faces",
     )
     chosen, places = gr.JSON([], visible=False, label="faces"), gr.State([])
-    with gr.Row(equal_height=True):
-        name = gr.Textbox(label="Name", placeholder="Person 1", max_length=40, elem_id="name")
-        use = gr.Button("Use this person", variant="primary", elem_id="use")
+    name = gr.Textbox(label="Name", placeholder="Person 1", max_length=MAX_NAME, elem_id="name")
+    use = gr.Button("Use this person", variant="primary", elem_id="use")
     newest = gr.Textbox(visible=False, label="newest")
     wiring.person = person_dropdown("Person to draw")
     wiring.person.elem_id = "person"
@@ -99,11 +101,11 @@ def settings_panel(wiring: Wiring, studio: Studio) -> None:
         names = list(studio.adapters)
         adapter = gr.Dropdown(names, value=default.adapter, label="Adapter", visible=True if names[1:] else "hidden")
         with gr.Row():
-            start = gr.Slider(0, 1, default.start, step=0.05, label="Acts from", info="0 is noise")
-            end = gr.Slider(0, 1, default.end, step=0.05, label="Acts until", info="1 is the finished picture")
+            start = gr.Slider(0, 1, default.start, step=0.05, label="Acts from", info="0: the first step")
+            end = gr.Slider(0, 1, default.end, step=0.05, label="Acts until", info="1: the last one")
         with gr.Row():
             steps = gr.Slider(1, MAX_STEPS, default.steps, step=1, label="Steps", elem_id="steps")
-            guidance = gr.Slider(1, 20, default.guidance_scale, step=0.5, label="Guidance scale")
+            guidance = gr.Slider(1, 20, default.guidance_scale, step=0.5, label="Guidance")
         sides: dict[str, Any] = {"minimum": studio.native // 2, "maximum": 2 * studio.native, "step": studio.step}
         with gr.Row():
             width = gr.Slider(value=default.width, label="Width", **sides)
@@ -112,7 +114,7 @@ def settings_panel(wiring: Wiring, studio: Studio) -> None:
             count = gr.Slider(1, MAX_COUNT, default.count, step=1, label="Pictures")
             seed = gr.Number(default.seed, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
     picture = gr.File(
-        label="Drop a picture that was drawn here: its settings come back",
+        label="Drop a picture: its settings come back",
         file_types=[".png"],
         height=150,
         elem_id="restore",
@@ -139,6 +141,6 @@ def _about_placeholder(studio: Studio) -> str:
     if studio.has_words:
         return f"{PLACEHOLDER} stands where the person's name would: “{PLACEHOLDER} in the rain”"
     return (
-        f"The person joins the whole picture. {PLACEHOLDER}, which stands for the person in prompts of adapters with "
-        "words, is not read by this adapter: leave it out"
+        f"What the picture shows; whom, is chosen above. Adapters with words read {PLACEHOLDER} as the person's name; "
+        "this one has none: leave it out"
     )

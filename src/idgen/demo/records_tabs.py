@@ -23,7 +23,7 @@ def training_tab(wiring: Wiring, records: Records, tab: gr.Tab) -> None:
         metrics = gr.Dropdown(
             FIRST_METRICS, value=FIRST_METRICS, label="Metrics", multiselect=True, allow_custom_value=True
         )
-    plot = gr.LinePlot(x="step", y="value", color="metric", label="Curves", height=320)
+    plot = gr.LinePlot(x="step", y="value", color="metric", label="Curves", show_label=False, height=340)
     sheets = gr.Gallery(label="Validation pictures, newest first", interactive=False, columns=2, object_fit="contain")
     known = gr.JSON(visible=False, label="metrics")
     timer = gr.Timer(SECONDS)

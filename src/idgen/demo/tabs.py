@@ -18,7 +18,7 @@ from .wiring import Wiring
 def picture_tab(wiring: Wiring) -> None:
     """One person."""
     draw = gr.Button("Draw", variant="primary", elem_id="draw")
-    wiring.draws(draw.click, wiring.functions.draw, [wiring.person], results())
+    wiring.draws(draw.click, wiring.functions.draw, [wiring.person], results(wiring))
 
 
 def two_tab(wiring: Wiring) -> None:
@@ -26,9 +26,10 @@ def two_tab(wiring: Wiring) -> None:
     scenes = Scenes(wiring.functions)
     with gr.Row():
         first, second = wiring.two_people()
+    gr.Markdown("Paint where the first person shall be red, and where the second shall be blue.")
     regions = gr.ImageEditor(
         value={"background": _halves(), "layers": [], "composite": None},
-        label="Where each person is: the first red, the second blue",
+        label="Regions",
         type="pil",
         brush=gr.Brush(colors=[_colour(RED), _colour(BLUE)], default_color=_colour(RED), color_mode="fixed"),
         sources=[],
@@ -38,7 +39,7 @@ def two_tab(wiring: Wiring) -> None:
         elem_id="regions",
     )
     draw = gr.Button("Draw both", variant="primary", elem_id="draw-both")
-    wiring.draws(draw.click, scenes.draw_two, [first, second, regions], results())
+    wiring.draws(draw.click, scenes.draw_two, [first, second, regions], results(wiring))
 
 
 def pose_tab(wiring: Wiring) -> None:
@@ -59,7 +60,7 @@ def pose_tab(wiring: Wiring) -> None:
         )
         pose = gr.Image(
             enlarged(Image.new("RGB", (studio.native, studio.native))),
-            label="Or click: eye, eye, nose, mouth left, mouth right",
+            label="Or click eye, eye, nose, both ends of the mouth",
             type="filepath",
             format="png",
             interactive=False,
@@ -70,12 +71,12 @@ def pose_tab(wiring: Wiring) -> None:
         )
     points = gr.JSON([], visible=False, label="points")
     strength = gr.Slider(0, 2, 0.8, step=0.05, label="Pose strength")
-    draw = gr.Button("Draw in this pose", variant="primary")
+    draw = gr.Button("Draw in this pose", variant="primary", interactive=studio.identity_net is not None)
     sides = [wiring.controls["width"], wiring.controls["height"]]
     forgotten = photo.upload(lambda: [], None, points, api_visibility="private", show_progress="hidden")
     wiring.api(forgotten.then, scenes.landmarks, [photo, points, *sides], pose)
     wiring.inside(pose.select, scenes.click_landmark, [pose, points, *sides], [pose, points], show_progress="hidden")
-    wiring.draws(draw.click, scenes.draw_pose, [wiring.person, pose, strength], results())
+    wiring.draws(draw.click, scenes.draw_pose, [wiring.person, pose, strength], results(wiring))
 
 
 def mix_tab(wiring: Wiring) -> None:
@@ -85,14 +86,15 @@ def mix_tab(wiring: Wiring) -> None:
         first, second = wiring.two_people()
     share = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second person")
     draw = gr.Button("Draw somebody between", variant="primary")
-    wiring.draws(draw.click, scenes.mix, [first, second, share], results())
+    wiring.draws(draw.click, scenes.mix, [first, second, share], results(wiring))
 
 
 def edit_tab(wiring: Wiring) -> None:
     """A picture that is there already."""
     edits = Edits(wiring.functions)
+    gr.Markdown("Upload a picture, and paint over what shall be drawn again; or have all of it drawn again.")
     picture = gr.ImageEditor(
-        label="A picture; paint over what shall be drawn again",
+        label="Picture",
         type="pil",
         brush=gr.Brush(colors=["#ffffff"], default_color="#ffffff", color_mode="fixed"),
         sources=["upload", "clipboard"],
@@ -105,7 +107,7 @@ def edit_tab(wiring: Wiring) -> None:
             gr.Button("Draw all of it again", elem_id="draw-all"),
             gr.Button("Draw what is painted", variant="primary", elem_id="draw-painted"),
         )
-    shown = results()
+    shown = results(wiring)
     wiring.draws(whole.click, edits.redraw, [wiring.person, picture, strength], shown)
     wiring.draws(painted.click, edits.inpaint, [wiring.person, picture, strength], shown)
 
@@ -122,22 +124,28 @@ def compare_tab(wiring: Wiring) -> None:
         y="cosine",
         color="curve",
         label="How like the person",
+        show_label=False,  # Gradio leaves no room for it, and cuts the legend off
+        x_title="scale",
         y_title="cosine to the reference",
-        height=260,
+        height=340,
     )
     inputs = [wiring.person, scales, adapters]
     wiring.draws(draw.click, Comparison(wiring.functions).compare, inputs, [gallery, plot])
 
 
-def results() -> tuple[gr.Gallery, gr.Dataframe]:
+def results(wiring: Wiring) -> tuple[gr.Gallery, gr.Dataframe]:
     """Where a tab shows what it drew."""
     gallery = _gallery()
-    with gr.Accordion("How like the person, by each face encoder", open=False):
+    with gr.Accordion("How like the person?", open=False):
         table = gr.Dataframe(headers=COLUMNS, interactive=False, label="Likeness", show_label=False)
         gr.Markdown(
-            "Cosine to the reference photos. An encoder that the adapter reads is easily pleased; cosines of "
-            "different encoders do not compare."
+            "Cosine to the reference photos, by each face encoder. One that the adapter reads is easily pleased; "
+            "cosines of different encoders do not compare."
         )
+        if len(wiring.functions.likeness.encoders) == 1:
+            gr.Markdown(
+                "Here only the adapter's own encoder judges: start with `--encoder` to add one that says more."
+            )
     return gallery, table
 
 
@@ -150,6 +158,7 @@ def _gallery() -> gr.Gallery:
         object_fit="contain",
         height="auto",
         buttons=["download", "fullscreen"],
+        elem_classes="pictures",
     )
 
 
