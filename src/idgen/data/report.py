@@ -76,18 +76,35 @@ def write_report(shards: str, manifest: Manifest) -> str:
     return url
 
 
-def _plots(manifest: Manifest, usable: pa.Table) -> Iterator[dict[str, str]]:
+def similarity_figure(manifest: Manifest) -> Any:
+    """Two histograms: the cosines of pairs of one person, and of different people. None without any pair.
+
+    Args:
+        manifest: Of the set.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
     edges, same, different = (np.asarray(manifest.similarity[kind]) for kind in ("edges", "same", "different"))
-    if same.sum() + different.sum():
-        figure, axes = _figure()
-        for counts, label in ((different, "different people"), (same, "the same person")):
-            if counts.sum():
-                axes.stairs(counts / counts.sum(), edges, fill=True, alpha=0.6, label=label)
-        if same_person := manifest.thresholds.get("same_person"):
-            axes.axvline(same_person, color="black", linestyle="--", linewidth=1, label="taken for one person")
-        axes.set_ylabel("share of pairs")
-        axes.legend()
-        yield {"title": "cosine of two faces", "image": _png(figure)}
+    if not same.sum() + different.sum():
+        return None
+    figure, axes = _figure()
+    for counts, label in ((different, "different people"), (same, "the same person")):
+        if counts.sum():
+            axes.stairs(counts / counts.sum(), edges, fill=True, alpha=0.6, label=label)
+    if same_person := manifest.thresholds.get("same_person"):
+        axes.axvline(same_person, color="black", linestyle="--", linewidth=1, label="taken for one person")
+    axes.set_ylabel("share of pairs")
+    axes.legend()
+    return figure
+
+
+def _plots(manifest: Manifest, usable: pa.Table) -> Iterator[dict[str, str]]:
+    if similarity := similarity_figure(manifest):
+        yield {"title": "cosine of two faces", "image": _png(similarity)}
     if not len(usable):
         return
     people = usable.group_by("person").aggregate([([], "count_all")])["count_all"].to_numpy()
