@@ -1,0 +1,88 @@
+"""The adapter that ships with the package draws the person: a broken one cannot pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionControlNetPipeline
+from PIL import Image
+
+from idgen import FaceAnalyzer, IdentityNet, load_tiny
+from idgen.evaluation.networks import open_encoder
+from idgen.faces import Photo, draw_keypoints
+from idgen.tiny import TINY_ADAPTER_PATH, TINY_IDENTITY_NET_PATH, TINY_PATH, load_tiny_base
+
+SETTINGS: dict[str, Any] = {"num_inference_steps": 15, "guidance_scale": 3.0}
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    pipe: Any = load_tiny()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe: Any, seeds: range, prompt: str = "a photo of a face", **identity: Any) -> list[np.ndarray]:
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    pictures = pipe([prompt] * len(seeds), generator=generators, **SETTINGS, **identity).images
+    return [np.asarray(picture.resize((256, 256), Image.Resampling.BICUBIC)) for picture in pictures]
+
+
+def embed(analyzer: FaceAnalyzer, photos: list[Any]) -> np.ndarray:
+    """(n, dim), unit length; zeros where no face is found, whose similarity is 0."""
+    faces = [analyzer.analyze(photo) for photo in photos]
+    rows = [found[0].embedding if found else np.zeros(analyzer.encoder.dim) for found in faces]
+    return np.stack([row / max(float(np.linalg.norm(row)), 1e-6) for row in rows])
+
+
+def test_all_that_ships_is_small() -> None:
+    files = [file for folder in (TINY_PATH, TINY_ADAPTER_PATH) for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 60e6
+    assert not any("_name_or_path" in file.read_text() for file in files if file.name == "config.json")
+
+
+def test_an_astronaut_is_more_like_herself_than_nobody_is(pipe: Any, astronaut: np.ndarray) -> None:
+    analyzer, seeds = FaceAnalyzer(), range(6)
+    photo = embed(analyzer, [astronaut])[0]
+    eileen = pipe.encode_identity(astronaut)
+    hers = embed(analyzer, draw(pipe, seeds, id_embeds=eileen)) @ photo
+    nobodys = embed(analyzer, draw(pipe, seeds)) @ photo
+    assert np.median(hers) >= 0.88
+    assert np.median(hers) - np.median(nobodys) >= 0.03
+
+
+def test_people_it_never_saw_are_told_apart_by_an_encoder_it_never_met(pipe: Any, shared: Path) -> None:
+    """Each from a photo, compared with another photo of theirs and with everybody else's."""
+    folders = sorted(folder for folder in (shared / "data" / "london").iterdir() if folder.is_dir())[:24]
+    analyzer = FaceAnalyzer(encoder=open_encoder(f"imagenet:{shared / 'models' / 'mobilefacenet_eval.onnx'}"))
+    photos: list[Photo] = [folder / "smiling.jpg" for folder in folders]
+    drawn = [draw(pipe, range(1), id_embeds=pipe.encode_identity(folder / "neutral.jpg"))[0] for folder in folders]
+    cosines = embed(analyzer, drawn) @ embed(analyzer, photos).T
+    own, others = np.diagonal(cosines), cosines[~np.eye(len(folders), dtype=bool)]
+    assert own.mean() >= 0.06
+    assert own.mean() - others.mean() >= 0.04
+
+
+def test_words_name_the_person(pipe: Any, astronaut: np.ndarray) -> None:
+    eileen = pipe.encode_identity(astronaut)
+    named, unnamed = (draw(pipe, range(1), f"a photo of {who}", id_embeds=eileen) for who in ("<id>", "a person"))
+    assert not np.array_equal(named[0], unnamed[0])
+
+
+def test_the_identity_net_moves_the_face(astronaut: np.ndarray) -> None:
+    net = IdentityNet.from_pretrained(TINY_IDENTITY_NET_PATH)
+    pipe: Any = StableDiffusionControlNetPipeline(**load_tiny_base().components, controlnet=net)
+    pipe.load_id_adapter(TINY_ADAPTER_PATH)
+    pipe.set_progress_bar_config(disable=True)
+    eileen = pipe.encode_identity(astronaut)
+    usual = np.array([[24.0, 25], [40, 25], [32, 34], [25.5, 43], [39, 43]])
+    middles = []
+    for shift in (-6, 6):
+        pose = Image.fromarray(draw_keypoints(usual + [shift, 0], (64, 64)))
+        faces = [FaceAnalyzer().analyze(p) for p in draw(pipe, range(4), image=[pose] * 4, id_embeds=eileen)]
+        middles.append(np.mean([found[0].landmarks[:, 0].mean() / 4 for found in faces if found]))
+    assert middles[1] - middles[0] >= 2
