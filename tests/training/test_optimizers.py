@@ -26,6 +26,12 @@ def test_one_that_is_not_installed(name: Name, monkeypatch: pytest.MonkeyPatch) 
         make_optimizer(OptimizerConfig(name=name), [torch.nn.Parameter(torch.zeros(1))])
 
 
+def through_files(optimizer: torch.optim.Optimizer, other: torch.optim.Optimizer) -> None:
+    """Give one the other's state, by way of what a checkpoint writes."""
+    tensors, state = optimizer_tensors(optimizer)
+    load_optimizer(other, load(save({n: t.contiguous() for n, t in tensors.items()})), json.loads(json.dumps(state)))
+
+
 @pytest.mark.parametrize("name", ["adamw", *PACKAGES])
 def test_it_learns_and_goes_on_where_it_was(name: Name) -> None:
     if name in PACKAGES:
@@ -45,10 +51,60 @@ def test_it_learns_and_goes_on_where_it_was(name: Name) -> None:
     weight, optimizer = start()
     learn(weight, optimizer, 10)
     again, other = start()
-    tensors, state = optimizer_tensors(optimizer)
-    load_optimizer(other, load(save({n: t.contiguous() for n, t in tensors.items()})), json.loads(json.dumps(state)))
+    through_files(optimizer, other)
     again.data.copy_(weight.data)
     learn(weight, optimizer, 10)
     learn(again, other, 10)
     assert torch.equal(again, weight)
     assert weight.square().mean() < torch.linspace(1, 2, 8192).square().mean()
+
+
+class Tabular(torch.optim.SGD):
+    """Keeps what it needs in a table of the weight's state, as bitsandbytes does, and an option as a tensor."""
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            group["seen"] = torch.as_tensor(group.get("seen", 0)) + 1
+            for weight in group["params"]:
+                state = self.state[weight]
+                state["steps"] = state.get("steps", 0) + 1
+                table = state.setdefault("table", {"inner": {"sum": torch.zeros(3)}, "scale": 0.5})
+                table["inner"]["sum"] = table["inner"]["sum"] + weight.grad
+                weight.data -= table["scale"] * table["inner"]["sum"] / (state["steps"] + float(group["seen"]))
+
+
+def test_tables_in_its_state() -> None:
+    def learn(weight: torch.nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+        for _ in range(3):
+            optimizer.zero_grad()
+            weight.square().sum().backward()
+            optimizer.step()
+
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = Tabular([weight], lr=0.1)
+    learn(weight, optimizer)
+    tensors, state = optimizer_tensors(optimizer)
+    assert tensors.keys() == {"optimizer.0.table/inner/sum"}
+    again = torch.nn.Parameter(weight.detach().clone())
+    other = Tabular([again], lr=0.7)
+    load_optimizer(other, load(save(tensors)), json.loads(json.dumps(state)))
+    assert other.param_groups[0]["lr"] == 0.1
+    assert other.state[again]["steps"] == 3
+    learn(weight, optimizer)
+    learn(again, other)
+    assert torch.equal(again, weight)
+
+
+def test_state_that_lies_in_tables() -> None:
+    """As bitsandbytes and Prodigy keep it, also where neither is installed."""
+    one, other = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(4))], lr=0.1) for _ in range(2))
+    (weight,) = one.param_groups[0]["params"]
+    quantised = {"state1": torch.arange(4, dtype=torch.uint8), "maps": {"qmap1": torch.linspace(-1, 1, 16)}}
+    one.state[weight] = {"step": 3, "quantised": quantised, "exp_avg": torch.ones(4)}
+    one.param_groups[0]["d"] = torch.tensor(0.25)
+    through_files(one, other)
+    found = other.state[other.param_groups[0]["params"][0]]
+    assert (found["step"], other.param_groups[0]["d"]) == (3, 0.25)
+    assert torch.equal(found["exp_avg"], torch.ones(4))
+    assert torch.equal(found["quantised"]["maps"]["qmap1"], quantised["maps"]["qmap1"])
+    assert torch.equal(found["quantised"]["state1"], quantised["state1"])

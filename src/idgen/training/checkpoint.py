@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,29 +88,44 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """An optimizer's state as tensors and JSON: nothing of it needs a pickle. All processes call it together."""
     state = optimizer.state_dict()
-    places = {f"optimizer.{index}": values for index, values in state["state"].items()}
-    groups = {f"group.{i}": group for i, group in enumerate(state["param_groups"])}  # Prodigy keeps tensors there too
     tensors, numbers = {}, {}
-    for place, values in {**places, **groups}.items():
-        for name, value in values.items():
+    for index, values in state["state"].items():
+        for name, value in _flat(values):
             if isinstance(value, torch.Tensor):
-                tensors[f"{place}.{name}"] = whole_tensor(value)
+                tensors[f"optimizer.{index}.{name}"] = whole_tensor(value)
             else:
-                numbers[f"{place}.{name}"] = value
-    return tensors, {"numbers": numbers}
+                numbers[f"optimizer.{index}.{name}"] = value
+    groups = [{name: _plain(value) for name, value in group.items()} for group in state["param_groups"]]
+    return tensors, {"groups": groups, "numbers": numbers}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     """Undo `optimizer_tensors`."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     entries: dict[int, dict[str, Any]] = {}
-    groups: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors, **state["numbers"]}.items():
-        kind, _, rest = name.partition(".")
-        if kind not in ("optimizer", "group"):
+        if not name.startswith("optimizer."):
             continue
-        index, key = int(rest.split(".", 1)[0]), rest.split(".", 1)[1]
-        if kind == "optimizer" and isinstance(value, torch.Tensor) and value.shape == weights[index].shape:
-            value = split_like(value, weights[index])
-        (entries if kind == "optimizer" else groups).setdefault(index, {})[key] = value
-    optimizer.load_state_dict({"state": entries, "param_groups": [groups[i] for i in sorted(groups)]})
+        _, index, key = name.split(".", 2)
+        weight, entry = weights[int(index)], entries.setdefault(int(index), {})
+        if isinstance(value, torch.Tensor) and value.shape == weight.shape:
+            value = split_like(value, weight)
+        *tables, last = key.split("/")
+        for table in tables:
+            entry = entry.setdefault(table, {})
+        entry[last] = value
+    optimizer.load_state_dict({"state": entries, "param_groups": state["groups"]})
+
+
+def _plain(value: Any) -> Any:
+    """A group's option as JSON can hold it: Prodigy has some as tensors where several processes agree on them."""
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What one weight's state holds, tables in it included: bitsandbytes keeps its 8 bits in one."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, value
