@@ -22,11 +22,11 @@ def redness(images: torch.Tensor) -> list[float]:
     return [float(np.mean(picture[0]) - np.mean(picture[2])) for picture in pixels]
 
 
-def make_step(**settings: int) -> BlackBoxStep:
+def make_step(steps: int = 20, learned: int = 5) -> BlackBoxStep:
     base = BaseModel(make_pipeline(), torch.float32, torch.device("cpu"))
     adapter = make_adapter(base.unet)
     adapter.attach(base.unet)
-    return BlackBoxStep(base, adapter, WeightedRewards({"redness": Term(redness)}), **settings)
+    return BlackBoxStep(base, adapter, WeightedRewards({"redness": Term(redness)}), steps=steps, learned=learned)
 
 
 def test_likelihoods_are_those_of_the_normal_distribution() -> None:

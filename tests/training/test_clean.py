@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, LCMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
@@ -36,7 +37,7 @@ def evaluate(step: Any, backward: bool = True) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_several_steps_are_those_of_ddim(kind: str) -> None:
+def test_several_steps_are_those_of_ddim(kind: Literal["epsilon", "v_prediction"]) -> None:
     scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False)
     parametrisation, noisy = Parametrisation.of(scheduler), torch.randn(2, 4, 8, 8, generator=seeded(0))
 
@@ -47,8 +48,9 @@ def test_several_steps_are_those_of_ddim(kind: str) -> None:
     expected, found = noisy, None
     for t in (600, 400, 200):
         found = scheduler.step(predict(expected, torch.tensor([t])), t, expected)
+        assert isinstance(found, DDIMSchedulerOutput)
         expected = found.prev_sample
-    assert found is not None
+    assert isinstance(found, DDIMSchedulerOutput)
     times = torch.full((2,), 600)
     clean = clean_in_steps(parametrisation, predict, predict(noisy, times), noisy, times, 3)
     torch.testing.assert_close(clean, found.pred_original_sample, rtol=1e-4, atol=1e-5)
@@ -113,6 +115,7 @@ def test_faces_of_a_short_rollout(tmp_path: Path) -> None:
         DistilledLoRA(make_pipeline(), str(tmp_path / "nowhere"))
     with pytest.raises(TrainingError, match="needs a detector"):
         make_step(losses=FACES, rollout=step.rollout)
+    scheduler = plain.base.pipeline.scheduler
     with pytest.raises(TrainingError, match="no scheduler 'UNetScheduler'"):
-        make_scheduler("UNetScheduler", scheduler := plain.base.pipeline.scheduler)
+        make_scheduler("UNetScheduler", scheduler)
     assert make_scheduler(None, scheduler) is scheduler
