@@ -5,6 +5,7 @@ Every function here is called by all processes together. What is not split passe
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,8 +40,11 @@ def whole_parameters(module: nn.Module, write: bool = False) -> Iterator[None]:
         for name, part in owner._parameters.items()
         if isinstance(part, DTensor)
     ]
+    hooks = {owner: owner._load_state_dict_post_hooks for owner, _, _ in split}
+    for owner in hooks:  # FSDP's expect split weights after load_state_dict
+        owner._load_state_dict_post_hooks = OrderedDict()
     for owner, name, part in split:
-        owner._parameters[name] = nn.Parameter(part.detach().full_tensor(), part.requires_grad)
+        owner._parameters[name] = nn.Parameter(whole_tensor(part.detach()), part.requires_grad)
     try:
         yield
     finally:
@@ -50,3 +54,5 @@ def whole_parameters(module: nn.Module, write: bool = False) -> Iterator[None]:
                 with torch.no_grad():
                     part.copy_(split_like(now.detach(), part))
             owner._parameters[name] = part
+        for owner, before in hooks.items():
+            owner._load_state_dict_post_hooks = before
