@@ -19,6 +19,7 @@ from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
 from idgen.training.lora import UNetLoRA
+from idgen.training.parts import new_identity_net
 from idgen.training.rewarder import RewardStep
 from idgen.training.rollout import Rollout
 from idgen.training.step import TrainingStep
@@ -220,6 +221,21 @@ def test_an_identity_net_sees_what_the_pipeline_shows_it() -> None:
     with torch.no_grad(), step.drawing(batch, person), step.alone():
         alone = step.predict(batch, batch.latents, times, text)
     assert torch.equal(alone, open_base().predict(batch.latents, times, text))
+
+
+def test_a_new_identity_net_fits_the_base_that_ships_with_the_package() -> None:
+    """Its VAE is smaller than Stable Diffusion's by one halving: 64 px are 16 x 16 of 8 channels."""
+    base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
+    net = new_identity_net(base)
+    adapter = IdentityAdapter.from_unet(base.unet, encoder="random", embedding_dim=8)
+    adapter.attach(base.unet)
+    latents, times, text = torch.randn(1, 8, 16, 16), torch.tensor([300]), base.encode(["a face"])
+    with torch.no_grad(), net.reading([adapter.person(torch.randn(1, 8))], 1):
+        words = text["encoder_hidden_states"]
+        residuals = net(latents, times, words, torch.rand(1, 3, 64, 64), return_dict=False)
+        found = base.predict(latents, times, text, residuals=residuals)
+        assert torch.equal(found, base.predict(latents, times, text))  # it changes nothing yet
+    assert found.shape == latents.shape
 
 
 def test_an_identity_net_needs_an_adapter() -> None:
