@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# A second face encoder judges the quickstart's pictures where one is at hand.
+IDGEN_SHARED ?= ../shared
+JUDGE ?= $(wildcard $(IDGEN_SHARED)/models/mobilefacenet_eval.onnx)
+
 .PHONY: quickstart test check docs clean
 
 # One place says which torch: the version that the tests ran with. pip takes a CPU build where one is at hand.
@@ -14,7 +18,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: $(BIN)/.installed
-	$(BIN)/python examples/quickstart.py
+	$(BIN)/python examples/quickstart.py $(if $(JUDGE),--encoder imagenet:$(JUDGE))
 
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
