@@ -1,6 +1,6 @@
 """Does the adapter draw the person? People held out, judged by an encoder that nothing was trained with.
 
-    python train/tiny/measure_adapter.py train/tiny/tiny.toml
+    python train/tiny/measure_adapter.py train/tiny/tiny.toml --plot docs/images/results/stages.png
 
 Each person is drawn from one photo and compared with another one. Rows share their seeds; intervals are bootstraps
 over people.
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from recipe.adapter import open_base
 from recipe.config import Config, load_config
@@ -25,6 +26,13 @@ from idgen import Identity, IdentityAdapter
 from idgen.faces import DlibDetector, DlibEncoder
 
 PROMPT = "a photo of a face"
+STAGES = {
+    "joint/adapter": "with the base",
+    "adapter/checkpoint-250": "stage one, 250 updates",
+    "adapter": "stage one, all",
+    "reward": "stage two",
+}
+"""Folders of a training, in its order."""
 
 
 def pairs(settings: Config, people: int) -> dict[str, np.ndarray]:
@@ -77,6 +85,19 @@ def judge(pictures: np.ndarray, data: dict[str, np.ndarray], settings: Config) -
     return results
 
 
+def plot(results: dict[str, Any], file: Path) -> None:
+    """Sim(GT) of unseen people by the unseen encoder, with 95 % intervals, in the order of the training."""
+    rows = [result["Sim(GT), unseen encoder"] for result in results.values()]
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    reach = [[mean - low for mean, low, _ in rows], [high - mean for mean, _, high in rows]]
+    axes.errorbar(range(len(rows)), [mean for mean, *_ in rows], yerr=reach, marker="o", capsize=4)
+    axes.set_xticks(range(len(rows)), [STAGES.get(name, name) for name in results], fontsize=8)
+    axes.set_ylabel("Sim(GT), unseen encoder")
+    axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=110)
+
+
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Row by row, of (n, dim)."""
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
@@ -94,7 +115,8 @@ def main() -> None:
     parser.add_argument("settings", type=Path)
     parser.add_argument("--people", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--adapters", nargs="+", default=["adapter", "reward"], help="folders in the cache")
+    parser.add_argument("--adapters", nargs="+", default=list(STAGES), help="folders in the cache")
+    parser.add_argument("--plot", type=Path, help="where a diagram of Sim(GT) goes")
     parser.add_argument("--sheet", type=Path, help="where a contact sheet of generated faces goes")
     arguments = parser.parse_args()
     settings = load_config(arguments.settings)
@@ -113,6 +135,8 @@ def main() -> None:
         results[name] = judge(rows[-1], data, settings)
         pipe.unload_id_adapter()
     print(json.dumps(results, indent=2))
+    if arguments.plot is not None:
+        plot(results, arguments.plot)
     if arguments.sheet is not None:
         strips = [np.concatenate(list(row[:12, 0]), 1) for row in rows]
         Image.fromarray(np.concatenate(strips)).save(arguments.sheet)

@@ -1,4 +1,4 @@
-"""The table, the diagram and the contact sheet of docs/results.md, from the reports that `ablation.py` has written.
+"""The table, the diagrams and the contact sheet of docs/results.md, from the reports that `ablation.py` has written.
 
 python train/tiny/results.py train/tiny/tiny.toml --images docs/images/results
 """
@@ -27,7 +27,7 @@ BASE, FULL = NAMES[0], NAMES[-1]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", type=Path)
-    parser.add_argument("--images", type=Path, required=True, help="folder for the two pictures")
+    parser.add_argument("--images", type=Path, required=True, help="folder for the pictures")
     arguments = parser.parse_args()
     reports = load_config(arguments.settings).paths.cache / "reports"
     names = ["nobody", *(f"{row.name}-{row.seed}" for row in all_rows(SEEDS))]
@@ -40,6 +40,7 @@ def main() -> None:
     arguments.images.mkdir(parents=True, exist_ok=True)
     draw_bars(found, arguments.images / "likeness.png")
     draw_sheet(reports, arguments.images / "faces.png")
+    draw_curves(reports.parent, arguments.images / "curves.png")
 
 
 def table(reports: dict[str, Any], encoder: str, group: str = "") -> str:
@@ -92,6 +93,30 @@ def draw_bars(reports: dict[str, Any], file: Path) -> None:
     shown.savefig(file, dpi=110)
 
 
+def draw_curves(cache: Path, file: Path) -> None:
+    """The losses that tell most, as running means: of the base with its adapter, and of both stages of the adapter."""
+    shown = Figure(figsize=(10, 3.2), layout="constrained")
+    joint, first, second = shown.subplots(1, 3)
+    log = _log(cache / "joint" / "losses.jsonl")
+    joint.plot(*_running([line["samples"] / 1000 for line in log], [line["loss"] for line in log]))
+    joint.set(title="base and adapter", xlabel="thousand samples", ylabel="denoising")
+    for row in all_rows(SEEDS):
+        folder, full = row.folder(cache), row.name == FULL
+        stage_one = folder / "stage-one" if full and row.seed else cache / "adapter" if full else folder
+        log = _log(stage_one / "metrics.jsonl")
+        if "identity" in log[0] and row.seed == 0:
+            first.plot(*_running([line["step"] for line in log], [line["identity"] for line in log]), label=row.name)
+        if full:
+            log = _log(folder / "metrics.jsonl")
+            label = f"seed {row.seed}"
+            second.plot(*_running([line["step"] for line in log], [line["identity"] for line in log]), label=label)
+    first.set(title="stage one", xlabel="updates", ylabel="identity loss")
+    second.set(title="stage two", xlabel="updates", ylabel="identity reward")
+    for axes in (first, second):
+        axes.legend(fontsize=8)
+    shown.savefig(file, dpi=110)
+
+
 def draw_sheet(reports: Path, file: Path, people: int = 12) -> None:
     """Generated faces alone: a column for each person, three lines for each of three rows; noise is the same."""
     names = sorted(folder.name for folder in (reports / f"{FULL}-0" / "pictures").iterdir())
@@ -102,6 +127,14 @@ def draw_sheet(reports: Path, file: Path, people: int = 12) -> None:
             files = [reports / row / "pictures" / name / f"{prompt:03d}-0.png" for name in chosen]
             strips.append(np.concatenate([np.asarray(Image.open(picture).convert("RGB")) for picture in files], 1))
     Image.fromarray(np.concatenate(strips)).save(file)
+
+
+def _log(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _running(x: list[float], y: list[float], window: int = 25) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(x[window - 1 :]), np.convolve(y, np.ones(window) / window, "valid")
 
 
 def _cell(line: dict[str, Any] | None, metric: str, signed: bool = False) -> str:

@@ -15,7 +15,12 @@ PANELS = {"autoencoder": ("l1", "face"), "base": ("v",)}
 
 
 def draw_curves(cache: Path, file: Path) -> None:
-    """Losses over samples, each a running mean over 10 lines of the log, one panel a training."""
+    """Losses over samples, each a running mean over 10 lines of the log, one panel a training.
+
+    Nothing is drawn where these trainings were taken over from the packaged model.
+    """
+    if not all((cache / name / "losses.jsonl").is_file() for name in PANELS):
+        return
     figure, axes = plt.subplots(1, len(PANELS), figsize=(10, 3.2), layout="constrained")
     for axis, (name, losses) in zip(axes, PANELS.items(), strict=True):
         lines = [json.loads(line) for line in (cache / name / "losses.jsonl").read_text().splitlines()]
