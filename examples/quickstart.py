@@ -15,6 +15,7 @@ from skimage import data
 
 import idgen
 from idgen import FaceAnalyzer
+from idgen.evaluation import cosine_similarity
 from idgen.evaluation.networks import open_encoder
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -33,12 +34,10 @@ def draw(**identity: Any) -> list[Image.Image]:
 
 
 def likeness(pictures: list[Image.Image], judge: FaceAnalyzer) -> str:
-    reference = torch.from_numpy(judge.find(photo).embedding)
+    reference = judge.find(photo).embedding
     faces = [judge.analyze(picture) for picture in pictures]
-    return "  ".join(
-        f"{torch.cosine_similarity(torch.from_numpy(found[0].embedding), reference, dim=0):.3f}" if found else "no face"
-        for found in faces
-    )
+    cosines = [float(cosine_similarity(found[0].embedding, reference)) if found else 0.0 for found in faces]
+    return "  ".join(f"{cosine:.3f}" for cosine in cosines)  # 0 where no face is found
 
 
 pipe: Any = idgen.load_tiny()  # a small Stable Diffusion with its identity adapter
