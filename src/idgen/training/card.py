@@ -42,9 +42,12 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
     card = output_dir / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else LORA_ALONE
     text = text.split(HEADING)[0].rstrip("\n")
+    base = config["pretrained_model_name_or_path"]
+    if base != "tiny":  # which is no name that diffusers knows
+        text = text.replace("<base model>", base)
     train = manifest.splits.get("train", {})
     table = {
-        "base model": config["pretrained_model_name_or_path"],
+        "base model": base,
         "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
         "face encoder of data and losses": manifest.encoder,
         "updates": f"{config['loop']['max_train_steps']} of {config['loop']['train_batch_size']} samples a process",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ def train(stage: Stage, arguments: Sequence[str], program: str) -> None:
     from .run import train_denoising, train_reward  # the networks' libraries are slow to import, `--help` shall not be
 
     train_denoising(config) if stage == "denoise" else train_reward(config)
+    if not config.loop.dry_run and int(os.environ.get("RANK", "0")) == 0:
+        print(config.output_dir)
 
 
 def main(arguments: Sequence[str]) -> None:

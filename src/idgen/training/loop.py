@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,8 +26,6 @@ from .hacking import HackingGuard
 from .optimizers import make_optimizer
 from .sharded import split_like, whole_parameters, whole_tensor
 from .step import TrainingStep
-
-_log = logging.getLogger(__name__)
 
 
 class Loop:
@@ -94,7 +92,7 @@ class Loop:
                 self.done += 1
                 self.schedule.step()
                 bar.update()
-                bar.set_postfix({name: f"{value:.3g}" for name, value in metrics.items()})
+                bar.set_postfix(self._shown(metrics))
                 self._record(metrics)
                 if self.done % self.config.checkpointing_steps == 0:
                     self.save()
@@ -161,6 +159,12 @@ class Loop:
                 means[f"{name}/no_face"] = sums[f"{name}/invalid"] / counted
         return {name: means[name] for name in sorted(means)}
 
+    def _shown(self, metrics: dict[str, float]) -> dict[str, str]:
+        """What stands beside the progress bar: the losses, the whole first; the rest is in `metrics.jsonl`."""
+        names = ["loss", *(name for name in metrics if name not in ("loss", "norm", "seconds") and "/" not in name)]
+        skipped = {"skipped": str(self._skipped)} if self._skipped else {}
+        return {**{name: f"{metrics[name]:.3g}" for name in names if name in metrics}, **skipped}
+
     def _record(self, metrics: dict[str, float], **more: Any) -> None:
         if self.accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -216,7 +220,8 @@ class Loop:
         if self.ema is not None:
             self.ema.shadow_params = [split_like(tensors[f"ema.{i}"], w) for i, w in enumerate(self.parameters)]
             self.ema.optimization_step = state["ema_steps"]
-        _log.info("Going on from %s.", folder)
+        if self.accelerator.is_main_process:
+            tqdm.write(f"Going on from {folder}.", file=sys.stderr)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -45,6 +45,10 @@ def make_watch(
     try:
         bank = IdentityBank(shards, "validation")
     except DataError:
+        if settings.validation_people and accelerator.is_main_process:
+            _log.warning(
+                "Nobody of '%s' is in the validation split: there will be no pictures and no similarities.", shards
+            )
         return None, None
     if not settings.validation_people:
         return None, None
@@ -57,7 +61,7 @@ def make_watch(
         if judge.name == own:
             raise TrainingError(f"'{own}' is what the training uses; a judge must be another encoder.")
         encoders[judge.name] = judge
-    elif isinstance(config, RewardConfig):
+    elif isinstance(config, RewardConfig) and accelerator.is_main_process:
         _log.warning(
             "Only '%s' judges, which is also rewarded: name another encoder as --judge to notice hacking.", own
         )
