@@ -59,42 +59,6 @@ def test_it_learns_and_goes_on_where_it_was(name: Name) -> None:
     assert weight.square().mean() < torch.linspace(1, 2, 8192).square().mean()
 
 
-class Tabular(torch.optim.SGD):
-    """Keeps what it needs in a table of the weight's state, as bitsandbytes does, and an option as a tensor."""
-
-    def step(self, closure: Any = None) -> None:
-        for group in self.param_groups:
-            group["seen"] = torch.as_tensor(group.get("seen", 0)) + 1
-            for weight in group["params"]:
-                state = self.state[weight]
-                state["steps"] = state.get("steps", 0) + 1
-                table = state.setdefault("table", {"inner": {"sum": torch.zeros(3)}, "scale": 0.5})
-                table["inner"]["sum"] = table["inner"]["sum"] + weight.grad
-                weight.data -= table["scale"] * table["inner"]["sum"] / (state["steps"] + float(group["seen"]))
-
-
-def test_tables_in_its_state() -> None:
-    def learn(weight: torch.nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
-        for _ in range(3):
-            optimizer.zero_grad()
-            weight.square().sum().backward()
-            optimizer.step()
-
-    weight = torch.nn.Parameter(torch.ones(3))
-    optimizer = Tabular([weight], lr=0.1)
-    learn(weight, optimizer)
-    tensors, state = optimizer_tensors(optimizer)
-    assert tensors.keys() == {"optimizer.0.table/inner/sum"}
-    again = torch.nn.Parameter(weight.detach().clone())
-    other = Tabular([again], lr=0.7)
-    load_optimizer(other, load(save(tensors)), json.loads(json.dumps(state)))
-    assert other.param_groups[0]["lr"] == 0.1
-    assert other.state[again]["steps"] == 3
-    learn(weight, optimizer)
-    learn(again, other)
-    assert torch.equal(again, weight)
-
-
 def test_state_that_lies_in_tables() -> None:
     """As bitsandbytes and Prodigy keep it, also where neither is installed."""
     one, other = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(4))], lr=0.1) for _ in range(2))
