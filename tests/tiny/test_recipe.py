@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import random
 import tarfile
 from collections import Counter
@@ -52,6 +53,7 @@ def settings(train_folder, shared, tmp_path_factory):
         adapter=dataclasses.replace(
             found.adapter, steps=2, batch=4, negatives=4, reward_steps=1, reward_rollout=2, reward_last=1
         ),
+        identity_net=dataclasses.replace(found.identity_net, steps=1),
     )
 
 
@@ -69,16 +71,38 @@ def test_nobody_is_both_seen_and_held_out(settings):
 def test_one_command_makes_a_pipeline(settings):
     from diffusers import StableDiffusionPipeline
     from train import run_stages
+    from transformers import CLIPTokenizer
 
+    from idgen import IdentityNet
+
+    cache = settings.paths.cache
     run_stages(settings)
     pipe = StableDiffusionPipeline.from_pretrained(settings.paths.output)
     assert pipe("a cartoon of a face", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
-    for stage in ("adapter", "reward"):
-        pipe.load_id_adapter(settings.paths.cache / stage)
+    adapter = settings.paths.output.with_name("adapter")
+    for folder in (cache / "adapter", adapter):
+        pipe.load_id_adapter(folder)
         pipe.unload_id_adapter()
+    IdentityNet.from_pretrained(adapter / "identity_net")
+    assert pipe.tokenizer.get_vocab() == CLIPTokenizer.from_pretrained(cache / "base" / "tokenizer").get_vocab()
+    assert not any("_name_or_path" in file.read_text() for file in settings.paths.output.glob("*/config.json"))
     before = {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
     run_stages(settings)
     assert before == {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
+
+
+def test_rows_differ_in_one_thing_each(settings):
+    """Each row has what the row before has and one thing more; the last one is the adapter that is packaged."""
+    from recipe.rows import NAMES, PACKAGED, Row, all_rows, losses_of
+
+    weighed = [losses_of(Row(name, 0), settings.adapter.losses) for name in NAMES]
+    active = [{part for part in ("identity", "contrastive", "preservation") if getattr(row, part)} for row in weighed]
+    assert [len(row) for row in active] == [0, 1, 2, 3, 3]
+    assert all(a <= b for a, b in itertools.pairwise(active))
+    rows = all_rows(3)
+    assert len(rows) == len(set(rows)) == 9
+    assert PACKAGED in rows
+    assert [sum(row.name == name for row in rows) for name in NAMES] == [3, 1, 1, 1, 3]
 
 
 def test_a_cut_run_ends_as_an_uncut_one(tmp_path: Path):
