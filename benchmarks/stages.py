@@ -1,6 +1,6 @@
 """CPU time of each stage that `idgen prepare` sends a photo through, and what the photo takes in a shard.
 
-    python benchmarks/stages.py lfw/ [--layout webdataset] [--count 96] [--widths 250 1000 4000]
+    python benchmarks/stages.py lfw/ [--layout webdataset] [--count 96] [--widths 150 1000 4000]
 
 Photos are enlarged to the width that is asked for, since a set of another size has no other stages. Times are those of
 one thread, so other work on the machine changes them little.
@@ -34,7 +34,7 @@ def main(
     photos: tyro.conf.Positional[str],
     layout: Layout = "webdataset",
     count: int = 96,
-    widths: tuple[int, ...] = (250, 1000, 4000),
+    widths: tuple[int, ...] = (150, 1000, 4000),
 ) -> None:
     """Measure.
 
