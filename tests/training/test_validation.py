@@ -35,6 +35,7 @@ def test_draws_everybody_and_measures(base: BaseModel, astronaut: np.ndarray, tm
     assert sheet.size == (3 * 66, 2 * 66)
     assert found["validation/faces"] > 0.3
     assert 0 < found[f"validation/similarity/{DlibEncoder.name}"] <= found["validation/faces"]
+    assert found[f"validation/others/{DlibEncoder.name}"] < 1
     assert validation(7) == found  # the same noise each time
     assert type(base.pipeline) is stock
     assert adapter.is_attached_to(base.unet)

@@ -28,6 +28,7 @@ tags:
 
 `pipe.load_lora_weights("<this folder or repository>")` lets the base model draw with it.
 """
+OWN, OTHERS = "validation/similarity/", "validation/others/"
 BESIDE_IDENTITY = ("aesthetic", "structure", "preservation", "denoising")
 
 
@@ -45,20 +46,22 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
     base = config["pretrained_model_name_or_path"]
     if base != "tiny":  # which is no name that diffusers knows
         text = text.replace("<base model>", base)
+    metrics = output_dir / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     train = manifest.splits.get("train", {})
     table = {
         "base model": base,
         "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
         "face encoder of data and losses": manifest.encoder,
-        "updates": f"{config['loop']['max_train_steps']} of {config['loop']['train_batch_size']} samples a process",
+        "updates": f"{rows[-1]['step'] if rows else 0} of {config['loop']['train_batch_size']} samples a process",
         **_stage(config),
-        **_measured(output_dir / "metrics.jsonl"),
+        **_measured(rows),
     }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in table.items())
+    lines = "\n".join(f"| {name} | {value} |" for name, value in table.items())
     licence = "The adapter's licence follows from its photos and its base model; state it before you publish it."
     handle, temporary = tempfile.mkstemp(dir=output_dir, suffix=".partial")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"{text}\n{HEADING}\n| | |\n| --- | --- |\n{rows}\n\n{licence}\n")
+        file.write(f"{text}\n{HEADING}\n| | |\n| --- | --- |\n{lines}\n\n{licence}\n")
     os.replace(temporary, card)
 
 
@@ -72,12 +75,17 @@ def _stage(config: dict[str, Any]) -> dict[str, str]:
     return {"reward": f"{used}, by {rollout['method']}", "from": str(config["id_adapter"] or "nothing")}
 
 
-def _measured(metrics: Path) -> dict[str, str]:
+def _measured(rows: list[dict[str, Any]]) -> dict[str, str]:
     """The last validation; people of the validation split, who are not trained on."""
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     last = next((row for row in reversed(rows) if "validation/faces" in row), {})
     return {
-        f"similarity to unseen people, {name.rsplit('similarity/', 1)[-1]}": f"{value:.3f}"
+        f"similarity to unseen people, {name.removeprefix(OWN)}": f"{value:.3f}{_others(last, name)}"
         for name, value in last.items()
-        if "similarity/" in name
+        if name.startswith(OWN)
     }
+
+
+def _others(row: dict[str, float], name: str) -> str:
+    """The similarity to the people who are not drawn, which says what the other one is worth."""
+    value = row.get(name.replace(OWN, OTHERS))
+    return "" if value is None else f" (to the others {value:.3f})"

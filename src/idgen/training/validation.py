@@ -61,8 +61,8 @@ class Validation:
         """Draw, write `step-….png` with a row for each person, and measure.
 
         Returns:
-            The share of pictures with a face, and the mean cosine to the reference by each encoder; a picture without
-            a face counts as 0.
+            The share of pictures with a face; by each encoder the mean cosine to the reference, where a picture
+            without a face counts as 0, and the same to the other people, which says what the first is worth.
         """
         pictures = self._draw()
         self._write_sheet(pictures, self.folder / f"step-{step:06d}.png")
@@ -72,12 +72,16 @@ class Validation:
         faces = [face is not None for row in found for face in row]
         results = {"validation/faces": float(np.mean(faces))}
         for name, encoder in self.encoders.items():
-            cosines = [
-                self._cosine(encoder, picture, landmarks, person[name])
-                for person, row, points in zip(self.people, pictures, found, strict=True)
-                for picture, landmarks in zip(row, points, strict=True)
-            ]
-            results[f"validation/similarity/{name}"] = float(np.mean(cosines))
+            people = torch.stack([person[name].embedding(normalised=True) for person in self.people])
+            own, others = [], []
+            for i, (row, points) in enumerate(zip(pictures, found, strict=True)):
+                for picture, landmarks in zip(row, points, strict=True):
+                    cosines = self._cosines(encoder, picture, landmarks, people)
+                    own.append(cosines.pop(i))
+                    others += cosines
+            results[f"validation/similarity/{name}"] = float(np.mean(own))
+            if others:
+                results[f"validation/others/{name}"] = float(np.mean(others))
         return results
 
     def _draw(self) -> list[list[np.ndarray]]:
@@ -110,11 +114,14 @@ class Validation:
         return max(faces, key=lambda face: face.area).landmarks if faces else None
 
     @staticmethod
-    def _cosine(encoder: FaceEncoder, picture: np.ndarray, landmarks: np.ndarray | None, person: Identity) -> float:
+    def _cosines(
+        encoder: FaceEncoder, picture: np.ndarray, landmarks: np.ndarray | None, people: torch.Tensor
+    ) -> list[float]:
+        """To each of the people, (people, dim)."""
         if landmarks is None:
-            return 0.0
+            return [0.0] * len(people)
         found = torch.from_numpy(encoder.embed(encoder.crop(picture, landmarks)[None])[0])
-        return float(torch.cosine_similarity(found, person.embedding(normalised=True), dim=0))
+        return torch.cosine_similarity(found[None], people).tolist()
 
     @staticmethod
     def _write_sheet(pictures: list[list[np.ndarray]], file: Path) -> None:

@@ -1,0 +1,65 @@
+"""The card of a finished run: what it was trained on and with, how far it came, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from idgen.data.manifest import Manifest
+from idgen.training.card import describe_training
+from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, RewardConfig
+from tests.components import make_adapter, make_unet
+
+MANIFEST = Manifest(
+    format="1",
+    encoder="dlib-resnet-v1",
+    dim=128,
+    detector="DlibDetector",
+    shards={},
+    counts={},
+    dropped={},
+    aside={},
+    splits={"train": {"people": 13, "usable": 50}},
+    settings={},
+)
+
+
+def card_of(folder: Path, config: Any, rows: list[dict[str, float]]) -> str:
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    describe_training(folder, MANIFEST, asdict(config))
+    return (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("base", ["someone/base", "tiny"])
+def test_stage_one(base: str, tmp_path: Path) -> None:
+    make_adapter(make_unet()).save_pretrained(tmp_path)
+    config = DenoisingConfig(
+        pretrained_model_name_or_path=base,
+        train_data_dir="shards",
+        output_dir=tmp_path,
+        losses=LossConfig(identity=0.5),
+        loop=LoopConfig(max_train_steps=1000, train_batch_size=8),
+    )
+    measured = {"validation/faces": 1.0, "validation/similarity/a": 0.75, "validation/others/a": 0.5}
+    rows = [{"step": 1}, {"step": 1, "validation/faces": 0.1, "validation/similarity/a": 0.1}, {"step": 2, **measured}]
+    for text in (card_of(tmp_path, config, rows), card_of(tmp_path, config, rows)):  # a run that goes on writes again
+        assert text.count("## Training") == 1
+        assert f"| base model | {base} |" in text
+        assert "| data | 50 photos of 13 people |" in text
+        assert "| updates | 2 of 8 samples a process |" in text  # it was stopped
+        assert "| losses | denoising 1, identity 0.5 |" in text
+        assert "| similarity to unseen people, a | 0.750 (to the others 0.500) |" in text
+        assert ('.from_pretrained("someone/base")' in text) == (base != "tiny")
+
+
+def test_a_lora_alone(tmp_path: Path) -> None:
+    config = RewardConfig(train_data_dir="shards", output_dir=tmp_path, lora_rank=4)
+    text = card_of(tmp_path, config, [{"step": 3}])
+    assert "load_lora_weights" in text
+    assert "| from | nothing |" in text
+    assert "identity 1, preservation 1, by refl" in text
+    assert "similarity" not in text
