@@ -59,6 +59,7 @@ def surroundings(
 
     def prepare(page: str) -> dict[str, Any]:
         make = {
+            "demo": _demo,
             "people": _pipe,
             "safety": _pipe,
             "checkpoints": _pipe,
@@ -109,6 +110,11 @@ def _pipe() -> dict[str, Any]:
     pipe: Any = diffusers.DiffusionPipeline.from_pretrained("stabilityai/stable-diffusion-xl-base-1.0")
     pipe.load_id_adapter("user/adapter")
     return {"pipe": pipe}
+
+
+def _demo() -> dict[str, Any]:
+    pytest.importorskip("gradio", reason="the demo needs Gradio, which is not installed")
+    return {"pipe": idgen.load_tiny()}
 
 
 def _photos() -> dict[str, Any]:
