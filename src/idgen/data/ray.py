@@ -11,7 +11,7 @@ from .. import errors
 from ..errors import IdgenError, MissingDependencyError
 from .engines import Task, Worker
 
-WINDOW = 64
+WINDOW = 16
 """Shards a worker that are planned at a time: Ray takes a list, and the plan of a large set is not held in memory."""
 
 
