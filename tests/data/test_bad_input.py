@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from PIL import Image, ImageOps
 
 from idgen.data.shard import MAX_BYTES
@@ -111,6 +112,29 @@ def test_no_damage_stops_a_run(form, tmp_path):
     manifest = make_set(tmp_path / "photos", tmp_path / "set", layout="flat")
     assert manifest.counts["usable"] == 1
     assert_nothing_is_missing(manifest, tmp_path / "set", 61)
+
+
+def test_a_folder_that_may_not_be_opened_is_counted(tmp_path, monkeypatch):
+    save(portrait(), tmp_path / "photos" / "anna" / "1.png")
+    (tmp_path / "photos" / "locked").mkdir()
+    ls = LocalFileSystem.ls
+
+    def refusing(self, path, *args, **kwargs):  # root may open every folder, so the test cannot lock one
+        if str(path).rstrip("/").endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return ls(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", refusing)
+    manifest = make_set(tmp_path / "photos", tmp_path / "set")
+    assert fates(tmp_path / "set") == {"anna/1.png": "usable", "locked": "unreadable-folder"}
+    assert_nothing_is_missing(manifest, tmp_path / "set", 2)
+
+
+def test_somebody_with_one_photo_is_usable_and_has_no_pair(tmp_path):
+    save(portrait(), tmp_path / "photos" / "anna" / "1.png")
+    manifest = make_set(tmp_path / "photos", tmp_path / "set")
+    assert fates(tmp_path / "set") == {"anna/1.png": "usable"}
+    assert (manifest.counts["people"], manifest.counts["people_with_pairs"], manifest.counts["pairs"]) == (1, 0, 0)
 
 
 def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path):
