@@ -1,0 +1,72 @@
+"""Each result says how like the person it is, by the adapter's encoder and by another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import idgen
+from idgen.demo.likeness import Score, caption
+from idgen.demo.people import Person, enroll_person
+from idgen.faces import DlibEncoder, FaceAnalyzer
+from tests.demo.conftest import Served, gallery
+
+
+class Colours:
+    """A face encoder that no adapter reads: where a face is how bright."""
+
+    name = "colours"
+    dim = 48
+
+    def __init__(self) -> None:
+        self._crop = DlibEncoder().crop
+
+    def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        return self._crop(image, landmarks)
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        small = [np.asarray(Image.fromarray(crop).resize((4, 4)), np.float32).ravel() for crop in crops]
+        return np.stack(small) - 100
+
+
+@pytest.fixture(scope="module")
+def served(serve: Any) -> Served:
+    return serve(idgen.load_tiny(), base="tiny", encoder=Colours())
+
+
+@pytest.fixture(scope="module")
+def person(served: Served, astronaut: np.ndarray) -> Person:
+    face = FaceAnalyzer().find(astronaut)
+    return enroll_person(served.pipe, [astronaut], [face], "Eileen", served.functions.likeness.encoders)
+
+
+def test_results_are_judged_by_both(served: Served, person: Person, eileen: Path) -> None:
+    client = served.client()
+    client.predict(gallery(eileen), [], "Eileen", True, api_name="/enroll")
+    shown, table = client.predict("Eileen", seed=14, api_name="/draw")
+    with Image.open(served.path(shown[0]["image"])) as file:
+        expected = served.functions.likeness(1, np.asarray(file.convert("RGB")), [person])
+    assert [score.encoder for score in expected] == [DlibEncoder.name, "colours"]
+    for row, score in zip(table["data"], expected, strict=True):
+        assert row[:3] == [1, "Eileen", score.encoder]
+        assert row[3] == pytest.approx(score.cosine, abs=1e-3)
+        assert f"{score.cosine:.2f} ({score.encoder})" in shown[0]["caption"]
+    client.close()
+
+
+def test_the_photo_itself_is_most_like(served: Served, person: Person, astronaut: np.ndarray) -> None:
+    likeness = served.functions.likeness
+    assert [score.cosine for score in likeness(1, astronaut, [person])] == pytest.approx([1, 1], abs=1e-4)
+    assert [score.cosine for score in likeness(1, np.zeros_like(astronaut), [person])] == [None, None]
+
+
+def test_a_missed_face_is_said() -> None:
+    scores = [Score(1, "Anna", "one", 0.5), Score(1, "Anna", "two", None)]
+    told = caption(scores, "seed 3")
+    assert told.startswith("seed 3")
+    assert "0.50 (one)" in told
+    assert "no face found (two)" in told
