@@ -20,6 +20,7 @@ from idgen.data.loader import PairedLoader
 from idgen.data.makers import AugmentedMaker, EmbeddingMaker, LatentMaker, TextMaker, encode_images
 from idgen.errors import DataError
 from idgen.tiny import load_tiny_base
+from idgen.training.base import BaseModel
 from idgen.training.shard_batches import ShardBatches
 
 PLAIN = Pairing(drop_text=0, drop_identity=0, drop_both=0, flip=0)
@@ -174,6 +175,18 @@ def test_text_is_cached_where_there_is_a_caption(lfw_photos: Path, tmp_path):
     tokens = pipe.tokenizer("a photo of person, smiling", padding="max_length", return_tensors="pt").input_ids
     assert value is not None
     torch.testing.assert_close(value.float(), pipe.text_encoder(tokens)[0][0], atol=2e-2, rtol=2e-3)
+    base = BaseModel(pipe, torch.bfloat16, torch.device("cpu"))  # its key is of the weights before they were rounded
+    assert base.keys["text_encoder"] == maker.network
+    pairing = Pairing(drop_text=0.3, drop_identity=0, drop_both=0)
+    data = PairedIdentityDataset(folder, framing=FRAMING, pairing=pairing, text=maker.key())
+    read = ShardBatches(PairedLoader(data, 4), vae=base.pipeline.vae, encode=base.encode)
+    stream = iter(read)
+    for batch in (next(stream) for _ in range(3)):  # captions, prompts of photos without one, and dropped ones
+        found = batch.encoder_hidden_states
+        assert found is not None
+        expected = base.encode(batch.prompts)["encoder_hidden_states"]
+        torch.testing.assert_close(found, expected.float(), atol=0.1, rtol=0.05)
+    assert 1 <= read._encoded.cache_info().currsize <= 2
 
 
 def test_a_column_is_written_again_when_its_shard_changed(lfw_set, tmp_path):

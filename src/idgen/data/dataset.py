@@ -75,6 +75,7 @@ class Sample(NamedTuple):
         face: Number of the target in the bank.
         references: (references,), numbers of the reference faces.
         known: Whether the identity was not dropped.
+        text: (length, dim) float16, the prompt as the base model's text encoder reads it, if that is cached.
     """
 
     picture: torch.Tensor
@@ -87,6 +88,7 @@ class Sample(NamedTuple):
     face: int
     references: np.ndarray
     known: bool
+    text: torch.Tensor | None = None
 
 
 class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
@@ -98,6 +100,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         framing: Of the pictures.
         pairing: See there.
         latents: Key of the VAE whose cached latents are read (`LatentMaker.key()`); pictures without.
+        text: Key of the text encoder whose cached captions are read (`TextMaker.key()`).
         embeddings: Name of a cached column with another encoder's embeddings, for `target_embeds`.
         seed: Of all choices.
 
@@ -114,6 +117,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         framing: Framing,
         pairing: Pairing | None = None,
         latents: str | None = None,
+        text: str | None = None,
         embeddings: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -121,13 +125,13 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         self.bank = IdentityBank(shards, split, seed=seed)
         self.shards, self.names = shards, list(self.manifest.shards)
         self.framing, self.pairing, self.seed = framing, pairing or Pairing(), seed
-        self.latents, self.embeddings = latents, embeddings
+        self.latents, self.text, self.embeddings = latents, text, embeddings
         augmented = AugmentedMaker(self.manifest.encoder)
         self._augmented = augmented.name if exists(column_url(shards, self.names[0], augmented.name)) else None
         self._open()
-        if latents is not None:
-            for name in self.names:
-                self._column(name, "latents", latents)
+        for column, key in (("latents", latents), ("text", text)):
+            for name in self.names if key is not None else ():
+                self._column(name, column, key)
 
     def __len__(self) -> int:
         return len(self.bank.rows)
@@ -167,6 +171,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             face=face,
             references=references,
             known=known,
+            text=self._value(face, "text", self.text) if text and self.text is not None else None,
         )
 
     def size(self, face: int) -> tuple[int, int]:

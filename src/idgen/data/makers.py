@@ -18,9 +18,11 @@ from .framing import Framing
 
 
 def network_key(network: nn.Module) -> str:
-    """Twelve hexadecimal digits that stand for a network's weights."""
+    """Twelve hexadecimal digits that stand for a network's weights: the same for floats of 16 bits and of 32, as long
+    as nothing was rounded."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
+        value = value.float() if value.is_floating_point() else value
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
@@ -34,16 +36,17 @@ class LatentMaker:
     Attributes:
         vae: Frozen; any autoencoder of diffusers.
         framing: Of the pictures.
+        network: The VAE's `network_key`, where it is known: of weights that have been rounded since.
     """
 
     vae: Any
     framing: Framing
     name: str = "latents"
-    _key: str | None = field(default=None, init=False)
+    network: str | None = None
 
     def key(self) -> str:
-        self._key = self._key or network_key(self.vae)
-        return f"{type(self.vae).__name__}-{self._key}/{self.framing.name}"
+        self.network = self.network or network_key(self.vae)
+        return f"{type(self.vae).__name__}-{self.network}/{self.framing.name}"
 
     @torch.no_grad()
     def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
@@ -91,16 +94,17 @@ class TextMaker:
     Attributes:
         text_encoder: Of the base model.
         tokenizer: Its tokenizer.
+        network: The encoder's `network_key`, as of `LatentMaker`.
     """
 
     text_encoder: Any
     tokenizer: Any
     name: str = "text"
-    _key: str | None = field(default=None, init=False)
+    network: str | None = None
 
     def key(self) -> str:
-        self._key = self._key or f"text-{network_key(self.text_encoder)}"
-        return self._key
+        self.network = self.network or network_key(self.text_encoder)
+        return f"text-{self.network}"
 
     @torch.no_grad()
     def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:

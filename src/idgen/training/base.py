@@ -10,6 +10,7 @@ from diffusers import DDPMScheduler, DiffusionPipeline
 from torch import nn
 
 from ..adapter import Person
+from ..data.makers import network_key
 from ..errors import TrainingError
 from ..losses import Parametrisation
 from ..losses.parametrisation import at_least_float32
@@ -17,9 +18,15 @@ from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, persons_in_prompts
 from ..tiny import load_tiny_base
 from .batch import Batch
 
+CACHED = ("vae", "text_encoder")
+"""Networks whose outputs lie in shards."""
+
 
 class BaseModel:
     """A pipeline of diffusers with everything in it frozen.
+
+    Attributes:
+        keys: `network_key` of the networks whose outputs are cached, as they were before they were rounded to `dtype`.
 
     Args:
         pipeline: Of SD1.5 or SDXL.
@@ -34,6 +41,8 @@ class BaseModel:
         if not hasattr(pipeline, "unet"):
             raise TrainingError(f"{type(pipeline).__name__} has no UNet; adapters are for SD1.5 and SDXL.")
         self.pipeline = pipeline
+        cached = {name: getattr(pipeline, name, None) for name in CACHED}
+        self.keys = {name: network_key(network) for name, network in cached.items() if network is not None}
         for module in pipeline.components.values():
             if isinstance(module, nn.Module):
                 nn.Module.to(module.eval().requires_grad_(False), device=device, dtype=dtype)
@@ -45,7 +54,8 @@ class BaseModel:
         """Open a folder, a hub id, or `"tiny"`, the small model that ships with the package."""
         if name == "tiny":
             return cls(load_tiny_base(), dtype, device)
-        return cls(DiffusionPipeline.from_pretrained(name, torch_dtype=dtype), dtype, device)
+        dtypes = {"default": dtype, **dict.fromkeys(CACHED, torch.float32)}
+        return cls(DiffusionPipeline.from_pretrained(name, torch_dtype=dtypes), dtype, device)
 
     @property
     def unet(self) -> Any:

@@ -116,6 +116,7 @@ class RolloutConfig:
         scheduler: As diffusers names it; the base model's if not given.
         steps: Denoising steps.
         last: How many last steps have a gradient, or are chosen from.
+        copies: Of each picture, noised again, for "draft-lv".
         guidance_scale: 1 is cheapest, and what ReFL does.
         identity_weight: Of the likeness to the reference.
         hinge: A cosine beyond which more likeness counts nothing; none if not given.
@@ -124,6 +125,8 @@ class RolloutConfig:
         aesthetic_clip: The CLIP that it was made for.
         structure: Weight of a `StructureScorer`.
         structure_scorer: Its safetensors file.
+        own: A reward of one's own, "FILE.py:FUNCTION"; docs/rewards.md says what it may read.
+        own_weight: Of it.
         preservation: Outside the face, draw what the base model draws; without it, rewards cost prompt fidelity.
         denoising: Weight of denoising the photos beside it (ReFL's pre-training loss, ID-Aligner's LoRA mode).
         vae: As for losses on faces; so are `margin` and `checkpointing`.
@@ -135,6 +138,7 @@ class RolloutConfig:
     scheduler: str | None = None
     steps: int = 20
     last: int = 5
+    copies: int = 2
     guidance_scale: float = 1.0
     identity_weight: float = 1.0
     hinge: float | None = None
@@ -143,6 +147,8 @@ class RolloutConfig:
     aesthetic_clip: str = "openai/clip-vit-large-patch14"
     structure: float = 0.0
     structure_scorer: str | None = None
+    own: str | None = None
+    own_weight: float = 1.0
     preservation: float = 1.0
     denoising: float = 0.0
     vae: str | None = None

@@ -14,7 +14,7 @@ from ..data.cache import framing_for
 from ..data.columns import column_url
 from ..data.dataset import PairedIdentityDataset, Pairing
 from ..data.loader import PairedLoader
-from ..data.makers import LatentMaker
+from ..data.makers import LatentMaker, TextMaker
 from ..data.storage import exists
 from ..errors import CheckpointError, TrainingError
 from ..faces import DlibDetector
@@ -99,7 +99,13 @@ def train_reward(config: RewardConfig) -> None:
         step = RewardStep(
             base,
             **parts._asdict(),
-            rollout=Rollout(scheduler=scheduler, method=rollout.method, steps=rollout.steps, last=rollout.last),
+            rollout=Rollout(
+                scheduler=scheduler,
+                method=rollout.method,
+                steps=rollout.steps,
+                last=rollout.last,
+                copies=rollout.copies,
+            ),
             rewards=rewards,
             embedder=embedder,
             decoder=_decoder(rollout, base),
@@ -114,21 +120,27 @@ def train_reward(config: RewardConfig) -> None:
 def open_batches(
     config: DenoisingConfig | RewardConfig, base: BaseModel, accelerator: Accelerator, negatives: int = 0
 ) -> ShardBatches:
-    """The training split of the shards, with cached latents where they are this model's.
+    """The training split of the shards, with the latents and texts that are cached.
 
     Args:
         config: Of the run.
-        base: Its VAE encodes what is not cached.
+        base: Its VAE and text encoders encode what is not cached.
         accelerator: Says which process this is.
         negatives: Other people for each sample; 0 for none.
+
+    Raises:
+        DataError: The shards cannot be read, or what is cached is another model's.
     """
     data, name = config.data, config.pretrained_model_name_or_path
     framing = framing_for(name, data.resolution)
-    cached = exists(column_url(config.train_data_dir, "000000", "latents"))
+    cached, said = (exists(column_url(config.train_data_dir, "000000", column)) for column in ("latents", "text"))
+    latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
+    text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
     dataset = PairedIdentityDataset(
         config.train_data_dir,
         framing=framing,
-        latents=LatentMaker(base.pipeline.vae, framing).key() if cached else None,
+        latents=latents.key() if cached else None,
+        text=text.key() if said and text is not None else None,
         pairing=Pairing(
             paired_ratio=data.paired_ratio,
             references=data.references,
@@ -148,7 +160,7 @@ def open_batches(
         workers=data.dataloader_num_workers,
     )
     bank = IdentityBank(config.train_data_dir, count=negatives, seed=config.loop.seed) if negatives else None
-    return ShardBatches(loader, None if cached else base.pipeline.vae, bank)
+    return ShardBatches(loader, None if cached else base.pipeline.vae, bank, base.encode)
 
 
 def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseModel]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,18 @@ class ShardBatches:
         loader: Of the samples.
         vae: Encodes pictures; not needed where latents are cached.
         negatives: A bank of the same split, for the contrastive loss, or none.
+        encode: `BaseModel.encode`; needed where text is cached, for prompts that are dropped or nobody's caption.
     """
 
-    def __init__(self, loader: PairedLoader, vae: Any = None, negatives: IdentityBank | None = None) -> None:
-        self.loader, self.vae, self.negatives = loader, vae, negatives
+    def __init__(
+        self,
+        loader: PairedLoader,
+        vae: Any = None,
+        negatives: IdentityBank | None = None,
+        encode: Callable[[Sequence[str]], dict[str, torch.Tensor]] | None = None,
+    ) -> None:
+        self.loader, self.vae, self.negatives, self.encode = loader, vae, negatives, encode
+        self._encoded = lru_cache(16)(self._encode)  # there are two such prompts, and captions that came later
         self._number = 0  # of the batch, over all epochs: draws of negatives follow from it
 
     def __iter__(self) -> Iterator[Batch]:
@@ -62,4 +71,15 @@ class ShardBatches:
             face_found=torch.tensor([sample.known for sample in samples]),
             persons=torch.from_numpy(np.array([sample.person for sample in samples])),
             time_ids=torch.stack([sample.time_ids for sample in samples]),
+            encoder_hidden_states=None if self.loader.dataset.text is None else self._text(samples),
         )
+
+    def _text(self, samples: Sequence[Sample]) -> torch.Tensor:
+        """Prompts as the UNet reads them, (batch, length, dim)."""
+        return torch.stack(
+            [self._encoded(sample.prompt) if sample.text is None else sample.text.float() for sample in samples]
+        )
+
+    def _encode(self, prompt: str) -> torch.Tensor:
+        assert self.encode is not None
+        return self.encode([prompt])["encoder_hidden_states"][0].float().cpu()
