@@ -20,6 +20,7 @@ from idgen.rewards import RewardHackingGuard
 from idgen.training.checkpoint import list_checkpoints
 from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig
 from idgen.training.dry_run import dry_run
+from idgen.training.explosion import NormWatch
 from idgen.training.hacking import HackingGuard
 from idgen.training.toml import from_toml
 
@@ -129,8 +130,30 @@ def test_bad_steps_are_skipped_and_end_a_hopeless_run(tmp_path: Path) -> None:
         args[0].latents.fill_(float("nan"))
 
     hopeless.step.register_forward_pre_hook(spoil_all)
-    with pytest.raises(TrainingError, match="not finite in 4 updates"):
+    with pytest.raises(TrainingError, match="not finite, or exploded, in 4 updates"):
         hopeless.run()
+
+
+def test_an_exploding_update_is_skipped() -> None:
+    watch = NormWatch(ratio=100)
+    assert all(watch(norm) for norm in (1e-6, 1.0, 1000.0))  # the beginning says nothing
+    watch = NormWatch(ratio=100)
+    assert all(watch(1.0 + i % 2) for i in range(100))
+    assert not watch(151.0)
+    assert watch(149.0)
+    assert NormWatch(ratio=0, total=1.0, seen=1000)(1e30)
+
+
+def test_nothing_is_learned_from_an_explosion(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path, steps=3, checkpointing_steps=10)
+    loop._norms.total, loop._norms.seen = 1e-9, 1000
+    before = [weight.clone() for weight in loop.parameters]
+    assert loop.run() == 3
+    assert loop._skipped == 3
+    assert all(torch.equal(a, b) for a, b in zip(before, loop.parameters, strict=True))
+    again = make_loop(tmp_path, steps=3, resume_from_checkpoint="latest")
+    again.run()
+    assert (again._norms.total, again._norms.seen) == (1e-9, 1000)
 
 
 @pytest.mark.parametrize("words", [0, 2])

@@ -51,7 +51,8 @@ class OptimizerConfig:
         weight_decay: Of AdamW.
         lr_scheduler: As in diffusers: constant_with_warmup, cosine, linear, …
         lr_warmup_steps: Steps until the height.
-        max_grad_norm: Gradients are shortened to this length.
+        max_grad_norm: Gradients are shortened to this length …
+        explosion: … and not used at all when so many times longer than those before them; 0 for no such limit.
         ema_decay: Of the average that is saved and validated; 0 for none.
     """
 
@@ -61,6 +62,7 @@ class OptimizerConfig:
     lr_scheduler: str = "constant_with_warmup"
     lr_warmup_steps: int = 100
     max_grad_norm: float = 1.0
+    explosion: float = 100.0
     ema_decay: float = 0.0
 
 
@@ -78,7 +80,8 @@ class LoopConfig:
         checkpointing_steps: A checkpoint every so many updates.
         checkpoints_total_limit: How many are kept.
         resume_from_checkpoint: "latest", the folder of one, or nothing.
-        max_bad_steps: So many updates in a row without a finite loss end the run; single ones are skipped.
+        max_bad_steps: So many updates in a row whose loss is not finite, or explodes, end the run; single ones are
+            skipped.
         report_to: "tensorboard", "wandb" (which sends numbers and pictures to its service) or "trackio";
             metrics.jsonl is written always.
         seed: Of weights, noise and the order of the samples.

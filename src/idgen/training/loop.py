@@ -22,6 +22,7 @@ from ..losses import TermLog, Weighted
 from .batch import Batch, Batches
 from .checkpoint import find_checkpoint, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .config import LoopConfig, OptimizerConfig
+from .explosion import NormWatch
 from .hacking import HackingGuard
 from .optimizers import make_optimizer
 from .sharded import split_like, whole_parameters, whole_tensor
@@ -75,13 +76,14 @@ class Loop:
         self.ema = EMAModel(self.parameters, decay=optimizer.ema_decay) if optimizer.ema_decay else None
         self.done = 0
         self._bad, self._skipped = 0, 0
+        self._norms = NormWatch(optimizer.explosion)
         self._stop = False
 
     def run(self) -> int:
         """Train to the end, or to a signal; returns the number of updates. The parts are in `output_dir` after it.
 
         Raises:
-            TrainingError: The loss is not finite in too many updates in a row.
+            TrainingError: The loss is not finite, or explodes, in too many updates in a row.
         """
         self._resume()
         main = self.accelerator.is_main_process
@@ -120,12 +122,15 @@ class Loop:
         norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
         norm = whole_tensor(norm)
         finite = bool(norm.isfinite())
-        if finite or self.accelerator.scaler is not None:  # fp16's scaler skips by itself, and learns from it
+        good = finite and self._norms(float(norm))
+        if not good and finite:
+            self.optimizer.zero_grad()
+        if good or self.accelerator.scaler is not None:  # fp16's scaler skips what is not finite, and learns from it
             self.optimizer.step()
-        if finite and self.ema is not None:
+        if good and self.ema is not None:
             self.ema.step(self.parameters)
         self.optimizer.zero_grad()
-        self._count_bad(finite)
+        self._count_bad(good)
         seconds = time.perf_counter() - start
         return {**self._means(totals), "norm": float(norm), "lr": self.schedule.get_last_lr()[0], "seconds": seconds}
 
@@ -135,14 +140,14 @@ class Loop:
         seed = (self.config.seed * 1_000_003 + place) * self.accelerator.num_processes + self.accelerator.process_index
         return torch.Generator().manual_seed(seed)
 
-    def _count_bad(self, finite: bool) -> None:
+    def _count_bad(self, good: bool) -> None:
         """Gradients are summed over the processes, so all of them see the same."""
-        self._bad = 0 if finite else self._bad + 1
-        self._skipped += not finite
+        self._bad = 0 if good else self._bad + 1
+        self._skipped += not good
         if self._bad > self.config.max_bad_steps:
             raise TrainingError(
-                f"The loss was not finite in {self._bad} updates in a row, up to update {self.done}: lower the "
-                f"learning rate, or go on from a checkpoint in '{self.output_dir}' with another seed."
+                f"The loss was not finite, or exploded, in {self._bad} updates in a row, up to update {self.done}: "
+                f"lower the learning rate, or go on from a checkpoint in '{self.output_dir}' with another seed."
             )
 
     def _means(self, totals: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -189,6 +194,7 @@ class Loop:
             tensors |= {f"ema.{i}": whole_tensor(weight) for i, weight in enumerate(self.ema.shadow_params)}
         state = {"optimizer": optimizer, "schedule": self.schedule.state_dict(), "data": data}
         state |= {"skipped": self._skipped, "ema_steps": self.ema.optimization_step if self.ema else 0}
+        state |= {"norms": [self._norms.total, self._norms.seen]}
         with whole_parameters(self.trained):
             if main:
                 limit = self.config.checkpoints_total_limit
@@ -217,6 +223,7 @@ class Loop:
         self.schedule.load_state_dict(state["schedule"])
         self.batches.load_state_dict(state["data"][self.accelerator.process_index])
         self.done, self._skipped = state["step"], state["skipped"]
+        self._norms.total, self._norms.seen = state.get("norms", (0.0, 0))  # of checkpoints that had none
         if self.ema is not None:
             self.ema.shadow_params = [split_like(tensors[f"ema.{i}"], w) for i, w in enumerate(self.parameters)]
             self.ema.optimization_step = state["ema_steps"]
