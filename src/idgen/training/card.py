@@ -71,6 +71,8 @@ def _stage(config: dict[str, Any]) -> dict[str, str]:
         return {"losses": ", ".join(["denoising 1", *used])}
     rollout = config["rollout"]
     weights = {"identity": rollout["identity_weight"], **{name: rollout[name] for name in BESIDE_IDENTITY}}
+    if rollout["own"]:
+        weights[rollout["own"].rpartition(":")[-1]] = rollout["own_weight"]
     used = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)
     return {"reward": f"{used}, by {rollout['method']}", "from": str(config["id_adapter"] or "nothing")}
 

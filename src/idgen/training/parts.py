@@ -44,7 +44,8 @@ def make_parts(config: DenoisingConfig | RewardConfig, base: BaseModel, batches:
     folder = None if given is None else Path(given)
     wanted = isinstance(config, DenoisingConfig) and config.adapter.identity_net
     rank = config.adapter.lora_rank if isinstance(config, DenoisingConfig) else config.lora_rank
-    return Parts(adapter, _lora(base, rank, folder), _identity_net(base, wanted, folder))
+    net = _identity_net(base, wanted, folder)  # before the LoRA: it begins as a copy of the UNet's weights
+    return Parts(adapter, _lora(base, rank, folder), net)
 
 
 def new_identity_net(base: BaseModel) -> IdentityNet:

@@ -1,0 +1,165 @@
+"""Everything that can be set, from flags to a finished run: on the small model and photos of one face."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import save_file
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from idgen.data.cache import write_caches
+from idgen.errors import CheckpointError, TrainingError
+from idgen.losses import FaceEmbedder
+from idgen.rewards import StructureScorer
+from idgen.tiny import load_tiny_base
+from idgen.training.command import parse
+from idgen.training.judges import load_function, make_rewards
+from idgen.training.objectives import RolloutConfig
+from idgen.training.run import train_denoising, train_reward
+from tests.data import sets
+
+ONE = ("--max_train_steps", "1", "--train_batch_size", "2", "--validation_people", "0", "--paired_ratio", "0.5")
+BESIDE = {  # name in the metrics → flags that bring it
+    **{name: ("--losses." + name, "0.1") for name in ("contrastive", "threshold", "mann_whitney")},
+    **{name: ("--losses." + name, "0.1") for name in ("preservation", "background", "editing", "layout", "semantic")},
+    **{name: ("--losses." + name, "0.1") for name in ("localisation", "increment", "words", "values")},
+    "identity": ("--losses.identity", "0.1", "--losses.t_max", "1"),
+    "triplet": ("--losses.triplet", "0.1", "--losses.prior_dir", "{PRIOR}"),
+}
+DENOISING = {
+    "every loss": ("--num_words", "2", *(flag for flags in BESIDE.values() for flag in flags)),
+    "settings of losses": (
+        *("--losses.contrastive", "0.1", "--losses.whiskers", "1.5", "--losses.heads", "4", "--losses.gate", "soft"),
+        *("--losses.noise_offset", "0.05", "--losses.snr_gamma", "0", "--losses.background_weight", "0.5"),
+        *("--random_fusion", "--num_words", "2", "--references", "2", "--component_dropout", "0.25"),
+    ),
+    "faces in two steps, found": (
+        *("--losses.identity", "0.1", "--losses.t_max", "1", "--faces.steps", "2", "--faces.landmarks", "prediction"),
+        *("--faces.vae", "{VAE}", "--faces.no-checkpointing", "--faces.margin", "2"),
+    ),
+    "faces of a rollout": ("--losses.identity", "0.1", "--faces.rollout_steps", "2", "--gradient_checkpointing"),
+    "parts, in half precision": (
+        *("--lora_rank", "2", "--identity_net", "--projection", "resampler", "--mixed_precision", "bf16"),
+        *("--optimizer.ema_decay", "0.9", "--optimizer.lr_scheduler", "cosine", "--report_to", "tensorboard"),
+        *("--gradient_accumulation_steps", "2", "--dataloader_num_workers", "1"),
+    ),
+}
+SHORT = ("--rollout.steps", "3", "--rollout.last", "2")
+REWARDS = {
+    "refl, every reward": (
+        *("--rollout.guidance_scale", "3", "--rollout.hinge", "0.9", "--rollout.denoising", "0.5"),
+        *("--rollout.aesthetic", "0.01", "--rollout.aesthetic_head", "{HEAD}", "--rollout.aesthetic_clip", "{CLIP}"),
+        *("--rollout.structure", "0.1", "--rollout.structure_scorer", "{SCORER}", "--rollout.own", "{OWN}:brightness"),
+    ),
+    "draft": ("--rollout.method", "draft", "--rollout.scheduler", "EulerDiscreteScheduler"),
+    "draft-lv": ("--rollout.method", "draft-lv", "--rollout.copies", "1", "--rollout.vae", "{VAE}"),
+    "alignprop": ("--rollout.method", "alignprop", "--rollout.no-checkpointing"),
+    "ddpo": ("--rollout.method", "ddpo", "--rollout.own", "{OWN}:colours"),
+    "a LoRA alone": ("--lora_rank", "2", "--rollout.denoising", "1"),
+}
+OWN = """
+def brightness(images):
+    return images.mean((1, 2, 3))
+
+def colours(images):
+    return [float(len(picture.unique())) for picture in images]
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What flags name: shards whose latents and text are cached, pictures, and networks of random weights."""
+    folder: Path = tmp_path_factory.mktemp("files")
+    for i in (1, 2, 3):
+        sets.save(sets.portrait(512, shift=8 * i), folder / "photos" / "anna" / f"{i}.jpg")
+    (folder / "photos" / "anna" / "1.txt").write_text("a photo of <id>, smiling")
+    sets.make_set(folder / "photos", folder / "shards")
+    write_caches(str(folder / "shards"), ["latents", "text"], base="tiny", resolution=64)
+    sets.save(sets.portrait(256), folder / "prior" / "1.png")
+    load_tiny_base().vae.save_pretrained(folder / "vae")
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        projection_dim=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+    )
+    torch.manual_seed(0)
+    CLIPVisionModelWithProjection(vision).save_pretrained(folder / "clip")
+    save_file({"weight": torch.randn(1, 8), "bias": torch.zeros(1)}, folder / "head.safetensors")
+    StructureScorer((8, 8)).save(folder / "scorer.safetensors")
+    (folder / "own.py").write_text(OWN)
+    places = {"SHARDS": "shards", "PRIOR": "prior", "VAE": "vae", "CLIP": "clip", "HEAD": "head.safetensors"}
+    places |= {"SCORER": "scorer.safetensors", "OWN": "own.py"}
+    return {name: str(folder / place) for name, place in places.items()}
+
+
+@pytest.fixture(autouse=True)
+def _runs_are_processes() -> Iterator[None]:
+    """Accelerate's state is one for a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def train(stage: Any, files: dict[str, str], output: Path, flags: tuple[str, ...]) -> tuple[set[str], str]:
+    """One update; the names of its metrics, and the card."""
+    arguments = ["--train_data_dir", files["SHARDS"], "--output_dir", str(output), *ONE]
+    config = parse(stage, [*arguments, *(flag.format(**files) for flag in flags)], "idgen")
+    (train_denoising if stage == "denoise" else train_reward)(config)
+    row = json.loads((output / "metrics.jsonl").read_text().splitlines()[0])
+    assert row["skipped"] == 0
+    return set(row), (output / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", DENOISING)
+def test_stage_one(name: str, files: dict[str, str], tmp_path: Path) -> None:
+    metrics, card = train("denoise", files, tmp_path, DENOISING[name])
+    asked = {flag.removeprefix("--losses.") for flag in DENOISING[name]} & BESIDE.keys()
+    assert {"denoising", *asked} <= metrics
+    assert all(f"{loss} 0.1" in card for loss in asked)
+    pipe = load_tiny_base()
+    pipe.load_id_adapter(tmp_path)
+    if "--identity_net" in DENOISING[name]:
+        assert (tmp_path / "identity_net" / "config.json").exists()
+        pipe.load_lora_weights(str(tmp_path))
+        assert list(tmp_path.rglob("events.out*"))
+
+
+@pytest.fixture(scope="module")
+def adapter(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    output = tmp_path_factory.mktemp("adapter")
+    train("denoise", files, output, ())
+    return str(output)
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Path) -> None:
+    flags = REWARDS[name] if "LoRA" in name else (*REWARDS[name], "--id_adapter", adapter)
+    metrics, card = train("reward", files, tmp_path, (*SHORT, *flags))
+    rewards = {"aesthetic", "structure", "own", "denoising"} & {flag.removeprefix("--rollout.") for flag in flags}
+    assert {"loss", *rewards} <= metrics
+    assert ("preservation" in metrics) == (name != "ddpo")
+    assert f"by {name.split(',')[0]}" in card or "LoRA" in name
+    assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
+
+
+def test_rewards_that_are_not_there(files: dict[str, str]) -> None:
+    for where, message in (("own.py", "FILE.py:FUNCTION"), (files["OWN"] + ":hue", "no function 'hue'")):
+        with pytest.raises(TrainingError, match=message):
+            load_function(where)
+    with pytest.raises(TrainingError, match="needs a file: aesthetic_head"):
+        RolloutConfig(aesthetic=1.0)
+    with pytest.raises(TrainingError, match="needs a file: structure_scorer"):
+        RolloutConfig(structure=1.0)
+    config = RolloutConfig(aesthetic=1.0, aesthetic_head=files["HEAD"], aesthetic_clip="/nowhere")
+    with pytest.raises(CheckpointError, match="CLIP could not be opened"):
+        make_rewards(config, FaceEmbedder.dlib(), torch.device("cpu"))
