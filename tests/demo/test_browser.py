@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,12 @@ def test_stop(open_page: Any, served: Served, eileen: Path) -> None:
     page.get_by_text("More settings").click()
     page.fill("#steps input[type=number]", "100")
     forwards: list[int] = []
-    handle = served.pipe.unet.register_forward_hook(lambda *_: forwards.append(1))
+
+    def slow(*_: Any) -> None:
+        forwards.append(1)
+        time.sleep(0.2)  # or a busy machine's browser clicks when all is drawn
+
+    handle = served.pipe.unet.register_forward_hook(slow)
     try:
         page.click("#draw")
         expect(page.get_by_text("/100 steps").first).to_be_visible(timeout=WAIT)
