@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from idgen.data.cache import framing_for
 from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.errors import DataError
 from idgen.faces import FaceAnalyzer
+from idgen.tiny import TINY_PATH
 
 
 @pytest.mark.parametrize("framing", [PhotoFraming(256, 64), AlignedFraming(192)], ids=lambda framing: framing.name)
@@ -57,3 +59,8 @@ def test_sdxl_is_told_where_the_crop_lies():
 def test_nonsense_is_refused():
     with pytest.raises(DataError, match="multiple of 8"):
         PhotoFraming(512, step=10)
+
+
+def test_the_small_model_draws_faces_also_by_its_path():
+    assert framing_for("tiny", 512) == framing_for(str(TINY_PATH), 512) == AlignedFraming()
+    assert framing_for("stable-diffusion-v1-5/stable-diffusion-v1-5", 512) == PhotoFraming(512)

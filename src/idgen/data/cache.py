@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..tiny import load_tiny_base
+from ..tiny import TINY_PATH, load_tiny_base
 from .columns import Maker, write_column
 from .engines import Engine
 from .framing import AlignedFraming, Framing, PhotoFraming
@@ -46,7 +47,8 @@ def write_caches(
 
 def framing_for(base: str, resolution: int) -> Framing:
     """What a base model draws: the small one that comes with the package faces of 64 px, all others whole photos."""
-    return AlignedFraming() if base == "tiny" else PhotoFraming(resolution)
+    small = base == "tiny" or Path(base).resolve() == TINY_PATH.resolve()
+    return AlignedFraming() if small else PhotoFraming(resolution)
 
 
 def _pipeline(base: str) -> Any:

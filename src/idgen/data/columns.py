@@ -181,7 +181,9 @@ def _metadata(url: str) -> dict[str, str]:
 
 def _check_key(url: str, found: str, wanted: str) -> None:
     if found != wanted:
-        raise DataError(f"'{url}' was made by '{found}', not '{wanted}'. Delete the column or use that model.")
+        raise DataError(
+            f"'{url}' was made by '{found}', not '{wanted}'. Delete the column, or use that model and resolution."
+        )
 
 
 def _usable(table: Any) -> list[bool]:

@@ -34,7 +34,7 @@ def parse(stage: Stage, arguments: Sequence[str], program: str) -> Any:
     known, rest = first.parse_known_args(list(arguments))
     kind = _CONFIGS[stage]
     given = {} if known.config is None else {"default": from_toml(kind, known.config)}
-    example = f"{program} {_EXAMPLES[stage]}\n{program} --config {stage}.toml --seed 1"
+    example = f"{program} {_EXAMPLES[stage]}\n\n{program} --config {stage}.toml --seed 1"
     summary = (kind.__doc__ or "").split("\n\n")[0]
     return tyro.cli(kind, args=rest, prog=program, description=f"{summary}\n\n{example}", **given)
 
