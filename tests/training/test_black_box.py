@@ -45,6 +45,15 @@ def test_likelihoods_are_those_of_the_normal_distribution() -> None:
     torch.testing.assert_close(found, expected.flatten(1).mean(1), rtol=1e-3, atol=1e-4)
 
 
+def test_gradient_of_a_likelihood_is_that_of_finite_differences() -> None:
+    step = make_step(steps=4)
+    step.scheduler.set_timesteps(4)
+    output, before, after = (torch.randn(2, 4, 4, 4, generator=seeded(i), dtype=torch.float64) for i in range(3))
+    for t in step.scheduler.timesteps:  # the last adds no noise
+        output = output.detach().requires_grad_(True)
+        assert torch.autograd.gradcheck(lambda x, t=t: step.log_probability(x, t, before, after), (output,), eps=1e-5)
+
+
 def test_what_is_judged_well_becomes_likelier() -> None:
     step = make_step(steps=4, learned=3)
     optimizer = torch.optim.Adam(step.parameters(), 1e-2)

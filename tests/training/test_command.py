@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from idgen.data.cache import write_caches
 from idgen.data.prepare import PrepareOptions, prepare
 from idgen.errors import TrainingError
 from idgen.tiny import load_tiny_base
+from idgen.training.checkpoint import list_checkpoints
 from idgen.training.command import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,12 +71,23 @@ def test_both_stages_end_with_a_folder_that_a_pipeline_loads(shards, tmp_path, m
     assert "by refl" in (reward / "README.md").read_text()
 
 
-def test_a_run_that_was_cut_ends_as_if_it_had_not_been(shards, tmp_path, monkeypatch):
-    flags = ["denoise", "--train_data_dir", shards, *DENOISE, "--validation_people", "0"]
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(shards, tmp_path, monkeypatch):
+    """kill -9 after the first checkpoint, at no chosen moment, then the same command again."""
+    flags = ["denoise", "--train_data_dir", shards, *DENOISE, "--validation_people", "0", "--max_train_steps", "8"]
+    flags += ["--resume_from_checkpoint", "latest"]
     idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "whole"))
-    idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "cut"), "--max_train_steps", "1")
-    resumed = ("--resume_from_checkpoint", "latest")
-    idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "cut"), *resumed)
+    cut = [*flags, "--output_dir", str(tmp_path / "cut")]
+    program = "from idgen.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "train", *cut], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 240
+    while not list_checkpoints(tmp_path / "cut") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert list_checkpoints(tmp_path / "cut")
+    idgen(monkeypatch, *cut)
     whole, cut = (IdentityAdapter.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
