@@ -1,12 +1,16 @@
-"""Take the pictures of the running demo again: python docs/screenshots.py
+"""Take the pictures of the running demo again.
+
+    python docs/screenshots.py [--encoder imagenet:FILE.onnx]
 
 Starts `idgen demo`, visits it with Chromium as on a desk and on a phone, and writes docs/images/demo/. The photo is
-NASA's of Eileen Collins (public domain); everybody else is drawn by the small model. Takes some minutes, most of them
-for a training of ten updates and an evaluation to show.
+NASA's of Eileen Collins (public domain); the other person is a random embedding. Takes about five minutes on two
+cores, half of them for a training of ten updates and an evaluation to show. `--encoder` names a second face encoder to
+judge by, as for `idgen demo`.
 """
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tempfile
@@ -18,57 +22,63 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-import torch
+import tyro
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 from skimage import data
 
-from idgen.tiny import load_tiny_base
+from idgen import Identity
+from idgen.faces import DlibEncoder
 
 OUTPUT = Path(__file__).parent / "images" / "demo"
 IDGEN = str(Path(sys.executable).with_name("idgen"))
 PORT = 7899
-WAIT = 120_000  # milliseconds
-DESK: dict[str, Any] = {"viewport": {"width": 1200, "height": 900}}
+WAIT = 120_000
+"""Milliseconds, at most."""
+
+SETTLED = 3000
+"""Milliseconds: plots and editors say nowhere that they are ready."""
+
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 1210}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-COLOURS = 192
-"""Of the files: enough for photos on a plain page, and a third of the size."""
+SEED, SEED_OF_TWO = 2, 8
+"""Of the better ones; the small model draws worse faces too, and two seldom."""
 
 
-def main() -> None:
+def main(encoder: str | None = None) -> None:
     OUTPUT.mkdir(parents=True, exist_ok=True)
+    judge = () if encoder is None else ("--encoder", encoder)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         work = Path(folder)
-        make_photos(work)
-        make_records(work)
+        make_people(work)
+        make_records(work, judge)
         browser = driver.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox"])
-        with serve(work):
-            visit(browser.new_context(**DESK).new_page(), work, "desk")
-            visit(browser.new_context(**PHONE).new_page(), work, "phone")
+        with serve(work, judge):
+            visit_desk(browser.new_context(**DESK).new_page(), work)
+            visit_phone(browser.new_context(**PHONE).new_page(), work)
         browser.close()
 
 
-def make_photos(work: Path) -> None:
-    """Three crops of the one photo, as a set to train on; and somebody who does not exist."""
+def make_people(work: Path) -> None:
+    """The photo; crops of it, as a set to train on; and somebody who does not exist."""
     photo = Image.fromarray(data.astronaut())
     photo.save(work / "eileen.png")
     (work / "people" / "eileen").mkdir(parents=True)
     for i, left in enumerate((110, 118, 126)):
         photo.crop((left, 0, left + 240, 240)).save(work / "people" / "eileen" / f"{i}.png")
-    pipe: Any = load_tiny_base()
-    generator = torch.Generator().manual_seed(3)
-    nobody = pipe("a photo of a face", num_inference_steps=25, guidance_scale=3.0, generator=generator).images[0]
-    nobody.resize((512, 512), Image.Resampling.BICUBIC).save(work / "nobody.png")
+    photo.crop((130, 15, 320, 205)).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(work / "pose.png")
+    Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=1).save(work / "nobody.safetensors")
 
 
-def make_records(work: Path) -> None:
+def make_records(work: Path, judge: tuple[str, ...]) -> None:
     """A run and a report."""
     shares = ("--test-share", "0", "--validation-share", "0")
     command("prepare", "people", "--output", "shards", "--engine", "inprocess", *shares, work=work)
     size = ("--resolution", "64", "--max_train_steps", "10")
     command("train", "denoise", "--train_data_dir", "shards", "--output_dir", "run", *size, work=work)
-    judge = ("--encoder", "dlib-resnet-v1")
-    command("evaluate", "--identities", "people", "--prompts", "tiny", "--output", "report", *judge, work=work)
+    judges = ("--encoder", DlibEncoder.name, *judge[1:])
+    drawing = ("--identities", "people", "--prompts", "tiny", "--guidance-scale", "3")
+    command("evaluate", *drawing, "--output", "report", *judges, work=work)
 
 
 def command(*words: str, work: Path) -> None:
@@ -77,8 +87,9 @@ def command(*words: str, work: Path) -> None:
 
 
 @contextmanager
-def serve(work: Path) -> Iterator[None]:
-    server = subprocess.Popen([IDGEN, "demo", "--port", str(PORT), "--run", "run", "--report", "report"], cwd=work)
+def serve(work: Path, judge: tuple[str, ...]) -> Iterator[None]:
+    words = ("demo", "--port", str(PORT), "--run", "run", "--report", "report", *judge)
+    server = subprocess.Popen([IDGEN, *words], cwd=work)
     try:
         for _ in range(120):
             try:
@@ -92,37 +103,88 @@ def serve(work: Path) -> Iterator[None]:
         server.wait()
 
 
-def visit(page: Page, work: Path, name: str) -> None:
-    page.set_default_timeout(WAIT)
-    page.goto(f"http://127.0.0.1:{PORT}")
-    page.get_by_label("Everybody in these photos").check()
-    enroll(page, work / "nobody.png", "Nobody")
-    page.locator("#photos button[aria-label*=lear]").first.click()
-    expect(page.locator("#faces img")).to_have_count(0, timeout=WAIT)
+def visit_desk(page: Page, work: Path) -> None:
+    open_page(page)
+    page.get_by_text("Save, load, forget").click()
+    name_next(page, "Nobody")
+    page.set_input_files("#load input[type=file]", work / "nobody.safetensors")
+    expect(page.locator("#person input")).to_have_value("Nobody", timeout=WAIT)
+    page.get_by_text("Save, load, forget").click()
     enroll(page, work / "eileen.png", "Eileen")
     draw(page, "Draw", pictures=1)
-    show(page, f"{name}-picture")
-    for tab, button, pictures in (
-        ("Two people", "Draw both", 1),
-        ("Pose", "", 0),
-        ("Mix", "Draw somebody between", 1),
-        ("Change a picture", "", 0),
-        ("Compare", "Draw each", 4),
-        ("Training", "", 0),
-        ("Report", "", 0),
-    ):
+    show(page, "picture", whole=False)
+    for tab in ("Training", "Report"):
         open_tab(page, tab)
-        if button:
-            draw(page, button, pictures)
-        show(page, f"{name}-{tab.lower().replace(' ', '-')}")
+        show(page, tab)
+    open_tab(page, "Compare")
+    draw(page, "Draw each", pictures=4)
+    show(page, "compare")
+    open_tab(page, "Pose")
+    page.set_input_files("[role=tabpanel]:visible input[type=file]", work / "pose.png")
+    page.wait_for_timeout(SETTLED)
+    draw(page, "Draw in this pose", pictures=1)
+    show(page, "pose")
+    open_tab(page, "Change a picture")
+    paint_face(page, work / "pose.png")
+    draw(page, "Draw what is painted", pictures=1)
+    show(page, "change")
+    set_number(page, "Width", 128)
+    set_number(page, "Seed", SEED_OF_TWO)
+    open_tab(page, "Two people")
+    draw(page, "Draw both", pictures=1)
+    show(page, "two")
+
+
+def visit_phone(page: Page, work: Path) -> None:
+    open_page(page)
+    enroll(page, work / "eileen.png", "Eileen")
+    draw(page, "Draw", pictures=1)
+    page.evaluate("document.querySelector('#stop').scrollIntoView()")
+    show(page, "phone", whole=False)
+
+
+def open_page(page: Page) -> None:
+    page.set_default_timeout(WAIT)
+    page.goto(f"http://127.0.0.1:{PORT}")
+    set_number(page, "Seed", SEED)
+    page.get_by_label("Everybody in these photos").check()
+
+
+def set_number(page: Page, label: str, value: int) -> None:
+    page.get_by_text("More settings").click()
+    field = page.locator("input[type=number]:visible").and_(page.get_by_label(label))
+    field.first.fill(str(value))
+    field.first.press("Tab")
+    page.get_by_text("More settings").click()
+
+
+def name_next(page: Page, name: str) -> None:
+    page.fill("#name input, #name textarea", name)
 
 
 def enroll(page: Page, photo: Path, name: str) -> None:
     page.set_input_files("#photos input[type=file]", [photo])
     expect(page.locator("#faces img").first).to_be_visible(timeout=WAIT)
-    page.fill("#name input, #name textarea", name)
+    name_next(page, name)
     page.click("#use")
     expect(page.locator("#person input")).to_have_value(name, timeout=WAIT)
+
+
+def paint_face(page: Page, photo: Path) -> None:
+    """Over the middle of a picture, in lines below each other."""
+    with page.expect_file_chooser() as chooser:
+        page.locator("#editor").get_by_text("Upload an image").click()
+    chooser.value.set_files(photo)
+    page.wait_for_timeout(SETTLED)
+    page.locator("#editor button[aria-label*=rush], #editor button[title*=rush]").first.click()
+    box = page.locator("#editor canvas").first.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for down in range(-60, 91, 15):
+        page.mouse.move(x - 50, y + down)
+        page.mouse.down()
+        page.mouse.move(x + 50, y + down, steps=2)
+        page.mouse.up()
 
 
 def open_tab(page: Page, name: str) -> None:
@@ -140,14 +202,13 @@ def draw(page: Page, button: str, pictures: int) -> None:
     expect(page.locator("[role=tabpanel]:visible .pictures img")).to_have_count(pictures, timeout=WAIT)
 
 
-def show(page: Page, name: str) -> None:
-    page.wait_for_timeout(3000)  # plots and editors say nowhere that they are ready
-    file = OUTPUT / f"{name}.png"
-    page.screenshot(path=file, full_page=True)
-    with Image.open(file) as picture:
-        picture.convert("RGB").quantize(COLOURS).save(file, optimize=True)
+def show(page: Page, name: str, whole: bool = True) -> None:
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(SETTLED)
+    file = OUTPUT / f"{name.lower()}.webp"
+    Image.open(io.BytesIO(page.screenshot(full_page=whole))).save(file, quality=90, method=6)
     print(file, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

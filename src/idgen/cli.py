@@ -27,7 +27,7 @@ def generate(
     photo: tuple[Path, ...] = (),
     identity: Path | None = None,
     base: str = "tiny",
-    adapter: str | None = None,
+    adapter: Annotated[str | None, tyro.conf.arg(aliases=["--id-adapter"])] = None,
     weight_name: str | None = None,
     output: Path = Path("picture.png"),
     scale: float = 0.8,
@@ -132,7 +132,7 @@ def generate(
         "prompt": prompt,
         "negative_prompt": negative_prompt,
         "base": base,
-        "adapter": adapter or "",
+        "adapter": adapter or base,  # the small model brings its own
         "scale": scale,
         "steps": steps,
         "guidance_scale": guidance_scale,

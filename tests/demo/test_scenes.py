@@ -177,7 +177,7 @@ def test_compare(served: Served, client: Any) -> None:
         expected = directly(served.pipe, ANNA, adapter, scale, width=SIDE, height=SIDE)
         assert np.array_equal(picture, expected), (adapter, scale)
     assert np.array_equal(drawn(served, shown)[0], drawn(served, shown)[2])  # at 0 nobody is drawn
-    assert [each["caption"].split(" · ")[0] for each in shown] == [f"{adapter} at {s:g}" for adapter, s in cells]
+    assert [each["caption"].split(" · ")[0] for each in shown] == [f"{adapter}, scale {s:g}" for adapter, s in cells]
     assert {(row[0], row[3]) for row in plot["data"]} == {(scale, adapter) for adapter, scale in cells}
 
 

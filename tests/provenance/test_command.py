@@ -51,7 +51,7 @@ def photo(astronaut: np.ndarray, tmp_path: Path) -> Path:
 
 
 def common(models: Path) -> list[object]:
-    return ["generate", "a face", "--base", models / "base", "--adapter", models / "adapter", "--steps", 1]
+    return ["generate", "a face", "--base", models / "base", "--id-adapter", models / "adapter", "--steps", 1]
 
 
 def test_a_picture_is_marked_and_inspected(run, photo: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_picture_is_marked_and_inspected(run, photo: Path, tmp_path: Path) -> 
     told = read_settings(second)
     assert told == {**(read_settings(plain) or {}), "seed": 6}
     assert told is not None
-    assert (told["prompt"], told["base"], told["steps"]) == ("a face", "tiny", 1)
+    assert (told["prompt"], told["base"], told["adapter"], told["steps"]) == ("a face", "tiny", "tiny", 1)
     assert b"eileen" not in second.read_bytes()
     assert read_watermark(Image.open(second)).found
     assert not read_watermark(Image.open(plain)).found

@@ -60,7 +60,10 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
     from . import build_demo  # first: what is missing shall be said before gigabytes are read
 
     demo = build_demo(_open(options, open_pipeline), **_page(options))
-    demo.launch(server_name=options.host, server_port=options.port, inbrowser=options.browser)
+    listen: dict[str, Any] = {"server_name": options.host, "server_port": options.port, "inbrowser": options.browser}
+    _, url, _ = demo.launch(quiet=True, prevent_thread_lock=True, **listen)  # Gradio would advise to share the page
+    print(f"The demo is at {url} until Ctrl-C.", flush=True)
+    demo.block_thread()
 
 
 def _open(options: DemoOptions, open_pipeline: Callable[..., Any]) -> Any:

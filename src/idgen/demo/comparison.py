@@ -49,11 +49,9 @@ class Comparison:
 
                 [picture] = self.functions.studio.draw("text", cell, [who], stop, after_step)
                 file, scores = self.functions.judge(i + 1, picture, cell, [[who]], session)
-                shown.append((file, caption(scores, f"{cell.adapter} at {cell.scale:g}")))
-                rows += [
-                    (cell.scale, score.cosine, f"{cell.adapter}, by {score.encoder}", cell.adapter, score.encoder)
-                    for score in scores
-                ]
+                by = f"{cell.adapter}, " if len(adapters) > 1 else ""
+                shown.append((file, caption(scores, f"{by}scale {cell.scale:g}")))
+                rows += [(cell.scale, s.cosine, by + s.encoder, cell.adapter, s.encoder) for s in scores]
         return shown, pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -59,10 +59,13 @@ class Likeness:
 
 def caption(scores: Sequence[Score], told: str = "") -> str:
     """A line under a picture."""
-    several = len({score.person for score in scores}) > 1
+    people = dict.fromkeys(score.person for score in scores)
     parts = [told] if told else []
-    for score in scores:
-        who = f"{score.person}: " if several else ""
-        value = "no face found" if score.cosine is None else f"{score.cosine:.2f}"
-        parts.append(f"{who}{value} ({score.encoder})")
+    for person in people:
+        values = [
+            f"{'no face found' if score.cosine is None else f'{score.cosine:.2f}'} ({score.encoder})"
+            for score in scores
+            if score.person == person
+        ]
+        parts.append((f"{person}: " if len(people) > 1 else "") + ", ".join(values))
     return " · ".join(parts)

@@ -42,6 +42,7 @@ TABS = {
 }
 
 STYLE = """
+.gradio-container > .main {max-width: 1440px; margin: 0 auto}
 #photos .grid-wrap, #faces .grid-wrap {padding-top: 2rem; height: auto; min-height: 0; max-height: 17rem}
 .pictures .grid-wrap {padding-top: 2rem; max-height: none; min-height: 0}
 .pictures .thumbnail-item {aspect-ratio: auto; height: auto; display: block; border-radius: 0; box-shadow: none}
@@ -114,13 +115,13 @@ def build_demo(
     likeness = Likeness(analyzer.detector, _judges(studio, analyzer, encoder))
     functions = Functions(studio, analyzer, likeness, marks, _own_folder(), base)
     wiring, records = Wiring(functions, Sessions()), Records(runs, reports)
-    with Demo(title="idgen", analytics_enabled=False, delete_cache=(OLD // 12, OLD)) as demo:
+    with Demo(title="idgen", fill_width=True, analytics_enabled=False, delete_cache=(OLD // 12, OLD)) as demo:
         gr.Markdown("# idgen\nOne person's face in any picture. Nothing is kept once this page is closed.")
         with gr.Row():
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(scale=1, min_width=320):
                 newest = people_panel(wiring)
                 settings_panel(wiring, studio)
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=2, min_width=320):
                 with gr.Row():
                     gr.Markdown("### 3 · Draw")
                     stop = gr.Button("Stop", size="sm", scale=0, elem_id="stop")

@@ -50,8 +50,11 @@ def people_panel(wiring: Wiring) -> gr.Textbox:
         elem_id="faces",
     )
     chosen, places = gr.JSON([], visible=False, label="faces"), gr.State([])
-    name = gr.Textbox(label="Name", placeholder="Person 1", max_length=MAX_NAME, elem_id="name")
-    use = gr.Button("Use this person", variant="primary", elem_id="use")
+    with gr.Row(equal_height=True):
+        name = gr.Textbox(
+            label="Name", placeholder="Person 1", max_length=MAX_NAME, scale=1, min_width=120, elem_id="name"
+        )
+        use = gr.Button("Use this person", variant="primary", scale=1, min_width=120, elem_id="use")
     newest = gr.Textbox(visible=False, label="newest")
     wiring.person = person_dropdown("Person to draw")
     wiring.person.elem_id = "person"

@@ -55,7 +55,7 @@ class Records:
         if page.is_file():  # in a frame without scripts, since it may be anybody's
             text = html.escape(page.read_text(encoding="utf-8"))
             shown = f'<iframe sandbox srcdoc="{text}" style="width: 100%; height: 80vh; border: 0"></iframe>'
-        return _table(figures, SUMMARY), shown
+        return _table(figures, SUMMARY).round(3), shown
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:

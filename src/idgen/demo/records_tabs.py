@@ -24,7 +24,15 @@ def training_tab(wiring: Wiring, records: Records, tab: gr.Tab) -> None:
             FIRST_METRICS, value=FIRST_METRICS, label="Metrics", multiselect=True, allow_custom_value=True
         )
     plot = gr.LinePlot(x="step", y="value", color="metric", label="Curves", show_label=False, height=340)
-    sheets = gr.Gallery(label="Validation pictures, newest first", interactive=False, columns=2, object_fit="contain")
+    sheets = gr.Gallery(
+        label="Validation pictures, newest first",
+        interactive=False,
+        columns=1,
+        fit_columns=False,
+        object_fit="contain",
+        height="auto",
+        elem_classes="pictures",
+    )
     known = gr.JSON(visible=False, label="metrics")
     timer = gr.Timer(SECONDS)
     looks = partial(gr.on, [tab.select, run.change, metrics.change, timer.tick])
@@ -36,6 +44,12 @@ def report_tab(wiring: Wiring, records: Records, tab: gr.Tab) -> None:
     """A report's figures and page."""
     names = list(records.reports)
     report = gr.Dropdown(names, value=names[0], label="Report")
-    figures = gr.Dataframe(headers=SUMMARY, interactive=False, label="Figures, with 95 % intervals")
+    figures = gr.Dataframe(
+        headers=SUMMARY,
+        interactive=False,
+        label="Figures, with 95 % intervals",
+        wrap=True,
+        column_widths=["34%", "24%", "12%", "10%", "10%", "10%"],
+    )
     page = gr.HTML(label="Page")
     wiring.api(partial(gr.on, [tab.select, report.change]), records.report, [report], [figures, page])

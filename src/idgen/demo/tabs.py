@@ -49,18 +49,19 @@ def pose_tab(wiring: Wiring) -> None:
         gr.Markdown("No IdentityNet was given at the start (`--identity-net`): poses are shown here, and not drawn.")
     with gr.Row():
         photo = gr.Gallery(
-            label="A photo that shows the pose, of anybody",
+            label="A photo with the pose",
             sources=["upload", "webcam"],
             file_types=["image"],
             type="filepath",
             interactive=True,
-            columns=1,
+            columns=2,
+            fit_columns=False,
             height=260,
             buttons=[],
         )
         pose = gr.Image(
             enlarged(Image.new("RGB", (studio.native, studio.native))),
-            label="Or click eye, eye, nose, both ends of the mouth",
+            label="Or click eyes, nose, ends of the mouth",
             type="filepath",
             format="png",
             interactive=False,
@@ -118,7 +119,7 @@ def compare_tab(wiring: Wiring) -> None:
     scales = gr.Textbox("0, 0.4, 0.8, 1.2", label="Scales")
     adapters = gr.CheckboxGroup(names, value=names, label="Adapters", visible=True if names[1:] else "hidden")
     draw = gr.Button("Draw each", variant="primary")
-    gallery = _gallery()
+    gallery = _gallery(columns=4)
     plot = gr.LinePlot(
         x="scale",
         y="cosine",
@@ -135,7 +136,7 @@ def compare_tab(wiring: Wiring) -> None:
 
 def results(wiring: Wiring) -> tuple[gr.Gallery, gr.Dataframe]:
     """Where a tab shows what it drew."""
-    gallery = _gallery()
+    gallery = _gallery(columns=3)
     with gr.Accordion("How like the person?", open=False):
         table = gr.Dataframe(headers=COLUMNS, interactive=False, label="Likeness", show_label=False)
         gr.Markdown(
@@ -149,11 +150,11 @@ def results(wiring: Wiring) -> tuple[gr.Gallery, gr.Dataframe]:
     return gallery, table
 
 
-def _gallery() -> gr.Gallery:
+def _gallery(columns: int) -> gr.Gallery:
     return gr.Gallery(
         label="Pictures",
         interactive=False,
-        columns=2,
+        columns=columns,
         fit_columns=False,
         object_fit="contain",
         height="auto",
