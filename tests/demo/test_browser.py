@@ -21,7 +21,7 @@ from tests.demo.conftest import Served
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright: not installed")
 expect = playwright.expect
 
-WAIT = 20_000
+WAIT = 60_000
 """Milliseconds: the machine may have other work."""
 
 
