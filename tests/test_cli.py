@@ -76,7 +76,7 @@ def test_several_pictures(run, photo: Path, models: Path, tmp_path: Path) -> Non
         (["enroll"], "at least one photo"),
         (["enroll", "nowhere.jpg"], "no file"),
         (["enroll", "photo.jpg", "--face", "big"], "--face"),
-        (["generate", "a face", "--base", "some/base"], "--adapter"),
+        (["generate", "a face", "--base", "some/base"], "--id-adapter"),
     ],
 )
 def test_errors_are_one_line(run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def generate(
 ) -> None:
     """Draw a person in a picture, or many people in many.
 
-    idgen generate "a portrait in the rain" --photo anna.jpg --base stabilityai/sdxl --adapter user/adapter
+    idgen generate "a portrait in the rain" --photo anna.jpg --base stabilityai/sdxl --id-adapter user/adapter
     idgen generate --table people.csv --prompts prompts.txt --count 4 --output pictures/
 
     Args:
@@ -84,7 +84,7 @@ def generate(
 
         settings = Settings(
             base=base,
-            adapter=adapter or "",
+            adapter=adapter or base,
             scale=scale,
             steps=steps,
             guidance_scale=guidance_scale,
@@ -334,7 +334,7 @@ def _open_pipeline(
         if base == "tiny":
             pipeline: Any = load_tiny() if adapter is None else load_tiny_base()
         elif adapter is None:
-            raise AdapterError(f"Which identity adapter for '{base}'? Give --adapter.")
+            raise AdapterError(f"Which identity adapter for '{base}'? Give --id-adapter.")
         else:
             dtype = torch.float32 if device == "cpu" else torch.float16
             pipeline = AutoPipelineForText2Image.from_pretrained(base, torch_dtype=dtype)

@@ -16,13 +16,15 @@ import torch
 from recipe.adapter import open_base
 from recipe.benchmark import write_judge, write_people, write_prompts
 from recipe.config import Config, load_config, shared_folder
-from recipe.rows import PACKAGED, Row, all_rows, train_row
+from recipe.rows import RECIPE, all_rows, train_row
 from train import run_stages
 
 from idgen.evaluation.command import EvaluateOptions, evaluate
 
 SEEDS = 3
 """Trainings of the first and the last row."""
+PACKAGED = "packaged"
+"""The line below the rows: the last of them, trained on as the adapter that ships."""
 
 
 def prepare(settings: Config, london: Path, each: int) -> dict[str, Path]:
@@ -38,18 +40,18 @@ def prepare(settings: Config, london: Path, each: int) -> dict[str, Path]:
     return files
 
 
-def judge(settings: Config, files: dict[str, Path], row: Row, scale: float, report: Path) -> None:
-    """Draw and judge everybody by a row's adapter; at scale 0 by none."""
+def judge(settings: Config, files: dict[str, Path], adapter: Path, scale: float, report: Path) -> None:
+    """Draw and judge everybody by an adapter; at scale 0 by none."""
     folders = {name: settings.paths.cache / name for name in ("autoencoder", "base", "joint")}
 
-    def open_pipeline(base: str, adapter: str, *_: Any) -> Any:
+    def open_pipeline(*_: Any) -> Any:
         pipeline: Any = open_base(folders).pipeline
         pipeline.load_id_adapter(adapter)
         return pipeline
 
     options = EvaluateOptions(
         base="idgen-tiny",
-        id_adapter=str(row.folder(settings.paths.cache)),
+        id_adapter=str(adapter),
         identities=files["people.csv"],
         prompts=str(files["prompts.txt"]),
         output=report,
@@ -70,7 +72,7 @@ def main() -> None:
     parser.add_argument(
         "--london", type=Path, default=shared_folder() / "data" / "london", help="photos of more people"
     )
-    parser.add_argument("--rows", nargs="+", help="some rows alone, as denoising-0")
+    parser.add_argument("--rows", nargs="+", help=f"some rows alone, as denoising-0; and {PACKAGED}")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -82,15 +84,18 @@ def main() -> None:
     }
     files = prepare(settings, arguments.london, settings.table.people)
     reports = settings.paths.cache / "reports"
-    for row in all_rows(SEEDS):
-        name = f"{row.name}-{row.seed}"
-        if not arguments.rows or name in arguments.rows:
-            if row == PACKAGED:
-                run_stages(settings, until="reward")
-                judge(settings, files, row, 0.0, reports / "nobody")
-            else:
-                train_row(settings, folders, row)
-            judge(settings, files, row, 1.0, reports / name)
+    wanted = arguments.rows or [*(row.title for row in all_rows(SEEDS)), PACKAGED]
+    for row in (row for row in all_rows(SEEDS) if row.title in wanted):
+        adapter = row.folder(settings.paths.cache)
+        if row == RECIPE:
+            run_stages(settings, until="reward")
+            judge(settings, files, adapter, 0.0, reports / "nobody")
+        else:
+            train_row(settings, folders, row)
+        judge(settings, files, adapter, 1.0, reports / row.title)
+    if PACKAGED in wanted:
+        run_stages(settings, until="wide_reward")
+        judge(settings, files, settings.paths.cache / "wide_reward", 1.0, reports / PACKAGED)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation import SEEDS
+from ablation import PACKAGED, SEEDS
 from matplotlib.figure import Figure
 from PIL import Image
 from recipe.config import load_config
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder for the pictures")
     arguments = parser.parse_args()
     reports = load_config(arguments.settings).paths.cache / "reports"
-    names = ["nobody", *(f"{row.name}-{row.seed}" for row in all_rows(SEEDS))]
+    names = ["nobody", *(row.title for row in all_rows(SEEDS)), PACKAGED]
     found = {name: json.loads((reports / name / "report.json").read_text()) for name in names}
     for encoder in [entry["name"] for entry in found["nobody"]["encoders"]]:
         print(f"\n{encoder}\n\n{table(found, encoder)}")
@@ -84,7 +84,7 @@ def draw_bars(reports: dict[str, Any], file: Path) -> None:
     axes = shown.subplots()
     for place, (name, line) in enumerate(lines.items()):
         assert line is not None
-        colour = "C1" if name.startswith(FULL) else "grey" if name == "nobody" else "C0"
+        colour = "C2" if name == PACKAGED else "C1" if name.startswith(FULL) else "grey" if name == "nobody" else "C0"
         reach = [[line["value"] - line["low"]], [line["high"] - line["value"]]]
         axes.bar(place, line["value"], yerr=reach, color=colour, capsize=4)
     axes.set_xticks(range(len(lines)), [name.replace("-", "\nseed ") for name in lines], fontsize=8)

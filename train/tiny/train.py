@@ -14,7 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from recipe.adapter import train_adapter, train_base_with_adapter, train_identity_net, train_reward
+from recipe.adapter import (
+    train_adapter,
+    train_base_with_adapter,
+    train_identity_net,
+    train_reward,
+    train_wide,
+    train_wide_reward,
+)
 from recipe.autoencoder import train_autoencoder
 from recipe.base import train_base
 from recipe.config import Config, load_config
@@ -35,6 +42,8 @@ STAGES: dict[str, Stage] = {
     "joint": train_base_with_adapter,
     "adapter": train_adapter,
     "reward": train_reward,
+    "wide": train_wide,
+    "wide_reward": train_wide_reward,
     "poses": make_poses,
     "identity_net": train_identity_net,
     "package": make_package,

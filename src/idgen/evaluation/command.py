@@ -231,7 +231,7 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
     folder = options.output / "pictures"
     settings = Settings(
         base=options.base,
-        adapter=options.id_adapter or "",
+        adapter=options.id_adapter or options.base,
         scale=options.scale,
         steps=options.steps,
         guidance_scale=options.guidance_scale,
@@ -303,7 +303,7 @@ def _about(options: EvaluateOptions, cases: Sequence[Case], shots: Sequence[Shot
         memory += f", {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB of GPU memory"
     drawn = {
         "base": options.base,
-        "adapter": options.id_adapter or "(none named)",
+        "adapter": options.id_adapter or options.base,  # the small model brings its own
         "scale": options.scale,
         "steps": options.steps,
         "guidance scale": options.guidance_scale,

@@ -1,7 +1,8 @@
-"""Stages 7, 8 and 10: the small model's identity adapter, by denoising and then by reward, and its IdentityNet."""
+"""Stages 7 to 10 and 12: the small model's identity adapter, twice by denoising and by reward; and its IdentityNet."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,18 +39,32 @@ def train_base_with_adapter(settings: config.Config, folders: dict[str, Path]) -
 def train_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
     """Denoise, with all losses that the settings weigh."""
     ours = settings.adapter
-    denoise(settings, folders, folders["adapter"], ours.losses, ours.steps)
+    denoise(settings, folders, joint_adapter(folders), folders["adapter"], ours.losses, ours.steps)
 
 
 def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
     """Go on with the identity reward."""
-    reward(settings, folders, folders["adapter"], folders["reward"])
+    reward(settings, settings.reward, folders, folders["adapter"], folders["reward"])
+
+
+def train_wide(settings: config.Config, folders: dict[str, Path]) -> None:
+    """Go on by denoising with a LoRA, on samples that are new: beside a small frozen UNet, branches alone soon have
+    nothing left to learn with."""
+    ours, settings = settings.wide, replace(settings, seed=settings.seed + 10)
+    adapter = widened(IdentityAdapter.from_pretrained(folders["reward"]), ours.lora_rank)
+    denoise(settings, folders, adapter, folders["wide"], ours.losses, ours.steps)
+
+
+def train_wide_reward(settings: config.Config, folders: dict[str, Path]) -> None:
+    """Go on with the identity reward; what comes out is packaged."""
+    settings = replace(settings, seed=settings.seed + 10)
+    reward(settings, settings.wide_reward, folders, folders["wide"], folders["wide_reward"])
 
 
 def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> None:
     """The IdentityNet of the finished adapter, on faces that lie anywhere."""
     base = open_base(folders)
-    adapter = IdentityAdapter.from_pretrained(folders["reward"]).requires_grad_(False)
+    adapter = IdentityAdapter.from_pretrained(folders["wide_reward"]).requires_grad_(False)
     adapter.attach(base.unet)
     people = open_people(settings, {**folders, "latents": folders["poses"]}, settings.adapter.batch)
     torch.manual_seed(settings.seed)
@@ -69,11 +84,29 @@ def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> Non
     )
 
 
-def denoise(settings: config.Config, folders: dict[str, Path], folder: Path, losses: LossConfig, steps: int) -> None:
-    """Stage one, from the adapter that was trained with the base."""
+def joint_adapter(folders: dict[str, Path]) -> IdentityAdapter:
+    """The one that was trained with the base."""
+    return IdentityAdapter.from_pretrained(folders["joint"] / "adapter")
+
+
+def widened(adapter: IdentityAdapter, rank: int) -> IdentityAdapter:
+    """The same with a LoRA on the UNet's attention, which changes nothing yet."""
+    wide = IdentityAdapter.from_config({**adapter.config, "lora_rank": rank})
+    wide.load_state_dict(adapter.state_dict() | wide.loras.state_dict(prefix="loras."))
+    return wide
+
+
+def denoise(
+    settings: config.Config,
+    folders: dict[str, Path],
+    adapter: IdentityAdapter,
+    folder: Path,
+    losses: LossConfig,
+    steps: int,
+) -> None:
+    """Stage one, from `adapter`."""
     ours = settings.adapter
     base = open_base(folders)
-    adapter = IdentityAdapter.from_pretrained(folders["joint"] / "adapter")
     adapter.attach(base.unet)
     people = open_people(settings, folders, ours.batch)
     step = IdentityDenoiser(
@@ -87,25 +120,26 @@ def denoise(settings: config.Config, folders: dict[str, Path], folder: Path, los
     run(settings, step, people, folder, steps, ours.learning_rate)
 
 
-def reward(settings: config.Config, folders: dict[str, Path], start: Path, folder: Path) -> None:
+def reward(settings: config.Config, ours: config.Reward, folders: dict[str, Path], start: Path, folder: Path) -> None:
     """Stage two, from the adapter in `start`, with the base model as anchor."""
-    ours = settings.adapter
     base = open_base(folders)
     adapter = IdentityAdapter.from_pretrained(start)
     adapter.attach(base.unet)
-    people = open_people(settings, folders, ours.batch)
+    people = open_people(settings, folders, settings.adapter.batch)
     embedder = FaceEmbedder.dlib()
     step = RewardStep(
         base,
         adapter,
-        Rollout(scheduler=base.pipeline.scheduler, method="refl", steps=ours.reward_rollout, last=ours.reward_last),
-        WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), ours.reward_weight, None, "face_found")}),
+        Rollout(scheduler=base.pipeline.scheduler, method=ours.method, steps=ours.rollout, last=ours.last),
+        WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), ours.weight, None, "face_found")}),
         embedder=embedder,
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=4),
         detector=DlibDetector(),
-        preservation=ours.reward_preservation,
+        preservation=ours.preservation,
+        denoising=ours.denoising,
+        guidance_scale=ours.guidance_scale,
     )
-    run(settings, step, people, folder, ours.reward_steps, ours.reward_learning_rate)
+    run(settings, step, people, folder, ours.steps, ours.learning_rate)
 
 
 def open_base(folders: dict[str, Path]) -> BaseModel:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from idgen.training.config import LossConfig
+from idgen.training.rollout import Method
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Joint:
 
 @dataclass(frozen=True)
 class Adapter:
-    """The identity adapter; `losses` are those of `idgen.training.config`, and `reward_…` is its second training."""
+    """The identity adapter; `losses` are those of `idgen.training.config`."""
 
     num_tokens: int
     hidden_dim: int
@@ -101,12 +102,31 @@ class Adapter:
     negatives: int
     ema: float
     losses: LossConfig
-    reward_steps: int
-    reward_learning_rate: float
-    reward_rollout: int
-    reward_last: int
-    reward_weight: float
-    reward_preservation: float
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The adapter goes on with a LoRA on the UNet's attention; what is not said here is as in `Adapter`."""
+
+    lora_rank: int
+    steps: int
+    losses: LossConfig
+
+
+@dataclass(frozen=True)
+class Reward:
+    """An adapter's second training: `last` of `rollout` denoising steps have a gradient, and beside the reward's
+    `weight` stand those of the base outside the face and of denoising photos."""
+
+    steps: int
+    learning_rate: float
+    method: Method
+    rollout: int
+    last: int
+    guidance_scale: float
+    weight: float
+    preservation: float
+    denoising: float
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,9 @@ class Config:
     base: Base
     joint: Joint
     adapter: Adapter
+    reward: Reward
+    wide: Wide
+    wide_reward: Reward
     identity_net: Net
     table: Table
 
@@ -154,6 +177,9 @@ def load_config(file: Path) -> Config:
         "base": Base,
         "joint": Joint,
         "adapter": Adapter,
+        "reward": Reward,
+        "wide": Wide,
+        "wide_reward": Reward,
         "identity_net": Net,
         "table": Table,
     }

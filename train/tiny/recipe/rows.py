@@ -11,7 +11,7 @@ from pathlib import Path
 from idgen.training.config import LossConfig
 
 from . import config
-from .adapter import denoise, reward
+from .adapter import denoise, joint_adapter, reward
 
 LOSSES = ("identity", "contrastive", "preservation")
 NAMES = ("denoising", *LOSSES, "full")
@@ -25,12 +25,17 @@ class Row:
     name: str
     seed: int
 
+    @property
+    def title(self) -> str:
+        """Of its report."""
+        return f"{self.name}-{self.seed}"
+
     def folder(self, cache: Path) -> Path:
-        """Where its adapter lies; the one that is packaged is a row, too."""
-        return cache / "reward" if self == PACKAGED else cache / "rows" / f"{self.name}-{self.seed}"
+        """Where its adapter lies; the one that the packaged adapter goes on from is a row, too."""
+        return cache / "reward" if self == RECIPE else cache / "rows" / self.title
 
 
-PACKAGED = Row(NAMES[-1], 0)
+RECIPE = Row(NAMES[-1], 0)
 
 
 def all_rows(seeds: int) -> list[Row]:
@@ -46,12 +51,13 @@ def train_row(settings: config.Config, folders: dict[str, Path], row: Row) -> No
         return
     ours, settings = settings.adapter, replace(settings, seed=row.seed)
     if row.name != NAMES[-1]:
-        denoise(settings, folders, folder, losses_of(row, ours.losses), ours.steps + ours.reward_steps)
+        losses = losses_of(row, ours.losses)
+        denoise(settings, folders, joint_adapter(folders), folder, losses, ours.steps + settings.reward.steps)
     else:
         if not (first / "done").exists():
-            denoise(settings, folders, first, ours.losses, ours.steps)
+            denoise(settings, folders, joint_adapter(folders), first, ours.losses, ours.steps)
             (first / "done").touch()
-        reward(settings, folders, first, folder)
+        reward(settings, settings.reward, folders, first, folder)
     (folder / "done").touch()
 
 
