@@ -41,6 +41,7 @@ def main() -> None:
     draw_bars(found, arguments.images / "likeness.png")
     draw_sheet(reports, arguments.images / "faces.png")
     draw_curves(reports.parent, arguments.images / "curves.png")
+    draw_packaged_curves(reports.parent, arguments.images / "packaged.png")
 
 
 def table(reports: dict[str, Any], encoder: str, group: str = "") -> str:
@@ -117,12 +118,25 @@ def draw_curves(cache: Path, file: Path) -> None:
     shown.savefig(file, dpi=110)
 
 
+def draw_packaged_curves(cache: Path, file: Path) -> None:
+    """What the packaged adapter was trained on with: the identity loss, the identity reward, and pictures without a
+    face."""
+    shown = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = (("wide", "identity", "identity loss"), ("wide_reward", "identity", "identity reward"))
+    panels = (*panels, ("wide_reward", "identity/no_face", "share without a face"))
+    for axes, (stage, key, label) in zip(shown.subplots(1, 3), panels, strict=True):
+        log = _log(cache / stage / "metrics.jsonl")
+        axes.plot(*_running([line["step"] for line in log], [line.get(key, 0.0) for line in log]))
+        axes.set(title=stage.replace("_", " "), xlabel="updates", ylabel=label)
+    shown.savefig(file, dpi=110)
+
+
 def draw_sheet(reports: Path, file: Path, people: int = 12) -> None:
-    """Generated faces alone: a column for each person, three lines for each of three rows; noise is the same."""
+    """Generated faces alone: a column for each person, three lines for each of three adapters; noise is the same."""
     names = sorted(folder.name for folder in (reports / f"{FULL}-0" / "pictures").iterdir())
     chosen = [names[i] for i in np.linspace(0, len(names) - 2, people).astype(int)]  # the last one is nobody
     strips = []
-    for row in (f"{BASE}-0", f"{FULL}-0"):
+    for row in (f"{BASE}-0", f"{FULL}-0", PACKAGED):
         for prompt in range(3):
             files = [reports / row / "pictures" / name / f"{prompt:03d}-0.png" for name in chosen]
             strips.append(np.concatenate([np.asarray(Image.open(picture).convert("RGB")) for picture in files], 1))
