@@ -51,8 +51,8 @@ def test_an_astronaut_is_more_like_herself_than_nobody_is(pipe: Any, astronaut: 
     eileen = pipe.encode_identity(astronaut)
     hers = embed(analyzer, draw(pipe, seeds, id_embeds=eileen)) @ photo
     nobodys = embed(analyzer, draw(pipe, seeds)) @ photo
-    assert np.median(hers) >= 0.88
-    assert np.median(hers) - np.median(nobodys) >= 0.03
+    assert np.median(hers) >= 0.91
+    assert np.median(hers) - np.median(nobodys) >= 0.045
 
 
 def test_people_it_never_saw_are_told_apart_by_an_encoder_it_never_met(pipe: Any, shared: Path) -> None:
@@ -63,8 +63,8 @@ def test_people_it_never_saw_are_told_apart_by_an_encoder_it_never_met(pipe: Any
     drawn = [draw(pipe, range(1), id_embeds=pipe.encode_identity(folder / "neutral.jpg"))[0] for folder in folders]
     cosines = embed(analyzer, drawn) @ embed(analyzer, photos).T
     own, others = np.diagonal(cosines), cosines[~np.eye(len(folders), dtype=bool)]
-    assert own.mean() >= 0.06
-    assert own.mean() - others.mean() >= 0.04
+    assert own.mean() >= 0.15
+    assert own.mean() - others.mean() >= 0.13
 
 
 def test_words_name_the_person(pipe: Any, astronaut: np.ndarray) -> None:
