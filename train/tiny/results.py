@@ -106,11 +106,9 @@ def draw_curves(cache: Path, file: Path) -> None:
         stage_one = folder / "stage-one" if full and row.seed else cache / "adapter" if full else folder
         log = _log(stage_one / "metrics.jsonl")
         if "identity" in log[0] and row.seed == 0:
-            first.plot(*_running([line["step"] for line in log], [line["identity"] for line in log]), label=row.name)
+            first.plot(*_curve(log, "identity"), label=row.name)
         if full:
-            log = _log(folder / "metrics.jsonl")
-            label = f"seed {row.seed}"
-            second.plot(*_running([line["step"] for line in log], [line["identity"] for line in log]), label=label)
+            second.plot(*_curve(_log(folder / "metrics.jsonl"), "identity"), label=f"seed {row.seed}")
     first.set(title="stage one", xlabel="updates", ylabel="identity loss")
     second.set(title="stage two", xlabel="updates", ylabel="identity reward")
     for axes in (first, second):
@@ -122,11 +120,13 @@ def draw_packaged_curves(cache: Path, file: Path) -> None:
     """What the packaged adapter was trained on with: the identity loss, the identity reward, and pictures without a
     face."""
     shown = Figure(figsize=(10, 3.2), layout="constrained")
-    panels = (("wide", "identity", "identity loss"), ("wide_reward", "identity", "identity reward"))
-    panels = (*panels, ("wide_reward", "identity/no_face", "share without a face"))
+    panels = (
+        ("wide", "identity", "identity loss"),
+        ("wide_reward", "identity", "identity reward"),
+        ("wide_reward", "identity/no_face", "share without a face"),
+    )
     for axes, (stage, key, label) in zip(shown.subplots(1, 3), panels, strict=True):
-        log = _log(cache / stage / "metrics.jsonl")
-        axes.plot(*_running([line["step"] for line in log], [line.get(key, 0.0) for line in log]))
+        axes.plot(*_curve(_log(cache / stage / "metrics.jsonl"), key))
         axes.set(title=stage.replace("_", " "), xlabel="updates", ylabel=label)
     shown.savefig(file, dpi=110)
 
@@ -145,6 +145,11 @@ def draw_sheet(reports: Path, file: Path, people: int = 12) -> None:
 
 def _log(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _curve(log: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Updates and running means; what a line does not have, as a share of missed faces, is 0."""
+    return _running([line["step"] for line in log], [line.get(key, 0.0) for line in log])
 
 
 def _running(x: list[float], y: list[float], window: int = 25) -> tuple[np.ndarray, np.ndarray]:

@@ -50,15 +50,14 @@ def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
 def train_wide(settings: config.Config, folders: dict[str, Path]) -> None:
     """Go on by denoising with a LoRA, on samples that are new: beside a small frozen UNet, branches alone soon have
     nothing left to learn with."""
-    ours, settings = settings.wide, replace(settings, seed=settings.seed + 10)
+    ours, settings = settings.wide, with_new_samples(settings)
     adapter = widened(IdentityAdapter.from_pretrained(folders["reward"]), ours.lora_rank)
     denoise(settings, folders, adapter, folders["wide"], ours.losses, ours.steps)
 
 
 def train_wide_reward(settings: config.Config, folders: dict[str, Path]) -> None:
     """Go on with the identity reward; what comes out is packaged."""
-    settings = replace(settings, seed=settings.seed + 10)
-    reward(settings, settings.wide_reward, folders, folders["wide"], folders["wide_reward"])
+    reward(with_new_samples(settings), settings.wide_reward, folders, folders["wide"], folders["wide_reward"])
 
 
 def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> None:
@@ -82,6 +81,11 @@ def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> Non
         settings.identity_net.steps,
         settings.identity_net.learning_rate,
     )
+
+
+def with_new_samples(settings: config.Config) -> config.Config:
+    """The same with samples and noise that no row has had: rows take the first few seeds."""
+    return replace(settings, seed=settings.seed + 10)
 
 
 def joint_adapter(folders: dict[str, Path]) -> IdentityAdapter:

@@ -1,4 +1,4 @@
-"""Stage 6: what the face encoders say of each photo, and batches that draw one photo of a person from another."""
+"""Stage 5: what the face encoders say of each photo, and batches that draw one photo of a person from another."""
 
 from __future__ import annotations
 

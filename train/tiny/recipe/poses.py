@@ -1,4 +1,4 @@
-"""Stage 9: faces that lie anywhere in a picture, for the IdentityNet, which is told where."""
+"""Stage 11: faces that lie anywhere in a picture, for the IdentityNet, which is told where."""
 
 from __future__ import annotations
 
