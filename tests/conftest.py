@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's client reads it when it is imported
+# The networks here are tiny, and there are as many test processes as cores: more threads wait for each other. What
+# tests start gets it too, and so the same last bits.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
-import torch
 from skimage import data
 
 from idgen.faces import FaceAnalyzer
-
-torch.set_num_threads(1)  # the networks here are tiny, and the tests run in as many processes as there are cores
 
 
 @pytest.fixture(scope="session")

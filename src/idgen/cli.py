@@ -15,129 +15,20 @@ from .data.command import PrepareArguments
 from .demo.command import DemoOptions
 from .errors import AdapterError, IdgenError
 from .evaluation.command import EvaluateOptions
-from .provenance.command import MarkOptions
+from .generate import FaceOption, GenerateOptions, read_face_option
 
-Face = Annotated[str | None, tyro.conf.arg(metavar="largest|INDEX|X0,Y0,X1,Y1")]
 _console = Console(stderr=True, highlight=False)
 
 
-def generate(
-    prompt: Annotated[str, tyro.conf.Positional] = "",
-    /,
-    photo: tuple[Path, ...] = (),
-    identity: Path | None = None,
-    base: str = "tiny",
-    adapter: Annotated[str | None, tyro.conf.arg(aliases=["--id-adapter"])] = None,
-    weight_name: str | None = None,
-    output: Path = Path("picture.png"),
-    scale: float = 0.8,
-    face: Face = None,
-    negative_prompt: str = "",
-    steps: int = 25,
-    guidance_scale: float = 5.0,
-    count: int = 1,
-    seed: int = 0,
-    device: str | None = None,
-    table: Path | None = None,
-    random: int = 0,
-    minimum_angle: float = 60.0,
-    prompts: str = "",
-    marks: Annotated[MarkOptions, tyro.conf.arg(name="")] = MarkOptions(),  # noqa: B008
-) -> None:
+def generate(options: Annotated[GenerateOptions, tyro.conf.arg(name="")]) -> None:
     """Draw a person in a picture, or many people in many.
 
     idgen generate "a portrait in the rain" --photo anna.jpg --base stabilityai/sdxl --id-adapter user/adapter
     idgen generate --table people.csv --prompts prompts.txt --count 4 --output pictures/
-
-    Args:
-        prompt: What the picture shows.
-        photo: One or several photos of the person.
-        identity: What `idgen enroll` wrote, instead of photos.
-        base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
-        adapter: Identity adapter for this base: a folder, a file or a hub id, of ours or a public one
-            (InstantX/InstantID, h94/IP-Adapter-FaceID).
-        weight_name: Its file, where the folder or repository holds several.
-        output: Where the picture goes, a PNG with its settings inside; several get a number each.
-        scale: How strongly the identity acts.
-        face: Which face is meant where a photo shows several (indices count from 0, largest first).
-        negative_prompt: What the picture shall not show.
-        steps: Denoising steps.
-        guidance_scale: How closely the prompt is followed.
-        count: How many pictures.
-        seed: For the same pictures again.
-        device: Where to compute; a GPU if there is one.
-        table: Draw everybody in a table (.csv: person, reference or identity, noun) or a folder with one of photos for
-            each; `output` is a folder then, and an interrupted run goes on when it is started again.
-        random: In the same way, so many people who do not exist.
-        minimum_angle: How many degrees lie between any two of those.
-        prompts: A set (fastcomposer, pulid-portrait, tiny) or a text file, a prompt a line, for --table and --random.
-        marks: How pictures are marked, and who is refused.
     """
-    import torch
+    from .generate import generate
 
-    from .identity import Identity
-    from .provenance.command import save_pictures
-
-    if table is not None or random:
-        from .evaluation.command import generate_table
-        from .evaluation.engine import Settings
-
-        settings = Settings(
-            base=base,
-            adapter=adapter or base,
-            scale=scale,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
-        )
-        pipeline = _open_pipeline(base, adapter, weight_name, device)
-        marks.prepare(pipeline)
-        generate_table(
-            pipeline,
-            settings,
-            output,
-            table=table,
-            random=random,
-            minimum_angle=minimum_angle,
-            prompts=prompts or prompt,
-            seeds=range(seed, seed + count),
-            file_of=marks.file_of,
-        )
-        print(output)
-        return
-    if not prompt:
-        raise IdgenError("What shall the picture show? Give a prompt.")
-    if output.suffix.lower() != ".png":
-        raise IdgenError(f"Pictures are written as PNG, which keeps their marks whole; '{output}' should end in .png.")
-    pipeline = _open_pipeline(base, adapter, weight_name, device)
-    marks.prepare(pipeline)
-    if identity is not None:
-        person = Identity.load(identity)
-    elif photo:
-        person = pipeline.encode_identity(list(photo), face=_choice(face))
-    else:
-        raise AdapterError("Nobody to draw: give --photo or --identity.")
-    _console.print(f"Drawing {person}")
-    pictures = pipeline(
-        prompt,
-        negative_prompt=negative_prompt,
-        id_embeds=person,
-        id_scale=scale,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        num_images_per_prompt=count,
-        generator=[torch.Generator().manual_seed(seed + i) for i in range(count)],
-    ).images
-    settings = {
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "base": base,
-        "adapter": adapter or base,  # the small model brings its own
-        "scale": scale,
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-    }
-    for path in save_pictures(pictures, settings, range(seed, seed + count), output, marks):
+    for path in generate(options, _open_pipeline):
         print(path)
 
 
@@ -146,7 +37,7 @@ def enroll(
     /,
     output: Path = Path("identity.safetensors"),
     name: str | None = None,
-    face: Face = None,
+    face: FaceOption = None,
     encoder: str = "dlib-resnet-v1",
     blocklist: Path | None = None,
 ) -> None:
@@ -171,7 +62,7 @@ def enroll(
         raise IdgenError("Nobody to enrol: give at least one photo.")
     with _console.status("Opening the face encoder …"):
         analyzer = FaceAnalyzer.for_encoder(encoder)
-    person = enroll(list(photos), analyzer, face=_choice(face), name=name)
+    person = enroll(list(photos), analyzer, face=read_face_option(face), name=name)
     if blocklist is not None:
         IdentityBlocklist.load(blocklist).check(person)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -290,8 +181,9 @@ def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
     Args:
         path: An identity file, or an adapter's folder, file or hub id.
     """
-    facts = _identity_facts(Path(path)) if _is_identity(Path(path)) else _adapter_facts(path)
-    _print_table(facts)
+    from .info import info
+
+    _print_table(info(path))
 
 
 def main() -> None:
@@ -343,60 +235,8 @@ def _open_pipeline(
     return pipeline.to(device)
 
 
-def _choice(face: str | None) -> str | int | tuple[float, ...] | None:
-    if face is None or face == "largest":
-        return face
-    try:
-        numbers = [float(number) for number in face.split(",")]
-    except ValueError as error:
-        raise IdgenError(f"--face is 'largest', an index or X0,Y0,X1,Y1, not '{face}'.") from error
-    return int(numbers[0]) if len(numbers) == 1 else tuple(numbers)
-
-
 def _print_table(facts: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
         table.add_row(Text(name, "bold"), Text(str(value)))  # never read as markup: a file's own words are in it
     Console().print(table)
-
-
-def _is_identity(path: Path) -> bool:
-    """Whether a file shall be read as an identity: everything but adapters."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file() or path.suffix != ".safetensors":
-        return False
-    try:
-        with safe_open(path, framework="pt") as file:
-            return not any(name.startswith("ip_adapter.") for name in file.keys())  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return True
-
-
-def _identity_facts(path: Path) -> dict[str, Any]:
-    from .identity import Identity
-
-    identity = Identity.load(path)
-    return {
-        "identity": identity.name or "(no name)",
-        "photos": len(identity.embeddings),
-        "encoder": identity.encoder,
-        "embeddings": f"{'unit-length' if identity.normalised else 'raw'}, {identity.dim} numbers",
-        "CLIP features": "no" if identity.features is None else "yes",
-    }
-
-
-def _adapter_facts(path: str) -> dict[str, Any]:
-    from .adapter import IdentityAdapter
-    from .adapter.layers import base_name
-
-    adapter = IdentityAdapter.from_pretrained(path)
-    config = adapter.config
-    return {
-        "adapter": path,
-        "base": base_name(config["layers"], config["cross_attention_dim"]),
-        "encoder": config["encoder"],
-        "embeddings": f"{'unit-length' if config['normalised'] else 'raw'}, {config['embedding_dim']} numbers",
-        "projection": f"{config['projection']}, {config['num_tokens']} tokens",
-        "parameters": f"{adapter.num_parameters() / 1e6:.1f} million",
-    }

@@ -49,6 +49,7 @@ def surroundings(
     monkeypatch.setenv("HOME", str(hub))
     monkeypatch.chdir(tmp_path)
     _without_gpu(monkeypatch)
+    _in_two_steps(monkeypatch)
     two_updates = functools.partial(training_config.LoopConfig, max_train_steps=2)
     monkeypatch.setattr(training_config, "LoopConfig", lambda **_: two_updates())
     for name in ("anna.jpg", "anna-1.jpg", "anna-2.jpg", "anna-3.jpg", "bruno.jpg"):
@@ -100,6 +101,15 @@ def _without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     model = diffusers.ModelMixin
     move = model.to
     monkeypatch.setattr(model, "to", lambda self, *args, **kwargs: move(self, *map(_processor, args), **kwargs))
+
+
+def _in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that does not say how many steps takes two: fifty show no more, with networks that learned nothing."""
+    for name in ("", "XL"):
+        for kind in ("", "Img2Img", "Inpaint", "ControlNet"):
+            call = getattr(diffusers, f"StableDiffusion{name}{kind}Pipeline").__call__.__wrapped__
+            fewer = tuple(2 if default == 50 else default for default in call.__defaults__)
+            monkeypatch.setattr(call, "__defaults__", fewer)
 
 
 def _processor(where: Any) -> Any:

@@ -52,15 +52,13 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from tests.training.runs import make_loop
-torch.set_num_threads(1)
 make_loop(Path(sys.argv[1]), steps=int(sys.argv[2]), resume_from_checkpoint="latest", checkpointing_steps=2).run()
 """
 
 
 def start(folder: Path, steps: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", SCRIPT, str(folder), str(steps)]
-    return subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2])
 
 
 def test_killed_in_the_middle(tmp_path: Path) -> None:
@@ -162,7 +160,7 @@ def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> N
     script = tmp_path / "two.py"
     script.write_text(TWO)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     arguments = [str(script), str(tmp_path), str(words)]
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -197,7 +195,6 @@ import sys, torch
 from contextlib import ExitStack
 from accelerate import Accelerator
 from tests.training.test_loop import people_for_two, step_for_two
-torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True)
 rank = accelerator.process_index
 step = step_for_two(int(sys.argv[2]))
@@ -208,6 +205,7 @@ for _ in range(2):  # what one step left undone, the next one fails of
         random = torch.Generator().manual_seed(rank)
         accelerator.backward(prepared(people_for_two(rank).make(rank), random, stack).total)
 torch.save([weight.grad for weight in step.parameters()], f"{sys.argv[1]}/gradients-{rank}.pt")
+accelerator.end_training()
 """
 
 

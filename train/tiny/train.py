@@ -82,7 +82,7 @@ def main() -> None:
         "--from-package", action="store_true", help="take autoencoder and base as packaged, and train the rest"
     )
     arguments = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     settings = load_config(arguments.settings)
     if arguments.from_package:
         start_from_package(settings)

@@ -9,13 +9,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import Any, Protocol, TypeAlias
 
 import torch
 
 from ..errors import DataError
+from .processes import worker_context
 
 ATTEMPTS = 3
 """A shard whose worker is killed this often is not tried again."""
@@ -75,7 +75,7 @@ class LocalProcesses:
         again: list[tuple[Task, int]] = []
         while True:
             running: dict[Future[str], tuple[Task, int]] = {}
-            with ProcessPoolExecutor(self.workers, _context(), _start, (worker,)) as pool:
+            with ProcessPoolExecutor(self.workers, worker_context(), _start, (worker,)) as pool:
                 try:
                     yield from self._drain(pool, waiting, again, running)
                     return
@@ -123,16 +123,6 @@ class LocalProcesses:
             for future in done:
                 del running[future]
                 yield future.result()
-
-
-def _context() -> BaseContext:
-    """Workers are forked from a process that has imported the package and done nothing else: a fork of one that runs
-    torch's threads can hang, and importing takes each worker seconds."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["idgen.data.shard"])
-    return context
 
 
 _worker: Worker

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from .dataset import PairedIdentityDataset, Sample
 from .plan import BatchPlan, Position
+from .processes import worker_context
 
 
 class PairedLoader:
@@ -59,7 +60,7 @@ class PairedLoader:
             batch_sampler=_Endless(places()),  # pyright: ignore[reportArgumentType]
             num_workers=self.workers,
             collate_fn=list,
-            multiprocessing_context="spawn" if self.workers else None,
+            multiprocessing_context=worker_context() if self.workers else None,
         )
         for samples in loader:
             self.position = ahead.popleft()

@@ -18,7 +18,7 @@ from ..faces import DlibDetector, DlibEncoder
 from ..identity import Identity
 from .cases import Case, load_cases, write_multiid
 from .crowd import random_people
-from .engine import Drawing, Settings, draw, plan, png, read_settings, without_identity
+from .engine import Drawing, Settings, draw, plan, png, processes, read_settings, without_identity
 from .measure import Judges, Measured, Shot, measure, read_real
 from .prompts import load_prompts
 from .report import write_report
@@ -97,9 +97,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     Raises:
         EvaluationError, NoFaceError, CheckpointError: The input cannot be used; nothing has been drawn then.
     """
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = processes()
     if options.compare is not None:
         from .compare import compare
 

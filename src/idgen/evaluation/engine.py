@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from PIL import Image
 
 from ..errors import EvaluationError
@@ -117,11 +119,9 @@ def draw(
     Raises:
         EvaluationError: The folder holds pictures of other settings.
     """
-    from accelerate import PartialState
-
     if hasattr(pipeline, "set_progress_bar_config"):
         pipeline.set_progress_bar_config(disable=True)
-    state = PartialState()
+    state = processes()
     with state.split_between_processes(list(drawings)) as split:
         share: Any = split
         for drawing in share:
@@ -135,6 +135,14 @@ def draw(
                 write_whole(folder / f"{drawing.path}.json", json.dumps(told, indent=1, ensure_ascii=False).encode())
                 progress(drawing)
     state.wait_for_everyone()
+
+
+def processes() -> PartialState:
+    """Those that `accelerate launch` began, or this one alone; ended while its communication's threads run, one may be
+    aborted."""
+    state = PartialState()
+    atexit.register(state.destroy_process_group)
+    return state
 
 
 def describe(drawing: Drawing, people: Sequence[Identity], settings: Settings) -> dict[str, Any]:

@@ -183,4 +183,6 @@ def run(
     optimizer = OptimizerConfig(
         learning_rate=rate, lr_scheduler="cosine", lr_warmup_steps=50, ema_decay=settings.adapter.ema
     )
-    Loop(step, people, folder, loop, optimizer, Accelerator(cpu=not torch.cuda.is_available())).run()
+    done = Loop(step, people, folder, loop, optimizer, Accelerator(cpu=not torch.cuda.is_available())).run()
+    if done < steps:  # told to stop: the stage is not done
+        raise SystemExit(f"Stopped after {done} of {steps} updates; the same command goes on from there.")

@@ -1,0 +1,56 @@
+"""`idgen info`: what an adapter or an identity file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from .adapter import IdentityAdapter
+from .adapter.layers import base_name
+from .identity import Identity
+
+
+def info(path: str) -> dict[str, Any]:
+    """Facts by name, of an identity file or of an adapter's folder, file or hub id.
+
+    Raises:
+        IdgenError: It is neither.
+    """
+    return _identity_facts(Path(path)) if _is_identity(Path(path)) else _adapter_facts(path)
+
+
+def _is_identity(path: Path) -> bool:
+    """Whether a file shall be read as an identity: everything but adapters."""
+    if not path.is_file() or path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return not any(name.startswith("ip_adapter.") for name in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return True
+
+
+def _identity_facts(path: Path) -> dict[str, Any]:
+    identity = Identity.load(path)
+    return {
+        "identity": identity.name or "(no name)",
+        "photos": len(identity.embeddings),
+        "encoder": identity.encoder,
+        "embeddings": f"{'unit-length' if identity.normalised else 'raw'}, {identity.dim} numbers",
+        "CLIP features": "no" if identity.features is None else "yes",
+    }
+
+
+def _adapter_facts(path: str) -> dict[str, Any]:
+    adapter = IdentityAdapter.from_pretrained(path)
+    config = adapter.config
+    return {
+        "adapter": path,
+        "base": base_name(config["layers"], config["cross_attention_dim"]),
+        "encoder": config["encoder"],
+        "embeddings": f"{'unit-length' if config['normalised'] else 'raw'}, {config['embedding_dim']} numbers",
+        "projection": f"{config['projection']}, {config['num_tokens']} tokens",
+        "parameters": f"{adapter.num_parameters() / 1e6:.1f} million",
+    }
