@@ -94,8 +94,8 @@ def main() -> None:
             train_row(settings, folders, row)
         judge(settings, files, adapter, 1.0, reports / row.title)
     if PACKAGED in wanted:
-        run_stages(settings, until="wide_reward")
-        judge(settings, files, settings.paths.cache / "wide_reward", 1.0, reports / PACKAGED)
+        run_stages(settings, until="averaged")
+        judge(settings, files, settings.paths.cache / "averaged", 1.0, reports / PACKAGED)
 
 
 if __name__ == "__main__":

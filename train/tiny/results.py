@@ -117,17 +117,19 @@ def draw_curves(cache: Path, file: Path) -> None:
 
 
 def draw_packaged_curves(cache: Path, file: Path) -> None:
-    """What the packaged adapter was trained on with: the identity loss, the identity reward, and pictures without a
-    face."""
-    shown = Figure(figsize=(10, 3.2), layout="constrained")
+    """What the packaged adapter was trained on with: the identity loss, and of both rewards, one after the other, the
+    reward and the pictures without a face."""
+    wide, first, second = (_log(cache / stage / "metrics.jsonl") for stage in ("wide", "wide_reward", "long_reward"))
+    rewards = first + [{**line, "step": line["step"] + len(first)} for line in second]
     panels = (
-        ("wide", "identity", "identity loss"),
-        ("wide_reward", "identity", "identity reward"),
-        ("wide_reward", "identity/no_face", "share without a face"),
+        ("wide", wide, "identity", "identity loss"),
+        ("wide reward, long reward", rewards, "identity", "identity reward"),
+        ("wide reward, long reward", rewards, "identity/no_face", "share without a face"),
     )
-    for axes, (stage, key, label) in zip(shown.subplots(1, 3), panels, strict=True):
-        axes.plot(*_curve(_log(cache / stage / "metrics.jsonl"), key))
-        axes.set(title=stage.replace("_", " "), xlabel="updates", ylabel=label)
+    shown = Figure(figsize=(10, 3.2), layout="constrained")
+    for axes, (title, log, key, label) in zip(shown.subplots(1, 3), panels, strict=True):
+        axes.plot(*_curve(log, key))
+        axes.set(title=title, xlabel="updates", ylabel=label)
     shown.savefig(file, dpi=110)
 
 
@@ -148,8 +150,10 @@ def _log(file: Path) -> list[dict[str, Any]]:
 
 
 def _curve(log: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Updates and running means; what a line does not have, as a share of missed faces, is 0."""
-    return _running([line["step"] for line in log], [line.get(key, 0.0) for line in log])
+    """Updates and running means; what a line does not have, as a share of missed faces, is 0. A run that was killed
+    has done some updates twice: the later ones count."""
+    values = {line["step"]: line.get(key, 0.0) for line in log}
+    return _running(list(values), list(values.values()))
 
 
 def _running(x: list[float], y: list[float], window: int = 25) -> tuple[np.ndarray, np.ndarray]:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import torch
 from recipe.adapter import (
+    average_rewards,
     train_adapter,
     train_base_with_adapter,
     train_identity_net,
+    train_long_reward,
     train_reward,
     train_wide,
     train_wide_reward,
@@ -44,6 +46,8 @@ STAGES: dict[str, Stage] = {
     "reward": train_reward,
     "wide": train_wide,
     "wide_reward": train_wide_reward,
+    "long_reward": train_long_reward,
+    "averaged": average_rewards,
     "poses": make_poses,
     "identity_net": train_identity_net,
     "package": make_package,

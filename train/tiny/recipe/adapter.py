@@ -1,4 +1,4 @@
-"""Stages 7 to 10 and 12: the small model's identity adapter, twice by denoising and by reward; and its IdentityNet."""
+"""Stages 7 to 12 and 14: the small model's identity adapter, by denoising and by reward; and its IdentityNet."""
 
 from __future__ import annotations
 
@@ -56,14 +56,31 @@ def train_wide(settings: config.Config, folders: dict[str, Path]) -> None:
 
 
 def train_wide_reward(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Go on with the identity reward; what comes out is packaged."""
+    """Go on with the identity reward."""
     reward(with_new_samples(settings), settings.wide_reward, folders, folders["wide"], folders["wide_reward"])
+
+
+def train_long_reward(settings: config.Config, folders: dict[str, Path]) -> None:
+    """And on: more likeness, at the cost of style."""
+    settings = replace(settings, seed=settings.seed + 20)
+    reward(settings, settings.long_reward, folders, folders["wide_reward"], folders["long_reward"])
+
+
+def average_rewards(settings: config.Config, folders: dict[str, Path]) -> None:
+    """Between the weights before and after the long reward lies an adapter with the styles of the ones and most of the
+    likeness of the others (Wortsman et al., arXiv 2109.01903): it is packaged."""
+    short, long = (IdentityAdapter.from_pretrained(folders[name]) for name in ("wide_reward", "long_reward"))
+    weights = long.state_dict()
+    short.load_state_dict(
+        {name: weight.lerp(weights[name], settings.averaged.share) for name, weight in short.state_dict().items()}
+    )
+    short.save_pretrained(folders["averaged"])
 
 
 def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> None:
     """The IdentityNet of the finished adapter, on faces that lie anywhere."""
     base = open_base(folders)
-    adapter = IdentityAdapter.from_pretrained(folders["wide_reward"]).requires_grad_(False)
+    adapter = IdentityAdapter.from_pretrained(folders["averaged"]).requires_grad_(False)
     adapter.attach(base.unet)
     people = open_people(settings, {**folders, "latents": folders["poses"]}, settings.adapter.batch)
     torch.manual_seed(settings.seed)

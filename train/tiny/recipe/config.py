@@ -130,6 +130,13 @@ class Reward:
 
 
 @dataclass(frozen=True)
+class Averaged:
+    """What the longer of two rewards counts in the packaged adapter; between 0 and 1."""
+
+    share: float
+
+
+@dataclass(frozen=True)
 class Net:
     """The IdentityNet, and how faces lie that it learns from: turned by up to `angle` degrees, scaled, and shifted by
     up to `shift` of the side."""
@@ -164,6 +171,8 @@ class Config:
     reward: Reward
     wide: Wide
     wide_reward: Reward
+    long_reward: Reward
+    averaged: Averaged
     identity_net: Net
     table: Table
 
@@ -180,6 +189,8 @@ def load_config(file: Path) -> Config:
         "reward": Reward,
         "wide": Wide,
         "wide_reward": Reward,
+        "long_reward": Reward,
+        "averaged": Averaged,
         "identity_net": Net,
         "table": Table,
     }

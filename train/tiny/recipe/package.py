@@ -34,7 +34,7 @@ def make_package(settings: config.Config, folders: dict[str, Path]) -> None:
         _change(new / "text_encoder" / "config.json", dtype="float32")  # as diffusers opens its half of the pipeline
         shutil.copy(CARD, new / "README.md")
     with _replacing(output.with_name("adapter")) as new:
-        IdentityAdapter.from_pretrained(folders["wide_reward"]).to(torch.float16).save_pretrained(new)
+        IdentityAdapter.from_pretrained(folders["averaged"]).to(torch.float16).save_pretrained(new)
         net = IdentityNet.from_pretrained(folders["identity_net"] / NET)
         torch.nn.Module.to(net, torch.float16).save_pretrained(new / NET)
         shutil.copy(ADAPTER_CARD, new / "README.md")
