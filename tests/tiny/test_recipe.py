@@ -54,7 +54,7 @@ def settings(train_folder, shared, tmp_path_factory):
         reward=dataclasses.replace(found.reward, steps=1, rollout=2, last=1),
         wide=dataclasses.replace(found.wide, lora_rank=2, steps=1),
         wide_reward=dataclasses.replace(found.wide_reward, steps=1, rollout=2, last=2),
-        long_reward=dataclasses.replace(found.long_reward, steps=1, rollout=2, last=2),
+        long_reward=dataclasses.replace(found.long_reward, steps=1),
         identity_net=dataclasses.replace(found.identity_net, steps=1),
     )
 

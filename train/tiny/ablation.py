@@ -95,7 +95,8 @@ def main() -> None:
         judge(settings, files, adapter, 1.0, reports / row.title)
     if PACKAGED in wanted:
         run_stages(settings, until="averaged")
-        judge(settings, files, settings.paths.cache / "averaged", 1.0, reports / PACKAGED)
+        for stage, title in (("wide_reward", "wide_reward"), ("long_reward", "long_reward"), ("averaged", PACKAGED)):
+            judge(settings, files, settings.paths.cache / stage, 1.0, reports / title)
 
 
 if __name__ == "__main__":

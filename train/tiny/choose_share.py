@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import onnxruntime
 import torch
 from measure_adapter import cosines, pairs
 from recipe.adapter import average_rewards, open_base
-from recipe.config import Averaged, Config, load_config
+from recipe.config import Config, load_config
 from recipe.crops import template
 from recipe.likeness import default_features
 
@@ -45,7 +45,8 @@ def main() -> None:
     for share in arguments.shares:
         with tempfile.TemporaryDirectory() as folder:
             folders = {name: cache / name for name in ("wide_reward", "long_reward")} | {"averaged": Path(folder)}
-            average_rewards(dataclasses.replace(settings, averaged=Averaged(share)), folders)
+            long_reward = replace(settings.long_reward, share=share)
+            average_rewards(replace(settings, long_reward=long_reward), folders)
             pipe.load_id_adapter(folder)
         likeness, style = measure(pipe, people, targets, settings)
         pipe.unload_id_adapter()

@@ -62,8 +62,10 @@ def train_wide_reward(settings: config.Config, folders: dict[str, Path]) -> None
 
 def train_long_reward(settings: config.Config, folders: dict[str, Path]) -> None:
     """And on: more likeness, at the cost of style."""
-    settings = replace(settings, seed=settings.seed + 20)
-    reward(settings, settings.long_reward, folders, folders["wide_reward"], folders["long_reward"])
+    ours = settings.long_reward
+    longer = replace(settings.wide_reward, steps=ours.steps, learning_rate=ours.learning_rate)
+    settings = with_new_samples(with_new_samples(settings))
+    reward(settings, longer, folders, folders["wide_reward"], folders["long_reward"])
 
 
 def average_rewards(settings: config.Config, folders: dict[str, Path]) -> None:
@@ -72,7 +74,7 @@ def average_rewards(settings: config.Config, folders: dict[str, Path]) -> None:
     short, long = (IdentityAdapter.from_pretrained(folders[name]) for name in ("wide_reward", "long_reward"))
     weights = long.state_dict()
     short.load_state_dict(
-        {name: weight.lerp(weights[name], settings.averaged.share) for name, weight in short.state_dict().items()}
+        {name: weight.lerp(weights[name], settings.long_reward.share) for name, weight in short.state_dict().items()}
     )
     short.save_pretrained(folders["averaged"])
 

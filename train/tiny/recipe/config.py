@@ -130,9 +130,12 @@ class Reward:
 
 
 @dataclass(frozen=True)
-class Averaged:
-    """What the longer of two rewards counts in the packaged adapter; between 0 and 1."""
+class LongReward:
+    """The wide reward goes on; what is not said here is as in its table. `share`, between 0 and 1, is what its weights
+    count in the packaged adapter, against those it began with."""
 
+    steps: int
+    learning_rate: float
     share: float
 
 
@@ -171,8 +174,7 @@ class Config:
     reward: Reward
     wide: Wide
     wide_reward: Reward
-    long_reward: Reward
-    averaged: Averaged
+    long_reward: LongReward
     identity_net: Net
     table: Table
 
@@ -189,8 +191,7 @@ def load_config(file: Path) -> Config:
         "reward": Reward,
         "wide": Wide,
         "wide_reward": Reward,
-        "long_reward": Reward,
-        "averaged": Averaged,
+        "long_reward": LongReward,
         "identity_net": Net,
         "table": Table,
     }
