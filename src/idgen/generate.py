@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from .errors import AdapterError, IdgenError
+from .evaluation.engine import Settings
 from .faces import Choice
 from .provenance.command import MarkOptions
 
@@ -94,18 +95,25 @@ def generate(options: GenerateOptions, open_pipeline: Callable[..., Any]) -> lis
         raise IdgenError(
             f"Pictures are written as PNG, which keeps their marks whole; '{options.output}' should end in .png."
         )
+    settings = Settings(
+        base=options.base,
+        adapter=options.adapter or options.base,  # the small model brings its own
+        scale=options.scale,
+        steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        negative_prompt=options.negative_prompt,
+    )
     pipeline = open_pipeline(options.base, options.adapter, options.weight_name, options.device)
     options.marks.prepare(pipeline)
-    return _draw_table(pipeline, options) if many else _draw_one_person(pipeline, options)
+    return (_draw_table if many else _draw_one_person)(pipeline, settings, options)
 
 
-def _draw_table(pipeline: Any, options: GenerateOptions) -> list[Path]:
+def _draw_table(pipeline: Any, settings: Settings, options: GenerateOptions) -> list[Path]:
     from .evaluation.command import generate_table
-    from .evaluation.engine import Settings
 
     generate_table(
         pipeline,
-        Settings(**_settings(options)),
+        settings,
         options.output,
         table=options.table,
         random=options.random,
@@ -117,7 +125,7 @@ def _draw_table(pipeline: Any, options: GenerateOptions) -> list[Path]:
     return [options.output]
 
 
-def _draw_one_person(pipeline: Any, options: GenerateOptions) -> list[Path]:
+def _draw_one_person(pipeline: Any, settings: Settings, options: GenerateOptions) -> list[Path]:
     import torch
 
     from .identity import Identity
@@ -140,7 +148,7 @@ def _draw_one_person(pipeline: Any, options: GenerateOptions) -> list[Path]:
         num_images_per_prompt=options.count,
         generator=[torch.Generator().manual_seed(seed) for seed in options.seeds],
     ).images
-    told = {"prompt": options.prompt, **_settings(options)}
+    told = {"prompt": options.prompt, **asdict(settings)}
     return save_pictures(pictures, told, options.seeds, options.output, options.marks)
 
 
@@ -153,15 +161,3 @@ def read_face_option(face: str | None) -> Choice | None:
     except ValueError as error:
         raise IdgenError(f"--face is 'largest', an index or X0,Y0,X1,Y1, not '{face}'.") from error
     return int(numbers[0]) if len(numbers) == 1 else numbers
-
-
-def _settings(options: GenerateOptions) -> dict[str, Any]:
-    """What a picture follows from, beside prompt, person and seed."""
-    return {
-        "negative_prompt": options.negative_prompt,
-        "base": options.base,
-        "adapter": options.adapter or options.base,  # the small model brings its own
-        "scale": options.scale,
-        "steps": options.steps,
-        "guidance_scale": options.guidance_scale,
-    }
