@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ class Served:
         return gradio_client.Client(self.url, verbose=False, download_files=False)
 
     def files(self) -> list[Path]:
-        return [file for file in self.folder.rglob("*") if file.is_file()]
+        """Also while folders vanish, which `rglob` would fail of."""
+        return [Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names]
 
     def path(self, served: str | dict[str, Any]) -> Path:
         """Of a file that the page told a client of."""

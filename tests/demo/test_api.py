@@ -253,19 +253,19 @@ def test_nothing_is_kept_once_the_page_is_closed(served: Served, astronaut: np.n
     before = set(served.files())
     first, second = served.client(), served.client()
     for client in (first, second):
-        client.predict(gallery(photo), [], "Eileen", True, api_name="/enroll")
+        _, kept = client.predict(gallery(photo), [], "Eileen", True, api_name="/enroll")
     shown, _ = first.predict("Eileen", **QUICK, api_name="/draw")
     assert served.path(shown[0]["image"]).is_file()
     new = set(served.files()) - before
     [upload] = [file for file in new if file.name == "own.png"]
     assert len(new) == 4  # with two identities and a picture
     first.close()
-    wait_until(lambda: first.session_hash not in served.sessions)
-    assert upload.is_file()  # the other page sent the same photo
-    assert not served.path(shown[0]["image"]).exists()
+    wait_until(lambda: len(new & set(served.files())) == 2)  # a closed page is forgotten first, and then its files
+    assert new & set(served.files()) == {upload, served.path(kept)}  # the other page sent the same photo
+    assert first.session_hash not in served.sessions
     second.close()
-    wait_until(lambda: second.session_hash not in served.sessions)
     wait_until(lambda: not new & set(served.files()))
+    assert second.session_hash not in served.sessions
     third = served.client()
     third.session_hash = first.session_hash  # somebody who saw the address of the closed page
     with pytest.raises(Exception, match="Nobody to draw yet"):
