@@ -7,8 +7,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from idgen.evaluation.cases import load_cases
 from idgen.evaluation.command import encoder_roles
 from idgen.evaluation.report import read_report
 from tests.evaluation.conftest import PEOPLE
+from tests.processes import start_command
 
 DRAW = ("--prompts", "tiny", "--steps", 2, "--guidance-scale", 3)
 PICTURES = (PEOPLE + 1) * 9
@@ -89,16 +88,14 @@ def test_multiid_layout_is_written_and_read(run, report: Path, encoder: str, tmp
 
 def test_a_killed_run_goes_on(report: Path, run, people: Path, encoder: str, tmp_path: Path) -> None:
     command = ["evaluate", "--identities", people, *DRAW, "--encoder", encoder, "--output", tmp_path]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from idgen.cli import main; main()", *map(str, command)],
-        stderr=subprocess.DEVNULL,
-    )
+    process = start_command(*command)
     pictures = tmp_path / "pictures"
     deadline = time.monotonic() + 240
     while len(list(pictures.glob("*/*.json"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     kept = {file: file.stat().st_mtime_ns for file in pictures.glob("*/*.json")}
     assert 5 <= len(kept) < PICTURES
     run(*command)

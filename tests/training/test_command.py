@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ from idgen.errors import TrainingError
 from idgen.tiny import load_tiny_base
 from idgen.training.checkpoint import list_checkpoints
 from idgen.training.command import parse
+from tests.processes import start_command
 
 ROOT = Path(__file__).resolve().parents[2]
 DENOISE = [
@@ -76,13 +78,13 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(shards, tmp_path, monk
     flags += ["--resume_from_checkpoint", "latest"]
     idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "whole"))
     cut = [*flags, "--output_dir", str(tmp_path / "cut")]
-    program = "from idgen.cli import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", program, "train", *cut])
+    process = start_command("train", *cut)
     deadline = time.monotonic() + 240
     while not list_checkpoints(tmp_path / "cut") and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert list_checkpoints(tmp_path / "cut")
     idgen(monkeypatch, *cut)
     whole, cut = (IdentityAdapter.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "cut"))
@@ -103,10 +105,26 @@ def test_a_file_and_flags_are_one_configuration(tmp_path):
         parse("denoise", ["--config", str(file)], "idgen")
 
 
-@pytest.mark.parametrize("script", ["train_id_adapter.py", "train_id_reward.py"])
-def test_the_scripts_teach(script):
-    found = subprocess.run([sys.executable, ROOT / "train" / script, "--help"], capture_output=True, text=True)
+_HELP = """
+import runpy, sys
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code
+"""
+
+
+def test_the_scripts_teach():
+    """Both in one new process: what is said when the package is imported would be seen."""
+    scripts = ["train_id_adapter.py", "train_id_reward.py"]
+    command = [sys.executable, "-c", _HELP, *(str(ROOT / "train" / script) for script in scripts)]
+    found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    assert "--train-data-dir" in found.stdout
-    assert "--max-train-steps" in found.stdout
+    for script in scripts:
+        _, _, told = found.stdout.partition(f"usage: {script}")
+        told, _, _ = told.partition("usage: ")
+        assert "--train-data-dir" in told
+        assert "--max-train-steps" in told
     assert "accelerate" not in found.stderr

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from idgen import IdentityAdapter
 from idgen.errors import CheckpointError, TrainingError
@@ -23,6 +23,7 @@ from idgen.training.dry_run import dry_run
 from idgen.training.explosion import NormWatch
 from idgen.training.hacking import HackingGuard
 from idgen.training.toml import from_toml
+from tests.processes import run_in_two, start
 
 from .runs import RandomPeople, make_loop, make_step
 
@@ -48,31 +49,25 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(number: signal.Signals,
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-SCRIPT = """
-import sys, torch
-from pathlib import Path
-from tests.training.runs import make_loop
-make_loop(Path(sys.argv[1]), steps=int(sys.argv[2]), resume_from_checkpoint="latest", checkpointing_steps=2).run()
-"""
-
-
-def start(folder: Path, steps: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(steps)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2])
+def finish(folder: Path, steps: int) -> None:
+    make_loop(folder, steps=steps, resume_from_checkpoint="latest", checkpointing_steps=2).run()
 
 
 def test_killed_in_the_middle(tmp_path: Path) -> None:
     """kill -9 at no chosen moment, then the same command again."""
     make_loop(tmp_path / "whole", steps=8).run()
     folder = tmp_path / "killed"
-    process = start(folder, 8)
+    process = start(finish, folder, 8)
     deadline = time.monotonic() + 120
     while not list_checkpoints(folder) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert list_checkpoints(folder)
-    assert start(folder, 8).wait(120) == 0
+    process = start(finish, folder, 8)
+    process.join(120)
+    assert process.exitcode == 0
     whole, again = weights_of(tmp_path / "whole"), weights_of(folder)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
@@ -82,8 +77,6 @@ def test_accumulation_is_a_larger_batch(tmp_path: Path) -> None:
     loop = make_loop(tmp_path / "a", steps=1, gradient_accumulation_steps=2, ema=0.0)
     loop.run()
     by_hand = make_loop(tmp_path / "b", steps=1, ema=0.0)
-    from contextlib import ExitStack
-
     stream = iter(by_hand.batches)
     for part in range(2):
         with ExitStack() as stack:
@@ -157,16 +150,8 @@ def test_nothing_is_learned_from_an_explosion(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [0, 2])
 def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> None:
     """Also where an adapter has words that the prompts of one process name, and those of the other do not."""
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    arguments = [str(script), str(tmp_path), str(words)]
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_in_two(two_backward_passes, tmp_path, words)
     found = [torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True) for rank in range(2)]
-    from contextlib import ExitStack
-
     expected: list[torch.Tensor] | None = None
     for rank in range(2):
         step = step_for_two(words)
@@ -190,23 +175,20 @@ def people_for_two(rank: int) -> RandomPeople:
     return RandomPeople(2, prompt="a <id> at sea" if rank else "a person at sea")
 
 
-TWO = """
-import sys, torch
-from contextlib import ExitStack
-from accelerate import Accelerator
-from tests.training.test_loop import people_for_two, step_for_two
-accelerator = Accelerator(cpu=True)
-rank = accelerator.process_index
-step = step_for_two(int(sys.argv[2]))
-prepared = accelerator.prepare_model(step)
-for _ in range(2):  # what one step left undone, the next one fails of
-    step.zero_grad()
-    with ExitStack() as stack:
-        random = torch.Generator().manual_seed(rank)
-        accelerator.backward(prepared(people_for_two(rank).make(rank), random, stack).total)
-torch.save([weight.grad for weight in step.parameters()], f"{sys.argv[1]}/gradients-{rank}.pt")
-accelerator.end_training()
-"""
+def two_backward_passes(folder: Path, words: int) -> None:
+    """One of two processes: what one step left undone, the next one fails of."""
+    accelerator = Accelerator(cpu=True)
+    rank = accelerator.process_index
+    assert accelerator.num_processes == 2
+    step = step_for_two(words)
+    prepared = accelerator.prepare_model(step)
+    for _ in range(2):
+        step.zero_grad()
+        with ExitStack() as stack:
+            random = torch.Generator().manual_seed(rank)
+            accelerator.backward(prepared(people_for_two(rank).make(rank), random, stack).total)
+    torch.save([weight.grad for weight in step.parameters()], folder / f"gradients-{rank}.pt")
+    accelerator.end_training()
 
 
 def test_configuration_from_toml(tmp_path: Path) -> None:

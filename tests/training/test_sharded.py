@@ -2,52 +2,47 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
+from torch.distributed.fsdp import fully_shard
 
 from idgen import IdentityAdapter
-
-SCRIPT = """
-import sys, torch
-from pathlib import Path
-from accelerate import Accelerator
-from torch.distributed.fsdp import fully_shard
-from tests.training.runs import RandomPeople, make_loop, make_step
 from idgen.training.loop import Loop
+from tests.processes import run_in_two
+
+from .runs import RandomPeople, make_loop, make_step
+
 
 class Splits(Accelerator):
-    # what accelerate does with FSDP on GPUs; on processors it refuses
-    def prepare(self, step, optimizer):
+    """What accelerate does with FSDP on GPUs; on processors it refuses."""
+
+    def prepare(self, *prepared: Any, **_: Any) -> Any:
+        step, optimizer = prepared
         names = [name for name, weight in step.named_parameters() if weight.requires_grad]
         fully_shard(step, reshard_after_forward=False)
         optimizer.param_groups[0]["params"] = [dict(step.named_parameters())[name] for name in names]
         return step, self.prepare_optimizer(optimizer)
 
-folder, kind, stop = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-accelerator = Splits(cpu=True) if kind == "fsdp" else Accelerator(cpu=True)
-pattern = make_loop(folder, steps=4, resume_from_checkpoint="latest")
-people = RandomPeople(2, start=accelerator.process_index, stride=2)
-loop = Loop(make_step(), people, folder, pattern.config, pattern.settings, accelerator)
-if accelerator.process_index == 1:  # one process is told; both end
-    loop.trained.register_forward_hook(lambda *_: setattr(loop, "_stop", loop.done + 1 == stop))
-assert loop.run() == stop
-accelerator.end_training()  # a process that leaves its threads behind may be aborted at its end
-"""
+
+def train(folder: Path, kind: str, stop: int) -> None:
+    """What each of the two processes does."""
+    accelerator = Splits(cpu=True) if kind == "fsdp" else Accelerator(cpu=True)
+    assert accelerator.num_processes == 2
+    pattern = make_loop(folder, steps=4, resume_from_checkpoint="latest")
+    people = RandomPeople(2, start=accelerator.process_index, stride=2)
+    loop = Loop(make_step(), people, folder, pattern.config, pattern.settings, accelerator)
+    if accelerator.process_index == 1:  # one process is told; both end
+        loop.trained.register_forward_hook(lambda *_: setattr(loop, "_stop", loop.done + 1 == stop))
+    assert loop.run() == stop
+    accelerator.end_training()  # a process that leaves its threads behind may be aborted at its end
 
 
 def run(folder: Path, kind: str, stop: int = 4) -> dict[str, torch.Tensor]:
-    script = folder.parent / "split.py"
-    script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29533"]
-    command += [str(script), str(folder), kind, str(stop)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_two(train, folder, kind, stop)
     return dict(IdentityAdapter.from_pretrained(folder).state_dict())
 
 
