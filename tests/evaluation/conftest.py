@@ -13,7 +13,7 @@ from PIL import Image
 from idgen import cli
 from idgen.evaluation.cases import Case, load_cases
 
-PEOPLE = 4
+PEOPLE = 2
 
 
 @pytest.fixture(scope="module")

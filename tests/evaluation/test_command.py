@@ -134,7 +134,7 @@ def test_compare(run, report: Path, tmp_path: Path) -> None:
 def test_table_of_people_and_of_nobody(run, people: Path, tmp_path: Path) -> None:
     table = tmp_path / "people.csv"
     table.write_text(f"person,reference,noun\neileen,{people / 'eileen' / '1.png'},woman\n")
-    common = ("--steps", 1, "--count", 2, "--prompts", "tiny")
+    common = ("--steps", 1, "--count", 2, "--prompts", "tiny", "--no-watermark")
     run("generate", "--table", table, *common, "--output", tmp_path / "real")
     assert len(list((tmp_path / "real" / "eileen").glob("*.png"))) == 18
     run("generate", "a photo of a face", "--random", 3, "--steps", 1, "--output", tmp_path / "crowd")
