@@ -10,7 +10,7 @@ from peft import LoraConfig
 
 from idgen.adapter import IdentityAdapter, ScaleSchedule
 from idgen.errors import AdapterError, BaseMismatchError
-from tests.components import make_adapter, make_unet, seeded
+from tests.components import ONE_LEVEL, make_adapter, make_unet, seeded
 
 from .decoupled import decoupled, tokens_of
 
@@ -196,7 +196,7 @@ def test_schedule_reads_the_timestep() -> None:
 @pytest.mark.parametrize("way", ["attached before", "attached after", "wrapped"])
 def test_compiled_unet(way: str) -> None:
     torch.compiler.reset()
-    unet: Any = make_unet()
+    unet: Any = make_unet(**ONE_LEVEL)
     adapter = make_adapter(unet)
     inputs = unet_inputs(unet)
     neutral = unet(**inputs).sample
@@ -214,7 +214,7 @@ def test_compiled_unet(way: str) -> None:
         adapter.scale = scale
         with adapter.drawing([person], pictures=2):
             found = unet(**inputs).sample
-        plain = make_unet()
+        plain = make_unet(**ONE_LEVEL)
         with decoupled(plain, adapter, [tokens_of(person, 2, 2)], scale):
             expected = plain(**inputs).sample
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

@@ -11,7 +11,7 @@ import torch
 from idgen import Identity, IdentityAdapter
 from idgen.checkpoints.variants import VARIANTS
 from idgen.pipelines.conditioning import LoadedAdapter
-from tests.components import call_arguments, make_pipeline, seeded
+from tests.components import ONE_LEVEL, call_arguments, make_pipeline, seeded
 
 from .arithmetic import publish, tokens_of
 from .test_public import tiny
@@ -26,8 +26,8 @@ class Clip:
         return torch.randn(1, 5, 12, generator=seeded(8))
 
 
-def pipeline(family: str) -> Any:
-    return make_pipeline(family, cross_attention_dim=64)
+def pipeline(family: str, **unet: Any) -> Any:
+    return make_pipeline(family, cross_attention_dim=64, **unet)
 
 
 def arguments(family: str, guidance: float = 5.0, **changes: Any) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def test_lora_in_fused_projections(tmp_path: Path) -> None:
 
 def test_lora_in_a_compiled_unet(tmp_path: Path) -> None:
     torch.compiler.reset()
-    ours = pipeline("sd")
+    ours = pipeline("sd", **ONE_LEVEL)
     ours.load_id_adapter(tiny("faceid", hidden=widths(ours.unet)).write(tmp_path))
     embeds = {"id_embeds": person().embedding(normalised=True)}
     expected = ours(**arguments("sd"), **embeds).images

@@ -58,7 +58,7 @@ def test_what_is_judged_well_becomes_likelier() -> None:
     step = make_step(steps=4, learned=3)
     optimizer = torch.optim.Adam(step.parameters(), 1e-2)
     rewards = []
-    for i in range(25):
+    for i in range(18):
         with ExitStack() as stack:
             found = step(RandomPeople(16).make(0), seeded(i), stack)
             optimizer.zero_grad()
