@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from idgen.data import storage
@@ -50,12 +52,22 @@ def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def in_child(work) -> int | None:
-    """Run it in a fork of this process; the exit code."""
-    child = multiprocessing.get_context("fork").Process(target=work)
-    child.start()
-    child.join(120)
-    return child.exitcode
+@pytest.fixture
+def in_child(analyzer: FaceAnalyzer) -> Callable[[Callable[[], None]], int | None]:
+    """Run it in a fork of this process; the exit code. To open an analyzer takes a second; the fork has one."""
+    analyzer.find(np.asarray(portrait()))
+
+    def work_in_fork(work: Callable[[], None]) -> None:
+        FaceAnalyzer.for_encoder = lambda _: analyzer  # pyright: ignore[reportAttributeAccessIssue]
+        work()
+
+    def run(work: Callable[[], None]) -> int | None:
+        child = multiprocessing.get_context("fork").Process(target=work_in_fork, args=(work,))
+        child.start()
+        child.join(120)
+        return child.exitcode
+
+    return run
 
 
 def make_and_be_killed(photos: Path, output: Path, commits: int, after: bool) -> None:
@@ -76,7 +88,7 @@ def make_and_be_killed(photos: Path, output: Path, commits: int, after: bool) ->
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_every_file_the_set_is_the_same(after, photos, whole, tmp_path):
+def test_killed_at_every_file_the_set_is_the_same(after, in_child, photos, whole, tmp_path):
     kills = 0
     while in_child(partial(make_and_be_killed, photos, tmp_path, kills // 2 + 1, after)) == -signal.SIGKILL:
         kills += 1
@@ -151,14 +163,14 @@ def make_with_room(photos: Path, output: Path, room: int) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 2_000, 30_000])
-def test_no_room_for_a_file(room, photos, whole, tmp_path):
+def test_no_room_for_a_file(room, in_child, photos, whole, tmp_path):
     assert in_child(partial(make_with_room, photos, tmp_path, room)) == NO_ROOM
     assert not any(name.endswith(storage.PARTIAL) for name in contents(tmp_path))
     make_set(photos, tmp_path, shard_size=2)
     assert contents(tmp_path) == contents(whole)
 
 
-def test_a_disk_that_is_full_at_every_stage(photos, whole, tmp_path):
+def test_a_disk_that_is_full_at_every_stage(in_child, photos, whole, tmp_path):
     """A real one that grows a little after each failure: also while the bank is written, where a mapped file would
     kill the process."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(tmp_path)]
