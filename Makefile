@@ -20,8 +20,9 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 quickstart: $(BIN)/.installed
 	$(BIN)/python examples/quickstart.py $(if $(JUDGE),--encoder imagenet:$(JUDGE))
 
+# A process is given one file after the other, as `tests/conftest.py` puts them: those that take longest first.
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(BIN)/.installed
 	$(BIN)/ruff check .
