@@ -55,6 +55,8 @@ def make_pipeline(shape: Shape) -> Any:
     (groups,), (small, large) = shape.channels(32), shape.channels(768, 1280)
     config["norm_num_groups"] = groups
     config["cross_attention_dim"] = small if shape.model == "sd15" else small + large
+    if shape.model == "sdxl":
+        config["projection_class_embeddings_input_dim"] = large + 6 * 256
     vae = {
         "block_out_channels": shape.channels(128, 256, 512, 512),
         "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -64,22 +66,25 @@ def make_pipeline(shape: Shape) -> Any:
         "latent_channels": 4,
         "scaling_factor": 0.18215 if shape.model == "sd15" else 0.13025,
     }
+    with shape.device:  # billions of random numbers take minutes on a processor
+        networks: dict[str, Any] = {
+            "unet": UNet(**config),
+            "vae": AutoencoderKL(**vae),
+            "text_encoder": CLIPTextModel(_text(small, 12, 12, "quick_gelu")),
+        }
+        if shape.model == "sdxl":
+            networks["text_encoder_2"] = CLIPTextModelWithProjection(_text(large, 32, 20, "gelu"))
     parts: dict[str, Any] = {
-        "vae": AutoencoderKL(**vae),
-        "text_encoder": CLIPTextModel(_text(small, 12, 12, "quick_gelu")),
+        **networks,
         "tokenizer": CLIPTokenizer.from_pretrained(TINY_PATH / "tokenizer"),
         "scheduler": DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
         ),
     }
     if shape.model == "sd15":
-        unet = UNet(**config)
         parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        return StableDiffusionPipeline(**parts, unet=unet)
-    config["projection_class_embeddings_input_dim"] = large + 6 * 256
-    second = CLIPTextModelWithProjection(_text(large, 32, 20, "gelu"))
-    parts |= {"text_encoder_2": second, "tokenizer_2": parts["tokenizer"]}
-    return StableDiffusionXLPipeline(**parts, unet=UNet(**config))
+        return StableDiffusionPipeline(**parts)
+    return StableDiffusionXLPipeline(**parts, tokenizer_2=parts["tokenizer"])
 
 
 def _text(width: int, layers: int, heads: int, activation: str) -> CLIPTextConfig:
