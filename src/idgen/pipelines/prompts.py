@@ -55,7 +55,7 @@ def persons_in_prompts(
                 tokenizer = getattr(pipeline, f"tokenizer{suffix}")
                 marker = tokenizer.bos_token * of_encoder[0].shape[1]
                 changed[f"prompt{suffix}"] = _replace(prompt, marker)
-                for text in _texts(changed[f"prompt{suffix}"]):
+                for text in {text for text in _texts(changed[f"prompt{suffix}"]) if marker in text}:
                     _check_length(tokenizer, text)
                 encoder = getattr(pipeline, f"text_encoder{suffix}")
                 stack.enter_context(pseudo_words(encoder, of_encoder, tokenizer.bos_token_id))
