@@ -44,6 +44,7 @@ class GenerateOptions:
             each; `output` is a folder then, and an interrupted run goes on when it is started again.
         random: In the same way, so many people who do not exist.
         minimum_angle: How many degrees lie between any two of those.
+        batch_size: With `--table` or `--random`: pictures drawn at once.
         prompts: A set (fastcomposer, pulid-portrait, tiny) or a text file, a prompt a line, for --table and --random.
         marks: How pictures are marked, and who is refused.
     """
@@ -66,6 +67,7 @@ class GenerateOptions:
     table: Path | None = None
     random: int = 0
     minimum_angle: float = 60.0
+    batch_size: int = 1
     prompts: str = ""
     marks: Annotated[MarkOptions, tyro.conf.arg(name="")] = field(default_factory=MarkOptions)
 
@@ -121,6 +123,7 @@ def _draw_table(pipeline: Any, settings: Settings, options: GenerateOptions) -> 
         prompts=options.prompts or options.prompt,
         seeds=options.seeds,
         file_of=options.marks.file_of,
+        batch_size=options.batch_size,
     )
     return [options.output]
 

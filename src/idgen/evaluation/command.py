@@ -48,6 +48,7 @@ class EvaluateOptions:
         scale: How strongly the identity acts.
         steps: Denoising steps.
         guidance_scale: How closely the prompt is followed.
+        batch_size: Pictures drawn at once.
         encoder: Face encoders to judge with, beside the adapter's own: "dlib-resnet-v1", "insightface/PACK",
             "sface:FILE", "arcface:FILE.onnx" or "imagenet:FILE.onnx". By default one that the adapter does not read.
         trained_with: Encoders that the adapter's losses or rewards used; they are shown and never the headline.
@@ -72,6 +73,7 @@ class EvaluateOptions:
     scale: float = 0.8
     steps: int = 25
     guidance_scale: float = 5.0
+    batch_size: int = 1
     encoder: tuple[str, ...] = ()
     trained_with: tuple[str, ...] = ()
     detector: Path | None = None
@@ -137,6 +139,7 @@ def generate_table(
     prompts: str,
     seeds: Sequence[int],
     file_of: Callable[[Any, Mapping[str, Any]], bytes],
+    batch_size: int = 1,
 ) -> None:
     """Draw people × prompts × seeds into a folder for each person, with their identity in it.
 
@@ -150,6 +153,7 @@ def generate_table(
         prompts: See `load_prompts`; a text that is neither is a prompt itself.
         seeds: A picture each.
         file_of: See `draw`.
+        batch_size: See `draw`.
     """
     from .prompts import PROMPT_SETS, Prompt
 
@@ -172,7 +176,7 @@ def generate_table(
         (output / name).mkdir(parents=True, exist_ok=True)
         for number, identity in enumerate(identities):
             identity.save(output / name / f"identity{f'-{number + 1}' if len(identities) > 1 else ''}.safetensors")
-    _draw_with_progress(pipeline, drawings, people, settings, output, file_of)
+    _draw_with_progress(pipeline, drawings, people, settings, output, file_of, batch_size)
 
 
 def enroll_cases(pipeline: Any, cases: Sequence[Case]) -> dict[str, list[Identity]]:
@@ -237,7 +241,8 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
     prompts = load_prompts(options.prompts) if options.prompts else ()
     drawings = plan(cases, prompts, range(options.seed, options.seed + options.seeds))
     twins = without_identity(drawings)
-    _draw_with_progress(pipeline, [*drawings, *twins], enroll_cases(pipeline, cases), settings, folder)
+    people = enroll_cases(pipeline, cases)
+    _draw_with_progress(pipeline, [*drawings, *twins], people, settings, folder, batch_size=options.batch_size)
     by_name = {case.name: case for case in cases}
     twin_files = {(twin.prompt, twin.seed): folder / f"{twin.path}.png" for twin in twins}
     shots = [
@@ -271,10 +276,11 @@ def _draw_with_progress(
     settings: Settings,
     folder: Path,
     file_of: Callable[[Any, Mapping[str, Any]], bytes] = lambda picture, _: png(picture),
+    batch_size: int = 1,
 ) -> None:
     with Progress(console=_console) as bar:
         task = bar.add_task("Drawing", total=len(drawings))
-        draw(pipeline, drawings, people, settings, folder, lambda _: bar.advance(task), file_of)
+        draw(pipeline, drawings, people, settings, folder, lambda _: bar.advance(task), file_of, batch_size)
 
 
 def _summary(measured: Measured) -> list[dict[str, Any]]:

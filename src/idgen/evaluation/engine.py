@@ -9,8 +9,9 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,13 @@ def draw(
     folder: Path,
     progress: Callable[[Drawing], None] = lambda drawing: None,
     file_of: Callable[[Image.Image, Mapping[str, Any]], bytes] = lambda picture, _: png(picture),
+    batch_size: int = 1,
 ) -> None:
     """Draw what is not there yet.
 
     Each picture is a `.png` with its settings beside it in a `.json`, written last: a picture counts once both are
-    there. An interrupted run is started again in the same way and ends with the same files.
+    there. An interrupted run is started again in the same way and ends with the same files: what is drawn together is
+    drawn together again, unless it is all there.
 
     Args:
         pipeline: With an adapter loaded.
@@ -115,25 +118,31 @@ def draw(
         progress: Called for each that is drawn.
         file_of: Makes the file of a picture and its settings, without the person; by default a plain PNG, since a mark
             in the pixels would be measured too.
+        batch_size: How many pictures of one person each, or of nobody, are drawn at once.
 
     Raises:
-        EvaluationError: The folder holds pictures of other settings.
+        EvaluationError: The folder holds pictures of other settings, or `batch_size` is not positive.
     """
     if hasattr(pipeline, "set_progress_bar_config"):
         pipeline.set_progress_bar_config(disable=True)
+    if batch_size < 1:
+        raise EvaluationError(f"At least one picture is drawn at once, not {batch_size}.")
     state = processes()
     with state.split_between_processes(list(drawings)) as split:
         share: Any = split
-        for drawing in share:
-            told = describe(drawing, people.get(drawing.person, ()), settings)
-            if not is_drawn(folder, drawing, told):
+        for together in _together(share, people, batch_size):
+            told = [describe(drawing, people.get(drawing.person, ()), settings) for drawing in together]
+            if [pair for pair in zip(together, told, strict=True) if not is_drawn(folder, *pair)]:
                 start = time.perf_counter()
-                picture = _draw_one(pipeline, drawing, people.get(drawing.person, ()), settings)
-                told["seconds"] = round(time.perf_counter() - start, 3)
-                content = file_of(picture, {key: told[key] for key in MARKED})
-                write_whole(folder / f"{drawing.path}.png", content)
-                write_whole(folder / f"{drawing.path}.json", json.dumps(told, indent=1, ensure_ascii=False).encode())
-                progress(drawing)
+                pictures = _draw_together(pipeline, together, people, settings)
+                seconds = round((time.perf_counter() - start) / len(together), 3)
+                for drawing, picture, words in zip(together, pictures, told, strict=True):
+                    words["seconds"] = seconds
+                    content = file_of(picture, {key: words[key] for key in MARKED})
+                    write_whole(folder / f"{drawing.path}.png", content)
+                    text = json.dumps(words, indent=1, ensure_ascii=False)
+                    write_whole(folder / f"{drawing.path}.json", text.encode())
+                    progress(drawing)
     state.wait_for_everyone()
 
 
@@ -187,20 +196,32 @@ def write_whole(path: Path, content: bytes) -> None:
         os.replace(Path(folder) / "new", path)
 
 
-def _draw_one(pipeline: Any, drawing: Drawing, people: Sequence[Identity], settings: Settings) -> Image.Image:
+def _together(
+    drawings: Iterable[Drawing], people: Mapping[str, Sequence[Identity]], size: int
+) -> Iterator[tuple[Drawing, ...]]:
+    """What one call of the pipeline draws: pictures of one person each, or of nobody; several people are alone."""
+    for count, alike in groupby(drawings, key=lambda drawing: len(people.get(drawing.person, ()))):
+        while together := tuple(islice(alike, size if count <= 1 else 1)):
+            yield together
+
+
+def _draw_together(
+    pipeline: Any, drawings: Sequence[Drawing], people: Mapping[str, Sequence[Identity]], settings: Settings
+) -> list[Image.Image]:
+    shown = [person for drawing in drawings for person in people.get(drawing.person, ())]
     options: dict[str, Any] = {}
-    if people:
-        options = {"id_embeds": people[0] if len(people) == 1 else list(people), "id_scale": settings.scale}
-    if len(people) > 1:
-        options["id_masks"] = _strips(len(people))
+    if shown:
+        options = {"id_embeds": shown[0] if len(shown) == 1 else shown, "id_scale": settings.scale}
+    if len(shown) > len(drawings):
+        options["id_masks"] = _strips(len(shown))
     return pipeline(
-        drawing.prompt,
-        negative_prompt=settings.negative_prompt,
+        [drawing.prompt for drawing in drawings],
+        negative_prompt=[settings.negative_prompt] * len(drawings),
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance_scale,
-        generator=torch.Generator().manual_seed(drawing.seed),
+        generator=[torch.Generator().manual_seed(drawing.seed) for drawing in drawings],
         **options,
-    ).images[0]
+    ).images
 
 
 def _strips(people: int, side: int = 64) -> list[np.ndarray]:

@@ -1,0 +1,54 @@
+"""Drawing many pictures: several at once are those that are drawn one by one, also after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from idgen import Identity, load_tiny
+from idgen.errors import EvaluationError
+from idgen.evaluation.engine import Drawing, Settings, draw
+from idgen.faces import DlibEncoder
+
+SETTINGS = Settings(base="tiny", adapter="tiny", steps=2)
+PEOPLE = {name: [Identity.random(DlibEncoder.name, DlibEncoder.dim, seed=ord(name))] for name in "abc"}
+PEOPLE["both"] = [*PEOPLE["a"], *PEOPLE["b"]]
+DRAWINGS = [
+    Drawing(path=f"{person}/{seed}", person=person, prompt=prompt, label="", seed=seed)
+    for person, prompt in (
+        ("a", "a photo of a face"),
+        ("b", "a cartoon of a <id>"),
+        ("c", "a face"),
+        ("both", "faces"),
+    )
+    for seed in range(2)
+]
+DRAWINGS += [Drawing(path=f"nobody/{seed}", person="", prompt="a face", label="", seed=seed) for seed in range(2)]
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {drawing.path: (folder / f"{drawing.path}.png").read_bytes() for drawing in DRAWINGS}
+
+
+def test_several_at_once(tmp_path: Path) -> None:
+    pipe = load_tiny()
+    draw(pipe, DRAWINGS, PEOPLE, SETTINGS, tmp_path / "single")
+    draw(pipe, DRAWINGS, PEOPLE, SETTINGS, tmp_path / "many", batch_size=4)
+    for drawing in DRAWINGS:
+        single, one_of_many = (
+            np.asarray(Image.open(tmp_path / name / f"{drawing.path}.png")).astype(int) for name in ("single", "many")
+        )
+        assert np.abs(single - one_of_many).max() <= 1, drawing.path
+    whole = pictures(tmp_path / "many")
+    for lost in ("b/1.json", "both/0.png", "nobody/1.json"):
+        (tmp_path / "many" / lost).unlink()
+    draw(pipe, DRAWINGS, PEOPLE, SETTINGS, tmp_path / "many", batch_size=4)
+    assert pictures(tmp_path / "many") == whole
+
+
+def test_not_even_one_at_once(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="At least one picture is drawn at once, not 0"):
+        draw(load_tiny(), DRAWINGS, PEOPLE, SETTINGS, tmp_path, batch_size=0)
