@@ -50,11 +50,8 @@ def settings(train_folder, shared, tmp_path_factory):
             found.base, channels=(16, 32), heads_of=16, text_width=32, samples=12, batch=4, minutes=5
         ),
         joint=dataclasses.replace(found.joint, samples=8, batch=4, minutes=5),
-        adapter=dataclasses.replace(found.adapter, steps=2, batch=4, negatives=4),
+        adapter=dataclasses.replace(found.adapter, lora_rank=2, steps=2, batch=4, negatives=4),
         reward=dataclasses.replace(found.reward, steps=1, rollout=2, last=1),
-        wide=dataclasses.replace(found.wide, lora_rank=2, steps=1),
-        wide_reward=dataclasses.replace(found.wide_reward, steps=1, rollout=2, last=2),
-        long_reward=dataclasses.replace(found.long_reward, steps=1),
         identity_net=dataclasses.replace(found.identity_net, steps=1),
     )
 
@@ -94,7 +91,7 @@ def test_one_command_makes_a_pipeline(settings):
 
 
 def test_rows_differ_in_one_thing_each(settings):
-    """Each row has what the row before has and one thing more; the packaged adapter goes on from the last one."""
+    """Each row has what the row before has and one thing more; the packaged adapter is the last one."""
     from recipe.rows import NAMES, RECIPE, Row, all_rows, losses_of
 
     weighed = [losses_of(Row(name, 0), settings.adapter.losses) for name in NAMES]

@@ -23,8 +23,6 @@ from idgen.evaluation.command import EvaluateOptions, evaluate
 
 SEEDS = 3
 """Trainings of the first and the last row."""
-PACKAGED = "packaged"
-"""The line below the rows: the last of them, trained on as the adapter that ships."""
 
 
 def prepare(settings: Config, london: Path, each: int) -> dict[str, Path]:
@@ -58,6 +56,7 @@ def judge(settings: Config, files: dict[str, Path], adapter: Path, scale: float,
         scale=scale,
         steps=settings.table.steps,
         guidance_scale=settings.table.guidance_scale,
+        batch_size=20,
         encoder=(f"imagenet:{settings.paths.yunet.with_name('mobilefacenet_eval.onnx')}",),
         trained_with=("dlib-resnet-v1",),
         detector=settings.paths.yunet,
@@ -72,7 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--london", type=Path, default=shared_folder() / "data" / "london", help="photos of more people"
     )
-    parser.add_argument("--rows", nargs="+", help=f"some rows alone, as denoising-0; and {PACKAGED}")
+    parser.add_argument("--rows", nargs="+", help="some rows alone, as denoising-0")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -84,19 +83,15 @@ def main() -> None:
     }
     files = prepare(settings, arguments.london, settings.table.people)
     reports = settings.paths.cache / "reports"
-    wanted = arguments.rows or [*(row.title for row in all_rows(SEEDS)), PACKAGED]
+    wanted = arguments.rows or [row.title for row in all_rows(SEEDS)]
     for row in (row for row in all_rows(SEEDS) if row.title in wanted):
         adapter = row.folder(settings.paths.cache)
         if row == RECIPE:
-            run_stages(settings, until="reward")
+            run_stages(settings, until="averaged")
             judge(settings, files, adapter, 0.0, reports / "nobody")
         else:
             train_row(settings, folders, row)
         judge(settings, files, adapter, 1.0, reports / row.title)
-    if PACKAGED in wanted:
-        run_stages(settings, until="averaged")
-        for stage, title in (("wide_reward", "wide_reward"), ("long_reward", "long_reward"), ("averaged", PACKAGED)):
-            judge(settings, files, settings.paths.cache / stage, 1.0, reports / title)
 
 
 if __name__ == "__main__":

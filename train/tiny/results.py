@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation import PACKAGED, SEEDS
+from ablation import SEEDS
 from matplotlib.figure import Figure
 from PIL import Image
 from recipe.config import load_config
-from recipe.rows import NAMES, all_rows
+from recipe.rows import NAMES, RECIPE, all_rows
 
 from idgen.evaluation.compare import compare
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder for the pictures")
     arguments = parser.parse_args()
     reports = load_config(arguments.settings).paths.cache / "reports"
-    names = ["nobody", *(row.title for row in all_rows(SEEDS)), PACKAGED]
+    names = ["nobody", *(row.title for row in all_rows(SEEDS))]
     found = {name: json.loads((reports / name / "report.json").read_text()) for name in names}
     for encoder in [entry["name"] for entry in found["nobody"]["encoders"]]:
         print(f"\n{encoder}\n\n{table(found, encoder)}")
@@ -41,7 +41,6 @@ def main() -> None:
     draw_bars(found, arguments.images / "likeness.png")
     draw_sheet(reports, arguments.images / "faces.png")
     draw_curves(reports.parent, arguments.images / "curves.png")
-    draw_packaged_curves(reports.parent, arguments.images / "packaged.png")
 
 
 def table(reports: dict[str, Any], encoder: str, group: str = "") -> str:
@@ -85,7 +84,7 @@ def draw_bars(reports: dict[str, Any], file: Path) -> None:
     axes = shown.subplots()
     for place, (name, line) in enumerate(lines.items()):
         assert line is not None
-        colour = "C2" if name == PACKAGED else "C1" if name.startswith(FULL) else "grey" if name == "nobody" else "C0"
+        colour = "C1" if name.startswith(FULL) else "grey" if name == "nobody" else "C0"
         reach = [[line["value"] - line["low"]], [line["high"] - line["value"]]]
         axes.bar(place, line["value"], yerr=reach, color=colour, capsize=4)
     axes.set_xticks(range(len(lines)), [name.replace("-", "\nseed ") for name in lines], fontsize=8)
@@ -102,13 +101,13 @@ def draw_curves(cache: Path, file: Path) -> None:
     joint.plot(*_running([line["samples"] / 1000 for line in log], [line["loss"] for line in log]))
     joint.set(title="base and adapter", xlabel="thousand samples", ylabel="denoising")
     for row in all_rows(SEEDS):
-        folder, full = row.folder(cache), row.name == FULL
-        stage_one = folder / "stage-one" if full and row.seed else cache / "adapter" if full else folder
-        log = _log(stage_one / "metrics.jsonl")
+        full = row.name == FULL
+        folder = cache if row == RECIPE else row.folder(cache)
+        log = _log((folder / "adapter" if full else folder) / "metrics.jsonl")
         if "identity" in log[0] and row.seed == 0:
             first.plot(*_curve(log, "identity"), label=row.name)
         if full:
-            second.plot(*_curve(_log(folder / "metrics.jsonl"), "identity"), label=f"seed {row.seed}")
+            second.plot(*_curve(_log(folder / "reward" / "metrics.jsonl"), "identity"), label=f"seed {row.seed}")
     first.set(title="stage one", xlabel="updates", ylabel="identity loss")
     second.set(title="stage two", xlabel="updates", ylabel="identity reward")
     for axes in (first, second):
@@ -116,29 +115,12 @@ def draw_curves(cache: Path, file: Path) -> None:
     shown.savefig(file, dpi=110)
 
 
-def draw_packaged_curves(cache: Path, file: Path) -> None:
-    """What the packaged adapter was trained on with: the identity loss, and of both rewards, one after the other, the
-    reward and the pictures without a face."""
-    wide, first, second = (_log(cache / stage / "metrics.jsonl") for stage in ("wide", "wide_reward", "long_reward"))
-    rewards = first + [{**line, "step": line["step"] + len(first)} for line in second]
-    panels = (
-        ("wide", wide, "identity", "identity loss"),
-        ("wide reward, long reward", rewards, "identity", "identity reward"),
-        ("wide reward, long reward", rewards, "identity/no_face", "share without a face"),
-    )
-    shown = Figure(figsize=(10, 3.2), layout="constrained")
-    for axes, (title, log, key, label) in zip(shown.subplots(1, 3), panels, strict=True):
-        axes.plot(*_curve(log, key))
-        axes.set(title=title, xlabel="updates", ylabel=label)
-    shown.savefig(file, dpi=110)
-
-
 def draw_sheet(reports: Path, file: Path, people: int = 12) -> None:
-    """Generated faces alone: a column for each person, three lines for each of three adapters; noise is the same."""
+    """Generated faces alone: a column for each person, three lines for each of two adapters; noise is the same."""
     names = sorted(folder.name for folder in (reports / f"{FULL}-0" / "pictures").iterdir())
     chosen = [names[i] for i in np.linspace(0, len(names) - 2, people).astype(int)]  # the last one is nobody
     strips = []
-    for row in (f"{BASE}-0", f"{FULL}-0", PACKAGED):
+    for row in (f"{BASE}-0", f"{FULL}-0"):
         for prompt in range(3):
             files = [reports / row / "pictures" / name / f"{prompt:03d}-0.png" for name in chosen]
             strips.append(np.concatenate([np.asarray(Image.open(picture).convert("RGB")) for picture in files], 1))

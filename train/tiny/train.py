@@ -15,14 +15,11 @@ from pathlib import Path
 
 import torch
 from recipe.adapter import (
-    average_rewards,
+    average_stages,
     train_adapter,
     train_base_with_adapter,
     train_identity_net,
-    train_long_reward,
     train_reward,
-    train_wide,
-    train_wide_reward,
 )
 from recipe.autoencoder import train_autoencoder
 from recipe.base import train_base
@@ -44,10 +41,7 @@ STAGES: dict[str, Stage] = {
     "joint": train_base_with_adapter,
     "adapter": train_adapter,
     "reward": train_reward,
-    "wide": train_wide,
-    "wide_reward": train_wide_reward,
-    "long_reward": train_long_reward,
-    "averaged": average_rewards,
+    "averaged": average_stages,
     "poses": make_poses,
     "identity_net": train_identity_net,
     "package": make_package,

@@ -1,16 +1,16 @@
-"""Stages 7 to 12 and 14: the small model's identity adapter, by denoising and by reward; and its IdentityNet."""
+"""Stages 7 to 9, and 11: the small model's identity adapter, by denoising and by reward; and its IdentityNet."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import torch
 from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 
 from idgen import IdentityAdapter
-from idgen.faces import DlibDetector
+from idgen.faces.opencv import YuNetDetector
 from idgen.losses import FaceDecoder, FaceEmbedder, Term
 from idgen.rewards import IdentityReward, WeightedRewards
 from idgen.training.base import BaseModel
@@ -39,44 +39,17 @@ def train_base_with_adapter(settings: config.Config, folders: dict[str, Path]) -
 def train_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
     """Denoise, with all losses that the settings weigh."""
     ours = settings.adapter
-    denoise(settings, folders, joint_adapter(folders), folders["adapter"], ours.losses, ours.steps)
+    denoise(settings, folders, folders["adapter"], ours.losses, ours.steps)
 
 
 def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
     """Go on with the identity reward."""
-    reward(settings, settings.reward, folders, folders["adapter"], folders["reward"])
+    reward(settings, folders, folders["adapter"], folders["reward"])
 
 
-def train_wide(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Go on by denoising with a LoRA, on samples that are new: beside a small frozen UNet, branches alone soon have
-    nothing left to learn with."""
-    ours, settings = settings.wide, with_new_samples(settings)
-    adapter = widened(IdentityAdapter.from_pretrained(folders["reward"]), ours.lora_rank)
-    denoise(settings, folders, adapter, folders["wide"], ours.losses, ours.steps)
-
-
-def train_wide_reward(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Go on with the identity reward."""
-    reward(with_new_samples(settings), settings.wide_reward, folders, folders["wide"], folders["wide_reward"])
-
-
-def train_long_reward(settings: config.Config, folders: dict[str, Path]) -> None:
-    """And on: more likeness, at the cost of style."""
-    ours = settings.long_reward
-    longer = replace(settings.wide_reward, steps=ours.steps, learning_rate=ours.learning_rate)
-    settings = with_new_samples(with_new_samples(settings))
-    reward(settings, longer, folders, folders["wide_reward"], folders["long_reward"])
-
-
-def average_rewards(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Between the weights before and after the long reward lies an adapter with the styles of the ones and most of the
-    likeness of the others (Wortsman et al., arXiv 2109.01903): it is packaged."""
-    short, long = (IdentityAdapter.from_pretrained(folders[name]) for name in ("wide_reward", "long_reward"))
-    weights = long.state_dict()
-    short.load_state_dict(
-        {name: weight.lerp(weights[name], settings.long_reward.share) for name, weight in short.state_dict().items()}
-    )
-    short.save_pretrained(folders["averaged"])
+def average_stages(settings: config.Config, folders: dict[str, Path]) -> None:
+    """The adapter that is packaged: between the weights before and after the reward."""
+    average(folders["adapter"], folders["reward"], settings.reward.share, folders["averaged"])
 
 
 def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> None:
@@ -102,54 +75,42 @@ def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> Non
     )
 
 
-def with_new_samples(settings: config.Config) -> config.Config:
-    """The same with samples and noise that no row has had: rows take the first few seeds."""
-    return replace(settings, seed=settings.seed + 10)
-
-
-def joint_adapter(folders: dict[str, Path]) -> IdentityAdapter:
-    """The one that was trained with the base."""
-    return IdentityAdapter.from_pretrained(folders["joint"] / "adapter")
-
-
-def widened(adapter: IdentityAdapter, rank: int) -> IdentityAdapter:
-    """The same with a LoRA on the UNet's attention, which changes nothing yet."""
+def joint_adapter(folders: dict[str, Path], rank: int) -> IdentityAdapter:
+    """The one that was trained with the base, with a LoRA on the UNet's attention, which changes nothing yet: beside a
+    small frozen UNet, branches alone soon have nothing left to learn with."""
+    adapter = IdentityAdapter.from_pretrained(folders["joint"] / "adapter")
     wide = IdentityAdapter.from_config({**adapter.config, "lora_rank": rank})
     wide.load_state_dict(adapter.state_dict() | wide.loras.state_dict(prefix="loras."))
     return wide
 
 
-def denoise(
-    settings: config.Config,
-    folders: dict[str, Path],
-    adapter: IdentityAdapter,
-    folder: Path,
-    losses: LossConfig,
-    steps: int,
-) -> None:
-    """Stage one, from `adapter`."""
+def denoise(settings: config.Config, folders: dict[str, Path], folder: Path, losses: LossConfig, steps: int) -> None:
+    """Stage one, from the adapter that was trained with the base."""
     ours = settings.adapter
     base = open_base(folders)
+    adapter = joint_adapter(folders, ours.lora_rank)
     adapter.attach(base.unet)
     people = open_people(settings, folders, ours.batch)
     step = IdentityDenoiser(
         base,
         adapter,
         make_terms(losses, base.parametrisation),
-        embedder=FaceEmbedder.dlib(),
+        embedder=open_embedder(),
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=4),
         bank=people.bank,
     )
     run(settings, step, people, folder, steps, ours.learning_rate)
 
 
-def reward(settings: config.Config, ours: config.Reward, folders: dict[str, Path], start: Path, folder: Path) -> None:
+def reward(settings: config.Config, folders: dict[str, Path], start: Path, folder: Path) -> None:
     """Stage two, from the adapter in `start`, with the base model as anchor."""
+    ours = settings.reward
+    cv2.setNumThreads(1)  # as in stage 1
     base = open_base(folders)
     adapter = IdentityAdapter.from_pretrained(start)
     adapter.attach(base.unet)
     people = open_people(settings, folders, settings.adapter.batch)
-    embedder = FaceEmbedder.dlib()
+    embedder = open_embedder()
     step = RewardStep(
         base,
         adapter,
@@ -157,12 +118,29 @@ def reward(settings: config.Config, ours: config.Reward, folders: dict[str, Path
         WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), ours.weight, None, "face_found")}),
         embedder=embedder,
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=4),
-        detector=DlibDetector(),
+        detector=YuNetDetector(settings.paths.yunet),  # dlib's would take most of the update's time
         preservation=ours.preservation,
         denoising=ours.denoising,
         guidance_scale=ours.guidance_scale,
     )
     run(settings, step, people, folder, ours.steps, ours.learning_rate)
+
+
+def average(before: Path, after: Path, share: float, folder: Path) -> None:
+    """Weights between those of two adapters, `share` of the way: the reward gives likeness and takes styles, and
+    between the two lies an adapter with the styles of the one and most of the likeness of the other (Wortsman et al.,
+    arXiv 2109.01903)."""
+    adapter, other = (IdentityAdapter.from_pretrained(start) for start in (before, after))
+    weights = other.state_dict()
+    adapter.load_state_dict({name: weight.lerp(weights[name], share) for name, weight in adapter.state_dict().items()})
+    adapter.save_pretrained(folder)
+
+
+def open_embedder() -> FaceEmbedder:
+    """The default face encoder, on the device."""
+    embedder = FaceEmbedder.dlib()
+    place(embedder.encoder)
+    return embedder
 
 
 def open_base(folders: dict[str, Path]) -> BaseModel:

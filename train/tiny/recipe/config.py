@@ -86,11 +86,12 @@ class Joint:
 
 @dataclass(frozen=True)
 class Adapter:
-    """The identity adapter; `losses` are those of `idgen.training.config`."""
+    """The identity adapter, with a LoRA of `lora_rank`; `losses` are those of `idgen.training.config`."""
 
     num_tokens: int
     hidden_dim: int
     num_words: int
+    lora_rank: int
     word_share: float
     paired_share: float
     steps: int
@@ -105,18 +106,10 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class Wide:
-    """The adapter goes on with a LoRA on the UNet's attention; what is not said here is as in `Adapter`."""
-
-    lora_rank: int
-    steps: int
-    losses: LossConfig
-
-
-@dataclass(frozen=True)
 class Reward:
     """An adapter's second training: `last` of `rollout` denoising steps have a gradient, and beside the reward's
-    `weight` stand those of the base outside the face and of denoising photos."""
+    `weight` stand those of the base outside the face and of denoising photos. `share`, between 0 and 1, is what the
+    weights after it count in the finished adapter, against those before."""
 
     steps: int
     learning_rate: float
@@ -127,15 +120,6 @@ class Reward:
     weight: float
     preservation: float
     denoising: float
-
-
-@dataclass(frozen=True)
-class LongReward:
-    """The wide reward goes on; what is not said here is as in its table. `share`, between 0 and 1, is what its weights
-    count in the packaged adapter, against those it began with."""
-
-    steps: int
-    learning_rate: float
     share: float
 
 
@@ -172,9 +156,6 @@ class Config:
     joint: Joint
     adapter: Adapter
     reward: Reward
-    wide: Wide
-    wide_reward: Reward
-    long_reward: LongReward
     identity_net: Net
     table: Table
 
@@ -189,9 +170,6 @@ def load_config(file: Path) -> Config:
         "joint": Joint,
         "adapter": Adapter,
         "reward": Reward,
-        "wide": Wide,
-        "wide_reward": Reward,
-        "long_reward": LongReward,
         "identity_net": Net,
         "table": Table,
     }

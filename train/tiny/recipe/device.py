@@ -12,8 +12,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def device() -> torch.device:
-    """The first GPU if there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The first GPU if there is one, with products in TF32, else the processor."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.set_float32_matmul_precision("high")
+    return torch.device("cuda")
 
 
 def autocast() -> AbstractContextManager:

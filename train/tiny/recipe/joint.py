@@ -39,6 +39,7 @@ def train_joint(settings: config.Config, base: BaseModel, people: CachedPeople, 
     average = EMAModel(weights, decay=ours.ema)
     parts = {"unet": unet, "adapter": adapter, "optimizer": optimizer, "average": average}
     run = Run(folder, parts, ours.minutes, ours.samples, ours.batch)
+    average.to(device())
 
     def update(number: int, progress: float) -> dict[str, float | torch.Tensor]:
         learning_rate(optimizer, ours.learning_rate, number, 100, progress)

@@ -1,4 +1,4 @@
-"""Stage 13: faces that lie anywhere in a picture, for the IdentityNet, which is told where."""
+"""Stage 10: faces that lie anywhere in a picture, for the IdentityNet, which is told where."""
 
 from __future__ import annotations
 

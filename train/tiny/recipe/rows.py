@@ -11,7 +11,7 @@ from pathlib import Path
 from idgen.training.config import LossConfig
 
 from . import config
-from .adapter import denoise, joint_adapter, reward
+from .adapter import average_stages, denoise, train_adapter, train_reward
 
 LOSSES = ("identity", "contrastive", "preservation")
 NAMES = ("denoising", *LOSSES, "full")
@@ -31,12 +31,12 @@ class Row:
         return f"{self.name}-{self.seed}"
 
     def folder(self, cache: Path) -> Path:
-        """Where its adapter lies; the one that the packaged adapter goes on from is a row, too."""
-        return cache / "reward" if self == RECIPE else cache / "rows" / self.title
+        """Where its adapter lies; the packaged adapter is a row, too."""
+        return cache / "averaged" if self == RECIPE else cache / "rows" / self.title
 
 
 RECIPE = Row(NAMES[-1], 0)
-"""The one that `train.py` trains on its way to the packaged adapter."""
+"""The one that `train.py` trains and packages."""
 
 
 def all_rows(seeds: int) -> list[Row]:
@@ -47,18 +47,18 @@ def all_rows(seeds: int) -> list[Row]:
 
 def train_row(settings: config.Config, folders: dict[str, Path], row: Row) -> None:
     """Train a row, or go on with it; nothing is done if it is done."""
-    folder, first = row.folder(settings.paths.cache), row.folder(settings.paths.cache) / "stage-one"
+    folder, settings = row.folder(settings.paths.cache), replace(settings, seed=row.seed)
     if (folder / "done").exists():
         return
-    ours, settings = settings.adapter, replace(settings, seed=row.seed)
     if row.name != NAMES[-1]:
-        losses = losses_of(row, ours.losses)
-        denoise(settings, folders, joint_adapter(folders), folder, losses, ours.steps + settings.reward.steps)
+        steps = settings.adapter.steps + settings.reward.steps
+        denoise(settings, folders, folder, losses_of(row, settings.adapter.losses), steps)
     else:
-        if not (first / "done").exists():
-            denoise(settings, folders, joint_adapter(folders), first, ours.losses, ours.steps)
-            (first / "done").touch()
-        reward(settings, settings.reward, folders, first, folder)
+        own = {**folders, "adapter": folder / "adapter", "reward": folder / "reward", "averaged": folder}
+        for name, stage in (("adapter", train_adapter), ("reward", train_reward), ("averaged", average_stages)):
+            if not (own[name] / "done").exists():
+                stage(settings, own)
+                (own[name] / "done").touch()
     (folder / "done").touch()
 
 
