@@ -52,8 +52,8 @@ def test_an_astronaut_is_more_like_herself_than_nobody_is(pipe: Any, astronaut: 
     eileen = pipe.encode_identity(astronaut)
     hers = embed(analyzer, draw(pipe, seeds, id_embeds=eileen)) @ photo
     nobodys = embed(analyzer, draw(pipe, seeds)) @ photo
-    assert np.median(hers) >= 0.92
-    assert np.median(hers) - np.median(nobodys) >= 0.055
+    assert np.median(hers) >= 0.925
+    assert np.median(hers) - np.median(nobodys) >= 0.065
 
 
 def test_people_it_never_saw_are_told_apart_by_an_encoder_it_never_met(pipe: Any, shared: Path) -> None:
@@ -64,8 +64,8 @@ def test_people_it_never_saw_are_told_apart_by_an_encoder_it_never_met(pipe: Any
     people = [pipe.encode_identity(folder / "neutral.jpg") for folder in folders]
     cosines = embed(analyzer, draw(pipe, [0] * len(people), id_embeds=people)) @ embed(analyzer, photos).T
     own, others = np.diagonal(cosines), cosines[~np.eye(len(folders), dtype=bool)]
-    assert own.mean() >= 0.2
-    assert own.mean() - others.mean() >= 0.18
+    assert own.mean() >= 0.25
+    assert own.mean() - others.mean() >= 0.23
 
 
 def test_words_name_the_person(pipe: Any, astronaut: np.ndarray) -> None:
