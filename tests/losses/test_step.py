@@ -144,8 +144,8 @@ def test_the_gradient_of_the_whole_is_that_of_finite_differences(step: Step, che
     assert all(g is not None and g.any() for g in gradients)
     totals = []
     with torch.no_grad():
-        for move in (1e-6, -2e-6):
+        for move in (1e-7, -2e-7):  # so small that hardly a rectifier of the face encoder turns
             for weight, direction in zip(weights, directions, strict=True):
                 weight += move * direction
             totals.append(step(lambda _: None).total)
-    torch.testing.assert_close(found, (totals[0] - totals[1]) / 2e-6, rtol=1e-4, atol=0, check_dtype=False)
+    torch.testing.assert_close(found, (totals[0] - totals[1]) / 2e-7, rtol=1e-6, atol=0, check_dtype=False)
