@@ -31,6 +31,7 @@ STAGES = {
     "adapter/checkpoint-250": "stage one, 250 updates",
     "adapter": "stage one, all",
     "reward": "stage two",
+    "averaged": "the two averaged",
 }
 """Folders of a training, in its order."""
 

@@ -3,7 +3,7 @@
     python train/tiny/train.py train/tiny/tiny.toml
 
 Stages that are done are skipped, and a stage that was cut off goes on where it was. On a GPU the same command trains
-in bfloat16, compiled, with the whole set on the device.
+autoencoder and base in bfloat16, compiled, with the whole set on the device, and what comes after in TF32.
 """
 
 from __future__ import annotations

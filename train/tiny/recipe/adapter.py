@@ -43,8 +43,27 @@ def train_adapter(settings: config.Config, folders: dict[str, Path]) -> None:
 
 
 def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Go on with the identity reward."""
-    reward(settings, folders, folders["adapter"], folders["reward"])
+    """Go on with the identity reward, with the base model as anchor."""
+    ours = settings.reward
+    cv2.setNumThreads(1)  # as in stage 1
+    base = open_base(folders)
+    adapter = IdentityAdapter.from_pretrained(folders["adapter"])
+    adapter.attach(base.unet)
+    people = open_people(settings, folders, settings.adapter.batch)
+    embedder = open_embedder()
+    step = RewardStep(
+        base,
+        adapter,
+        Rollout(scheduler=base.pipeline.scheduler, method=ours.method, steps=ours.rollout, last=ours.last),
+        WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), ours.weight, None, "face_found")}),
+        embedder=embedder,
+        decoder=FaceDecoder(vae=base.pipeline.vae, margin=4),
+        detector=YuNetDetector(settings.paths.yunet),  # dlib's would take most of the update's time
+        preservation=ours.preservation,
+        denoising=ours.denoising,
+        guidance_scale=ours.guidance_scale,
+    )
+    run(settings, step, people, folders["reward"], ours.steps, ours.learning_rate)
 
 
 def average_stages(settings: config.Config, folders: dict[str, Path]) -> None:
@@ -100,30 +119,6 @@ def denoise(settings: config.Config, folders: dict[str, Path], folder: Path, los
         bank=people.bank,
     )
     run(settings, step, people, folder, steps, ours.learning_rate)
-
-
-def reward(settings: config.Config, folders: dict[str, Path], start: Path, folder: Path) -> None:
-    """Stage two, from the adapter in `start`, with the base model as anchor."""
-    ours = settings.reward
-    cv2.setNumThreads(1)  # as in stage 1
-    base = open_base(folders)
-    adapter = IdentityAdapter.from_pretrained(start)
-    adapter.attach(base.unet)
-    people = open_people(settings, folders, settings.adapter.batch)
-    embedder = open_embedder()
-    step = RewardStep(
-        base,
-        adapter,
-        Rollout(scheduler=base.pipeline.scheduler, method=ours.method, steps=ours.rollout, last=ours.last),
-        WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), ours.weight, None, "face_found")}),
-        embedder=embedder,
-        decoder=FaceDecoder(vae=base.pipeline.vae, margin=4),
-        detector=YuNetDetector(settings.paths.yunet),  # dlib's would take most of the update's time
-        preservation=ours.preservation,
-        denoising=ours.denoising,
-        guidance_scale=ours.guidance_scale,
-    )
-    run(settings, step, people, folder, ours.steps, ours.learning_rate)
 
 
 def average(before: Path, after: Path, share: float, folder: Path) -> None:
