@@ -132,7 +132,8 @@ def draw(
         share: Any = split
         for together in _together(share, people, batch_size):
             told = [describe(drawing, people.get(drawing.person, ()), settings) for drawing in together]
-            if [pair for pair in zip(together, told, strict=True) if not is_drawn(folder, *pair)]:
+            drawn = [is_drawn(folder, *pair) for pair in zip(together, told, strict=True)]  # asks all: it may refuse
+            if not all(drawn):
                 start = time.perf_counter()
                 pictures = _draw_together(pipeline, together, people, settings)
                 seconds = round((time.perf_counter() - start) / len(together), 3)
