@@ -118,6 +118,8 @@ class ThresholdLoss:
 class MannWhitneyLoss:
     """Soft AUC: each positive against every negative of the batch, `mean softplus(−(s⁺ᵢ − s⁻ₖ)/τ)`.
 
+    The negatives are those of the samples that count: a face that was not found is compared with nobody.
+
     From "Optimizing What Matters: AUC-Driven Learning for Robust Neural Retrieval". InfoNCE compares a sample with its
     own negatives only, and so cannot calibrate one threshold for all people. One minus the AUC is at most the loss
     divided by log 2. In several processes each sees the negatives of its own samples. Without any negative it is 0.
@@ -141,9 +143,13 @@ class MannWhitneyLoss:
         target_embeds: torch.Tensor,
         persons: torch.Tensor,
         negatives: Negatives,
+        counts: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """See the module for the arguments; returns (batch,)."""
+        """See the module for the arguments; `counts`, (batch,) of booleans, are the samples whose negatives are read,
+        all by default. Returns (batch,)."""
         positive = cosine(generated_embeds, target_embeds)
-        cosines, counts = negative_cosines(generated_embeds, persons, negatives)
-        lead = (positive[:, None] - cosines[counts]) / self.temperature
+        cosines, others = negative_cosines(generated_embeds, persons, negatives)
+        if counts is not None:
+            others = others & counts.to(others.device)[:, None]
+        lead = (positive[:, None] - cosines[others]) / self.temperature
         return F.softplus(-lead).sum(1) / max(lead.shape[1], 1)

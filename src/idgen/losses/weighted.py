@@ -15,17 +15,22 @@ from ..errors import LossError
 from .gates import Gate
 from .parametrisation import at_least_float32
 
+COUNTS = "counts"
+"""Parameter of a loss that pools samples: which of them count."""
+
 
 class Term(NamedTuple):
     """A loss or a reward and how it counts.
 
     Attributes:
         function: Called with the inputs that its parameters are named after; returns (batch,). Parameters with a
-            default may be missing from the inputs.
+            default may be missing from the inputs. A loss that pools samples has a parameter `counts`: (batch,) of
+            booleans, which of them count for this term. It must not read the others.
         weight: What it counts in the sum.
         gate: What it counts at a sample's timestep; 1 everywhere if not given.
         valid: Name of the input, (batch,) of booleans, that says for which samples the term means anything:
-            `"face_found"` for whatever reads a face. Values of the others must be finite; they count nothing.
+            `"face_found"` for whatever reads a face. Values of the others must be finite; they count nothing, and
+            change no other sample's value or gradient.
     """
 
     function: Callable[..., Any]
@@ -134,7 +139,7 @@ class WeightedTerms:
 
     def reads(self) -> set[str]:
         """Names of all inputs that a term reads."""
-        return {name for term in self.terms.values() for name in _parameters(term.function)}
+        return {name for term in self.terms.values() for name in _parameters(term.function)} - {COUNTS}
 
     def gates(self, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
         """What each term with a gate counts for each sample: name → (batch,)."""
@@ -160,22 +165,25 @@ class WeightedTerms:
                 nothing = gate.new_zeros(())
                 logs[name] = TermLog(nothing, nothing, nothing)
                 continue
-            found = self._evaluate(name, term, inputs)
+            valid = _valid(name, term, inputs)
+            found = self._evaluate(name, term, inputs, _both(gate, valid))
             if values is not None and found.shape != values.shape:
                 raise LossError(f"'{name}' returned {len(found)} values, the terms before it {len(values)}.")
-            counted, logs[name] = _count(name, term, found, gate, inputs)
+            counted, logs[name] = _count(term, found, gate, valid)
             values = counted if values is None else values + counted.to(values.device)
         if values is None:
             assert timesteps is not None
             values = torch.zeros(len(timesteps), device=timesteps.device)
         return Weighted(values, logs)
 
-    def _evaluate(self, name: str, term: Term, inputs: Mapping[str, Any]) -> torch.Tensor:
-        parameters = _parameters(term.function)
+    def _evaluate(self, name: str, term: Term, inputs: Mapping[str, Any], counts: torch.Tensor | None) -> torch.Tensor:
+        parameters = dict(_parameters(term.function))
+        pools = parameters.pop(COUNTS, None) is not None
         missing = [p for p, info in parameters.items() if info.default is info.empty and p not in inputs]
         if missing:
             raise LossError(f"'{name}' reads {missing}, and there are only {sorted(inputs)}.")
-        found = torch.as_tensor(term.function(**{p: inputs[p] for p in parameters if p in inputs}))
+        arguments = {p: inputs[p] for p in parameters if p in inputs}
+        found = torch.as_tensor(term.function(**arguments, **({COUNTS: counts} if pools else {})))
         if found.ndim != 1:
             raise LossError(f"'{name}' must return one value per sample, (batch,), not {tuple(found.shape)}.")
         return at_least_float32(found)
@@ -185,15 +193,29 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
     return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
 
 
+def _valid(name: str, term: Term, inputs: Mapping[str, Any]) -> torch.Tensor | None:
+    """For which samples the term means anything, (batch,) of booleans; None for all."""
+    if term.valid is None:
+        return None
+    if term.valid not in inputs:
+        raise LossError(f"'{name}' counts where '{term.valid}' says so, and there are only {sorted(inputs)}.")
+    return inputs[term.valid]
+
+
+def _both(gate: torch.Tensor | None, valid: torch.Tensor | None) -> torch.Tensor | None:
+    """Which samples count: those whose gate is open and for which the term means anything; None for all."""
+    if gate is None or valid is None:
+        return valid if gate is None else gate > 0
+    return (gate > 0).to(valid.device) & valid
+
+
 def _count(
-    name: str, term: Term, found: torch.Tensor, gate: torch.Tensor | None, inputs: Mapping[str, Any]
+    term: Term, found: torch.Tensor, gate: torch.Tensor | None, valid: torch.Tensor | None
 ) -> tuple[torch.Tensor, TermLog]:
     """What a term adds to the sum, (batch,), and its log."""
-    wanted = torch.ones_like(found, dtype=torch.bool) if gate is None else (gate > 0).to(found.device)
-    if term.valid is not None and term.valid not in inputs:
-        raise LossError(f"'{name}' counts where '{term.valid}' says so, and there are only {sorted(inputs)}.")
-    valid = torch.ones_like(wanted) if term.valid is None else inputs[term.valid].to(found.device)
-    counts = wanted & valid
-    found = torch.where(counts, found, 0)
-    log = TermLog(found.detach().sum(), counts.sum(), (wanted & ~valid).sum())
+    every = torch.ones_like(found, dtype=torch.bool)
+    wanted = every if gate is None else (gate > 0).to(found.device)
+    valid = every if valid is None else valid.to(found.device)
+    found = torch.where(wanted & valid, found, 0)
+    log = TermLog(found.detach().sum(), (wanted & valid).sum(), (wanted & ~valid).sum())
     return term.weight * found * (1 if gate is None else gate.to(found.device)), log

@@ -1,0 +1,101 @@
+"""Over every loss: whatever a sample that does not count holds, no other sample's value or gradient changes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from idgen.losses import Bank, LayerRecord, Parametrisation, WeightedTerms
+from idgen.training.objectives import LossConfig
+from idgen.training.terms import make_terms
+
+from .inputs import normal, recording
+
+WEIGHTS = {
+    *("identity", "contrastive", "triplet", "threshold", "mann_whitney", "preservation", "background", "editing"),
+    *("layout", "semantic", "localisation", "increment", "words", "values"),
+}
+TERMS = make_terms(
+    LossConfig(**dict.fromkeys(WEIGHTS, 1.0), prior_dir="pictures", background_weight=0.5),
+    Parametrisation.of(DDIMScheduler()),
+).terms
+EARLY, LATE = 100, 900
+"""Timesteps at which the gate of losses on faces is open, and shut."""
+
+
+def inputs(seed: int) -> dict[str, Any]:
+    """Of two samples: all that any loss reads, but the mask and the timesteps."""
+    pictures = ("model_output", "latents", "noise", "output_without_id", "output_mixed_id")
+    faces = ("generated_embeds", "target_embeds", "prior_embeds")
+    recordings = ("with_id", "without_id", "neutral", "edited", "neutral_without_id", "edited_without_id")
+    return {
+        **{name: normal(2, 4, 4, 4, seed=100 * seed + i) for i, name in enumerate(pictures)},
+        **{name: normal(2, 8, seed=100 * seed + 10 + i) for i, name in enumerate(faces)},
+        **{name: recording(100 * seed + 20 + i) for i, name in enumerate(recordings)},
+        "persons": torch.tensor([3, 5 + seed]),
+        "negatives": Bank(normal(2, 6, 8, seed=100 * seed + 30), torch.tensor([[1, 3, 4, 5, 6, 7]] * 2)),
+        "face_mask": normal(2, 1, 4, 4, seed=100 * seed + 31).sigmoid(),
+        "token_masks": normal(2, 2, 4, 4, seed=100 * seed + 32).sigmoid(),
+        "token_positions": torch.tensor([[0, 2], [1, 2]]),
+        "pseudo_words": normal(2, 3, 4, seed=100 * seed + 33),
+        "identity_values": [normal(2, 3, 4, seed=100 * seed + 34), normal(2, 3, 8, seed=100 * seed + 35)],
+    }
+
+
+def splice(first: Any, second: Any) -> Any:
+    """The first sample of one, and the second of the other."""
+    if isinstance(first, torch.Tensor):
+        return torch.cat([first[:1], second[1:]])
+    if isinstance(first, dict):
+        return {key: splice(value, second[key]) for key, value in first.items()}
+    if isinstance(first, LayerRecord):
+        names = [field.name for field in fields(first)]
+        return LayerRecord(**{name: splice(getattr(first, name), getattr(second, name)) for name in names})
+    if isinstance(first, Bank):
+        return Bank(*map(splice, first, second))
+    return list(map(splice, first, second)) if isinstance(first, list) else first
+
+
+def leaves(value: Any) -> list[torch.Tensor]:
+    """The numbers that a gradient may go to."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.is_floating_point() else []
+    if isinstance(value, LayerRecord):
+        value = [getattr(value, field.name) for field in fields(value)]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [leaf for part in parts for leaf in leaves(part)]
+
+
+def evaluate(name: str, given: dict[str, Any], found: bool, timestep: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Values and gradients where the second sample has a face or not, and its own timestep."""
+    numbers = leaves(given)
+    for leaf in numbers:
+        leaf.requires_grad_(True)
+    mask = {"face_found": torch.tensor([True, found])}
+    timesteps = torch.tensor([EARLY, timestep])
+    values = WeightedTerms({name: TERMS[name]})({**given, **mask, "timesteps": timesteps}, timesteps).values
+    gradients = torch.autograd.grad(values.sum(), numbers, allow_unused=True)
+    return values.detach(), [torch.zeros(2) if gradient is None else gradient for gradient in gradients]
+
+
+def test_the_list_is_whole() -> None:
+    assert {*TERMS} == {"denoising", *WEIGHTS}
+
+
+@pytest.mark.parametrize(("found", "timestep"), [(False, EARLY), (True, LATE)], ids=["no face", "gate shut"])
+@pytest.mark.parametrize("name", TERMS)
+def test_what_does_not_count_changes_nothing(name: str, found: bool, timestep: int) -> None:
+    values, gradients = evaluate(name, inputs(1), found, timestep)
+    changed, changed_gradients = evaluate(name, splice(inputs(1), inputs(2)), found, timestep)
+    assert values[0] != 0
+    assert values[0] == changed[0]
+    assert any(gradient[0].any() for gradient in gradients)
+    for before, after in zip(gradients, changed_gradients, strict=True):
+        assert torch.equal(before[0], after[0])
+    if TERMS[name].gate is not None:
+        assert values[1] == changed[1] == 0
+        assert not any(gradient[1].any() for gradient in (*gradients, *changed_gradients))
