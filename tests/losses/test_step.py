@@ -82,7 +82,8 @@ class Step:
         with torch.no_grad(), AttentionRecorder(self.unet) as recorder:
             self.predict()
             self.batch["without_id"] = recorder.take()
-            mixed = mix_identities(self.id_embeds, torch.Generator().manual_seed(0))
+            u = torch.rand(len(self.id_embeds), generator=torch.Generator().manual_seed(0))
+            mixed = mix_identities(self.id_embeds, u)
             with self.adapter.drawing([self.adapter.person(mixed)], pictures=3):
                 self.batch["output_mixed_id"] = self.predict()
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from idgen.adapter import RandomFusion
 from idgen.losses import FaceDecoder, FaceEmbedder
+from idgen.training.accelerator import make_accelerator
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
@@ -55,10 +55,15 @@ class RandomPeople:
 
 
 def make_step(
-    family: str = "sd", losses: LossConfig | None = None, fusion: bool = False, words: int = 0, **options: Any
+    family: str = "sd",
+    losses: LossConfig | None = None,
+    fusion: bool = False,
+    words: int = 0,
+    unet: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Any:
     losses = losses or LossConfig()
-    base = BaseModel(make_pipeline(family), torch.float32, torch.device("cpu"))
+    base = BaseModel(make_pipeline(family, **(unet or {})), torch.float32, torch.device("cpu"))
     named: dict[str, Any] = {"num_words": words, "text_encoders": base.text_encoders} if words else {}
     made = make_adapter(base.unet, **named)
     made.attach(base.unet)
@@ -78,5 +83,5 @@ def make_loop(
 ) -> Loop:
     config = LoopConfig(**{"max_train_steps": steps, "checkpointing_steps": 2, "train_batch_size": 2, **loop})
     optimizer = OptimizerConfig(learning_rate=1e-2, lr_warmup_steps=2, lr_scheduler="cosine", ema_decay=ema)
-    accelerator = Accelerator(cpu=True)
+    accelerator = make_accelerator(config, folder)
     return Loop(make_step(losses=losses), RandomPeople(2), folder, config, optimizer, accelerator)

@@ -6,19 +6,23 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from diffusers.optimization import get_scheduler
 
 from idgen import IdentityAdapter
 from idgen.errors import CheckpointError, TrainingError
 from idgen.rewards import RewardHackingGuard
+from idgen.training.accelerator import make_accelerator
 from idgen.training.checkpoint import list_checkpoints
-from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig
+from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, OptimizerConfig, Schedule
 from idgen.training.dry_run import dry_run
 from idgen.training.explosion import NormWatch
 from idgen.training.hacking import HackingGuard
@@ -70,22 +74,6 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     assert process.exitcode == 0
     whole, again = weights_of(tmp_path / "whole"), weights_of(folder)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-
-
-def test_accumulation_is_a_larger_batch(tmp_path: Path) -> None:
-    """Two passes of two samples each give the sum of their gradients; compared by the weights after a step."""
-    loop = make_loop(tmp_path / "a", steps=1, gradient_accumulation_steps=2, ema=0.0)
-    loop.run()
-    by_hand = make_loop(tmp_path / "b", steps=1, ema=0.0)
-    stream = iter(by_hand.batches)
-    for part in range(2):
-        with ExitStack() as stack:
-            random = torch.Generator().manual_seed(part)
-            (by_hand.step(next(stream), random, stack).total / 2).backward()
-    torch.nn.utils.clip_grad_norm_(by_hand.parameters, 1.0)
-    by_hand.optimizer.step()
-    for found, expected in zip(loop.parameters, by_hand.parameters, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_checkpoints_are_limited_and_load(tmp_path: Path) -> None:
@@ -212,6 +200,40 @@ def test_configuration_from_toml(tmp_path: Path) -> None:
             from_toml(DenoisingConfig, file)
     with pytest.raises(TrainingError, match="max_train_steps"):
         LoopConfig(max_train_steps=0)
+
+
+def test_settings_that_no_run_could_use(tmp_path: Path) -> None:
+    for seed in (-1, 2**32, 10**30):
+        with pytest.raises(TrainingError, match=f"seed must lie between 0 and 4294967295, not {seed}"):
+            LoopConfig(seed=seed)
+    schedule: Any = "piecewise_constant"  # which diffusers knows, but it needs rules that no flag gives
+    with pytest.raises(TrainingError, match=r"lr_scheduler is one of .*cosine.* not 'piecewise_constant'"):
+        OptimizerConfig(lr_scheduler=schedule)
+    assert make_loop(tmp_path, steps=1, seed=2**32 - 1).run() == 1
+
+
+@pytest.mark.parametrize("schedule", get_args(Schedule))
+def test_every_schedule_of_the_learning_rate_is_diffusers(schedule: Any) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    get_scheduler(schedule, optimizer, num_warmup_steps=1, num_training_steps=10)
+
+
+@pytest.fixture
+def _fresh_state() -> Iterator[None]:
+    """Accelerate keeps one precision for a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in fp16")
+@pytest.mark.usefixtures("_fresh_state")
+@pytest.mark.parametrize("configured", ["by the run", "by accelerate"])
+def test_half_precision_without_a_gpu(configured: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if configured == "by accelerate":
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(TrainingError, match="fp16 needs a GPU"):
+        make_accelerator(LoopConfig(mixed_precision="fp16" if configured == "by the run" else None), tmp_path)
 
 
 def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:

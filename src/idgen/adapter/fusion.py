@@ -32,6 +32,9 @@ class RandomFusion:
 
     def draw(self, pictures: int, generator: torch.Generator | None = None) -> Fusion:
         """Factors for as many pictures; they are the same on every device for the same generator."""
-        u = torch.rand(pictures, generator=generator)
+        return self.at(torch.rand(pictures, generator=generator))
+
+    def at(self, u: torch.Tensor) -> Fusion:
+        """Factors for u in [0, 1), (pictures,)."""
         identity = torch.where(u < self.text_only, 0.0, torch.where(u > self.identity_only, 2.0, 1.0))
         return Fusion(2 - identity, identity)

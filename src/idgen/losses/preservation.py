@@ -48,17 +48,16 @@ def background_loss(
     return _outside(model_output, output_mixed_id, face_mask)
 
 
-def mix_identities(id_embeds: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Mix each person of a batch with its mirror image in it: `a·e + (1 − a)·flip(e)`, `a ~ U(0.2, 0.8)`.
+def mix_identities(id_embeds: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Mix each person of a batch with its mirror image in it: `a·e + (1 − a)·flip(e)`, `a = 0.2 + 0.6 u`.
 
     MasterWeaver (arXiv 2405.05806). With an odd batch the person in the middle is mixed with itself.
 
     Args:
         id_embeds: (batch, ...), embeddings or tokens.
-        generator: On the processor; the mix is then the same on every device.
+        u: (batch,), uniform in [0, 1).
     """
-    share = 0.2 + 0.6 * torch.rand(len(id_embeds), generator=generator)
-    share = share.to(id_embeds).view(-1, *[1] * (id_embeds.ndim - 1))
+    share = (0.2 + 0.6 * u).to(id_embeds).view(-1, *[1] * (id_embeds.ndim - 1))
     return share * id_embeds + (1 - share) * id_embeds.flip(0)
 
 

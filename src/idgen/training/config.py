@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from ..errors import TrainingError
 from .objectives import FaceConfig, LossConfig, RolloutConfig
+
+Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
+MAX_SEED = 2**32 - 1
 
 _BARE = tyro.conf.arg(name="")  # --max_train_steps, as in diffusers' scripts, and not --loop.max_train_steps
 
@@ -49,7 +52,7 @@ class OptimizerConfig:
         name: "adamw", "adamw8bit" (needs bitsandbytes) or "prodigy" (needs prodigyopt; use learning_rate 1).
         learning_rate: At its height.
         weight_decay: Of AdamW.
-        lr_scheduler: As in diffusers: constant_with_warmup, cosine, linear, …
+        lr_scheduler: Schedule of the learning rate, as diffusers names it.
         lr_warmup_steps: Steps until the height.
         max_grad_norm: Gradients are shortened to this length …
         explosion: … and not used at all when so many times longer than those before them; 0 for no such limit.
@@ -59,11 +62,15 @@ class OptimizerConfig:
     name: Literal["adamw", "adamw8bit", "prodigy"] = "adamw"
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
-    lr_scheduler: str = "constant_with_warmup"
+    lr_scheduler: Schedule = "constant_with_warmup"
     lr_warmup_steps: int = 100
     max_grad_norm: float = 1.0
     explosion: float = 100.0
     ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.lr_scheduler not in get_args(Schedule):
+            raise TrainingError(f"lr_scheduler is one of {', '.join(get_args(Schedule))}, not '{self.lr_scheduler}'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +91,7 @@ class LoopConfig:
             skipped.
         report_to: "tensorboard", "wandb" (which sends numbers and pictures to its service) or "trackio";
             metrics.jsonl is written always.
-        seed: Of weights, noise and the order of the samples.
+        seed: Of weights, noise and the order of the samples, 0 to 4294967295.
         dry_run: Say what the run needs, time a few steps, and end.
     """
 
@@ -105,6 +112,8 @@ class LoopConfig:
         for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "checkpointing_steps"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise TrainingError(f"seed must lie between 0 and {MAX_SEED}, not {self.seed}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from .base import BaseModel
 from .batch import Batch
 from .clean import clean_in_steps
 from .generated import FaceReader, GeneratedFaces, ShortRollout
+from .randomness import Generators, integers, normal, uniform
 from .step import TrainingStep
 
 
@@ -76,28 +77,28 @@ class IdentityDenoiser(TrainingStep):
         if rollout is not None and detector is None:
             raise TrainingError("Faces drawn from pure noise are anywhere: a rollout needs a detector.")
 
-    def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
+    def forward(self, batch: Batch, random: Generators, stack: ExitStack) -> Weighted:
         """Evaluate the losses of a batch.
 
         Args:
             batch: On the base's device.
-            random: On the processor; noise and timesteps come from it, the same on every device.
+            random: On the CPU, for the batch or for each sample; noise and timesteps are drawn from it.
             stack: Keeps the identity in the UNet until it is closed: after the backward pass, in which a UNet with
                 gradient checkpointing runs its layers again.
         """
         device = batch.latents.device
         steps = self.base.parametrisation.num_train_timesteps
-        timesteps = torch.randint(steps, (len(batch),), generator=random).to(device)
-        noise = torch.randn(batch.latents.shape, generator=random)
+        timesteps = integers(0, steps, len(batch), random).to(device)
+        noise = normal(batch.latents.shape, random)
         if self.noise_offset:
-            noise = noise + self.noise_offset * torch.randn(*noise.shape[:2], 1, 1, generator=random)
+            noise = noise + self.noise_offset * normal((*noise.shape[:2], 1, 1), random)
         noise = noise.to(device)
         noisy = self.base.scheduler.add_noise(batch.latents, noise, timesteps)
         edited = self._edited(batch, random) if "edited" in self._reads else ()
         constants = self._without_gradient(batch, noisy, timesteps, random, edited)
         person = self.person(batch.id_embeds)
         text = self.base.read(batch, person)
-        fusion = None if self.fusion is None else self.fusion.draw(len(batch), random)
+        fusion = None if self.fusion is None else self.fusion.at(uniform(len(batch), random))
         stack.enter_context(self.drawing(batch, person, fusion))
         recorder = self._recorder(stack, "with_id", "neutral")
         output = self.predict(batch, noisy, timesteps, text)
@@ -142,7 +143,7 @@ class IdentityDenoiser(TrainingStep):
         batch: Batch,
         noisy: torch.Tensor,
         timesteps: torch.Tensor,
-        random: torch.Generator,
+        random: Generators,
         edited: Sequence[str],
     ) -> dict[str, Any]:
         """What losses compare with; made before the identity is drawn, and by every process alike."""
@@ -152,7 +153,7 @@ class IdentityDenoiser(TrainingStep):
         if "prior_embeds" in self._reads:
             if self.prior is None:
                 raise TrainingError("The triplet loss compares with faces that the base model draws: give `prior`.")
-            chosen = torch.randint(len(self.prior), (len(batch),), generator=random)
+            chosen = integers(0, len(self.prior), len(batch), random)
             found["prior_embeds"] = self.prior[chosen].to(batch.latents.device)
         alone = {"output_without_id", "without_id", "neutral_without_id"} & self._reads
         if not alone and "output_mixed_id" not in self._reads:
@@ -169,22 +170,22 @@ class IdentityDenoiser(TrainingStep):
                         self.predict(batch, noisy, timesteps, self.base.encode(edited))
                         found["edited_without_id"] = recorder.take()
             if "output_mixed_id" in self._reads:
-                mixed = self.person(mix_identities(batch.id_embeds, random))
+                mixed = self.person(mix_identities(batch.id_embeds, uniform(len(batch), random)))
                 with self.drawing(batch, mixed):
                     found["output_mixed_id"] = self.predict(batch, noisy, timesteps, text)
         return found
 
-    def _edited(self, batch: Batch, random: torch.Generator) -> tuple[str, ...]:
+    def _edited(self, batch: Batch, random: Generators) -> tuple[str, ...]:
         """The batch's prompts, each with an edit."""
         if not self.edits:
             raise TrainingError("The loss on editing directions needs edits, words that are added to the prompts.")
-        chosen = torch.randint(len(self.edits), (len(batch),), generator=random).tolist()
+        chosen = integers(0, len(self.edits), len(batch), random).tolist()
         return tuple(f"{prompt}, {self.edits[i]}" for prompt, i in zip(batch.prompts, chosen, strict=True))
 
-    def _draw(self, short: ShortRollout, batch: Batch, person: Person | None, random: torch.Generator) -> torch.Tensor:
+    def _draw(self, short: ShortRollout, batch: Batch, person: Person | None, random: Generators) -> torch.Tensor:
         """Clean latents drawn from pure noise in a few steps, with their graph."""
         text = self.base.encode([short.prompt] * len(batch), person)
-        noise = torch.randn(batch.latents.shape, generator=random).to(batch.latents)
+        noise = normal(batch.latents.shape, random).to(batch.latents)
         with nullcontext() if short.distilled is None else short.distilled.acting():
             return short.rollout(lambda x, t: self.predict(batch, x, t.expand(len(x)), text), noise, random).latents
 

@@ -19,12 +19,14 @@ from tqdm import tqdm
 
 from ..errors import TrainingError
 from ..losses import TermLog, Weighted
+from .accelerator import check_accumulation
 from .batch import Batch, Batches
 from .checkpoint import find_checkpoint, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .config import LoopConfig, OptimizerConfig
 from .explosion import NormWatch
 from .hacking import HackingGuard
 from .optimizers import make_optimizer
+from .randomness import generators
 from .sharded import split_like, whole_parameters, whole_tensor
 from .step import TrainingStep
 
@@ -43,8 +45,11 @@ class Loop:
         optimizer: How they learn.
         validate: Called with the number of updates after each checkpoint and at the end, on the main process, while
             the parts hold the averaged weights if there are any.
-        accelerator: Of the run.
+        accelerator: Of the run; see `make_accelerator`. It divides the loss by the number of passes for an update.
         guard: Warns, and ends the run, when the similarity that is trained on rises while another one falls.
+
+    Raises:
+        TrainingError: The accelerator is configured for another number of passes than the run.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Loop:
         validate: Callable[[int], dict[str, float]] | None = None,
         guard: HackingGuard | None = None,
     ) -> None:
+        check_accumulation(accelerator, config)
         self.config, self.settings, self.output_dir = config, optimizer, output_dir
         self.accelerator, self.batches, self.validate, self.guard = accelerator, batches, validate, guard
         self.trained = step
@@ -111,14 +117,11 @@ class Loop:
         totals: dict[str, torch.Tensor] = {}
         for part in range(self.config.gradient_accumulation_steps):
             batch = next(stream).to(self.accelerator.device)
-            last = part == self.config.gradient_accumulation_steps - 1
-            with ExitStack() as stack:
-                if not last:
-                    stack.enter_context(self.accelerator.no_sync(self.step))
+            with self.accelerator.accumulate(self.step), ExitStack() as stack:
                 with self.accelerator.autocast():
-                    found = self.step(batch, self._random(part), stack)
-                self.accelerator.backward(found.total / self.config.gradient_accumulation_steps)
-            _add(totals, found)
+                    found = self.step(batch, self._random(part, len(batch)), stack)
+                self.accelerator.backward(found.total)  # which divides by the number of passes
+            _add(totals, found, self.accelerator.device)
         norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
         norm = whole_tensor(norm)
         finite = bool(norm.isfinite())
@@ -134,11 +137,11 @@ class Loop:
         seconds = time.perf_counter() - start
         return {**self._means(totals), "norm": float(norm), "lr": self.schedule.get_last_lr()[0], "seconds": seconds}
 
-    def _random(self, part: int) -> torch.Generator:
-        """The random numbers of one pass of one process; they do not depend on what came before."""
-        place = self.done * self.config.gradient_accumulation_steps + part
-        seed = (self.config.seed * 1_000_003 + place) * self.accelerator.num_processes + self.accelerator.process_index
-        return torch.Generator().manual_seed(seed)
+    def _random(self, part: int, samples: int) -> list[torch.Generator]:
+        """The random numbers of one pass of one process, sample by sample; they do not depend on what came before, nor
+        on how the samples of an update are divided into passes."""
+        place = part * self.accelerator.num_processes + self.accelerator.process_index
+        return generators(self.config.seed, self.done, place * self.config.train_batch_size, samples)
 
     def _count_bad(self, good: bool) -> None:
         """Gradients are summed over the processes, so all of them see the same."""
@@ -266,11 +269,11 @@ class Loop:
         return bool(self.accelerator.reduce(flag, "sum") > 0)  # pyright: ignore[reportOperatorIssue]
 
 
-def _add(totals: dict[str, torch.Tensor], found: Weighted) -> None:
-    """Add up what each term did; sums, so that passes and processes can be added."""
+def _add(totals: dict[str, torch.Tensor], found: Weighted, device: torch.device) -> None:
+    """Add up what each term did, on one device; sums, so that passes and processes can be added."""
     size = torch.tensor(float(len(found.values)), device=found.values.device)
     logs = {**found.terms, "loss": TermLog(found.values.detach().sum(), size, torch.zeros_like(size))}
     for name, log in logs.items():
         for part in ("sum", "samples", "invalid"):
-            value = getattr(log, part).float()
+            value = getattr(log, part).to(device, torch.float32)
             totals[f"{name}/{part}"] = totals.get(f"{name}/{part}", torch.zeros_like(value)) + value

@@ -29,6 +29,7 @@ from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
 from .denoiser import face_mask
+from .randomness import Generators, integers, normal
 from .rollout import Drawn, Rollout
 from .step import TrainingStep
 
@@ -69,7 +70,7 @@ class RewardStep(TrainingStep):
         self.embedder, self.decoder, self.detector = embedder, decoder, detector
         self.preservation, self.denoising, self.guidance_scale = preservation, denoising, guidance_scale
 
-    def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
+    def forward(self, batch: Batch, random: Generators, stack: ExitStack) -> Weighted:
         """Draw a picture for each sample and judge it; arguments as of `IdentityDenoiser.forward`.
 
         The batch's latents serve for their shape alone, but for `denoising`.
@@ -77,7 +78,7 @@ class RewardStep(TrainingStep):
         person = self.person(batch.id_embeds)
         text = self._text(batch, person)
         stack.enter_context(self.drawing(batch, person))
-        noise = torch.randn(batch.latents.shape, generator=random).to(batch.latents)
+        noise = normal(batch.latents.shape, random).to(batch.latents)
         drawn = self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
         copies = len(drawn.latents) // len(batch)
         whole = self.decoder.whole(drawn.latents)
@@ -142,11 +143,11 @@ class RewardStep(TrainingStep):
         size = torch.tensor(float(len(values)), device=values.device)
         return Weighted(self.preservation * values, {"preservation": TermLog(values.detach().sum(), size, 0 * size)})
 
-    def _denoised(self, batch: Batch, person: Person | None, random: torch.Generator) -> Weighted:
+    def _denoised(self, batch: Batch, person: Person | None, random: Generators) -> Weighted:
         """The error of denoising the targets."""
         parametrisation = self.base.parametrisation
-        timesteps = torch.randint(parametrisation.num_train_timesteps, (len(batch),), generator=random)
-        noise = torch.randn(batch.latents.shape, generator=random).to(batch.latents)
+        timesteps = integers(0, parametrisation.num_train_timesteps, len(batch), random)
+        noise = normal(batch.latents.shape, random).to(batch.latents)
         timesteps = timesteps.to(batch.latents.device)
         noisy = self.base.scheduler.add_noise(batch.latents, noise, timesteps)
         output = self.predict(batch, noisy, timesteps, self.base.read(batch, person))

@@ -12,6 +12,7 @@ import diffusers
 import torch
 
 from ..errors import TrainingError
+from .randomness import Generators, integers, normal
 
 Method = Literal["refl", "draft", "draft-lv", "alignprop"]
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -84,17 +85,18 @@ class Rollout:
         unclipped = {name: False for name in ("clip_sample", "thresholding") if name in config}
         object.__setattr__(self, "scheduler", type(self.scheduler).from_config(config | unclipped))
 
-    def __call__(self, predict: Predict, noise: torch.Tensor, random: torch.Generator) -> Drawn:
+    def __call__(self, predict: Predict, noise: torch.Tensor, random: Generators) -> Drawn:
         """Draw.
 
         Args:
             predict: The UNet, with its prompts and guidance.
             noise: (batch, channels, height, width), of unit variance.
-            random: On the processor; chooses the step and serves schedulers that add noise.
+            random: On the CPU, for the batch or for each sample; chooses the step, which is one for all, and serves
+                schedulers that add noise.
         """
         self.scheduler.set_timesteps(self.steps, device=noise.device)
         times = self.scheduler.timesteps
-        chosen = int(torch.randint(len(times) - self.last, len(times), (1,), generator=random))
+        chosen = int(integers(len(times) - self.last, len(times), len(noise), random)[0])
         first = {"draft": len(times) - self.last, "draft-lv": len(times)}.get(self.method, chosen)
         latents = noise * self.scheduler.init_noise_sigma
         drawn = None
@@ -110,11 +112,11 @@ class Rollout:
         assert drawn is not None
         return self._again(predict, latents, times[-1], random) if self.method == "draft-lv" else drawn
 
-    def _again(self, predict: Predict, latents: torch.Tensor, t: torch.Tensor, random: torch.Generator) -> Drawn:
+    def _again(self, predict: Predict, latents: torch.Tensor, t: torch.Tensor, random: Generators) -> Drawn:
         """Noise the finished latents to the last step again, and predict from there."""
         parts = []
         for _ in range(self.copies):
-            noise = torch.randn(latents.shape, generator=random).to(latents)
+            noise = normal(latents.shape, random).to(latents)
             self.scheduler.set_timesteps(self.steps, device=latents.device)  # multistep schedulers remember
             noised = self.scheduler.add_noise(latents, noise, t.expand(len(latents)))
             noisy = self.scheduler.scale_model_input(noised, t)
@@ -124,7 +126,7 @@ class Rollout:
         latents, noisy, output = (torch.cat([getattr(part, name) for part in parts]) for name in names)
         return Drawn(latents, noisy, t, output)
 
-    def _step(self, output: torch.Tensor, t: torch.Tensor, latents: torch.Tensor, random: torch.Generator) -> Any:
+    def _step(self, output: torch.Tensor, t: torch.Tensor, latents: torch.Tensor, random: Generators) -> Any:
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         options = {"generator": random} if takes_generator else {}
         return self.scheduler.step(output, t, latents, **options)

@@ -19,6 +19,7 @@ from ..data.storage import exists
 from ..errors import CheckpointError, TrainingError
 from ..faces import DlibDetector
 from ..losses import FaceDecoder, FaceEmbedder
+from .accelerator import make_accelerator
 from .base import BaseModel
 from .black_box import BlackBoxStep
 from .card import describe_training
@@ -166,12 +167,7 @@ def open_batches(
 def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseModel]:
     loop = config.loop
     check_tracker(loop.report_to)
-    accelerator = Accelerator(
-        mixed_precision=loop.mixed_precision,
-        gradient_accumulation_steps=loop.gradient_accumulation_steps,
-        log_with=loop.report_to,
-        project_dir=config.output_dir,
-    )
+    accelerator = make_accelerator(loop, config.output_dir)
     torch.manual_seed(loop.seed)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[accelerator.mixed_precision]
     base = BaseModel.open(config.pretrained_model_name_or_path, dtype, accelerator.device)
