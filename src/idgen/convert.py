@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
 
 from .adapter import IdentityAdapter, IdentityNet
-from .checkpoints.native import plain_config, read_part
+from .checkpoints.native import plain_config
 from .checkpoints.public import find, write
 from .errors import CheckpointError
+from .files import open_tensors
 
 NET = "identity_net"
 NET_FOLDERS = (NET, "ControlNetModel")
@@ -65,11 +65,11 @@ def _local(source: str, weight_name: str | None) -> Path:
 
 def _open_net(place: Path) -> IdentityNet | None:
     if place.is_file():
-        try:
-            read_part(place, NET)
-        except CheckpointError:
+        if place.suffix != ".safetensors":
             return None
-        return IdentityNet.from_pretrained(place)
+        with open_tensors(place) as file:
+            held = NET in (file.metadata() or {})
+        return IdentityNet.from_pretrained(place) if held else None
     for folder in NET_FOLDERS:
         if (place / folder).is_dir():
             return IdentityNet.from_pretrained(place, subfolder=folder, **_dtype(place / folder))
@@ -79,7 +79,7 @@ def _open_net(place: Path) -> IdentityNet | None:
 def _dtype(folder: Path) -> dict[str, Any]:
     """The type that a folder's tensors are stored in, which diffusers would widen to float32."""
     for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
-        with safe_open(file, framework="pt") as opened:
+        with open_tensors(file) as opened:
             stored = {opened.get_tensor(name).dtype for name in opened.keys()}  # noqa: SIM118
             return {"torch_dtype": stored.pop()} if len(stored) == 1 and torch.float32 not in stored else {}
     return {}

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from .errors import CheckpointError, EncoderMismatchError, IdentityError
+from .files import parse_json, read_tensors, write_tensors
+from .typed import arguments
 
 FORMAT = "idgen-identity-1"
+MAX_BYTES = 1 << 27
+"""Of a file; CLIP features of 100 photos take less."""
+
 OUTLIER_RATIO = 1.4
 """A photo is suspect when it lies this many times farther from the mean of the others than is usual among them,"""
 
@@ -60,8 +61,11 @@ class Identity:
         weights = torch.ones(len(embeddings)) if self.weights is None else torch.as_tensor(self.weights).float().cpu()
         if weights.shape != embeddings.shape[:1] or not (weights >= 0).all() or not 0 < weights.sum() < torch.inf:
             raise IdentityError(f"{len(embeddings)} photos need as many weights, not negative and not all zero.")
-        if self.features is not None and (self.features.ndim != 3 or len(self.features) != len(embeddings)):
-            raise IdentityError(f"Features must have the shape ({len(embeddings)}, tokens, channels).")
+        if self.features is not None:
+            if self.features.ndim != 3 or len(self.features) != len(embeddings) or 0 in self.features.shape:
+                raise IdentityError(f"Features must have the shape ({len(embeddings)}, tokens, channels).")
+            if not self.features.is_floating_point() or not self.features.isfinite().all():
+                raise IdentityError("The features hold values that are not finite numbers.")
         object.__setattr__(self, "embeddings", F.normalize(embeddings, dim=-1) if self.normalised else embeddings)
         object.__setattr__(self, "weights", weights / weights.sum())
 
@@ -159,13 +163,10 @@ class Identity:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file of a few KB, whole or not at all. It holds no picture."""
-        path = Path(path)
         header = {"encoder": self.encoder, "normalised": self.normalised, "name": self.name}
         tensors = {"embeddings": self.embeddings, "weights": _weights(self), "features": self.features}
-        tensors = {key: tensor.contiguous() for key, tensor in tensors.items() if tensor is not None}
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".identity") as folder:
-            save_file(tensors, Path(folder) / "new", metadata={"format": FORMAT, "identity": json.dumps(header)})
-            os.replace(Path(folder) / "new", path)
+        tensors = {key: tensor for key, tensor in tensors.items() if tensor is not None}
+        write_tensors(path, tensors, {"format": FORMAT, "identity": json.dumps(header)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -173,17 +174,16 @@ class Identity:
 
         Raises:
             CheckpointError: The file is missing, damaged, or not an identity.
+            IdentityError: Its values cannot be used; see the class.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"'{path}' could not be read as an identity: {error}") from error
+        tensors, metadata = read_tensors(path, MAX_BYTES)
+        where = f"'{os.fspath(path)}'"
         if metadata.get("format") != FORMAT or "embeddings" not in tensors:
-            raise CheckpointError(f"'{path}' is not an identity: its format is {metadata.get('format')!r}.")
-        header = json.loads(metadata["identity"])
-        return cls(**tensors, **header)
+            raise CheckpointError(f"{where} is not an identity: its format is {metadata.get('format')!r}.")
+        header = parse_json(metadata.get("identity", ""), f"The description in {where}")
+        if not isinstance(header, dict):
+            raise CheckpointError(f"The description in {where} is no table but {type(header).__name__}.")
+        return cls(**arguments(cls, {**header, **tensors}, where, CheckpointError))
 
 
 def _check_same_encoder(a: Identity, b: Identity) -> None:

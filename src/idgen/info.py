@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from .adapter import IdentityAdapter
 from .adapter.layers import base_name
+from .files import open_tensors
 from .identity import Identity
 
 
@@ -25,11 +24,8 @@ def _is_identity(path: Path) -> bool:
     """Whether a file shall be read as an identity: everything but adapters."""
     if not path.is_file() or path.suffix != ".safetensors":
         return False
-    try:
-        with safe_open(path, framework="pt") as file:
-            return not any(name.startswith("ip_adapter.") for name in file.keys())  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return True
+    with open_tensors(path) as file:
+        return not any(name.startswith("ip_adapter.") for name in file.keys())  # noqa: SIM118
 
 
 def _identity_facts(path: Path) -> dict[str, Any]:

@@ -102,8 +102,8 @@ def test_its_file_holds_directions_and_nothing_else(people: list[Identity], tmp_
 def test_files_that_are_none(people: list[Identity], tmp_path: Path) -> None:
     people[0].save(tmp_path / "identity.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")
-    for name in ("identity", "text", "nowhere"):
-        with pytest.raises(CheckpointError, match="blocklist"):
+    for name, why in (("identity", "no blocklist"), ("text", "as safetensors"), ("nowhere", "There is no file")):
+        with pytest.raises(CheckpointError, match=why):
             IdentityBlocklist.load(tmp_path / f"{name}.safetensors")
 
 

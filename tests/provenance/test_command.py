@@ -116,7 +116,7 @@ def test_blocked_people_are_neither_enrolled_nor_drawn(run, refuse, photo: Path,
         (["--output", "x.jpg"], "PNG"),
         (["--check-output"], "--blocklist"),
         (["--key", "key.pem"], "both --certificates and --key"),
-        (["--blocklist", "nowhere"], "could not be read as a blocklist"),
+        (["--blocklist", "nowhere"], "There is no file 'nowhere'"),
     ],
 )
 def test_bad_options(refuse, photo: Path, models: Path, arguments: list[str], message: str) -> None:

@@ -14,8 +14,9 @@ from diffusers.utils.torch_utils import unwrap_module
 from torch import nn
 
 from ..checkpoints import native, public
+from ..checkpoints.building import build
 from ..checkpoints.card import model_card
-from ..errors import AdapterError, CheckpointError, IdentityError
+from ..errors import AdapterError, IdentityError
 from .attachment import Attachment
 from .attention import IdentityBranch
 from .fusion import Fusion
@@ -306,15 +307,10 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         """
         file = public.find(pretrained_model_name_or_path, weight_name, **kwargs)
         if file is None:
-            return native.load_pretrained(super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+            return native.load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
         base = {} if unet is None else cross_attention_layers(unwrap_module(unet))
-        config, state = public.read(file, variant, {path: layer.inner_dim for path, layer in base.items()})
-        try:
-            with torch.device("meta"):
-                adapter = cls(**config)
-        except TypeError as error:
-            raise CheckpointError(f"'{file}' holds a configuration that is not an adapter's: {error}") from error
-        native.load_strictly(adapter, state, str(file))
+        config, state = public.read(cls, file, variant, {path: layer.inner_dim for path, layer in base.items()})
+        adapter = build(cls, config, state, str(file))
         if (dtype := kwargs.get("dtype", kwargs.get("torch_dtype"))) is not None:
             nn.Module.to(adapter, dtype=dtype)
-        return adapter.eval()
+        return adapter

@@ -14,6 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin as ModelMixin  # diffuser
 from torch import nn
 
 from ..checkpoints import native
+from ..checkpoints.building import build
 from ..errors import AdapterError
 from .attention import Regions
 from .layers import cross_attention_layers
@@ -107,6 +108,15 @@ class IdentityNet(ControlNetModel):
         down, mid = self._reading.residuals(compute, conditioning_scale, (sample.shape, guess_mode))
         return ControlNetOutput(tuple(down), mid) if return_dict else (down, mid)  # pyright: ignore
 
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # pyright: ignore
+        """Write `config.json` and the weights as safetensors; whole or not at all.
+
+        Args:
+            save_directory: Made if it does not exist.
+            kwargs: As in diffusers.
+        """
+        native.save_pretrained(super().save_pretrained, save_directory, **kwargs)
+
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
@@ -119,12 +129,10 @@ class IdentityNet(ControlNetModel):
         """
         if os.path.isfile(pretrained_model_name_or_path):
             config, state = native.read_part(pretrained_model_name_or_path, "identity_net")
-            with torch.device("meta"):
-                net = cast(Self, cls.from_config(dict(config)))
-            native.load_strictly(net, state, os.fspath(pretrained_model_name_or_path))
+            net = build(cls, config, state, os.fspath(pretrained_model_name_or_path))
             nn.Module.to(net, dtype=kwargs.get("torch_dtype"))
-            return net.eval()
-        return native.load_pretrained(super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+            return net
+        return native.load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
 
 
 class _Reading:

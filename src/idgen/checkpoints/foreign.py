@@ -79,7 +79,7 @@ def refuse_foreign(state: Mapping[str, Any], where: str) -> None:
         if foreign.matches(top, state.keys()):
             raise CheckpointError(f"'{where}' is {foreign.name}, which idgen does not open: it needs {foreign.needs}.")
     width = state.get("image_proj.proj_in.weight")
-    if "image_proj.latents" in state and isinstance(width, torch.Tensor) and width.shape[1] in (1280, 1664):
+    if "image_proj.latents" in state and isinstance(width, torch.Tensor) and width.shape[1:] in ((1280,), (1664,)):
         raise CheckpointError(
             f"'{where}' is IP-Adapter Plus, which reads CLIP features and no face embedding: open it with diffusers' "
             "pipe.load_ip_adapter."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -10,52 +9,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import create_repo, upload_folder
+from huggingface_hub import create_repo, hf_hub_download, upload_folder
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..errors import CheckpointError
+from ..files import open_tensors, parse_json, read_json, write_folder
+from .building import check_config, limited, refuse_misfits
+
+CONFIG = "config.json"
 
 
-def load_pretrained(from_pretrained: Callable[..., Any], path: str | os.PathLike[str], **kwargs: Any) -> Any:
+def load_pretrained(
+    kind: type[nn.Module], from_pretrained: Callable[..., Any], path: str | os.PathLike[str], **kwargs: Any
+) -> Any:
     """Call diffusers' `from_pretrained`, and refuse what it lets pass.
 
     Args:
-        from_pretrained: That of a diffusers model class.
+        kind: A diffusers model class.
+        from_pretrained: That of the class.
         path: A folder or a hub id.
         kwargs: As in diffusers.
 
     Raises:
-        CheckpointError: It cannot be found, is not safetensors, or lacks tensors, or has others.
+        CheckpointError: It cannot be found, is not safetensors, lacks tensors or has others, or its configuration is
+            refused by `check_config`.
     """
     path = os.fspath(path)
     if os.path.isdir(path) and kwargs.get("subfolder"):  # diffusers prefers weights that lie above the subfolder
         path = os.path.join(path, kwargs.pop("subfolder"))
-    try:
+    check_config(kind, read_json(_find_config(path, kwargs)), path, known_only=True)
+    with limited(path):
         model, info = from_pretrained(path, **{**kwargs, "use_safetensors": True, "output_loading_info": True})
-    except (OSError, HfHubHTTPError, SafetensorError, ValueError, RuntimeError, TypeError) as error:
-        raise CheckpointError(_reason(path, error)) from error
     mismatched = [key[0] for key in info["mismatched_keys"]]
-    _refuse_misfits(path, info["missing_keys"], info["unexpected_keys"], mismatched)
+    refuse_misfits(path, info["missing_keys"], info["unexpected_keys"], mismatched)
     return model
 
 
 def plain_config(model: Any) -> dict[str, Any]:
     """A model's configuration without what diffusers notes beside it: arguments to make such a model again."""
     return {name: value for name, value in model.config.items() if not name.startswith("_")}
-
-
-def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], path: str) -> None:
-    """Give a model, which may lie on the meta device, these tensors and no others.
-
-    Raises:
-        CheckpointError: Tensors are missing, or of another shape, or there are others.
-    """
-    wanted = model.state_dict()
-    mismatched = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
-    _refuse_misfits(path, list(wanted.keys() - state.keys()), list(state.keys() - wanted.keys()), mismatched)
-    model.load_state_dict(dict(state), assign=True)
 
 
 def read_part(file: str | os.PathLike[str], part: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -68,36 +61,30 @@ def read_part(file: str | os.PathLike[str], part: str) -> tuple[dict[str, Any], 
     Raises:
         CheckpointError: The file cannot be read, or has no such part.
     """
-    try:
-        with safe_open(file, framework="pt") as opened:
-            header = opened.metadata() or {}
-            names = [name for name in opened.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
-            state = {name.removeprefix(f"{part}."): opened.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"'{file}' could not be read: {error}") from error
+    with open_tensors(file) as opened:
+        header = opened.metadata() or {}
+        names = [name for name in opened.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
+        state = {name.removeprefix(f"{part}."): opened.get_tensor(name) for name in names}
     if part not in header or not state:
         raise CheckpointError(f"'{file}' holds no {part}.")
-    return json.loads(header[part]), state
+    return parse_json(header[part], f"The configuration of {part} in '{file}'"), state
 
 
 def save_pretrained(
-    save_pretrained: Callable[..., Any], folder: str | os.PathLike[str], card: str, **kwargs: Any
+    save_pretrained: Callable[..., Any], folder: str | os.PathLike[str], card: str | None = None, **kwargs: Any
 ) -> None:
-    """Call diffusers' `save_pretrained` beside the target, then move the files there, so that none is ever half there.
+    """Call diffusers' `save_pretrained` beside the target, then move the files there; see `files.write_folder`.
 
     Args:
         save_pretrained: That of a diffusers model; it is never allowed to write a pickle.
         folder: Made if it does not exist.
-        card: Text of the model card.
+        card: Text of the model card, if it gets one.
         kwargs: As in diffusers.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".saving") as temporary:
-        save_pretrained(temporary, **kwargs, safe_serialization=True)
-        Path(temporary, "README.md").write_text(card)
-        for file in sorted(Path(temporary).iterdir(), key=lambda file: file.name == "config.json"):
-            os.replace(file, target / file.name)  # the config last: without it nothing loads
+    with write_folder(folder, last=CONFIG) as new:  # without it nothing loads
+        save_pretrained(new, **kwargs, safe_serialization=True)
+        if card is not None:
+            (new / "README.md").write_text(card, encoding="utf-8")
 
 
 def push_to_hub(
@@ -117,25 +104,17 @@ def push_to_hub(
         return str(upload_folder(repo_id=repo_id, folder_path=folder, token=token, **kwargs))
 
 
-def _refuse_misfits(path: str, missing: list[str], unexpected: list[str], mismatched: list[str]) -> None:
-    problems = {"lacks": missing, "has besides": unexpected, "has with another shape": mismatched}
-    found = [f"{what} {_names(keys)}" for what, keys in problems.items() if keys]
-    if found:
-        raise CheckpointError(f"'{path}' does not fit the model it is opened as: it {'; '.join(found)}.")
-
-
-def _reason(path: str, error: Exception) -> str:
-    if Path(path).is_dir():
-        if any(Path(path).glob("*.bin")) and not any(Path(path).glob("*.safetensors")):
-            return f"'{path}' holds a pickle, which could run code; only safetensors are opened."
-        return f"'{path}' could not be opened as an adapter: {error}"
-    return (
-        f"'{path}' is neither a folder nor a hub repository that can be reached. Check the name, the network and the "
-        f"token. ({type(error).__name__}: {error})"
-    )
-
-
-def _names(keys: list[str], shown: int = 8) -> str:
-    keys = sorted(keys)
-    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
-    return ", ".join(keys[:shown]) + more
+def _find_config(path: str, hub: Mapping[str, Any]) -> Path:
+    folder = Path(path)
+    if folder.is_dir():
+        if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
+            raise CheckpointError(f"'{path}' holds a pickle, which could run code; only safetensors are opened.")
+        return folder / CONFIG
+    where = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
+    try:
+        return Path(hf_hub_download(path, CONFIG, **{name: hub[name] for name in where if name in hub}))
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        raise CheckpointError(
+            f"'{path}' is neither a folder nor a hub repository that can be reached. Check the name, the network and "
+            f"the token. ({type(error).__name__}: {error})"
+        ) from error

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import nn
 
 from ..errors import CheckpointError
+from ..files import parse_json, read_tensors, write_tensors, write_whole
+from .building import check_config
 from .foreign import refuse_foreign
 from .layout import known_layers, rename
+from .pickled import read_pickle
 from .source import find
 from .variants import recognise
 
@@ -30,11 +29,12 @@ _log = logging.getLogger(__name__)
 
 
 def read(
-    file: Path, variant: str | None = None, layers: Mapping[str, int] | None = None
+    kind: type[nn.Module], file: Path, variant: str | None = None, layers: Mapping[str, int] | None = None
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Open a file that is laid out like InstantID's or IP-Adapter-FaceID's.
 
     Args:
+        kind: `IdentityAdapter`, which says what its configuration may hold.
         file: `.safetensors`, or a pickle, which is opened as plain tensors and nothing else.
         variant: Where neither tensors nor names tell.
         layers: Path → inner dimension of the base model's cross-attention layers; SD1.5's or SDXL's if not given.
@@ -45,11 +45,12 @@ def read(
     Raises:
         CheckpointError: The file is unsafe, unknown, or is laid out for another number of layers.
     """
-    state, header = read_tensors(file)
+    state, header = _read(file)
     refuse_foreign(state, str(file))
     state = {name: tensor for name, tensor in state.items() if name.startswith(("image_proj.", "ip_adapter."))}
     if CONFIG in header:
-        return (config := json.loads(header[CONFIG])), _renamed(config, state)
+        config = parse_json(header[CONFIG], f"The configuration in '{file}'")
+        return config, _renamed(check_config(kind, config, str(file)), state)
     return interpret(state, file, variant, layers)
 
 
@@ -88,21 +89,18 @@ def write(
         raise CheckpointError("IP-Adapter's layout has no place for pseudo-words; keep this adapter as a folder.")
     names = {ours: theirs for theirs, ours in _names(config, state).items()}
     tensors = {names.get(name, name): tensor.contiguous() for name, tensor in state.items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".converting") as folder:
-        new = Path(folder, file.name)
-        if file.suffix == ".safetensors":
-            entries = {CONFIG: json.dumps(dict(config)), "format": "pt", **(header or {})}
-            save_file({**tensors, **(extra or {})}, new, metadata=entries)
-        elif file.suffix == ".bin":
-            parts = {"image_proj": {}, "ip_adapter": {}}
-            for name, tensor in tensors.items():
-                part, _, rest = name.partition(".")
-                parts[part][rest] = tensor
-            torch.save(parts, new)
-        else:
-            raise CheckpointError(f"'{file}' ends in neither .safetensors nor .bin.")
-        os.replace(new, file)
+    if file.suffix == ".safetensors":
+        entries = {CONFIG: json.dumps(dict(config)), "format": "pt", **(header or {})}
+        write_tensors(file, {**tensors, **(extra or {})}, entries)
+    elif file.suffix == ".bin":
+        parts = {"image_proj": {}, "ip_adapter": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        with write_whole(file) as new, new.open("wb") as opened:
+            torch.save(parts, opened)
+    else:
+        raise CheckpointError(f"'{file}' ends in neither .safetensors nor .bin.")
 
 
 def _renamed(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -121,28 +119,6 @@ def _names(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict
     return names
 
 
-def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """All tensors of a file by flattened name (`image_proj.norm.weight`), and the header of a safetensors file.
-
-    Raises:
-        CheckpointError: It cannot be read, or holds anything but tensors.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as opened:
-                return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-        return _flat(torch.load(file, map_location="cpu", weights_only=True)), {}
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"'{file}' holds more than tensors, and opening it could run code of a stranger; it was not opened."
-        ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"'{file}' could not be read: {error}") from error
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, torch.Tensor]:
-    if isinstance(tree, torch.Tensor):
-        return {prefix.removesuffix("."): tree}
-    if not isinstance(tree, Mapping):
-        raise CheckpointError(f"'{prefix.removesuffix('.')}' in the file is a {type(tree).__name__}, not a tensor.")
-    return {name: tensor for key, branch in tree.items() for name, tensor in _flat(branch, f"{prefix}{key}.").items()}
+def _read(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """All tensors of a file by flattened name (`image_proj.norm.weight`), and the header of a safetensors file."""
+    return read_tensors(file) if file.suffix == ".safetensors" else (read_pickle(file), {})

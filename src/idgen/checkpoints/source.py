@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from ..errors import CheckpointError
+from ..files import read_text
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
@@ -96,6 +97,6 @@ def _list(files: Sequence[str], shown: int = 12) -> str:
 def _is_ours(config: Path) -> bool:
     """Whether this is the configuration of an `IdentityAdapter`."""
     try:
-        return '"IdentityAdapter"' in config.read_text()
-    except OSError:
+        return '"IdentityAdapter"' in read_text(config)
+    except CheckpointError:
         return False

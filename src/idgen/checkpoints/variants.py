@@ -17,6 +17,8 @@ from ..errors import CheckpointError
 HEAD_WIDTH = 64
 """Width of an attention head in all published projections; their tensors do not tell."""
 
+LORA = "ip_adapter.0.to_q_lora.down.weight"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
@@ -44,7 +46,7 @@ class Variant:
 
     def config(self, state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, Any]:
         """The configuration of an `IdentityAdapter` for these tensors, sizes read off their shapes."""
-        lora = state.get("ip_adapter.0.to_q_lora.down.weight")
+        lora = state.get(LORA)
         return {
             "layers": dict(layers),
             "encoder": self.encoder,
@@ -52,7 +54,7 @@ class Variant:
             "projection": self.projection,
             "shortcut": self.shortcut,
             "pool_photos": self.pool_photos,
-            "lora_rank": 0 if lora is None else len(lora),
+            "lora_rank": 0 if lora is None else _sides(state, LORA)[0],
             **(_resampler_sizes(state) if self.projection == "resampler" else _mlp_sizes(state)),
         }
 
@@ -129,7 +131,7 @@ def recognise(state: Mapping[str, torch.Tensor], names: str, asked: str | None =
     """
     candidates = [v for v in VARIANTS.values() if v.projection == _projection(state)]
     if _projection(state) == "mlp":
-        candidates = [v for v in candidates if v.lora == ("ip_adapter.0.to_q_lora.down.weight" in state)]
+        candidates = [v for v in candidates if v.lora == (LORA in state)]
     if asked is not None:
         if asked not in VARIANTS:
             raise CheckpointError(f"variant='{asked}' is not known; known: {', '.join(VARIANTS)}.")
@@ -152,28 +154,39 @@ def _projection(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def _resampler_sizes(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    _, num_tokens, dim = state["image_proj.latents"].shape
-    cross_attention_dim = len(state["image_proj.proj_out.weight"])
-    embedding_dim = state["image_proj.proj_in.weight"].shape[1]
+    _, num_tokens, dim = _sides(state, "image_proj.latents", 3)
+    cross_attention_dim, _ = _sides(state, "image_proj.proj_out.weight")
+    _, embedding_dim = _sides(state, "image_proj.proj_in.weight")
     sizes = {"num_tokens": num_tokens, "hidden_dim": dim, "embedding_dim": embedding_dim}
     return sizes | {"cross_attention_dim": cross_attention_dim} | _perceiver_sizes(state, "image_proj.")
 
 
 def _mlp_sizes(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    hidden_dim, embedding_dim = state["image_proj.proj.0.weight"].shape
-    cross_attention_dim = len(state["image_proj.norm.weight"])
+    hidden_dim, embedding_dim = _sides(state, "image_proj.proj.0.weight")
+    (cross_attention_dim,) = _sides(state, "image_proj.norm.weight", 1)
+    outputs, _ = _sides(state, "image_proj.proj.2.weight")
     sizes = {
         "cross_attention_dim": cross_attention_dim,
-        "num_tokens": len(state["image_proj.proj.2.weight"]) // cross_attention_dim,
+        "num_tokens": outputs // cross_attention_dim,
         "hidden_dim": hidden_dim,
         "embedding_dim": embedding_dim,
     }
     if _projection(state) == "plus":
-        sizes["feature_dim"] = state["image_proj.perceiver_resampler.proj_in.weight"].shape[1]
+        _, sizes["feature_dim"] = _sides(state, "image_proj.perceiver_resampler.proj_in.weight")
         sizes |= _perceiver_sizes(state, "image_proj.perceiver_resampler.")
     return sizes
 
 
 def _perceiver_sizes(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, int]:
     queries = [name for name in state if re.fullmatch(re.escape(prefix) + r"layers\.\d+\.0\.to_q\.weight", name)]
-    return {"depth": len(queries), "dim_head": HEAD_WIDTH, "heads": len(state[queries[0]]) // HEAD_WIDTH}
+    width, _ = _sides(state, f"{prefix}layers.0.0.to_q.weight")
+    return {"depth": len(queries), "dim_head": HEAD_WIDTH, "heads": width // HEAD_WIDTH}
+
+
+def _sides(state: Mapping[str, torch.Tensor], name: str, count: int = 2) -> torch.Size:
+    """The shape of a tensor that the layout cannot do without."""
+    tensor = state.get(name)
+    if tensor is None or tensor.ndim != count or 0 in tensor.shape:
+        found = "is missing" if tensor is None else f"has the shape {tuple(tensor.shape)}"
+        raise CheckpointError(f"The file is no complete adapter: '{name}' {found}, and {count} sides are needed.")
+    return tensor.shape

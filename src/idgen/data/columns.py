@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ..errors import DataError
 from ..faces import load_photo
+from ..files import open_tensors, parse_json
 from .engines import Engine, InProcess, one_thread
 from .index import read_index
 from .manifest import Manifest
@@ -150,21 +152,19 @@ class Column:
             )
         if key is not None:
             _check_key(url, _metadata(url).get("model", ""), key)
-        try:
-            with safe_open(local_file(url), framework="pt") as file:
-                self._starts, self._shapes = file.get_tensor("starts"), file.get_tensor("shapes")
-            self._file: Any = safe_open(local_file(url), framework="pt").__enter__()
-            self._values = self._file.get_slice("values")
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"'{url}' cannot be read: {error}. Delete it and write the column again.") from error
+        self._url, self._open = url, ExitStack()
+        file = self._open.enter_context(_opened(url))
+        with _blamed(url):
+            self._starts, self._shapes = file.get_tensor("starts").tolist(), file.get_tensor("shapes").tolist()
+            self._values = file.get_slice("values")
 
     def __getitem__(self, row: int) -> torch.Tensor | None:
-        """The value of a row of the index; None if it has none."""
-        start, stop = int(self._starts[row]), int(self._starts[row + 1])
-        if start == stop:
-            return None
-        shape = [int(side) for side in self._shapes[row] if side >= 0]
-        return self._values[start:stop].reshape(shape)
+        """The value of a row of the index; None if it has none. Raises DataError for a damaged file."""
+        with _blamed(self._url):
+            start, stop = self._starts[row], self._starts[row + 1]
+            if start == stop:
+                return None
+            return self._values[start:stop].reshape([side for side in self._shapes[row] if side >= 0])
 
 
 def column_url(shards: str, shard: str, name: str) -> str:
@@ -172,10 +172,23 @@ def column_url(shards: str, shard: str, name: str) -> str:
 
 
 def _metadata(url: str) -> dict[str, str]:
+    with _opened(url) as file:
+        found = parse_json((file.metadata() or {}).get("idgen", "{}"), f"The description in '{url}'", DataError)
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Any]:
+    with _blamed(url), open_tensors(local_file(url), DataError) as file:
+        yield file
+
+
+@contextmanager
+def _blamed(url: str) -> Iterator[None]:
+    """Whatever goes wrong while a column is read, its file is damaged."""
     try:
-        with safe_open(local_file(url), framework="pt") as file:
-            return json.loads((file.metadata() or {}).get("idgen", "{}"))
-    except (OSError, ValueError, SafetensorError) as error:
+        yield
+    except (DataError, SafetensorError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Delete it and write the column again.") from error
 
 

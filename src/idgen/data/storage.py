@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import hashlib
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from .. import files
 from ..errors import DataError
-
-PARTIAL = ".partial"
+from ..files import PARTIAL as PARTIAL
 
 
 def join(folder: str, name: str) -> str:
@@ -69,29 +67,17 @@ def write_whole(url: str) -> Iterator[Path]:
         DataError: It cannot be written, because the disk is full, say. Nothing is left behind.
     """
     filesystem, target = fsspec.url_to_fs(url)
-    local = isinstance(filesystem, LocalFileSystem)
-    if local:
-        # a worker whose run was killed may still be writing to its own
-        beside = Path(f"{target}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-    else:
-        handle, name = tempfile.mkstemp(suffix=PARTIAL)
-        os.close(handle)
-        beside = Path(name)
-    try:
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        if local:
-            with beside.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(beside, target)
-        else:
-            filesystem.put_file(str(beside), target)
-    except OSError as error:
-        advice = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "Check the place"
-        raise DataError(f"'{url}' could not be written: {error}. {advice} and run the same command again.") from error
-    finally:
-        with suppress(OSError):  # its folder may be a file, and that error is the one to tell
-            beside.unlink()
+    if isinstance(filesystem, LocalFileSystem):
+        with files.write_whole(target, DataError) as new:
+            yield new
+        return
+    with tempfile.TemporaryDirectory(prefix="idgen-") as folder:
+        new = Path(folder, "new")
+        try:
+            yield new
+            filesystem.put_file(str(new), target)
+        except OSError as error:
+            raise DataError(files.unwritten(url, error)) from error
 
 
 def local_copy(folder: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EvaluationError
+from ..files import read_json
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp"}
 MOST_PEOPLE = 4
@@ -88,8 +89,8 @@ def _read_multiid(folder: Path) -> Case:
     references = tuple(p for i in range(1, MOST_PEOPLE + 1) if (p := folder / f"ref_{i}.jpg").is_file())
     target, output = folder / "ori.jpg", folder / "out.jpg"
     try:
-        prompt = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["prompt"]
-    except (ValueError, KeyError, TypeError) as error:
+        prompt = read_json(folder / "meta.json", EvaluationError)["prompt"]
+    except (KeyError, TypeError) as error:
         raise EvaluationError(f"'{folder / 'meta.json'}' holds no prompt: {error!r}") from error
     if not references:
         raise EvaluationError(f"'{folder}' has no ref_1.jpg.")

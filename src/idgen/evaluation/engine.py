@@ -6,8 +6,6 @@ import atexit
 import hashlib
 import io
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +19,7 @@ from accelerate import PartialState
 from PIL import Image
 
 from ..errors import EvaluationError
+from ..files import read_json, write_bytes
 from ..identity import Identity
 from .cases import Case
 from .prompts import Prompt
@@ -140,9 +139,9 @@ def draw(
                 for drawing, picture, words in zip(together, pictures, told, strict=True):
                     words["seconds"] = seconds
                     content = file_of(picture, {key: words[key] for key in MARKED})
-                    write_whole(folder / f"{drawing.path}.png", content)
+                    write_bytes(folder / f"{drawing.path}.png", content, EvaluationError)
                     text = json.dumps(words, indent=1, ensure_ascii=False)
-                    write_whole(folder / f"{drawing.path}.json", text.encode())
+                    write_bytes(folder / f"{drawing.path}.json", text.encode(), EvaluationError)
                     progress(drawing)
     state.wait_for_everyone()
 
@@ -182,19 +181,9 @@ def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
     """What stands beside a picture: `describe`, and the seconds that it took."""
     file = folder / f"{drawing.path}.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvaluationError(
-            f"'{file}' cannot be read: {error}. Delete it, and the picture is drawn again."
-        ) from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing") as folder:
-        (Path(folder) / "new").write_bytes(content)
-        os.replace(Path(folder) / "new", path)
+        return read_json(file, EvaluationError)
+    except EvaluationError as error:
+        raise EvaluationError(f"{error} Delete it, and the picture is drawn again.") from error
 
 
 def _together(

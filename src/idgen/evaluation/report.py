@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import EvaluationError, MissingDependencyError
 from ..faces import load_photo
-from .engine import write_whole
+from ..files import read_json, write_bytes
 from .measure import Measured, Shot
 from .summary import Scores
 
@@ -57,18 +57,19 @@ def write_report(
         },
     }
     page = _render("report.html.jinja", report=report, plots=_plots(measured, encoders), sheet=_sheet(shots))
-    write_whole(folder / "report.csv", _csv(measured.rows).encode())
-    write_whole(folder / "index.html", page.encode())
-    write_whole(folder / "report.json", json.dumps(_plain(report), ensure_ascii=False).encode())
+    write_bytes(folder / "report.csv", _csv(measured.rows).encode(), EvaluationError)
+    write_bytes(folder / "index.html", page.encode(), EvaluationError)
+    text = json.dumps(_plain(report), ensure_ascii=False)
+    write_bytes(folder / "report.json", text.encode(), EvaluationError)
 
 
 def read_report(folder: Path) -> dict[str, Any]:
     """`report.json` of a folder; raises EvaluationError if there is none."""
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report = read_json(folder / "report.json", EvaluationError)
         if report["format"] != FORMAT:
             raise EvaluationError(f"'{folder}' holds a report of the form {report['format']!r}, not {FORMAT!r}.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise EvaluationError(f"'{folder}' holds no report that can be read: {error!r}") from error
     return report
 
@@ -84,8 +85,9 @@ def scores_of(report: dict[str, Any]) -> dict[str, Scores]:
 def write_comparison(folder: Path, names: tuple[str, str], table: list[dict[str, Any]]) -> None:
     """`comparison.json` and `index.html` of two reports side by side."""
     page = _render("comparison.html.jinja", names=names, table=table)
-    write_whole(folder / "index.html", page.encode())
-    write_whole(folder / "comparison.json", json.dumps(_plain({"reports": names, "table": table})).encode())
+    write_bytes(folder / "index.html", page.encode(), EvaluationError)
+    text = json.dumps(_plain({"reports": names, "table": table}))
+    write_bytes(folder / "comparison.json", text.encode(), EvaluationError)
 
 
 def _render(template: str, **values: Any) -> str:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..errors import BlockedIdentityError, CheckpointError, EncoderMismatchError, IdentityError
 from ..faces import FaceAnalyzer, Photo
+from ..files import parse_json, read_tensors, write_tensors
 from ..identity import Identity
+from ..typed import arguments
 
 FORMAT = "idgen-blocklist-1"
+MAX_BYTES = 1 << 29
+"""Of a file: 250,000 people of 512 numbers each."""
+
 THRESHOLDS = {"dlib-resnet-v1": 0.941}
 """Cosine that one in 10,000 pairs of strangers reaches; docs/safety.md says on which data."""
 
@@ -115,24 +116,20 @@ class IdentityBlocklist:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file, whole or not at all."""
-        path = Path(path)
         header = json.dumps({"encoder": self.encoder, "threshold": self.threshold})
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".blocklist") as folder:
-            tensors = {"embeddings": self.embeddings.contiguous()}
-            save_file(tensors, Path(folder) / "new", metadata={"format": FORMAT, "blocklist": header})
-            os.replace(Path(folder) / "new", path)
+        write_tensors(path, {"embeddings": self.embeddings}, {"format": FORMAT, "blocklist": header})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote; raises CheckpointError for a file that is missing, damaged or something else."""
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise CheckpointError(f"'{path}' is no blocklist: its format is {metadata.get('format')!r}.")
-                return cls(embeddings=file.get_tensor("embeddings"), **json.loads(metadata["blocklist"]))
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"'{path}' could not be read as a blocklist: {error}") from error
+        tensors, metadata = read_tensors(path, MAX_BYTES)
+        where = f"'{os.fspath(path)}'"
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{where} is no blocklist: its format is {metadata.get('format')!r}.")
+        header = parse_json(metadata.get("blocklist", ""), f"The description in {where}")
+        if not isinstance(header, dict):
+            raise CheckpointError(f"The description in {where} is no table but {type(header).__name__}.")
+        return cls(**arguments(cls, {**header, **tensors}, where, CheckpointError))
 
     def _directions(self, person: Identity) -> torch.Tensor:
         """(1 + photos, dim): the mean first."""

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import IdgenError, MissingDependencyError, ProvenanceError
-from ..evaluation.engine import write_whole
+from ..files import write_bytes
 from ..identity import Identity
 from .blocklist import IdentityBlocklist
 from .credentials import CredentialSigner, read_credentials
@@ -75,7 +75,7 @@ def save_pictures(
         output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i + 1}") for i in range(len(pictures))
     ]
     for picture, seed, path in zip(pictures, seeds, paths, strict=True):
-        write_whole(path, options.file_of(picture, {**settings, "seed": seed}))
+        write_bytes(path, options.file_of(picture, {**settings, "seed": seed}), ProvenanceError)
     return paths
 
 

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import ImageError, ProvenanceError
+from ..files import parse_json
 
 KEYWORD = "idgen"
 """Of the text chunk that holds the settings as JSON."""
@@ -56,10 +57,7 @@ def read_settings(picture: Picture) -> dict[str, Any] | None:
         text = getattr(image, "text", {}).get(KEYWORD)
     if text is None:
         return None
-    try:
-        settings = json.loads(text)
-    except ValueError as error:
-        raise ProvenanceError(f"The settings in the picture are damaged: {error}") from error
+    settings = parse_json(text, "The text of the settings in the picture", ProvenanceError)
     if not isinstance(settings, dict):
         raise ProvenanceError(f"The settings in the picture are no table but {type(settings).__name__}.")
     return settings

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from ..checkpoints.building import limited, load_strictly
 from ..errors import CheckpointError, LossError
+from ..files import read_tensors
 
 
 class AestheticHead(nn.Module):
@@ -48,10 +48,7 @@ class AestheticHead(nn.Module):
         Raises:
             CheckpointError: The file is missing or damaged, or holds something else.
         """
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"'{path}' could not be read as safetensors: {error}") from error
+        tensors, _ = read_tensors(path)
         numbered = {key: re.fullmatch(r"(?:(?:.*\.)?(\d+)\.)?(weight|bias)", key) for key in tensors}
         if not all(numbered.values()):
             raise CheckpointError(f"'{path}' is not a head of linear layers; it holds {sorted(tensors)}.")
@@ -62,10 +59,13 @@ class AestheticHead(nn.Module):
             if match
         }
         weights = [state.get(f"layers.{i}.weight", torch.empty(0)) for i in range(len(order))]
+        if not weights or any(weight.ndim != 2 for weight in weights):
+            raise CheckpointError(f"'{path}' is not a head of linear layers: a weight is not a matrix.")
         try:
-            head = cls((weights[0].shape[1], *(len(weight) for weight in weights)))
-            head.load_state_dict(state)
-        except (IndexError, RuntimeError, LossError) as error:
+            with limited(str(path)), torch.device("meta"):
+                head = cls((weights[0].shape[1], *(len(weight) for weight in weights)))
+            load_strictly(head, state, str(path))
+        except (CheckpointError, LossError) as error:
             raise CheckpointError(f"The layers in '{path}' do not follow on each other: {error}") from error
         return head.eval().requires_grad_(False)
 

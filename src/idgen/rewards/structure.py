@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from itertools import pairwise
-from pathlib import Path
 from typing import Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from ..checkpoints.building import build
 from ..errors import CheckpointError, LossError
+from ..files import parse_json, read_tensors, write_tensors
 
 FORMAT = "idgen-structure-scorer-1"
 
@@ -54,12 +52,7 @@ class StructureScorer(nn.Module):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file, whole or not at all."""
-        path = Path(path)
-        metadata = {"format": FORMAT, "channels": json.dumps(self.channels)}
-        state = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".scorer") as folder:
-            save_file(state, Path(folder) / "new", metadata=metadata)
-            os.replace(Path(folder) / "new", path)
+        write_tensors(path, self.state_dict(), {"format": FORMAT, "channels": json.dumps(self.channels)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -68,20 +61,11 @@ class StructureScorer(nn.Module):
         Raises:
             CheckpointError: The file is missing, damaged, or not a scorer.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"'{path}' could not be read as a structure scorer: {error}") from error
+        state, metadata = read_tensors(path)
         if metadata.get("format") != FORMAT:
             raise CheckpointError(f"'{path}' is not a structure scorer: its format is {metadata.get('format')!r}.")
-        scorer = cls(tuple(json.loads(metadata["channels"])))
-        try:
-            scorer.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(f"'{path}' does not hold the scorer that it says: {error}") from error
-        return scorer.eval().requires_grad_(False)
+        config = {"channels": parse_json(metadata.get("channels", ""), f"The list of channels in '{path}'")}
+        return build(cls, config, state, str(path)).requires_grad_(False)
 
 
 def _level(in_channels: int, out_channels: int) -> nn.Sequential:

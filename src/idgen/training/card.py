@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ..data.manifest import Manifest
+from ..errors import TrainingError
+from ..files import write_bytes
 
 HEADING = "\n## Training\n"
 LOSSES = (
@@ -59,10 +59,8 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
     }
     lines = "\n".join(f"| {name} | {value} |" for name, value in table.items())
     licence = "The adapter's licence follows from its photos and its base model; state it before you publish it."
-    handle, temporary = tempfile.mkstemp(dir=output_dir, suffix=".partial")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"{text}\n{HEADING}\n| | |\n| --- | --- |\n{lines}\n\n{licence}\n")
-    os.replace(temporary, card)
+    text = f"{text}\n{HEADING}\n| | |\n| --- | --- |\n{lines}\n\n{licence}\n"
+    write_bytes(card, text.encode(), TrainingError)
 
 
 def _stage(config: dict[str, Any]) -> dict[str, str]:

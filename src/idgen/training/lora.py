@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from diffusers.training_utils import cast_training_params
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import CheckpointError, MissingDependencyError, TrainingError
+from ..files import read_tensors, write_tensors
 
 FILE = "pytorch_lora_weights.safetensors"
 """What `pipeline.load_lora_weights` looks for in a folder."""
@@ -75,8 +74,8 @@ class UNetLoRA(nn.Module):
         from peft import get_peft_model_state_dict
 
         state = convert_state_dict_to_diffusers(get_peft_model_state_dict(self._unet[0], adapter_name=NAME))
-        tensors = {f"{PREFIX}{name}": weight.detach().contiguous() for name, weight in state.items()}
-        save_file(tensors, folder / FILE, metadata={"format": "pt"})
+        tensors = {f"{PREFIX}{name}": weight.detach() for name, weight in state.items()}
+        write_tensors(folder / FILE, tensors, {"format": "pt"})
 
     def load(self, folder: Path) -> None:
         """Take what `save` wrote, for the same UNet and rank.
@@ -87,10 +86,7 @@ class UNetLoRA(nn.Module):
         from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
         from peft import set_peft_model_state_dict
 
-        try:
-            tensors = load_file(folder / FILE)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"'{folder / FILE}' could not be read: {error}") from error
+        tensors, _ = read_tensors(folder / FILE)
         state = convert_unet_state_dict_to_peft({name.removeprefix(PREFIX): t for name, t in tensors.items()})
         if len(state) != len(self.weights):
             raise CheckpointError(f"'{folder / FILE}' has {len(state)} tensors; this LoRA has {len(self.weights)}.")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
 
 from ..adapter import IdentityAdapter, IdentityNet
 from ..convert import NET
 from ..errors import EncoderMismatchError
+from ..files import open_tensors
 from .base import BaseModel
 from .config import AdapterConfig, DenoisingConfig, RewardConfig
 from .lora import FILE, UNetLoRA
@@ -89,7 +89,7 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
 def _lora(base: BaseModel, rank: int, folder: Path | None) -> UNetLoRA | None:
     saved = folder / FILE if folder is not None and (folder / FILE).is_file() else None
     if saved is not None:
-        with safe_open(saved, "pt") as file:
+        with open_tensors(saved) as file:
             rank = next(min(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
     if not rank:
         return None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +14,7 @@ from ..adapter import Fusion, IdentityAdapter, IdentityNet, Person
 from ..convert import NET
 from ..errors import TrainingError
 from ..faces import draw_keypoints
+from ..files import write_folder
 from ..losses import Weighted
 from .base import BaseModel
 from .batch import Batch
@@ -139,19 +137,13 @@ class TrainingStep(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write all parts: an adapter's folder, with the LoRA's file and the IdentityNet's folder in it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving") as temporary:
-            new = Path(temporary)
+        with write_folder(folder, last=CONFIG) as new:  # without it nothing loads
             if self.lora is not None:
                 self.lora.save(new)
             if self.identity_net is not None:
                 self.identity_net.save_pretrained(new / NET)
             if self.adapter is not None:
                 self.adapter.save_pretrained(new)
-            for part in sorted(new.iterdir(), key=lambda part: part.name == CONFIG):  # without it nothing loads
-                if part.is_dir():
-                    shutil.rmtree(folder / part.name, ignore_errors=True)
-                os.replace(part, folder / part.name)
 
     def load(self, folder: Path) -> None:
         """Take what `save` wrote.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,9 @@ import torch
 from PIL import Image
 
 from ..adapter import IdentityAdapter
+from ..errors import TrainingError
 from ..faces import FaceDetector, FaceEncoder
+from ..files import write_whole
 from ..identity import Identity
 from .base import BaseModel
 
@@ -130,7 +130,5 @@ class Validation:
         for y, row in enumerate(pictures):
             for x, picture in enumerate(row):
                 sheet.paste(Image.fromarray(picture), (x * (width + GAP), y * (height + GAP)))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".sheet") as folder:
-            sheet.save(Path(folder, file.name))
-            os.replace(Path(folder, file.name), file)
+        with write_whole(file, TrainingError) as new:
+            sheet.save(new, Image.registered_extensions()[file.suffix])

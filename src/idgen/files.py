@@ -1,0 +1,234 @@
+"""Files: writing them whole or not at all, and reading what a stranger may have written, within limits."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .errors import CheckpointError, IdgenError
+
+PARTIAL = ".partial"
+"""How names of files end that are being written; one that a killed process left behind may be deleted."""
+
+MAX_JSON_BYTES = 1 << 24
+"""Parsed, this much can take 20 times as much memory."""
+
+MAX_JSON_DEPTH = 32
+FilePath = str | os.PathLike[str]
+
+
+@contextmanager
+def write_whole(path: FilePath, error: type[IdgenError] = CheckpointError) -> Iterator[Path]:
+    """Give a path to write to; what was written there appears at `path` when the block ends without an error.
+
+    The temporary file lies in the same folder, which is made if it does not exist. File and folder are flushed to the
+    disk, and the mode follows the umask.
+
+    Args:
+        path: Replaced if it exists.
+        error: Kind of error to raise.
+
+    Raises:
+        IdgenError: It cannot be written, of the kind `error`. Nothing is left behind, and an older file stays.
+    """
+    target = Path(path)
+    new = target.parent / f".{uuid.uuid4().hex[:12]}{PARTIAL}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new.touch(exist_ok=False)
+        mode = new.stat().st_mode
+        yield new
+        _settle(new, mode)
+        os.replace(new, target)
+        sync(target.parent)
+    except (OSError, SafetensorError) as problem:
+        raise error(unwritten(target, problem)) from problem
+    finally:
+        with suppress(OSError):  # its folder may be a file, and that error is the one to tell
+            new.unlink()
+
+
+@contextmanager
+def write_folder(
+    folder: FilePath, last: str | None = None, error: type[IdgenError] = CheckpointError
+) -> Iterator[Path]:
+    """Give an empty folder to write to; each file and folder in it then appears in `folder`, flushed and whole.
+
+    Args:
+        folder: Made if it does not exist; entries of the same names are replaced.
+        last: The entry that appears after all others; without it the folder counts as unfinished.
+        error: Kind of error to raise.
+
+    Raises:
+        IdgenError: It cannot be written, of the kind `error`.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix=".saving", suffix=PARTIAL) as temporary:
+            probe = Path(temporary, uuid.uuid4().hex)
+            probe.touch()
+            mode = probe.stat().st_mode
+            probe.unlink()
+            yield Path(temporary)
+            for file in Path(temporary).rglob("*"):
+                if file.is_file():
+                    _settle(file, mode)
+            for entry in sorted(Path(temporary).iterdir(), key=lambda entry: entry.name == last):
+                if entry.is_dir():
+                    shutil.rmtree(target / entry.name, ignore_errors=True)
+                os.replace(entry, target / entry.name)
+            sync(target)
+    except (OSError, SafetensorError) as problem:
+        raise error(unwritten(target, problem)) from problem
+
+
+def write_bytes(path: FilePath, content: bytes, error: type[IdgenError] = CheckpointError) -> None:
+    """Write a file whole or not at all; see `write_whole`."""
+    with write_whole(path, error) as new:
+        new.write_bytes(content)
+
+
+def write_tensors(
+    path: FilePath,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str] | None = None,
+    error: type[IdgenError] = CheckpointError,
+) -> None:
+    """Write a safetensors file whole or not at all; see `write_whole`."""
+    with write_whole(path, error) as new:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new, metadata=dict(metadata or {}))
+
+
+def sync(path: FilePath) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    with suppress(PermissionError):  # Windows opens no folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def file_size(path: FilePath, limit: int | None = None, error: type[IdgenError] = CheckpointError) -> int:
+    """Bytes of a regular file.
+
+    Raises:
+        IdgenError: There is no such file, it is something else (a folder, a pipe that nobody writes to), or it is
+            larger than the limit.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise error(f"'{path}' is not a file." if path.exists() else f"There is no file '{path}'.")
+        size = path.stat().st_size
+    except (OSError, ValueError) as problem:  # ValueError: a null character in the name
+        raise error(f"{str(path)!r} cannot be read: {problem}") from problem
+    if limit is not None and size > limit:
+        raise error(f"'{path}' has {size:,} bytes, more than the {limit:,} that such a file may have.")
+    return size
+
+
+def read_text(path: FilePath, limit: int = MAX_JSON_BYTES, error: type[IdgenError] = CheckpointError) -> str:
+    """A text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        IdgenError: It cannot be read, is larger than `limit` bytes, or is in another encoding.
+    """
+    file_size(path, limit, error)
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"'{os.fspath(path)}' cannot be read: {problem}") from problem
+
+
+def read_json(path: FilePath, error: type[IdgenError] = CheckpointError) -> Any:
+    """A JSON file in UTF-8; raises as `read_text` and `parse_json`."""
+    return parse_json(read_text(path, error=error), f"'{os.fspath(path)}'", error)
+
+
+def parse_json(text: str | bytes, where: str, error: type[IdgenError] = CheckpointError) -> Any:
+    """Parse JSON.
+
+    Args:
+        text: If bytes, in UTF-8.
+        where: What the text is, for the message.
+        error: Kind of error to raise.
+
+    Raises:
+        IdgenError: It is not JSON, too long, nested too deeply, or holds half of a surrogate pair, which cannot be
+            written anywhere.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise error(f"{where} is longer than the {MAX_JSON_BYTES:,} bytes that JSON may have here.")
+    try:
+        value = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+        level: list[Any] = [value]
+        for _ in range(MAX_JSON_DEPTH):
+            for part in level:
+                if isinstance(part, str):
+                    part.encode()
+            level = [inner for part in level for inner in _inner(part)]
+            if not level:
+                return value
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{where} is not valid JSON: {problem}") from problem
+    raise error(f"{where} is nested more than {MAX_JSON_DEPTH} levels deep.")
+
+
+@contextmanager
+def open_tensors(path: FilePath, error: type[IdgenError] = CheckpointError) -> Iterator[Any]:
+    """Open a safetensors file; tensors are read inside the `with`.
+
+    Raises:
+        IdgenError: It cannot be read, or is not safetensors.
+    """
+    file_size(path, error=error)
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError, AttributeError, TypeError, ValueError) as problem:  # of types torch lacks, too
+        raise error(f"'{os.fspath(path)}' cannot be read as safetensors: {problem}") from problem
+
+
+def read_tensors(
+    path: FilePath, limit: int | None = None, error: type[IdgenError] = CheckpointError
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """All tensors of a safetensors file by name, and its metadata; raises as `open_tensors` and `file_size`."""
+    file_size(path, limit, error)
+    with open_tensors(path, error) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _inner(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    return value if isinstance(value, list) else []
+
+
+def _settle(file: Path, mode: int) -> None:
+    """Give a written file its mode, which libraries set as they like, and flush it."""
+    file.chmod(mode)
+    sync(file)
+
+
+def unwritten(place: FilePath, problem: Exception) -> str:
+    """What to tell of a file that could not be written."""
+    told = re.search(r"os error (\d+)", str(problem))  # safetensors has it in the text
+    number = int(told[1]) if told else getattr(problem, "errno", None)
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "Make room" if full else "Check the place"
+    return f"'{place}' could not be written: {problem}. {advice} and run the same command again."
