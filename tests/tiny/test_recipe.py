@@ -32,7 +32,8 @@ def settings(train_folder, shared, tmp_path_factory):
     face = cv2.resize(data.astronaut()[:256, 96:352], (150, 150), interpolation=cv2.INTER_AREA)
     people = folder / "people.txt"
     people.write_text("# held out\nBea\n")
-    with tarfile.open(folder / "photos.tar", "w") as tar:
+    (folder / "lfw").mkdir()
+    with tarfile.open(folder / "lfw" / "photos.tar", "w") as tar:
         for i in range(8):
             buffer = io.BytesIO()
             Image.fromarray(np.roll(face, i, axis=2)).save(buffer, "JPEG")
@@ -43,9 +44,16 @@ def settings(train_folder, shared, tmp_path_factory):
     return dataclasses.replace(
         found,
         paths=dataclasses.replace(
-            found.paths, photos=folder, cache=folder / "cache", test_people=people, output=folder / "model"
+            found.paths, data=folder, cache=folder / "cache", test_people=people, output=folder / "model"
         ),
-        autoencoder=dataclasses.replace(found.autoencoder, width=8, samples=12, batch=4, minutes=5),
+        autoencoder=dataclasses.replace(
+            found.autoencoder,
+            encoder_width=8,
+            decoder_width=8,
+            phases=tuple(
+                dataclasses.replace(phase, samples=12, batch=4, minutes=5) for phase in found.autoencoder.phases
+            ),
+        ),
         base=dataclasses.replace(
             found.base, channels=(16, 32), heads_of=16, text_width=32, samples=12, batch=4, minutes=5
         ),
@@ -57,14 +65,14 @@ def settings(train_folder, shared, tmp_path_factory):
 
 
 def test_nobody_is_both_seen_and_held_out(settings):
+    from recipe.crops import open_crops
     from train import run_stages
 
     run_stages(settings, until="crops")
-    with np.load(settings.paths.cache / "crops" / "train.npz") as train:
-        assert set(train["person"]) == {"Ada"}
-        assert len(train["images"]) == 7
-    with np.load(settings.paths.cache / "crops" / "test.npz") as test:
-        assert set(test["person"]) == {"Bea"}
+    seen, held_out = (open_crops(settings.paths.cache / "crops", part) for part in ("train", "test"))
+    assert set(seen["person"]) == {"Ada"}
+    assert len(seen["images"]) == 7
+    assert set(held_out["person"]) == {"Bea"}
 
 
 def test_one_command_makes_a_pipeline(settings):
@@ -130,8 +138,7 @@ def test_a_cut_run_ends_as_an_uncut_one(tmp_path: Path):
 
 
 def test_split_file_follows_its_rule(train_folder, shared):
-    from recipe.photos import test_people
-    from split import held_out
+    from recipe.held_out import held_out, test_people
 
     count: Counter[str] = Counter()
     for path in (shared / "data" / "lfw").glob("*.tar"):
@@ -144,19 +151,83 @@ def test_split_file_follows_its_rule(train_folder, shared):
 
 
 def test_every_word_of_a_caption_is_one_token():
+    from recipe.attributes import WORDS
     from recipe.captions import build_tokenizer, caption, words
 
     tokenizer = build_tokenizer(32)
     assert all(len(tokenizer.tokenize(word)) == 1 for word in words())
     dice = random.Random(0)
-    texts = [caption(style, np.array([1, 2, 3]), dice) for style in range(9) for _ in range(20)]
+    largest = np.array([max(range(len(group)), key=lambda i: len(group[i].split())) for group in WORDS.values()])
+    texts = [caption(style, largest, dice) for style in range(9) for _ in range(20)]
     assert max(len(ids) for ids in tokenizer(texts).input_ids) <= 32
 
 
-def test_mirrored_heads_look_the_other_way():
-    from recipe.attributes import mirror
+def test_captions_say_what_is_known_and_nothing_else():
+    """Whatever the attributes: what follows the style and the subject is known, and all that is known is said."""
+    from recipe.attributes import WORDS
+    from recipe.captions import OF_COLOURS, caption
 
-    assert mirror(np.array([[0, 1, 2], [1, 1, 2], [2, 0, 0]])).tolist() == [[0, 1, 2], [2, 1, 2], [1, 0, 0]]
+    dice, numbers = random.Random(0), np.random.default_rng(0)
+    for _ in range(20):
+        style, attributes = int(numbers.integers(9)), [int(numbers.integers(len(group))) for group in WORDS.values()]
+        known = {
+            WORDS[name][i]
+            for name, i in zip(WORDS, attributes, strict=True)
+            if i and not (style and name in OF_COLOURS)
+        }
+        texts = [caption(style, np.array(attributes, np.int8), dice) for _ in range(80)]
+        for text in texts:
+            said = [part for part in text.split(", ")[1:] if part in {word for g in WORDS.values() for word in g}]
+            assert set(said) <= known
+            assert len(said) == len(set(said))
+        assert all(any(word in text for text in texts) for word in known)
+
+
+def test_mirrored_heads_look_the_other_way():
+    from recipe.attributes import WORDS, mirror
+
+    rows = np.array([[pose, *range(1, len(WORDS))] for pose in range(4)])
+    words = [WORDS["pose"][row[0]] for row in mirror(rows)]
+    assert words == ["", "looking to the front", "looking to the right", "looking to the left"]
+    assert (mirror(rows)[:, 1:] == rows[:, 1:]).all()
+    assert (mirror(mirror(rows)) == rows).all()
+
+
+def test_components_are_what_the_encoder_computes():
+    """The network is the projection itself, whatever the directions; with all of them nothing is lost."""
+    from diffusers import AutoencoderTiny
+    from recipe.components import set_encoder
+
+    torch.manual_seed(0)
+    for latents, width in ((4, 48), (48, 48), (192, 192)):
+        net = AutoencoderTiny(
+            encoder_block_out_channels=(width,) * 4,
+            decoder_block_out_channels=(8,) * 4,
+            num_encoder_blocks=(0, 0, 0, 0),
+            num_decoder_blocks=(0, 0, 0, 0),
+            latent_channels=latents,
+        )
+        basis = torch.linalg.qr(torch.randn(192, 192))[0][:, :latents].unflatten(0, (64, 3))
+        mean, picture = torch.rand(64, 3), torch.rand(1, 3, 24, 16)
+        set_encoder(net.encoder, basis, mean)
+        with torch.no_grad():
+            found = net.encode(2 * picture - 1).latents
+        patches = picture.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 4, 5, 1).flatten(3, 4) - mean
+        wanted = torch.einsum("nhwpc,pcl->nlhw", patches, basis)
+        assert torch.allclose(found, wanted, atol=1e-5)
+        assert latents < 192 or torch.allclose(wanted.square().sum(), patches.square().sum(), rtol=1e-4)
+
+
+def test_a_person_of_two_sets_is_held_out_of_both():
+    """Names that share a face, directly or by a third name, are one person; one held-out name holds out all."""
+    from recipe.held_out import close_pairs, group_names
+
+    embeds = np.array([[0, 0], [0.3, 0], [0.6, 0], [5, 0], [5, 0.4], [9, 9]], np.float32)
+    pairs = close_pairs(embeds, np.arange(6), 0.35)
+    assert pairs == [(0, 1), (1, 2)]
+    group, test = group_names(6, [*pairs, (3, 4)], np.array([False, False, True, False, False, False]))
+    assert group[0] == group[1] == group[2] != group[3] == group[4] != group[5]
+    assert test.tolist() == [True, True, True, False, False, False]
 
 
 def test_benchmarks_ask_with_the_trained_prompts():

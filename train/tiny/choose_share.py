@@ -21,7 +21,7 @@ import torch
 from measure_adapter import cosines, pairs
 from recipe.adapter import average, open_base
 from recipe.config import Config, load_config
-from recipe.crops import template
+from recipe.crops import open_crops, template
 from recipe.likeness import default_features
 
 from idgen import Identity
@@ -54,8 +54,7 @@ def other_people(settings: Config) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of a reference and of a target photo of each, (people, 128)."""
     data = pairs(settings, 10**6)
     references, targets = data["reference"][-PEOPLE:], data["target"][-PEOPLE:]
-    with np.load(settings.paths.cache / "crops" / "test.npz", allow_pickle=False) as arrays:
-        names = set(arrays["person"][references].tolist())
+    names = set(open_crops(settings.paths.cache / "crops", "test")["person"][references].tolist())
     with (settings.paths.cache / "benchmark" / "people.csv").open(newline="") as file:
         assert not names & {line["person"] for line in csv.DictReader(file)}
     return data["embeds"][references], data["embeds"][targets]

@@ -16,21 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
-from recipe.autoencoder import to_tensor
 from recipe.captions import PROMPTS
 from recipe.config import Config, load_config
-from recipe.crops import central_face, crop_face, template
+from recipe.crops import open_crops, template
 from recipe.curves import draw_curves
 from recipe.judge import recognise, train_judge
 from recipe.likeness import UnseenEncoder, default_features, frechet_distance, nearest
-from recipe.photos import read_photos, test_people
+from recipe.reconstruction import reconstruction
 from tqdm import trange
 
-from idgen.faces import ARCFACE_TEMPLATE, DlibDetector, align_face
-from idgen.faces.opencv import YuNetDetector
+from idgen.faces import DlibDetector
 from idgen.tiny import load_tiny_base
 
-PICTURES, PER_STYLE, NEAREST = 200, 30, 24
+PEOPLE, PICTURES, PER_STYLE, NEAREST = 500, 200, 30, 24
 
 
 def main() -> None:
@@ -43,10 +41,13 @@ def main() -> None:
     arguments.docs.mkdir(parents=True, exist_ok=True)
     draw_curves(settings.paths.cache, arguments.docs / "curves.png")
 
+    judge = UnseenEncoder(settings.paths.yunet.with_name("mobilefacenet_eval.onnx"))
     pipe = load_tiny_base()
     pipe.set_progress_bar_config(disable=True)
     results = {
-        "reconstruction": reconstruction(settings, pipe),
+        "reconstruction": reconstruction(
+            pipe.vae, open_crops(settings.paths.cache / "crops", "test"), template(settings.crops), judge, PEOPLE
+        ),
         **generated(settings, pipe, arguments.guidance),
         "styles": styles(settings, pipe, arguments.guidance),
     }
@@ -65,47 +66,13 @@ def draw(pipe: StableDiffusionPipeline, prompt: str, count: int, guidance: float
     return np.concatenate(found)
 
 
-def reconstruction(settings: Config, pipe: StableDiffusionPipeline) -> dict[str, float]:
-    """Cosine to the original photo by the unseen encoder, of the crop and of what the autoencoder makes of it."""
-    detector, unseen = YuNetDetector(settings.paths.yunet), test_people(settings.paths.test_people)
-    originals, crops, seen = [], [], set()
-    for person, _, photo in read_photos(settings.paths.photos):
-        if person not in unseen or person in seen:
-            continue
-        if (face := central_face(detector.detect(photo), photo.shape)) is not None:
-            seen.add(person)
-            originals.append(align_face(photo, face.landmarks, ARCFACE_TEMPLATE, 112))
-            large = crop_face(photo, face.landmarks, settings.crops, settings.crops.size)
-            crops.append(large)
-    images = np.stack(crops)
-    points, encoder = (
-        template(settings.crops),
-        UnseenEncoder(settings.paths.yunet.with_name("mobilefacenet_eval.onnx")),
-    )
-    with torch.no_grad():
-        pixels = to_tensor(torch.from_numpy(images))
-        made = torch.cat([pipe.vae.decode(pipe.vae.encode(part).latents).sample for part in pixels.split(64)])
-    back = ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    truth = encoder.embed(np.stack(originals))
-    crop, ours = encoder.embed_tiny(images, points), encoder.embed_tiny(back, points)
-    return {
-        "people": len(images),
-        "crop": float((truth * crop).sum(1).mean()),
-        "reconstruction": float((truth * ours).sum(1).mean()),
-        "other people": float((truth * np.roll(crop, 1, axis=0)).sum(1).mean()),
-        "l1": float((made - pixels).abs().mean()),
-    }
-
-
 def generated(settings: Config, pipe: StableDiffusionPipeline, guidance: float) -> dict[str, Any]:
     """Faces found, FID, and how near the nearest training picture is."""
     detector, points = DlibDetector(), template(settings.crops)
     free = draw(pipe, "", PICTURES, 1.0)
     asked = draw(pipe, PROMPTS["photo"], PICTURES, guidance)
-    with np.load(settings.paths.cache / "crops" / "train.npz", allow_pickle=False) as arrays:
-        train, train_people = arrays["images"], arrays["person"]
-    with np.load(settings.paths.cache / "crops" / "test.npz", allow_pickle=False) as arrays:
-        test, people = arrays["images"], arrays["person"]
+    seen, held_out = (open_crops(settings.paths.cache / "crops", part) for part in ("train", "test"))
+    train, train_people, test, people = seen["images"], seen["person"], held_out["images"], held_out["person"]
     bank, held_out = default_features(train, points), default_features(test, points)
     ours = {"no prompt": default_features(free, points), "photo": default_features(asked, points)}
     some = np.random.default_rng(settings.seed).permutation(len(bank))[:PICTURES]

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from recipe.adapter import open_base
 from recipe.config import Config, load_config
-from recipe.crops import template
+from recipe.crops import open_crops, template
 from recipe.likeness import UnseenEncoder, default_features
 
 from idgen import Identity, IdentityAdapter
@@ -40,8 +40,7 @@ def pairs(settings: Config, people: int) -> dict[str, np.ndarray]:
     """Of the people held out who have two photos: rows of the reference and of another photo, and both encoders'
     embeddings of all photos."""
     cache = settings.paths.cache
-    with np.load(cache / "crops" / "test.npz", allow_pickle=False) as arrays:
-        names = arrays["person"]
+    names = open_crops(cache / "crops", "test")["person"]
     with np.load(cache / "embeddings" / "test.npz", allow_pickle=False) as arrays:
         embeds, unseen = arrays["embeds"], arrays["unseen"]
     rows = [np.flatnonzero(names == name)[:2] for name in np.unique(names)]

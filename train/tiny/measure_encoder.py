@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from recipe.config import load_config
+from recipe.crops import open_crops
 
 from idgen.evaluation.separability import separability
 
@@ -25,8 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", type=Path)
     cache = load_config(parser.parse_args().settings).paths.cache
-    with np.load(cache / "crops" / "test.npz", allow_pickle=False) as arrays:
-        names, person = np.unique(arrays["person"], return_inverse=True)
+    names, person = np.unique(open_crops(cache / "crops", "test")["person"], return_inverse=True)
     with np.load(cache / "embeddings" / "test.npz", allow_pickle=False) as arrays:
         own, unseen = unit(arrays["embeds"]), unit(arrays["unseen"])
     part = np.random.default_rng(0).integers(PARTS, size=len(names))[person]

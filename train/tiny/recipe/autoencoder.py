@@ -1,4 +1,4 @@
-"""Stage 2: `AutoencoderTiny`, pictures ↔ latents a quarter of their side."""
+"""Stages 4 and 6: `AutoencoderTiny`, pictures ↔ latents. The encoder is found or trained, the decoder is trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from diffusers import AutoencoderTiny
 from diffusers.training_utils import EMAModel
 
 from . import config
-from .crops import template
+from .components import principal_components, set_encoder
+from .crops import open_crops, template
 from .device import autocast, device, fast, place
 from .face_loss import FaceLoss
 from .loop import Run, learning_rate, random_for
@@ -19,80 +20,140 @@ from .loop import Run, learning_rate, random_for
 def build(settings: config.Autoencoder) -> AutoencoderTiny:
     """The network, not yet trained."""
     return AutoencoderTiny(
-        encoder_block_out_channels=(settings.width,) * 3,
-        decoder_block_out_channels=(settings.width,) * 3,
+        encoder_block_out_channels=(settings.encoder_width,) * len(settings.encoder_blocks),
+        decoder_block_out_channels=(settings.decoder_width,) * len(settings.decoder_blocks),
         num_encoder_blocks=settings.encoder_blocks,
         num_decoder_blocks=settings.decoder_blocks,
         latent_channels=settings.latent_channels,
     )
 
 
-def train_autoencoder(settings: config.Config, crops: Path, folder: Path) -> None:
-    """Train until the budget is spent, then write the averaged network to `folder/final`."""
+def make_encoder(settings: config.Config, crops: Path, folder: Path) -> None:
+    """Write the network before its training; with `components`, its encoder is already what it will be."""
     torch.manual_seed(settings.seed)
     ours = settings.autoencoder
-    net = place(build(ours))
-    optimizer = torch.optim.AdamW(net.parameters(), ours.learning_rate, betas=(0.9, 0.99), fused=True)
-    average = EMAModel(net.parameters(), decay=ours.ema)
-    run = Run(folder, {"net": net, "optimizer": optimizer, "average": average}, ours.minutes, ours.samples, ours.batch)
-    average.to(device())
-    step = _Step(settings, net, crops)
+    net = build(ours)
+    if ours.components is not None:
+        basis, mean, deviation = principal_components(open_crops(crops, "train"), ours.latent_channels, settings.seed)
+        wanted = (deviation / deviation[0]) ** ours.components
+        set_encoder(net.encoder, basis * wanted / deviation, mean)
+        first = next(layer for layer in net.decoder.layers if isinstance(layer, torch.nn.Conv2d))
+        first.weight.data /= wanted[None, :, None, None].clamp(min=0.1)  # so that it hears the quiet channels
+    net.save_pretrained(folder)
 
-    def update(number: int, progress: float) -> dict[str, float | torch.Tensor]:
-        learning_rate(optimizer, ours.learning_rate, number, 100, progress)
-        optimizer.zero_grad()
-        loss, parts = step(number)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        average.step(net.parameters())
-        return parts
 
-    run.train(update)
-    average.copy_to(net.parameters())
-    net.register_to_config(scaling_factor=round(1 / step.latent_deviation(), 4))
+def train_autoencoder(settings: config.Config, crops: Path, start: Path, folder: Path) -> None:
+    """Train phase by phase until all budgets are spent, then write the averaged network to `folder/final`.
+
+    Each phase has a folder of its own, named by its number, with `final` of its own where the next one starts.
+    """
+    data = Pictures(settings, crops)
+    for number, phase in enumerate(settings.autoencoder.phases, 1):
+        own = folder / str(number)
+        if not (own / "final").exists():
+            own.mkdir(exist_ok=True)
+            net = place(AutoencoderTiny.from_pretrained(start))
+            _train_phase(settings, phase, net, data, own)
+        start = own / "final"
+    net = AutoencoderTiny.from_pretrained(start)
+    if settings.autoencoder.components is None:
+        net.register_to_config(scaling_factor=round(1 / data.latent_deviation(place(net)), 4))
     net.save_pretrained(folder / "final")
 
 
-class _Step:
-    """Loss of one batch: L1, the face network's view of a part of it, and latents held near unit variance."""
+def _train_phase(
+    settings: config.Config, phase: config.Phase, net: AutoencoderTiny, data: Pictures, folder: Path
+) -> None:
+    ours = settings.autoencoder
+    trained = net if ours.components is None else net.decoder
+    weights = list(trained.parameters())
+    net.requires_grad_(False)
+    trained.requires_grad_(True)
+    optimizer = torch.optim.AdamW(weights, phase.learning_rate, betas=(0.9, 0.99), fused=True)
+    average = EMAModel(weights, decay=ours.ema)
+    parts = {"net": net, "optimizer": optimizer, "average": average}
+    run = Run(folder, parts, phase.minutes, phase.samples, phase.batch)
+    average.to(device())
+    loss_of = Loss(settings, phase, net)
 
-    def __init__(self, settings: config.Config, net: AutoencoderTiny, crops: Path) -> None:
-        self.ours, self.seed = settings.autoencoder, settings.seed
-        with np.load(crops / "train.npz") as arrays:
-            self.photos, self.styled = (torch.from_numpy(arrays[k]).to(device()) for k in ("images", "styled"))
-        self.net = net
+    def update(number: int, progress: float) -> dict[str, float | torch.Tensor]:
+        learning_rate(optimizer, phase.learning_rate, number, 100, progress)
+        optimizer.zero_grad()
+        random = random_for(settings.seed, number)
+        loss, losses = loss_of(data.batch(phase, random), random)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        average.step(weights)
+        return losses
+
+    run.train(update)
+    average.copy_to(weights)
+    temporary = folder / "final.tmp"
+    net.save_pretrained(temporary)
+    temporary.replace(folder / "final")
+
+
+class Pictures:
+    """Batches of photos and styled pictures."""
+
+    def __init__(self, settings: config.Config, crops: Path) -> None:
+        table = open_crops(crops, "train")
+        self.share, self.images = settings.autoencoder.styled_share, (table["images"], table["styled"])
+
+    def batch(self, phase: config.Phase, random: torch.Generator) -> torch.Tensor:
+        """Photos first, then styled pictures, half of all mirrored: (batch, 3, side, side) in [-1, 1]."""
+        styled = round(self.share * phase.batch)
+        rows = [
+            images[torch.randint(len(images), (count,), generator=random).numpy()]
+            for images, count in zip(self.images, (phase.batch - styled, styled), strict=True)
+        ]
+        images = torch.from_numpy(np.concatenate(rows)).to(device())
+        flip = (torch.rand(len(images), generator=random) < 0.5).to(device())
+        images = torch.where(flip[:, None, None, None], images.flip(2), images)
+        if phase.patch:
+            top, left = torch.randint(images.shape[1] - phase.patch + 1, (2,), generator=random).tolist()
+            images = images[:, top : top + phase.patch, left : left + phase.patch]
+        return to_tensor(images)
+
+    @torch.no_grad()
+    def latent_deviation(self, net: AutoencoderTiny) -> float:
+        """Standard deviation of the latents of 512 photos."""
+        pixels = to_tensor(torch.from_numpy(np.array(self.images[0][:512])).to(net.device))
+        return float(torch.cat([net.encode(part).latents for part in pixels.split(64)]).std())
+
+
+class Loss:
+    """L1, the face network's view of a part of the batch, and trained latents held near unit variance."""
+
+    def __init__(self, settings: config.Config, phase: config.Phase, net: AutoencoderTiny) -> None:
+        self.ours, self.phase = settings.autoencoder, phase
         self.encode, self.decode = fast(net.encoder), fast(net.decoder)
-        self.face_loss = fast(place(FaceLoss(template(settings.crops), settings.crops.size)))
+        self.faces = round(phase.face_share * phase.batch)
+        if self.faces:
+            self.face_loss = fast(place(FaceLoss(template(settings.crops), settings.crops.size)))
 
-    def __call__(self, number: int) -> tuple[torch.Tensor, dict[str, float | torch.Tensor]]:
-        random = random_for(self.seed, number)
-        real = self.batch(random)
+    def __call__(
+        self, real: torch.Tensor, random: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, float | torch.Tensor]]:
+        """The loss, a scalar, and its parts for the log, of pictures (batch, 3, side, side) in [-1, 1]."""
         with autocast():
             latents = self.encode(real)
             noise = torch.randn(latents.shape, generator=random).to(device()) * self.ours.latent_noise
             made = self.decode(latents + noise)
-        l1 = (made.float() - real).abs().mean()
-        faces = round(self.ours.face_share * self.ours.batch)
-        with autocast():
-            face = self.face_loss(made[:faces] / 2 + 0.5, real[:faces] / 2 + 0.5).float().mean()
-        spread = _unit_variance(latents.float())
-        loss = l1 + self.ours.face_weight * face + 0.01 * spread
-        return loss, {"l1": l1.detach(), "face": face.detach(), "spread": spread.detach()}
-
-    def batch(self, random: torch.Generator) -> torch.Tensor:
-        """Photos first, then styled pictures, half of all mirrored: (batch, 3, side, side) in [-1, 1]."""
-        styled = round(self.ours.styled_share * self.ours.batch)
-        counts = ((self.photos, self.ours.batch - styled), (self.styled, styled))
-        rows = [images[torch.randint(len(images), (n,), generator=random).to(device())] for images, n in counts]
-        images = torch.cat(rows)
-        flip = (torch.rand(len(images), generator=random) < 0.5).to(device())
-        return to_tensor(torch.where(flip[:, None, None, None], images.flip(2), images))
-
-    @torch.no_grad()
-    def latent_deviation(self) -> float:
-        """Standard deviation of the latents of 512 photos."""
-        return float(self.net.encode(to_tensor(self.photos[:512])).latents.std())
+        loss = (made.float() - real).abs().mean()
+        losses = {"l1": loss.detach()}
+        if self.faces:
+            with autocast():
+                faces = [images[: self.faces] / 2 + 0.5 for images in (made, real)]
+                face = self.face_loss(*faces).float().mean()
+            loss = loss + self.phase.face_weight * face
+            losses["face"] = face.detach()
+        if self.ours.components is None:
+            spread = _unit_variance(latents.float())
+            loss = loss + 0.01 * spread
+            losses["spread"] = spread.detach()
+        return loss, losses
 
 
 def to_tensor(images: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from . import config
 from .captions import build_tokenizer, caption
 from .device import autocast, device, fast, place
+from .labels import open_labels
+from .latents import open_latents
 from .loop import Run, learning_rate, random_for
 
 
@@ -81,11 +83,11 @@ class Model(nn.Module):
         return self.unet(noisy, timesteps, words).sample
 
 
-def train_base(settings: config.Config, latents: Path, folder: Path) -> None:
+def train_base(settings: config.Config, latents: Path, labels: Path, folder: Path) -> None:
     """Train until the budget is spent, then write the averages to `folder/final`."""
     torch.manual_seed(settings.seed)
     ours = settings.base
-    data = Captioned(latents / "latents.npz", ours, settings.seed)
+    data = Captioned(open_latents(latents, open_labels(labels, "train")), ours, settings.seed)
     model = place(Model(ours, open_tokenizer(folder / "tokenizer", ours.text_length), *data.latents.shape[1:3]))
     optimizer = torch.optim.AdamW(
         model.parameters(), ours.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -127,11 +129,9 @@ def open_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
 class Captioned:
     """Batches of latents and captions; which ones follows from the seed and the number of the step."""
 
-    def __init__(self, file: Path, settings: config.Base, seed: int) -> None:
+    def __init__(self, data: dict[str, np.ndarray], settings: config.Base, seed: int) -> None:
         self.settings, self.seed = settings, seed
-        with np.load(file, allow_pickle=False) as arrays:
-            self.latents = torch.from_numpy(arrays["latents"]).to(device())
-            self.style, self.attributes = arrays["style"], arrays["attributes"]
+        self.style, self.attributes, self.latents = data["style"], data["attributes"], data["latents"]
         self.rows = [torch.from_numpy(np.flatnonzero((self.style > 0) == styled)) for styled in (False, True)]
 
     def batch(self, number: int, tokenizer: CLIPTokenizer) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
@@ -150,7 +150,7 @@ class Captioned:
             for i in chosen.tolist()
         ]
         tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        latents = self.latents[chosen.to(self.latents.device)].float()
+        latents = torch.from_numpy(self.latents[chosen.numpy()]).to(device()).float()
         return latents.contiguous(memory_format=torch.channels_last), tokens.to(latents.device), random_numbers
 
 

@@ -17,8 +17,9 @@ from idgen.faces.opencv import YuNetDetector
 
 from . import config
 from .captions import PHRASES, PROMPTS
+from .held_out import test_people
 from .judge import train_judge
-from .photos import read_photos, test_people
+from .photos import read_set
 
 STYLES = ("photo", "pencil sketch", "sepia", "cartoon")
 """What everybody is drawn as."""
@@ -83,11 +84,12 @@ def _lfw(settings: config.Config, folder: Path) -> dict[str, list[Path]]:
     """Name → two photos, written out of the tars without loss."""
     held_out = test_people(settings.paths.test_people)
     found: dict[str, list[Path]] = {}
-    for person, name, photo in read_photos(settings.paths.photos):
+    for photo in read_set("lfw", settings.paths.data):
+        person = photo.person
         if person in held_out and len(found.setdefault(person, [])) < 2:
-            file = folder / person / f"{Path(name).stem}.png"
+            file = folder / person / f"{Path(photo.file).stem}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(photo).save(file)
+            Image.fromarray(photo.image).save(file)
             found[person].append(file)
     return {person: photos for person, photos in sorted(found.items()) if len(photos) == 2}
 

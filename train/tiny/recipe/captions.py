@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizer
 
-from .attributes import BACKGROUNDS, LIGHTS, POSES
+from .attributes import COLUMN, WORDS
 from .styles import STYLES
 
 SUBJECTS = ("a face", "a person", "a portrait", "someone")
@@ -35,27 +35,48 @@ PHRASES: dict[str, tuple[str, ...]] = {
 PROMPTS = {style: phrases[0].format("a face") for style, phrases in PHRASES.items()}
 """Style → its plainest prompt."""
 
-MORE_WORDS = "man woman boy girl child old young smiling happy sad glasses hair beard hat the with and on at is"
+MORE_WORDS = "man woman boy girl child old young smiling happy sad glasses hair beard hat the with and on at is an"
 """Words that users try. They are one token each, so that an adapter or a longer training can give them a meaning."""
+
+
+OF_COLOURS = ("light", "background")
+"""Attributes that filters change."""
 
 
 def caption(style: int, attributes: np.ndarray, dice: random.Random, subjects: Sequence[str] = SUBJECTS) -> str:
     """A sentence for a picture: always its style, and each attribute half of the time.
 
+    That a photo is blurred is said nine times in ten, so that a prompt that does not say it gets a sharp one.
+
     Args:
         style: 0 for the plain photo, else from 1 in the order of `STYLES`.
-        attributes: (pose, light, background), see `attributes`. Filters change colours, so of styled pictures
-            the pose alone is said.
+        attributes: (7,), see `attributes.WORDS`. Filters change colours, so of styled pictures these are not said.
         dice: Chooses.
         subjects: What the face may be called.
     """
-    words = dice.choice(PHRASES[(*PHRASES,)[style]]).format(dice.choice(subjects))
-    pose, light, background = (int(value) for value in attributes)
-    known = [POSES[pose]]
-    if style == 0:
-        known += [LIGHTS[light], f"{BACKGROUNDS[background]}"]
-    dice.shuffle(known)
-    return ", ".join([words, *(part for part in known if part and dice.random() < 0.5)])
+    said = {
+        name: WORDS[name][attributes[COLUMN[name]]]
+        for name in WORDS
+        if attributes[COLUMN[name]]
+        and not (style and name in OF_COLOURS)
+        and dice.random() < (0.9 if WORDS[name][attributes[COLUMN[name]]] == "blurred" else 0.5)
+    }
+    subject = _subject(said, dice, subjects)
+    words = list(said.values())
+    dice.shuffle(words)
+    return ", ".join([dice.choice(PHRASES[(*PHRASES,)[style]]).format(subject), *words])
+
+
+def _subject(said: dict[str, str], dice: random.Random, subjects: Sequence[str]) -> str:
+    """What the face is called; takes out of `said` what that says, such as "an old woman"."""
+    sex = said.pop("sex", "")
+    if subjects is not SUBJECTS:
+        return dice.choice(subjects)
+    noun = sex or dice.choice(subjects).split()[-1]
+    if noun == "someone":
+        return noun
+    adjective = said.pop("age", "") if dice.random() < 0.5 else ""
+    return " ".join(filter(None, ["an" if adjective == "old" else "a", adjective, noun]))
 
 
 def build_tokenizer(length: int) -> CLIPTokenizer:
@@ -82,5 +103,6 @@ def build_tokenizer(length: int) -> CLIPTokenizer:
 def words() -> set[str]:
     """Every word a caption can hold."""
     phrases: Iterable[str] = (phrase for group in PHRASES.values() for phrase in group)
-    text = " ".join([*phrases, *SUBJECTS, *POSES, *LIGHTS, *BACKGROUNDS, *STYLES, MORE_WORDS])
+    attributes = (word for group in WORDS.values() for word in group)
+    text = " ".join([*phrases, *SUBJECTS, *attributes, *STYLES, MORE_WORDS])
     return set(text.replace("{}", "").replace(",", "").split())

@@ -1,4 +1,4 @@
-"""The recipe's settings: one frozen dataclass per table of `tiny.toml`."""
+"""The recipe's settings: one frozen dataclass per table of a TOML file such as `tiny.toml`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ class Paths:
     """Where things lie; relative paths count from the TOML file."""
 
     cache: Path
-    photos: Path
+    data: Path
     yunet: Path
     test_people: Path
     output: Path
+
+
+@dataclass(frozen=True)
+class People:
+    """Who counts as one person: names of whom two photos are nearer than `same`, a distance of dlib embeddings."""
+
+    same: float
 
 
 @dataclass(frozen=True)
@@ -34,22 +41,48 @@ class Crops:
 
 
 @dataclass(frozen=True)
-class Autoencoder:
-    """`face_share` of each batch goes through the face network, whose loss counts `face_weight`."""
+class Phase:
+    """One training of the autoencoder.
 
-    width: int
-    latent_channels: int
-    encoder_blocks: tuple[int, ...]
-    decoder_blocks: tuple[int, ...]
+    Args:
+        patch: Side in pixels of the parts of pictures that it sees; 0 for whole pictures.
+        face_share: Of each batch that the face network sees, whose loss counts `face_weight`; whole pictures only.
+    """
+
     minutes: float
     samples: int
     batch: int
     learning_rate: float
+    patch: int = 0
+    face_share: float = 0.0
+    face_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.patch and self.face_share:
+            raise ValueError("A phase on patches has no face loss: set face_share = 0 or patch = 0.")
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """Its shape and its phases.
+
+    Args:
+        encoder_width: Channels of the encoder.
+        components: With a number the encoder is the principal components of 8 x 8 patches, which are found, not
+            trained, and their deviations in the latents are those in the pictures to this power; without, it is
+            trained.
+    """
+
+    encoder_width: int
+    decoder_width: int
+    latent_channels: int
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
     styled_share: float
-    face_share: float
-    face_weight: float
     latent_noise: float
     ema: float
+    phases: tuple[Phase, ...]
+    components: float | None = None
 
 
 @dataclass(frozen=True)
@@ -146,10 +179,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Config:
-    """All tables; an unknown or missing key is an error when the file is read."""
+    """All tables; an unknown or missing key is an error when the file is read. `sets` are those of `photos.SETS`."""
 
     seed: int
+    sets: tuple[str, ...]
     paths: Paths
+    people: People
     crops: Crops
     autoencoder: Autoencoder
     base: Base
@@ -161,9 +196,10 @@ class Config:
 
 
 def load_config(file: Path) -> Config:
-    """Read `tiny.toml` or a file like it."""
+    """Read a TOML file of settings."""
     table = tomllib.loads(file.read_text())
     tables: dict[str, type] = {
+        "people": People,
         "crops": Crops,
         "autoencoder": Autoencoder,
         "base": Base,
@@ -173,10 +209,12 @@ def load_config(file: Path) -> Config:
         "identity_net": Net,
         "table": Table,
     }
-    if unknown := set(table) - {"seed", "paths", *tables}:
+    if unknown := set(table) - {"seed", "sets", "paths", *tables}:
         raise ValueError(f"{file}: unknown tables {sorted(unknown)}.")
     paths = _paths(table["paths"], file.resolve().parent)
-    return Config(table["seed"], paths, **{name: _fill(kind, table[name]) for name, kind in tables.items()})
+    return Config(
+        table["seed"], tuple(table["sets"]), paths, **{name: _fill(kind, table[name]) for name, kind in tables.items()}
+    )
 
 
 def shared_folder() -> Path:
@@ -187,10 +225,12 @@ def shared_folder() -> Path:
 def _fill(kind: type, table: dict[str, Any]) -> Any:
     if "losses" in table:
         table = {**table, "losses": LossConfig(**table["losses"])}
+    if "phases" in table:
+        table = {**table, "phases": [Phase(**phase) for phase in table["phases"]]}
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
 
 
 def _paths(table: dict[str, str], folder: Path) -> Paths:
-    defaults = {"photos": shared_folder() / "data" / "lfw", "yunet": shared_folder() / "models" / "yunet.onnx"}
+    defaults = {"data": shared_folder() / "data", "yunet": shared_folder() / "models" / "yunet.onnx"}
     found = {key: folder / Path(value).expanduser() if value else defaults[key] for key, value in table.items()}
     return Paths(**found)

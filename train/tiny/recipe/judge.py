@@ -11,6 +11,7 @@ from torch import nn
 from tqdm import trange
 
 from .autoencoder import to_tensor
+from .crops import open_crops
 from .device import device
 from .loop import random_for
 from .styles import STYLES
@@ -24,7 +25,7 @@ def train_judge(crops: Path, seed: int) -> tuple[nn.Module, float]:
     net = _network(1 + len(STYLES)).to(device())
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.01, STEPS)
-    images, styles = _examples(crops / "train.npz")
+    images, styles = _examples(crops, "train")
     for step in trange(STEPS, desc="judge", mininterval=10):
         random = random_for(seed, step)
         # A style first, then a picture of it: plain photos are no more than any other.
@@ -38,7 +39,7 @@ def train_judge(crops: Path, seed: int) -> tuple[nn.Module, float]:
         optimizer.step()
         schedule.step()
     net.eval()
-    images, styles = _examples(crops / "test.npz")
+    images, styles = _examples(crops, "test")
     right = recognise(net, images) == styles
     return net, float(np.mean([right[styles == style].mean() for style in range(1 + len(STYLES))]))
 
@@ -63,10 +64,10 @@ def _soften(pixels: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return torch.where(chosen[:, None, None, None], soft, pixels)
 
 
-def _examples(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(file, allow_pickle=False) as arrays:
-        photos, styled, styled_as = arrays["images"], arrays["styled"], arrays["styled_as"]
-    return np.concatenate([photos, styled]), np.concatenate([np.zeros(len(photos), np.int8), styled_as])
+def _examples(crops: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    data = open_crops(crops, part)
+    photos, styled = data["images"], data["styled"]
+    return np.concatenate([photos, styled]), np.concatenate([np.zeros(len(photos), np.int8), data["styled_as"]])
 
 
 def _network(classes: int) -> nn.Sequential:

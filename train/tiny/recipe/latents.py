@@ -1,7 +1,8 @@
-"""Stage 3: all pictures → latents, once, so that the base model never sees a pixel."""
+"""Stage 5: all pictures → latents, once, so that the base model never sees a pixel."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,53 +12,67 @@ from tqdm import tqdm
 
 from .attributes import mirror
 from .autoencoder import to_tensor
+from .crops import open_crops
 from .device import autocast, place
+from .faces import save
 
 BATCH = 64
 
 
 def make_latents(crops: Path, autoencoder: Path, folder: Path) -> None:
-    """Write `latents.npz`: each photo as it is and mirrored, each styled picture one of the two.
-
-    It holds `latents` (n, channels, side, side) float16, already scaled to unit variance, `style` (n,) with 0 for
-    the plain photo, `attributes` (n, 3), and `photo` (n,), the row of `crops/train.npz` it was made from.
-    """
+    """Write each photo as it is and mirrored, and each styled picture one of the two; see `open_latents`."""
     net = place(AutoencoderTiny.from_pretrained(autoencoder)).requires_grad_(False)
-    with np.load(crops / "train.npz", allow_pickle=False) as arrays:
-        data = dict(arrays)
-    photos = np.arange(len(data["images"]))
-    odd = (np.arange(len(data["styled"])) % 2 == 1)[:, None, None, None]
-    mirrored = mirror(data["attributes"])
-    of = data["styled_of"]
+    data = open_crops(crops, "train")
+    photos, styled = np.arange(len(data["images"])), np.arange(len(data["styled"]))
     parts = [
-        (data["images"], data["attributes"], np.zeros(len(photos), np.int8), photos),
-        (data["images"][:, :, ::-1], mirrored, np.zeros(len(photos), np.int8), photos),
-        (
-            np.where(odd, data["styled"][:, :, ::-1], data["styled"]),
-            np.where(odd[:, :, 0, 0], mirrored[of], data["attributes"][of]),
-            data["styled_as"],
-            of,
-        ),
+        (data["images"], np.zeros(len(photos), bool), np.zeros(len(photos), np.int8), photos),
+        (data["images"], np.ones(len(photos), bool), np.zeros(len(photos), np.int8), photos),
+        (data["styled"], styled % 2 == 1, data["styled_as"], data["styled_of"]),
     ]
-    images, attributes, style, photo = (np.concatenate(column) for column in zip(*parts, strict=True))
-    temporary = folder / "latents.tmp.npz"
-    np.savez(
-        temporary,
-        allow_pickle=False,
-        latents=encode(net, images),
-        attributes=attributes,
-        style=style,
-        photo=photo,
-    )
-    temporary.replace(folder / "latents.npz")
+    flips, style, photo = (np.concatenate(column) for column in list(zip(*parts, strict=True))[1:])
+    write_latents(folder, len(style), (batch for images, flip, *_ in parts for batch in _encode(net, images, flip)))
+    save(folder / "table.npz", mirrored=flips, style=style, photo=photo)
 
 
-@torch.no_grad()
+def open_latents(folder: Path, attributes: np.ndarray) -> dict[str, np.ndarray]:
+    """What stage 5 wrote.
+
+    Args:
+        folder: Where.
+        attributes: (photos, 7), of the training photos.
+
+    Returns:
+        `latents` (n, channels, side, side) float16, on disk until read, scaled for diffusion; `style` (n,) with 0 for
+        the plain photo; `photo` (n,), the row of the training crops it was made from; `attributes` (n, 7) of the
+        picture as it is, and `landmarks` (n, 5, 2), where faces do not all lie at the same place.
+    """
+    with np.load(folder / "table.npz", allow_pickle=False) as arrays:
+        table = dict(arrays)
+    of = attributes[table["photo"]]
+    table["attributes"] = np.where(table.pop("mirrored")[:, None], mirror(of), of)
+    return {**table, "latents": np.load(folder / "latents.npy", mmap_mode="r")}
+
+
+def write_latents(folder: Path, count: int, batches: Iterable[np.ndarray]) -> None:
+    """Write `count` latents to `latents.npy` as they come, whole or not at all."""
+    temporary, row = folder / "latents.tmp.npy", 0
+    for batch in batches:
+        if not row:
+            latents = np.lib.format.open_memmap(temporary, "w+", batch.dtype, (count, *batch.shape[1:]))
+        latents[row : row + len(batch)] = batch
+        row += len(batch)
+    latents.flush()
+    temporary.replace(folder / "latents.npy")
+
+
 def encode(net: AutoencoderTiny, images: np.ndarray) -> np.ndarray:
-    """(n, side, side, 3) uint8 → scaled latents (n, channels, side / 4, side / 4) float16."""
-    found = []
+    """(n, side, side, 3) uint8 → scaled latents (n, channels, smaller side, smaller side) float16."""
+    pixels = to_tensor(torch.from_numpy(np.ascontiguousarray(images)).to(net.device))
+    with torch.no_grad(), autocast():
+        return (net.encode(pixels).latents.float() * net.config.scaling_factor).half().cpu().numpy()
+
+
+def _encode(net: AutoencoderTiny, images: np.ndarray, flips: np.ndarray) -> Iterator[np.ndarray]:
     for start in tqdm(range(0, len(images), BATCH), desc="latents", mininterval=10):
-        pixels = to_tensor(torch.from_numpy(images[start : start + BATCH]).to(net.device))
-        with autocast():
-            found.append((net.encode(pixels).latents.float() * net.config.scaling_factor).half().cpu().numpy())
-    return np.concatenate(found)
+        part = slice(start, start + BATCH)
+        yield encode(net, np.where(flips[part, None, None, None], images[part, :, ::-1], images[part]))

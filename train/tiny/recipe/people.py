@@ -1,4 +1,4 @@
-"""Stage 5: what the face encoders say of each photo, and batches that draw one photo of a person from another."""
+"""Stage 9: what the face encoders say of each photo, and batches that draw one photo of a person from another."""
 
 from __future__ import annotations
 
@@ -9,50 +9,35 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from idgen.faces import ARCFACE_TEMPLATE, DLIB_TEMPLATE, DlibEncoder, align_face
-from idgen.faces.opencv import YuNetDetector
+from idgen.faces import ARCFACE_TEMPLATE
 from idgen.losses import Bank
 from idgen.training.batch import Batch
 
 from . import config
 from .captions import SUBJECTS, caption
-from .crops import BORDER, central_face, template
+from .crops import open_crops, template
+from .faces import crop_face, load_faces, read_faces, save
+from .labels import open_labels
+from .latents import open_latents
 from .likeness import UnseenEncoder
 from .loop import random_for
-from .photos import read_photos, test_people
-
-CHUNK = 64
 
 
-def make_embeddings(settings: config.Config, folder: Path) -> None:
+def make_embeddings(settings: config.Config, folders: dict[str, Path]) -> None:
     """Write `train.npz` and `test.npz`, row for row as in the crops: `embeds` (n, 128) by the default encoder, not
     normalised, and for the people who are held out `unseen` (n, 128) by the encoder that nothing is trained with."""
-    detector, held_out = YuNetDetector(settings.paths.yunet), test_people(settings.paths.test_people)
-    chips: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    arcface: list[np.ndarray] = []
-    found: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    encoder = DlibEncoder()
-    for person, _, photo in tqdm(read_photos(settings.paths.photos), desc="embeddings", mininterval=10):
-        face = central_face(detector.detect(photo), photo.shape)
-        if face is None:
-            continue
-        part = "test" if person in held_out else "train"
-        wide = np.pad(photo, ((BORDER, BORDER), (BORDER, BORDER), (0, 0)), mode="reflect")
-        chips[part].append(align_face(wide, face.landmarks + BORDER, DLIB_TEMPLATE, 150))
-        if part == "test":
-            arcface.append(align_face(wide, face.landmarks + BORDER, ARCFACE_TEMPLATE, 112))
-        if len(chips[part]) == CHUNK:
-            found[part].append(encoder.embed(np.stack(chips[part])))
-            chips[part].clear()
-    unseen = UnseenEncoder(settings.paths.yunet.with_name("mobilefacenet_eval.onnx")).embed(np.stack(arcface))
-    for part, rest in chips.items():
-        embeds = np.concatenate([*found[part], encoder.embed(np.stack(rest))] if rest else found[part])
-        more = {"unseen": unseen} if part == "test" else {}
-        temporary = folder / f"{part}.tmp.npz"
-        np.savez(temporary, allow_pickle=False, embeds=embeds, **more)
-        temporary.replace(folder / f"{part}.npz")
+    embeds = load_faces(settings, folders["faces"])["embeds"]
+    rows = {part: open_crops(folders["crops"], part)["photo"] for part in ("train", "test")}
+    tested = set(rows["test"].tolist())
+    chips = [
+        crop_face(photo.image, landmarks, ARCFACE_TEMPLATE, 112)
+        for row, photo, landmarks in read_faces(settings, folders["faces"])
+        if row in tested
+    ]
+    unseen = UnseenEncoder(settings.paths.yunet.with_name("mobilefacenet_eval.onnx")).embed(np.stack(chips))
+    save(folders["embeddings"] / "train.npz", embeds=embeds[rows["train"]])
+    save(folders["embeddings"] / "test.npz", embeds=embeds[rows["test"]], unseen=unseen)
 
 
 class CachedPeople:
@@ -60,24 +45,22 @@ class CachedPeople:
 
     Args:
         settings: Of the recipe.
-        crops: Folder of the crops.
-        latents: Folder of the latents; where they have landmarks, all faces are found.
-        embeddings: Folder of the embeddings.
+        folders: Of the stages. Where the latents have landmarks, all faces are found.
         size: Samples in a batch.
     """
 
-    def __init__(self, settings: config.Config, crops: Path, latents: Path, embeddings: Path, size: int) -> None:
+    def __init__(self, settings: config.Config, folders: dict[str, Path], size: int) -> None:
         self.ours, self.seed, self.number, self.size = settings.adapter, settings.seed, 0, size
-        with np.load(crops / "train.npz", allow_pickle=False) as arrays:
-            _, self.person = np.unique(arrays["person"], return_inverse=True)
-        with np.load(embeddings / "train.npz", allow_pickle=False) as arrays:
+        _, self.person = np.unique(open_crops(folders["crops"], "train")["person"], return_inverse=True)
+        with np.load(folders["embeddings"] / "train.npz", allow_pickle=False) as arrays:
             self.embeds = torch.from_numpy(arrays["embeds"])
-        with np.load(latents / "latents.npz", allow_pickle=False) as arrays:
-            self.latents = torch.from_numpy(arrays["latents"])
-            self.style, self.attributes, self.photo = arrays["style"], arrays["attributes"], arrays["photo"]
-            self.posed = "landmarks" in arrays
-            points = arrays["landmarks"] if self.posed else template(settings.crops)[None]
-            self.points = torch.from_numpy(points).float().expand(len(self.style), -1, -1)
+        data = open_latents(folders["latents"], open_labels(folders["labels"], "train"))
+        self.latents, self.style, self.attributes, self.photo = (
+            data[key] for key in ("latents", "style", "attributes", "photo")
+        )
+        self.posed = "landmarks" in data
+        points = data["landmarks"] if self.posed else template(settings.crops)[None]
+        self.points = torch.from_numpy(points).float().expand(len(self.style), -1, -1)
         self.photos_of = [np.flatnonzero(self.person == person) for person in range(self.person.max() + 1)]
         self.rows = [np.flatnonzero((self.style > 0) == styled) for styled in (False, True)]
 
@@ -111,7 +94,7 @@ class CachedPeople:
         id_embeds = torch.nn.functional.normalize(self.embeds[references], dim=-1)
         dropped = torch.rand(len(rows), generator=numbers) < self.ours.identity_drop
         return Batch(
-            latents=self.latents[torch.as_tensor(rows)].float().contiguous(memory_format=torch.channels_last),
+            latents=torch.from_numpy(self.latents[rows]).float().contiguous(memory_format=torch.channels_last),
             prompts=tuple(self._caption(int(row), not drop, dice) for row, drop in zip(rows, dropped, strict=True)),
             id_embeds=torch.where(dropped[:, None], 0.0, id_embeds),
             target_embeds=self.embeds[torch.as_tensor(targets)],

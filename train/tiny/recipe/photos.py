@@ -1,33 +1,112 @@
-"""The photos as they come in tars, and the people nobody trains on."""
+"""The sets of photos, each read in its own layout and yielded in one form."""
 
 from __future__ import annotations
 
+import csv
 import tarfile
-from collections.abc import Iterator
-from io import BytesIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 
-def read_photos(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
-    """All photos of `Name/Name_0001.jpg` in the tars of a folder, in a fixed order.
+@dataclass(frozen=True)
+class Photo:
+    """One photo and what its set's table says of it.
 
-    Yields:
-        Name of the person, name of the file, and the RGB picture (height, width, 3) uint8.
+    Args:
+        person: Name of the person, unique over all sets.
+        file: Name of the file, unique within the set.
+        image: (height, width, 3) uint8, RGB.
+        landmarks: (5, 2) in pixels of `image`; None where the set has no table of them.
+        resolution: Pixels of the original photo per pixel of `image`; below 1 the image was enlarged.
+        age: Years; NaN if unknown.
+        sex: "F", "M" or "".
     """
+
+    person: str
+    file: str
+    image: np.ndarray
+    landmarks: np.ndarray | None = None
+    resolution: float = 1.0
+    age: float = float("nan")
+    sex: str = ""
+
+
+def read_set(name: str, folder: Path) -> Iterator[Photo]:
+    """All photos of one of `SETS` in the order of its tars.
+
+    Raises:
+        FileNotFoundError: There are no tars in `folder / name`.
+    """
+    yield from SETS[name](folder / name)
+
+
+def _lfw(folder: Path) -> Iterator[Photo]:
+    """Tars of `Name/Name_0001.jpg`."""
+    for file, image in _images(folder):
+        yield Photo(file.rpartition("/")[0], file, image)
+
+
+def _officials(folder: Path) -> Iterator[Photo]:
+    table = _table(folder / "officials.csv", "file")
+    for file, image in _images(folder):
+        row = table[file]
+        yield Photo(
+            f"officials-{row['person']}",
+            file,
+            image,
+            _landmarks(row),
+            float(row["native_crop_px"]) / len(image),
+            sex={"male": "M", "female": "F"}.get(row["gender"], ""),
+        )
+
+
+def _aaf(folder: Path) -> Iterator[Photo]:
+    table = _table(folder / "aaf.csv", "file")
+    for file, image in _images(folder):
+        row = table[file]
+        resolution = float(row["native_crop_px"]) / len(image)
+        age, sex = float(row["age"]), row["sex"]
+        yield Photo(f"aaf-{Path(file).stem}", file, image, _landmarks(row), resolution, age, sex)
+
+
+def _canada(folder: Path) -> Iterator[Photo]:
+    table, people = _table(folder / "canada.csv", "file"), _table(folder / "info.csv", "face_id")
+    for file, image in _images(folder):
+        person = "lisa" if file.startswith("lisa/") else file.split("/")[1]
+        row = people.get(person, {"face_age": "nan", "face_gender": ""})
+        sex = row["face_gender"][:1].upper()
+        yield Photo(f"canada-{person}", file, image, _landmarks(table[file]), 1.0, float(row["face_age"]), sex)
+
+
+SETS: dict[str, Callable[[Path], Iterator[Photo]]] = {
+    "lfw": _lfw,
+    "officials": _officials,
+    "aaf": _aaf,
+    "canada": _canada,
+}
+"""Name of a folder of photos → its reader."""
+
+
+def _images(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     tars = sorted(folder.glob("*.tar"))
     if not tars:
-        raise FileNotFoundError(f"There are no tars of photos in '{folder}'; set IDGEN_SHARED or paths.photos.")
+        raise FileNotFoundError(f"There are no tars of photos in '{folder}'; set IDGEN_SHARED or paths.data.")
     for path in tars:
         with tarfile.open(path) as tar:
             for member in tar:
                 if member.isfile() and (data := tar.extractfile(member)):
-                    person, _, file = member.name.rpartition("/")
-                    yield person, file, np.asarray(Image.open(BytesIO(data.read())).convert("RGB"))
+                    yield member.name, np.asarray(Image.open(BytesIO(data.read())).convert("RGB"))
 
 
-def test_people(file: Path) -> frozenset[str]:
-    """Names of the people held out: the lines of the split file that are not comments."""
-    return frozenset(line for line in file.read_text().splitlines() if line and not line.startswith("#"))
+def _table(file: Path, key: str) -> dict[str, dict[str, str]]:
+    with TextIOWrapper(file.open("rb"), encoding="utf-8", newline="") as text:
+        return {row[key]: row for row in csv.DictReader(text)}
+
+
+def _landmarks(row: dict[str, str]) -> np.ndarray:
+    return np.array([[float(row[f"{point}_{axis}"]) for axis in "xy"] for point in ("re", "le", "n", "rm", "lm")])

@@ -1,4 +1,4 @@
-"""Stage 10: faces that lie anywhere in a picture, for the IdentityNet, which is told where."""
+"""Stage 13: faces that lie anywhere in a picture, for the IdentityNet, which is told where."""
 
 from __future__ import annotations
 
@@ -12,48 +12,42 @@ from tqdm import tqdm
 
 from idgen.faces import align_face
 from idgen.faces.align import similarity_transform
-from idgen.faces.opencv import YuNetDetector
 
 from . import config
-from .crops import BORDER, central_face, shrink, template
+from .crops import open_crops, shrink, template
 from .device import place
-from .latents import encode
-from .photos import read_photos, test_people
+from .faces import BORDER, read_faces, save
+from .latents import BATCH, encode, write_latents
 from .styles import STYLES
 
 
 def make_poses(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Write `latents.npz`, of the form of stage 3's, with `landmarks` (n, 5, 2) in pixels of the crop.
+    """Write what `latents.open_latents` reads, with `landmarks` (n, 5, 2) in pixels of the crop.
 
     Each photo is there twice, turned, scaled and shifted in two ways: as it is, and through a filter.
     """
-    cv2.setNumThreads(1)  # as in stage 1
-    detector, held_out = YuNetDetector(settings.paths.yunet), test_people(settings.paths.test_people)
+    cv2.setNumThreads(1)  # as in stage 3
     random, filters = np.random.default_rng(settings.seed + 5), list(STYLES.values())
+    trained = set(open_crops(folders["crops"], "train")["photo"].tolist())
     images, landmarks, style = [], [], []
-    for person, _, photo in tqdm(read_photos(settings.paths.photos), desc="poses", mininterval=10):
-        face = central_face(detector.detect(photo), photo.shape)
-        if face is None or person in held_out:
+    for row, photo, points in tqdm(read_faces(settings, folders["faces"]), desc="poses", mininterval=10):
+        if row not in trained:
             continue
         for chosen in (0, 1 + random.integers(len(filters))):
-            crop, points = posed_crop(photo, face.landmarks, settings, random)
+            crop, goal = posed_crop(photo.image, points, settings, random)
             images.append(shrink(filters[chosen - 1](crop) if chosen else crop))
-            landmarks.append(points / 2)
+            landmarks.append(goal / 2)
             style.append(chosen)
-    with np.load(folders["crops"] / "train.npz", allow_pickle=False) as arrays:
-        attributes = arrays["attributes"].repeat(2, axis=0)
     net = place(AutoencoderTiny.from_pretrained(folders["autoencoder"] / "final")).requires_grad_(False)
-    temporary = folders["poses"] / "latents.tmp.npz"
-    np.savez(
-        temporary,
-        allow_pickle=False,
-        latents=encode(net, np.stack(images)),
+    batches = (encode(net, np.stack(images[i : i + BATCH])) for i in range(0, len(images), BATCH))
+    write_latents(folders["poses"], len(images), batches)
+    save(
+        folders["poses"] / "table.npz",
         landmarks=np.stack(landmarks).astype(np.float32),
-        attributes=attributes,
         style=np.array(style, np.int8),
         photo=np.arange(len(images)) // 2,
+        mirrored=np.zeros(len(images), bool),
     )
-    temporary.replace(folders["poses"] / "latents.npz")
 
 
 def posed_crop(

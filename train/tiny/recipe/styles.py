@@ -1,7 +1,8 @@
 """Photo → style, by image filters of OpenCV and scikit-image.
 
 Each filter takes and returns RGB uint8 (side, side, 3). They run at twice the size of the training crops, so that
-lines and patches come out fine after the reduction.
+lines and patches come out fine after the reduction. The widths of lines are given for a side of 128 px and grow with
+it; brushes do not, since finer strokes keep more of the face.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Filter = Callable[[np.ndarray], np.ndarray]
 def pencil_sketch(image: np.ndarray) -> np.ndarray:
     """Grey divided by its own blur (colour dodge): paper with dark lines."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    paper = grey / np.maximum(cv2.GaussianBlur(grey, (0, 0), 5), 1)
+    paper = grey / np.maximum(cv2.GaussianBlur(grey, (0, 0), 5 * len(grey) / 128), 1)
     return _grey(255 * np.clip(paper, 0, 1) ** 2.2)
 
 
@@ -47,7 +48,7 @@ def cartoon(image: np.ndarray) -> np.ndarray:
         flat = cv2.bilateralFilter(flat, 7, 60, 7)
     flat = _saturate(_uint8((flat.astype(np.float32) / 36).round() * 36 + 18), 1.35)
     grey = cv2.medianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 5)
-    lines = cv2.adaptiveThreshold(grey, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 11, 5)
+    lines = cv2.adaptiveThreshold(grey, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, _window(11, image), 5)
     lines = cv2.medianBlur(lines, 3)
     return np.where(lines[..., None] > 0, flat, np.uint8(15)).astype(np.uint8)
 
@@ -82,6 +83,11 @@ STYLES: dict[str, Filter] = {
     "pop art": pop_art,
 }
 """Name → filter. The order is the style's number in the caches; 0 there is the plain photo."""
+
+
+def _window(pixels: int, image: np.ndarray) -> int:
+    """An odd window of `pixels` at a side of 128 px, for this picture."""
+    return 2 * round((pixels - 1) / 2 * len(image) / 128) + 1
 
 
 def _uint8(image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,59 @@
+"""What the autoencoder leaves of pictures of people that no training has seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+
+from .autoencoder import to_tensor
+from .likeness import UnseenEncoder
+
+BATCH = 32
+
+
+def reconstruction(
+    net: AutoencoderTiny, crops: dict[str, np.ndarray], points: np.ndarray, encoder: UnseenEncoder, count: int
+) -> dict[str, float]:
+    """Figures of one photo each of `count` people, chosen once for all, and of as many styled pictures.
+
+    Args:
+        net: The autoencoder.
+        crops: Of `crops.open_crops`.
+        points: (5, 2), where the landmarks lie in them.
+        encoder: Judges; it must not have been trained with.
+        count: People.
+
+    Returns:
+        Signal to noise in dB and L1 of 8-bit values in units of their range, means over pictures, and the mean cosine
+        between crop and reconstruction, and between crops of different people.
+    """
+    first = np.unique(crops["person"], return_index=True)[1]
+    chosen = np.sort(np.random.default_rng(0).permutation(first)[:count])
+    photos, styled = crops["images"][chosen], crops["styled"][np.flatnonzero(np.isin(crops["styled_of"], chosen))[::2]]
+    made, drawn = rebuild(net, photos), rebuild(net, styled)
+    truth, found = encoder.embed_tiny(photos, points), encoder.embed_tiny(made, points)
+    return {
+        "people": len(photos),
+        "psnr": signal_to_noise(photos, made),
+        "psnr, styled": signal_to_noise(styled, drawn),
+        "l1": float(np.abs(photos.astype(np.float32) - made).mean() / 255),
+        "similarity to the crop": float((truth * found).sum(1).mean()),
+        "other people": float((truth * np.roll(truth, 1, axis=0)).sum(1).mean()),
+    }
+
+
+@torch.no_grad()
+def rebuild(net: AutoencoderTiny, images: np.ndarray) -> np.ndarray:
+    """(n, side, side, 3) uint8, to latents and back."""
+    made = []
+    for start in range(0, len(images), BATCH):
+        pixels = to_tensor(torch.from_numpy(images[start : start + BATCH]).to(net.device))
+        made.append(net.decode(net.encode(pixels).latents).sample.clamp(-1, 1).permute(0, 2, 3, 1).cpu())
+    return ((torch.cat(made) + 1) * 127.5).round().to(torch.uint8).contiguous().numpy()
+
+
+def signal_to_noise(images: np.ndarray, made: np.ndarray) -> float:
+    """Peak signal to noise in dB, a mean over pictures."""
+    error = np.square(images.astype(np.float32) - made).mean((1, 2, 3))
+    return float((10 * np.log10(255**2 / np.maximum(error, 1e-6))).mean())
