@@ -108,9 +108,11 @@ def make_batch(shape: Shape, base: BaseModel) -> tuple[Batch, torch.Tensor]:
         prompts=prompts,
         **base.encode(prompts),
         id_embeds=torch.randn(size, EMBEDDING_DIM, generator=random),
+        encoder="random",
         target_embeds=torch.randn(size, 128, generator=random),
         landmarks=(torch.tensor(FACE) * shape.side).expand(size, -1, -1).clone(),
         face_found=torch.ones(size, dtype=torch.bool),
+        has_identity=torch.ones(size, dtype=torch.bool),
         persons=torch.arange(size),
         time_ids=torch.tensor([shape.side, shape.side, 0, 0, shape.side, shape.side]).expand(size, -1),
     )

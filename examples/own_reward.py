@@ -32,9 +32,11 @@ batch = Batch(
     latents=torch.zeros(PICTURES, base.unet.config.in_channels, 16, 16),
     prompts=("a photo of a face",) * PICTURES,
     id_embeds=people,
+    encoder=DlibEncoder.name,
     target_embeds=people,
     landmarks=torch.zeros(PICTURES, 5, 2),
     face_found=torch.ones(PICTURES, dtype=torch.bool),
+    has_identity=torch.ones(PICTURES, dtype=torch.bool),
     persons=torch.arange(PICTURES),
 )
 for update in range(UPDATES):

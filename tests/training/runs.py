@@ -40,9 +40,11 @@ class RandomPeople:
             latents=torch.randn(self.size, 4, LATENT, LATENT, generator=random),
             prompts=(self.prompt,) * self.size,
             id_embeds=torch.randn(self.size, 8, generator=random),
+            encoder="test",
             target_embeds=torch.randn(self.size, 128, generator=random),
             landmarks=POINTS.expand(self.size, -1, -1).clone(),
             face_found=torch.arange(self.size) != 1,
+            has_identity=torch.ones(self.size, dtype=torch.bool),
             persons=number * self.size + torch.arange(self.size),
             time_ids=torch.tensor([SIDE, SIDE, 0, 0, SIDE, SIDE]).expand(self.size, -1) if self.xl else None,
         )
@@ -60,12 +62,13 @@ def make_step(
     fusion: bool = False,
     words: int = 0,
     unet: Mapping[str, Any] | None = None,
+    adapter: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
     losses = losses or LossConfig()
     base = BaseModel(make_pipeline(family, **(unet or {})), torch.float32, torch.device("cpu"))
     named: dict[str, Any] = {"num_words": words, "text_encoders": base.text_encoders} if words else {}
-    made = make_adapter(base.unet, **named)
+    made = make_adapter(base.unet, **named, **(adapter or {}))
     made.attach(base.unet)
     return IdentityDenoiser(
         base,

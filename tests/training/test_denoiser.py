@@ -154,12 +154,12 @@ def test_an_edit_is_compared_with_what_it_changes_without_the_person() -> None:
 
 def test_words_are_found_in_the_prompts_that_hold_them() -> None:
     step = make_step(words=2, losses=LossConfig(localisation=1.0))
-    person = step.person(RandomPeople(2).make(0).id_embeds)
+    person = step.person(RandomPeople(2).make(0))
     places, named = step.base.word_places(["a <id> at sea", "the sea"], person)
     assert named.tolist() == [True, False]
     assert places.tolist() == [[2, 3], [0, 0]]
     wordless = make_step()
-    nameless = wordless.person(RandomPeople(1).make(0).id_embeds)
+    nameless = wordless.person(RandomPeople(1).make(0))
     with pytest.raises(TrainingError, match="no pseudo-words"):
         wordless.base.word_places(["a <id>"], nameless)
     unnamed = run(step, RandomPeople(2, prompt="the sea").make(0))

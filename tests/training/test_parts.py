@@ -66,7 +66,7 @@ def test_a_lora_beside_an_adapter_draws_the_same_in_a_stock_pipeline(family: str
     assert all(not torch.equal(a, b) for a, b in zip(before, step.lora.parameters(), strict=True))
     batch = RandomPeople(2, xl=family == "sdxl").make(0)
     text, noisy, times = base.encode(batch.prompts), batch.latents, torch.tensor([300, 600])
-    with torch.no_grad(), step.drawing(batch, step.person(batch.id_embeds)):
+    with torch.no_grad(), step.drawing(batch, step.person(batch)):
         expected = step.predict(batch, noisy, times, text)
 
     stock = make_pipeline(family)
@@ -89,7 +89,7 @@ def test_preservation_compares_with_the_base_without_its_lora() -> None:
     for weight in step.lora.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     assert step.adapter is not None
-    with torch.no_grad(), step.drawing(batch, step.person(batch.id_embeds)):
+    with torch.no_grad(), step.drawing(batch, step.person(batch)):
         drawn = step.predict(batch, batch.latents, torch.tensor([5, 5]), base.encode(batch.prompts))
         with step.alone():
             alone = step.predict(batch, batch.latents, torch.tensor([5, 5]), base.encode(batch.prompts))
@@ -199,7 +199,7 @@ def test_an_identity_net_sees_what_the_pipeline_shows_it() -> None:
         torch.nn.init.normal_(block.weight, std=0.1)  # pyright: ignore
     step = denoiser(base, make_adapter(base.unet), identity_net=net)
     batch, text = RandomPeople(2).make(0), base.encode(["a face"] * 2)
-    times, person = torch.tensor([300, 600]), step.person(batch.id_embeds)
+    times, person = torch.tensor([300, 600]), step.person(batch)
     with torch.no_grad(), step.drawing(batch, person):
         found = step.predict(batch, batch.latents, times, text)
     pipe = make_pipeline(controlnet=True)

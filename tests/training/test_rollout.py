@@ -66,7 +66,7 @@ def test_draws_what_the_pipeline_draws(scheduler: str, guidance: float) -> None:
     step = make_step("draft", guidance, scheduler=scheduler)
     batch, pipe = RandomPeople(2).make(0), step.base.pipeline
     noise = torch.randn(2, 4, 16, 16, generator=seeded(3))
-    person = step.person(batch.id_embeds)
+    person = step.person(batch)
     text = step._text(batch, person)
     with step.drawing(batch, person):
         found = step.rollout(lambda noisy, t: step._predict(noisy, t, text, batch), noise, seeded(4)).latents

@@ -37,7 +37,6 @@ class Pairing:
         component_dropout: Chance of each number of an embedding to be zero (IDiff-Face, arXiv 2308.04995: 0.25); the
             others grow by as much as is lost.
         flip: Share of the targets that are mirrored.
-        normalised: Whether references have unit length.
 
     Raises:
         DataError: A share is not one.
@@ -50,7 +49,6 @@ class Pairing:
     drop_both: float = 0.05
     component_dropout: float = 0.0
     flip: float = 0.5
-    normalised: bool = True
 
     def __post_init__(self) -> None:
         shares = (self.paired_ratio, self.component_dropout, self.flip)
@@ -67,14 +65,14 @@ class Sample(NamedTuple):
     Attributes:
         picture: Latents, (channels, height, width) float16, if they are cached, or (height, width, 3) uint8.
         prompt: Empty where it is dropped.
-        id_embeds: (references, dim), float32; zeros where the identity is dropped.
+        id_embeds: (references, dim), float32, as they left the encoder; zeros where the identity is dropped.
         target_embeds: (dim,), of the target's own face.
         landmarks: (5, 2), pixels of the picture.
         time_ids: Six numbers that SDXL reads.
         person: Number in the bank.
         face: Number of the target in the bank.
         references: (references,), numbers of the reference faces.
-        known: Whether the identity was not dropped.
+        has_identity: Whether the identity is used; False where it is dropped.
         text: (length, dim) float16, the prompt as the base model's text encoder reads it, if that is cached.
     """
 
@@ -87,7 +85,7 @@ class Sample(NamedTuple):
     person: int
     face: int
     references: np.ndarray
-    known: bool
+    has_identity: bool
     text: torch.Tensor | None = None
 
 
@@ -170,7 +168,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             person=person,
             face=face,
             references=references,
-            known=known,
+            has_identity=known,
             text=self._value(face, "text", self.text) if text and self.text is not None else None,
         )
 
@@ -203,8 +201,6 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         embeds = torch.stack([self._reference(face, int(reference)) for reference in references])
         if not known:
             return torch.zeros_like(embeds)
-        if self.pairing.normalised:
-            embeds = torch.nn.functional.normalize(embeds, dim=-1)
         if chance := self.pairing.component_dropout:
             embeds = embeds * torch.from_numpy(random.random(embeds.shape) >= chance) / (1 - chance)
         return embeds.float()

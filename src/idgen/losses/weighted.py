@@ -15,6 +15,11 @@ from ..errors import LossError
 from .gates import Gate
 from .parametrisation import at_least_float32
 
+WHO = frozenset({"target_embeds", "reference_embeds", "persons"})
+"""Inputs that say who a person is: a term that reads one of them compares with the person."""
+HAS_IDENTITY = "has_identity"
+"""Input, (batch,) of booleans: False where the identity was dropped, and terms that compare with the person count
+nothing."""
 COUNTS = "counts"
 """Parameter of a loss that pools samples: which of them count."""
 
@@ -45,7 +50,8 @@ class TermLog(NamedTuple):
     Attributes:
         sum: Sum of its values, neither weighted nor gated, over the samples that counted.
         samples: How many counted.
-        invalid: How many would have counted, had they had what the term needs (a face).
+        invalid: How many would have counted, had they had what the term needs (a face). A sample whose identity was
+            dropped is not among them.
     """
 
     sum: torch.Tensor
@@ -149,7 +155,8 @@ class WeightedTerms:
         """Evaluate all terms whose gate is open for any sample.
 
         Args:
-            inputs: What the terms read, by name.
+            inputs: What the terms read, by name. With `has_identity`, (batch,) of booleans, a term that compares with
+                the person counts nothing where it is False.
             timesteps: (batch,), needed when a term has a gate.
 
         Raises:
@@ -165,11 +172,11 @@ class WeightedTerms:
                 nothing = gate.new_zeros(())
                 logs[name] = TermLog(nothing, nothing, nothing)
                 continue
-            valid = _valid(name, term, inputs)
-            found = self._evaluate(name, term, inputs, _both(gate, valid))
+            wanted, valid = _wanted(term, gate, inputs), _valid(name, term, inputs)
+            found = self._evaluate(name, term, inputs, _both(wanted, valid))
             if values is not None and found.shape != values.shape:
                 raise LossError(f"'{name}' returned {len(found)} values, the terms before it {len(values)}.")
-            counted, logs[name] = _count(term, found, gate, valid)
+            counted, logs[name] = _count(term, found, gate, wanted, valid)
             values = counted if values is None else values + counted.to(values.device)
         if values is None:
             assert timesteps is not None
@@ -202,19 +209,30 @@ def _valid(name: str, term: Term, inputs: Mapping[str, Any]) -> torch.Tensor | N
     return inputs[term.valid]
 
 
-def _both(gate: torch.Tensor | None, valid: torch.Tensor | None) -> torch.Tensor | None:
-    """Which samples count: those whose gate is open and for which the term means anything; None for all."""
-    if gate is None or valid is None:
-        return valid if gate is None else gate > 0
-    return (gate > 0).to(valid.device) & valid
+def _wanted(term: Term, gate: torch.Tensor | None, inputs: Mapping[str, Any]) -> torch.Tensor | None:
+    """For which samples the term is asked, (batch,) of booleans; None for all: where its gate is open, and for a term
+    that compares with the person, where the identity was not dropped."""
+    compares = HAS_IDENTITY in inputs and WHO & _parameters(term.function).keys()
+    return _both(None if gate is None else gate > 0, inputs[HAS_IDENTITY] if compares else None)
+
+
+def _both(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
+    """Where both say so; None says so everywhere."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a.to(b.device) & b
 
 
 def _count(
-    term: Term, found: torch.Tensor, gate: torch.Tensor | None, valid: torch.Tensor | None
+    term: Term,
+    found: torch.Tensor,
+    gate: torch.Tensor | None,
+    wanted: torch.Tensor | None,
+    valid: torch.Tensor | None,
 ) -> tuple[torch.Tensor, TermLog]:
     """What a term adds to the sum, (batch,), and its log."""
     every = torch.ones_like(found, dtype=torch.bool)
-    wanted = every if gate is None else (gate > 0).to(found.device)
+    wanted = every if wanted is None else wanted.to(found.device)
     valid = every if valid is None else valid.to(found.device)
     found = torch.where(wanted & valid, found, 0)
     log = TermLog(found.detach().sum(), (wanted & valid).sum(), (wanted & ~valid).sum())

@@ -13,16 +13,19 @@ from ..errors import TrainingError
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """Target pictures, and the person each of them shall be drawn from.
+    """Target pictures, and the person that each of them is drawn from.
 
     Attributes:
         latents: (batch, channels, height, width), of the target as the UNet sees it (scaled).
         prompts: One for each; empty where the text is dropped.
-        id_embeds: (batch, dim) or (batch, photos, dim), the condition in the adapter's convention; zeros where the
-            identity is dropped.
+        id_embeds: (batch, dim) or (batch, photos, dim), embeddings of the person, as they left the encoder; zeros
+            where the identity is dropped. The step scales and averages them as the adapter's configuration says.
+        encoder: Name of the face encoder of `id_embeds`.
         target_embeds: (batch, dim), the target's own face by the encoder of the losses.
         landmarks: (batch, 5, 2), of the target in pixels of the picture that its latent decodes to.
         face_found: (batch,), whether the target shows a face.
+        has_identity: (batch,), whether the identity is used. Where it is dropped, nothing that compares with the
+            person counts: no identity loss and no identity reward.
         persons: (batch,), a number for each person.
         time_ids: (batch, 6), original size, crop corner and target size, height first; read by SDXL only.
         encoder_hidden_states: (batch, length, dim), what `BaseModel.encode` makes of the prompts, if it is cached.
@@ -35,9 +38,11 @@ class Batch:
     latents: torch.Tensor
     prompts: tuple[str, ...]
     id_embeds: torch.Tensor
+    encoder: str
     target_embeds: torch.Tensor
     landmarks: torch.Tensor
     face_found: torch.Tensor
+    has_identity: torch.Tensor
     persons: torch.Tensor
     time_ids: torch.Tensor | None = None
     encoder_hidden_states: torch.Tensor | None = None
@@ -45,7 +50,9 @@ class Batch:
 
     def __post_init__(self) -> None:
         lengths = {
-            field.name: len(value) for field in fields(self) if (value := getattr(self, field.name)) is not None
+            field.name: len(value)
+            for field in fields(self)
+            if field.name != "encoder" and (value := getattr(self, field.name)) is not None
         }
         if len(set(lengths.values())) != 1:
             raise TrainingError(f"The parts of a batch must be equally long, not {lengths}.")

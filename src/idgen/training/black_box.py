@@ -55,7 +55,7 @@ class BlackBoxStep(TrainingStep):
 
     def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
         """Draw, judge, and weigh; arguments as of `IdentityDenoiser.forward`, the latents serve for their shape."""
-        person = self.person(batch.id_embeds)
+        person = self.person(batch)
         text = self.base.read(batch, person)
         stack.enter_context(self.drawing(batch, person))
         self.scheduler.set_timesteps(self.steps, device=batch.latents.device)
@@ -92,6 +92,7 @@ class BlackBoxStep(TrainingStep):
             "prompts": batch.prompts,
             "persons": batch.persons,
             "target_embeds": batch.target_embeds,
+            "has_identity": batch.has_identity,
         }
         if self.detector is not None:
             faces = find_landmarks(images, self.detector)

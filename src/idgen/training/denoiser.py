@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -96,7 +97,7 @@ class IdentityDenoiser(TrainingStep):
         noisy = self.base.scheduler.add_noise(batch.latents, noise, timesteps)
         edited = self._edited(batch, random) if "edited" in self._reads else ()
         constants = self._without_gradient(batch, noisy, timesteps, random, edited)
-        person = self.person(batch.id_embeds)
+        person = self.person(batch)
         text = self.base.read(batch, person)
         fusion = None if self.fusion is None else self.fusion.at(uniform(len(batch), random))
         stack.enter_context(self.drawing(batch, person, fusion))
@@ -110,6 +111,7 @@ class IdentityDenoiser(TrainingStep):
             "timesteps": timesteps,
             "target_embeds": batch.target_embeds,
             "persons": batch.persons,
+            "has_identity": batch.has_identity,
         }
         words = [] if person is None else [words.flatten(1) for words in person.words if words is not None]
         if words:
@@ -170,7 +172,8 @@ class IdentityDenoiser(TrainingStep):
                         self.predict(batch, noisy, timesteps, self.base.encode(edited))
                         found["edited_without_id"] = recorder.take()
             if "output_mixed_id" in self._reads:
-                mixed = self.person(mix_identities(batch.id_embeds, uniform(len(batch), random)))
+                mixed_embeds = mix_identities(batch.id_embeds, uniform(len(batch), random))
+                mixed = self.person(replace(batch, id_embeds=mixed_embeds))
                 with self.drawing(batch, mixed):
                     found["output_mixed_id"] = self.predict(batch, noisy, timesteps, text)
         return found

@@ -59,14 +59,6 @@ def given_adapter(config: DenoisingConfig | RewardConfig) -> str | None:
     return config.id_adapter if isinstance(config, RewardConfig) else config.adapter.id_adapter
 
 
-def normalised(config: DenoisingConfig | RewardConfig) -> bool:
-    """Whether the adapter reads embeddings of unit length."""
-    given = given_adapter(config)
-    if given is not None:
-        return bool(IdentityAdapter.from_pretrained(given).config["normalised"])
-    return config.adapter.normalised if isinstance(config, DenoisingConfig) else True
-
-
 def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) -> IdentityAdapter:
     bank = batches.loader.dataset.bank
     words: dict[str, Any] = (

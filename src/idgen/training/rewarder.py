@@ -75,7 +75,7 @@ class RewardStep(TrainingStep):
 
         The batch's latents serve for their shape alone, but for `denoising`.
         """
-        person = self.person(batch.id_embeds)
+        person = self.person(batch)
         text = self._text(batch, person)
         stack.enter_context(self.drawing(batch, person))
         noise = normal(batch.latents.shape, random).to(batch.latents)
@@ -121,6 +121,7 @@ class RewardStep(TrainingStep):
             "reference_embeds": batch.target_embeds.repeat(copies, 1),
             "prompts": batch.prompts * copies,
             "face_found": faces.found,
+            "has_identity": batch.has_identity.repeat(copies),
         }
         lazy: dict[str, Callable[[], Any]] = {
             "images": lambda: self.base.decode(latents),

@@ -31,7 +31,7 @@ from .generated import ShortRollout
 from .judges import make_rewards
 from .loop import Loop
 from .objectives import FaceConfig, RolloutConfig
-from .parts import Parts, make_parts, normalised
+from .parts import Parts, make_parts
 from .prior import embed_prior
 from .rewarder import RewardStep
 from .rollout import Rollout, make_scheduler
@@ -61,7 +61,7 @@ def train_denoising(config: DenoisingConfig) -> None:
         base,
         **parts._asdict(),
         losses=terms,
-        embedder=_embedder(parts, device) if sees else None,
+        embedder=_embedder(batches, device) if sees else None,
         decoder=_decoder(faces, base) if sees else None,
         detector=DlibDetector() if sees and detects else None,
         clean_steps=faces.steps,
@@ -84,7 +84,7 @@ def train_reward(config: RewardConfig) -> None:
     batches = open_batches(config, base, accelerator)
     parts = make_parts(config, base, batches)
     rollout = config.rollout
-    embedder = _embedder(parts, accelerator.device)
+    embedder = _embedder(batches, accelerator.device)
     rewards = make_rewards(rollout, embedder, accelerator.device)
     scheduler = make_scheduler(rollout.scheduler, base.pipeline.scheduler)
     if rollout.method == "ddpo":
@@ -149,7 +149,6 @@ def open_batches(
             drop_identity=data.drop_identity,
             drop_both=data.drop_both,
             component_dropout=data.component_dropout,
-            normalised=normalised(config),
         ),
         seed=config.loop.seed,
     )
@@ -177,12 +176,12 @@ def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseMode
     return accelerator, base
 
 
-def _embedder(parts: Parts, device: torch.device) -> FaceEmbedder:
-    """The adapter's own encoder, as losses and rewards use it."""
-    embedder = FaceEmbedder.dlib()
-    if parts.adapter is not None and parts.adapter.config["encoder"] != embedder.name:
+def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
+    """The encoder that made the shards, as losses and rewards use it."""
+    embedder, found = FaceEmbedder.dlib(), batches.loader.dataset.manifest.encoder
+    if found != embedder.name:
         raise TrainingError(
-            f"'{parts.adapter.config['encoder']}' has no gradient here; losses and rewards on faces know "
+            f"The shards hold embeddings of '{found}'; losses and rewards on faces compare with those of "
             f"'{embedder.name}'."
         )
     embedder.encoder.to(device)

@@ -66,9 +66,11 @@ class ShardBatches:
             latents=pictures.float(),
             prompts=tuple(sample.prompt for sample in samples),
             id_embeds=torch.stack([sample.id_embeds for sample in samples]).squeeze(1),
+            encoder=self.loader.dataset.manifest.encoder,
             target_embeds=torch.stack([sample.target_embeds for sample in samples]).float(),
             landmarks=torch.stack([sample.landmarks for sample in samples]),
-            face_found=torch.tensor([sample.known for sample in samples]),
+            face_found=torch.ones(len(samples), dtype=torch.bool),  # every sample is a face of the index
+            has_identity=torch.tensor([sample.has_identity for sample in samples]),
             persons=torch.from_numpy(np.array([sample.person for sample in samples])),
             time_ids=torch.stack([sample.time_ids for sample in samples]),
             encoder_hidden_states=None if self.loader.dataset.text is None else self._text(samples),

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..adapter import Fusion, IdentityAdapter, IdentityNet, Person
 from ..convert import NET
-from ..errors import TrainingError
+from ..errors import EncoderMismatchError, TrainingError
 from ..faces import draw_keypoints
 from ..files import write_folder
 from ..losses import Weighted
@@ -70,9 +71,20 @@ class TrainingStep(nn.Module):
         """Pixels per latent pixel."""
         return self.base.pipeline.vae_scale_factor
 
-    def person(self, id_embeds: torch.Tensor) -> Person | None:
-        """Who is drawn; nobody where there is no adapter."""
-        return None if self.adapter is None else self.adapter.person(id_embeds)
+    def person(self, batch: Batch) -> Person | None:
+        """Who is drawn; nobody where there is no adapter.
+
+        Raises:
+            EncoderMismatchError: The embeddings are of another encoder than the adapter reads.
+        """
+        if self.adapter is None:
+            return None
+        config = self.adapter.config
+        if batch.encoder != config["encoder"]:
+            raise EncoderMismatchError(
+                f"The adapter reads embeddings of '{config['encoder']}', the batch holds those of '{batch.encoder}'."
+            )
+        return self.adapter.person(as_read(batch.id_embeds, config["normalised"], config["pool_photos"]))
 
     @contextmanager
     def drawing(self, batch: Batch, person: Person | None, fusion: Fusion | None = None) -> Iterator[None]:
@@ -158,3 +170,19 @@ class TrainingStep(nn.Module):
             self.identity_net.load_state_dict(saved.state_dict())
         if self.adapter is not None:
             self.adapter.load_state_dict(IdentityAdapter.from_pretrained(folder).state_dict())
+
+
+def as_read(embeds: torch.Tensor, normalised: bool, pool_photos: bool) -> torch.Tensor:
+    """Raw embeddings → what an adapter reads, as a pipeline makes it of an `Identity`.
+
+    Args:
+        embeds: (batch, dim) or (batch, photos, dim); zeros stay zeros.
+        normalised: Whether the adapter reads embeddings of unit length.
+        pool_photos: Whether it reads the mean of several photos.
+    """
+    if normalised:
+        embeds = F.normalize(embeds, dim=-1)
+    if embeds.ndim == 2 or not pool_photos:
+        return embeds
+    mean = embeds.mean(1)
+    return F.normalize(mean, dim=-1) if normalised else mean

@@ -91,15 +91,16 @@ class CachedPeople:
         dice = random.Random(self.seed * 1_000_003 + number)
         targets = self.photo[rows]
         references = torch.as_tensor([self._reference(int(photo), dice) for photo in targets])
-        id_embeds = torch.nn.functional.normalize(self.embeds[references], dim=-1)
         dropped = torch.rand(len(rows), generator=numbers) < self.ours.identity_drop
         return Batch(
             latents=torch.from_numpy(self.latents[rows]).float().contiguous(memory_format=torch.channels_last),
             prompts=tuple(self._caption(int(row), not drop, dice) for row, drop in zip(rows, dropped, strict=True)),
-            id_embeds=torch.where(dropped[:, None], 0.0, id_embeds),
+            id_embeds=torch.where(dropped[:, None], 0.0, self.embeds[references]),
+            encoder=DlibEncoder.name,
             target_embeds=self.embeds[torch.as_tensor(targets)],
             landmarks=self.points[torch.as_tensor(rows)],
-            face_found=torch.as_tensor(self.style[rows] == 0) & ~dropped | self.posed,
+            face_found=torch.as_tensor(self.style[rows] == 0) | self.posed,
+            has_identity=~dropped,
             persons=torch.as_tensor(self.person[targets]),
         )
 
