@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from idgen.faces import ARCFACE_TEMPLATE
+from idgen.faces import ARCFACE_TEMPLATE, DlibEncoder
 from idgen.losses import Bank
 from idgen.training.batch import Batch
 
