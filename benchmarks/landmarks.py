@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import tarfile
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from idgen.faces import load_photo
 from idgen.faces.detectors import DlibDetector, dlib_to_canonical
 from idgen.faces.opencv import YuNetDetector
 
@@ -34,7 +33,7 @@ def photos(folder: Path, every: int) -> Iterator[np.ndarray]:
         with tarfile.open(path) as tar:
             for i, member in enumerate(m for m in tar if m.isfile()):
                 if i % every == 0 and (data := tar.extractfile(member)):
-                    yield np.asarray(Image.open(BytesIO(data.read())).convert("RGB"))
+                    yield load_photo(data.read())
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from rich.table import Table
 from idgen.data.engines import LocalProcesses
 from idgen.data.prepare import PrepareOptions, prepare
 from idgen.data.sources import Layout, find_sources
-from idgen.faces import DlibDetector, DlibEncoder
+from idgen.faces import DlibDetector, DlibEncoder, load_photo
 from idgen.faces.detectors import dlib_weights
 
 CONSOLE = Console(width=110)
@@ -115,7 +115,7 @@ def plain_loop(files: list[Path]) -> list[np.ndarray]:
     """What one writes with the package's own detector and recogniser, photo by photo."""
     detector, encoder, found = DlibDetector(), DlibEncoder(), []
     for file in files:
-        image = np.asarray(Image.open(file).convert("RGB"))
+        image = load_photo(file)
         for face in detector.detect(image):
             found.append(encoder.embed(encoder.crop(image, face.landmarks)[None])[0])
     return found
@@ -131,7 +131,7 @@ def dlib_loop(files: list[Path]) -> list[np.ndarray]:
     recogniser = parts.face_recognition_model_v1(str(dlib_weights("dlib_face_recognition_resnet_model_v1.dat")))
     ours = DlibDetector()
     for file in files:
-        image = Image.open(file).convert("RGB")
+        image = Image.fromarray(load_photo(file))
         scale = min(3.0, ours.working_side / max(image.size))
         pixels = np.asarray(image.resize((round(image.width * scale), round(image.height * scale))))
         for box in detector.run(pixels, 0, ours.score_threshold)[0]:

@@ -54,7 +54,7 @@ def main(
 
 
 def enlarge(file: bytes, width: int) -> bytes:
-    image = Image.open(io.BytesIO(file))
+    image = Image.fromarray(load_photo(file))
     if image.width == width:
         return file
     buffer = io.BytesIO()
@@ -75,11 +75,11 @@ def stages(files: list[bytes]) -> dict[str, float]:
         spent[name] += (time.thread_time() - start) * 1000
         return result
 
-    list(detector.detect(load_photo(Image.open(io.BytesIO(files[0])))))  # opens the networks
+    list(detector.detect(load_photo(files[0])))  # opens the networks
     encoder.embed(np.zeros((1, 150, 150, 3), np.uint8))
     crops, written = [], 0
     for file in files:
-        image = timed("decoding", lambda file=file: load_photo(Image.open(io.BytesIO(file))))
+        image = timed("decoding", lambda file=file: load_photo(file))
         for face in timed("detection and landmarks", lambda image=image: detector.detect(image)):
             both = timed("crops", lambda i=image, f=face: (encoder.crop(i, f.landmarks), align_face(i, f.landmarks)))
             crops.append(both[0])

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
+from idgen.faces import load_photo
 from idgen.provenance import add_watermark, read_watermark
 from idgen.tiny import load_tiny_base
 
@@ -31,7 +32,7 @@ def jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
     def compress(image: Image.Image) -> Image.Image:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=quality)
-        return Image.open(buffer)
+        return Image.fromarray(load_photo(buffer.getvalue()))
 
     return compress
 
@@ -70,7 +71,7 @@ def main(photos: tyro.conf.Positional[Path], unmarked: Path | None = None, count
         measure(f"photos, {size} px", [square(file, size) for file in files])
     if unmarked is not None:
         agreeing = [
-            read_watermark(Image.open(file)).agreeing
+            read_watermark(Image.fromarray(load_photo(file))).agreeing
             for file in track(sorted(unmarked.rglob("*.jpg")), description="Unmarked", console=CONSOLE)
         ]
         counts = np.bincount(agreeing, minlength=33)
@@ -100,7 +101,7 @@ def draw(count: int) -> Iterator[Image.Image]:
 
 
 def square(file: Path, size: int) -> Image.Image:
-    return ImageOps.fit(Image.open(file).convert("RGB"), (size, size))
+    return ImageOps.fit(Image.fromarray(load_photo(file)), (size, size))
 
 
 if __name__ == "__main__":

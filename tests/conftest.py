@@ -17,6 +17,10 @@ from skimage import data
 from idgen.faces import FaceAnalyzer
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, metavar="N", help="cases of each fuzzer, instead of the few that CI runs")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of development photos and networks."""

@@ -28,7 +28,15 @@ class IdgenError(Exception):
 
 
 class ImageError(IdgenError):
-    """The input is not a picture that can be opened safely."""
+    """The input is not a picture that can be opened safely.
+
+    Attributes:
+        reason: How `idgen prepare` counts it: `unreadable`, `too-large` or `needs-heic`.
+    """
+
+    def __init__(self, message: str, reason: str = "unreadable") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class FaceError(IdgenError):

@@ -18,6 +18,7 @@ from recipe.config import load_config
 from recipe.rows import NAMES, RECIPE, all_rows
 
 from idgen.evaluation.compare import compare
+from idgen.faces import load_photo
 
 COLUMNS = ("sim_gt", "sim_ref", "copy_paste", "detection", "eer", "prompt", "diversity")
 PERCENT = ("detection", "eer", "prompt")
@@ -123,7 +124,7 @@ def draw_sheet(reports: Path, file: Path, people: int = 12) -> None:
     for row in (f"{BASE}-0", f"{FULL}-0"):
         for prompt in range(3):
             files = [reports / row / "pictures" / name / f"{prompt:03d}-0.png" for name in chosen]
-            strips.append(np.concatenate([np.asarray(Image.open(picture).convert("RGB")) for picture in files], 1))
+            strips.append(np.concatenate([load_photo(picture) for picture in files], 1))
     Image.fromarray(np.concatenate(strips)).save(file)
 
 

@@ -7,7 +7,6 @@ each begins, their shapes, and in the metadata the key of the model that made th
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -128,7 +126,7 @@ class ColumnWorker:
 
 def open_photo(tar: str, row: dict[str, Any]) -> np.ndarray:
     """The photo of a row of the index, (height, width, 3) uint8, without reading the rest of the tar."""
-    return load_photo(Image.open(io.BytesIO(read_bytes(tar, row["offset"], row["length"]))))
+    return load_photo(read_bytes(tar, row["offset"], row["length"]))
 
 
 class Column:

@@ -22,7 +22,8 @@ MEANINGS = {
     "no-face": "the detector found nobody",
     "small-face": "narrower than the least width that was set",
     "unreadable": "not a picture, or a damaged one",
-    "too-large": "more pixels than are safe to open",
+    "too-large": "more pixels or bytes than are safe to open",
+    "needs-heic": "HEIC photos, which need: pip install 'idgen-diffusers[heic]'",
     "missing": "named by a table or a link, but not there",
     "symlink-loop": "a folder that was visited before",
     "empty-folder": "nothing in it",
@@ -138,7 +139,7 @@ def _add_examples(found: dict[str, list[dict[str, str]]], tar: str, table: pa.Ta
 def _face(tar: str, row: dict[str, Any]) -> str:
     if row["offset"] is None or row["box"] is None:
         return ""
-    photo = Image.fromarray(load_photo(Image.open(io.BytesIO(read_bytes(tar, row["offset"], row["length"])))))
+    photo = Image.fromarray(load_photo(read_bytes(tar, row["offset"], row["length"])))
     x0, y0, x1, y1 = (round(v) for v in row["box"])
     face = photo.crop((x0, y0, x1, y1)).resize((84, 84))
     buffer = io.BytesIO()

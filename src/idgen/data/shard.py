@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from ..errors import ImageError
 from ..faces import Face, FaceAnalyzer, load_photo
-from ..faces.photo import MAX_PIXELS
+from ..faces.image_file import MAX_BYTES, image_format
 from .engines import one_thread
 from .index import FORMAT, SCHEMA, readable_metadata, write_index
 from .manifest import check_encoder
@@ -26,9 +27,6 @@ from .storage import exists, join, sha256, size, write_whole
 
 BATCH_PHOTOS = 32
 BATCH_PIXELS = 64_000_000  # a batch of huge photos would not fit into memory
-MAX_BYTES = 1 << 28
-"""Files larger than this are not read: a photo that may be opened is smaller, and a film must not fill the memory."""
-_SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 @dataclass(frozen=True)
@@ -156,15 +154,11 @@ def _open(source: Source, key: str) -> _Photo:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow grumbles about damaged files is in the report
-            image = Image.open(io.BytesIO(photo.data))
-            if image.width * image.height > MAX_PIXELS:
-                return replace(photo, dropped="too-large")
-            suffix = _SUFFIX.get(image.format or "", (image.format or "bin").lower())
-            return replace(photo, pixels=load_photo(image), suffix=suffix)
-    except Image.DecompressionBombError:
-        return replace(photo, dropped="too-large")
-    except Exception:  # Pillow's decoders raise whatever they stumble over
-        return replace(photo, dropped="unreadable")
+            pixels = load_photo(photo.data)
+    except ImageError as error:
+        return replace(photo, dropped=error.reason)
+    form = image_format(photo.data)
+    return replace(photo, pixels=pixels, suffix=form and form.suffix)
 
 
 def _write_batch(

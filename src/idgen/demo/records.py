@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..errors import DemoError
 from ..evaluation.report import read_report
+from ..faces import load_photo
 
 MAX_POINTS = 500
 """Of a curve; more cannot be seen."""
@@ -43,7 +44,7 @@ class Records:
         curves = [_curve(table, name) for name in metrics if name in known]
         points = pd.concat(curves) if curves else _table([], ["step", "value", "metric"])
         sheets = sorted(folder.rglob("step-*.png"))[-MAX_SHEETS:]
-        return points, [(Image.open(sheet), sheet.stem) for sheet in reversed(sheets)], known
+        return points, [(Image.fromarray(load_photo(sheet)), sheet.stem) for sheet in reversed(sheets)], known
 
     def report(self, report: str) -> tuple[pd.DataFrame, str]:
         """The figures of a report with their intervals, and its page."""

@@ -59,8 +59,8 @@ class Scenes:
         self, pose: str, points: list, width: float, height: float, session: Session, click: Any
     ) -> tuple[str, list]:
         """One more of the five points, or the first of five new ones; returns what is drawn of them."""
-        with Image.open(pose) as shown:
-            x, y = click.index[0] * width / shown.width, click.index[1] * height / shown.height
+        shown = open_photo(pose)
+        x, y = click.index[0] * width / shown.shape[1], click.index[1] * height / shown.shape[0]
         points = [*points, [x, y]] if len(points) < 5 else [[x, y]]
         if len(points) == 5:
             return self.landmarks(None, points, width, height, session), points

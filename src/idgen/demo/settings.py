@@ -6,10 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ..adapter import ScaleSchedule
 from ..errors import DemoError
+from ..faces import load_photo
 from ..provenance import read_settings
 
 STYLES = {
@@ -123,7 +122,7 @@ def read_picture(path: Path) -> Settings:
     told = read_settings(path)
     if not told:
         raise DemoError("This picture holds no settings: drop a PNG that was downloaded here.")
-    with Image.open(path) as image:
-        size = {"width": image.width, "height": image.height}
+    height, width = load_photo(path).shape[:2]
+    size = {"width": width, "height": height}
     names = {field.name for field in fields(Settings)}
     return Settings(**{"prompt": "", "style": "As written", **size, **{k: v for k, v in told.items() if k in names}})

@@ -3,92 +3,114 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 from ..errors import ImageError
+from .colours import to_srgb
+from .image_file import FORMATS, MAX_PIXELS, Decoded, check_pixels, decode_image
 
-Photo: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor"
+Photo: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | torch.Tensor"
 
-MAX_PIXELS = 89_478_485
-"""Pillow's own limit: a quarter gigabyte once opened. Larger files are taken for decompression bombs."""
+_STRIP = 1 << 20  # pixels that are converted at a time: a large photo then takes little more than its own memory
 
 
-def load_photo(photo: Photo) -> np.ndarray:
+def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Open a photo as users have them.
 
+    Files are JPEG, PNG, WebP, TIFF, GIF, BMP, MPO, AVIF or, with the extra `heic`, HEIC, whatever they are
+    called. EXIF orientation is applied, colours are converted from the embedded profile to sRGB, transparency is laid
+    over white, and 16 bits are scaled to 8. Metadata that are damaged or very large do not matter.
+
     Args:
-        photo: A path; a PIL image of any mode (EXIF orientation is applied, transparency is laid over white,
-            16-bit is scaled to 8); an array of shape (height, width), (height, width, 1 | 3 | 4); or a tensor of
-            shape (1 | 3 | 4, height, width). Arrays and tensors are uint8, uint16, or floats in [0, 1].
+        photo: A path; the bytes of a file; a PIL image of any mode; an array of shape (height, width) or
+            (height, width, 1 | 3 | 4); or a tensor of shape (1 | 3 | 4, height, width). Arrays and tensors are uint8,
+            uint16, or floats in [0, 1].
+        max_pixels: Larger photos are refused before they are decoded.
 
     Returns:
         RGB, uint8, shape (height, width, 3).
 
     Raises:
-        ImageError: It is not a picture, is truncated, or has more than `MAX_PIXELS` pixels.
+        ImageError: It is not a picture, is damaged, or is larger than `max_pixels`.
     """
-    if isinstance(photo, str | os.PathLike):
-        return _from_path(photo)
+    if isinstance(photo, str | os.PathLike | bytes):
+        decoded = decode_image(photo, max_pixels)
+        return _guarded(lambda: _upright(decoded), "The file" if isinstance(photo, bytes) else f"'{photo}'")
     if isinstance(photo, Image.Image):
-        return _from_pil(photo, "the PIL image")
+        check_pixels(*photo.size, max_pixels, "The PIL image")
+        return _guarded(lambda: _upright(_from_pil(photo)), "The PIL image")
     if isinstance(photo, torch.Tensor):
         if photo.ndim != 3 or photo.shape[0] not in (1, 3, 4):
             raise ImageError(f"A tensor must have the shape (channels, height, width), not {tuple(photo.shape)}.")
-        return _from_array(photo.detach().cpu().movedim(0, -1).numpy())
+        return _guarded(lambda: _from_array(_to_numpy(photo), max_pixels), "The tensor")
     if isinstance(photo, np.ndarray):
-        return _from_array(photo)
+        return _guarded(lambda: _from_array(photo, max_pixels), "The array")
     raise ImageError(f"A photo is a path, a PIL image, an array or a tensor, not {type(photo).__name__}.")
 
 
-def _from_path(path: str | os.PathLike[str]) -> np.ndarray:
+def _guarded(load: Callable[[], np.ndarray], name: str) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            return _from_pil(image, os.fspath(path))
-    except FileNotFoundError as error:
-        raise ImageError(f"There is no file '{os.fspath(path)}'.") from error
-    except (UnidentifiedImageError, IsADirectoryError) as error:
-        raise ImageError(f"'{os.fspath(path)}' is not a picture.") from error
-
-
-def _from_pil(image: Image.Image, name: str) -> np.ndarray:
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(
-            f"{name} has {image.width} × {image.height} pixels, more than {MAX_PIXELS:,}; make it smaller first."
-        )
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith(("I", "F")):
-            return _from_array(_wide_to_uint8(np.asarray(image)))
-        if "A" in image.getbands() or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return load()
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises whatever it stumbles over
         raise ImageError(f"{name} is truncated or damaged: {error}") from error
 
 
-def _wide_to_uint8(values: np.ndarray) -> np.ndarray:
-    """16-bit, 32-bit and float grey pictures: Pillow's own conversion clips them at 255 instead of scaling."""
-    values = values.astype(np.float64)
-    top = 1.0 if values.max(initial=0) <= 1 else 255.0 if values.max() <= 255 else 65535.0
-    return (values.clip(0, top) / top * 255).round().astype(np.uint8)
+def _from_pil(image: Image.Image) -> Decoded:
+    if isinstance(image, ImageFile.ImageFile) and image.tile and image.format not in _OPENED:
+        raise ImageError(f"The PIL image is an {image.format} file, which is not opened here: convert it first.")
+    try:
+        orientation = int(image.getexif().get(0x0112, 1))
+    except Exception:  # of damaged EXIF nothing is read, as of a file's
+        orientation = 1
+    return Decoded(image, orientation, image.info.get("icc_profile"))
 
 
-def _from_array(array: np.ndarray) -> np.ndarray:
+_OPENED = {*(row.name for row in FORMATS), "MPO"}
+
+
+def _upright(photo: Decoded) -> np.ndarray:
+    """(height, width, 3) uint8: sRGB, transparency over white, turned as EXIF says."""
+    image, orientation, profile = photo
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    convert = to_srgb(image, profile)
+    for top, strip in _strips(image):
+        pixels[top : top + strip.height] = convert(strip)
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):  # once the axes are exchanged: 5 is done, 6 lacks a mirror, 8 a flip, 7 both
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).movedim(0, -1).numpy()
+
+
+def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
         raise ImageError(f"An array must have the shape (height, width, channels), not {array.shape}.")
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise ImageError(f"The array has {array.shape[1]} × {array.shape[0]} pixels, more than {MAX_PIXELS:,}.")
+    check_pixels(array.shape[1], array.shape[0], max_pixels, "The array")
     array = _to_uint8(array)
     if array.shape[-1] == 4:
-        return _from_pil(Image.fromarray(array, "RGBA"), "the array")
+        return _upright(Decoded(Image.fromarray(array, "RGBA"), 1, None))
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
 
 

@@ -8,10 +8,12 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..errors import ImageError, ProvenanceError
+from ..errors import ProvenanceError
+from ..faces.containers import png_chunks
+from ..faces.image_file import decode_image, image_format, read_image_file
 from ..files import parse_json
 
 KEYWORD = "idgen"
@@ -52,9 +54,9 @@ def read_settings(picture: Picture) -> dict[str, Any] | None:
         ImageError: It is not a picture.
         ProvenanceError: The settings are damaged.
     """
-    with open_picture(picture) as image:
-        image.load()  # text may also stand behind the pixels
-        text = getattr(image, "text", {}).get(KEYWORD)
+    data = read_image_file(picture)
+    decode_image(data)
+    text = _text(data)
     if text is None:
         return None
     settings = parse_json(text, "The text of the settings in the picture", ProvenanceError)
@@ -65,17 +67,22 @@ def read_settings(picture: Picture) -> dict[str, Any] | None:
 
 def open_picture(picture: Picture) -> Image.Image:
     """Open a file, or the content of one; raises ImageError for what is not a picture or cannot be opened safely."""
-    name = "the file" if isinstance(picture, bytes) else f"'{os.fspath(picture)}'"
-    try:
-        image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
-        image.load()
-    except FileNotFoundError as error:
-        raise ImageError(f"There is no file {name}.") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not a picture.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name} is truncated, damaged or too large: {error}") from error
-    return image
+    return decode_image(picture).image
+
+
+def _text(data: bytes) -> str | None:
+    """The text chunk that `write_png` writes: PNG 1.2, 4.2.3.3, not compressed, without language."""
+    form = image_format(data)
+    if form is None or form.name != "PNG":
+        return None
+    start = KEYWORD.encode() + b"\0"
+    body = next((body for kind, body, _ in png_chunks(data) if kind == b"iTXt" and body.startswith(start)), None)
+    if body is None:
+        return None
+    flags, text = body[len(start) : len(start) + 2], body[len(start) + 2 :].split(b"\0", 2)[-1]
+    if flags[:1] != b"\0":
+        raise ProvenanceError("The settings in the picture are damaged: they are compressed, which idgen never does.")
+    return text.decode("utf-8", "replace")
 
 
 def _check(name: str, value: Any) -> None:

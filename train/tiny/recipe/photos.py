@@ -6,11 +6,12 @@ import csv
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO, TextIOWrapper
+from io import TextIOWrapper
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from idgen.faces import load_photo
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _images(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
         with tarfile.open(path) as tar:
             for member in tar:
                 if member.isfile() and (data := tar.extractfile(member)):
-                    yield member.name, np.asarray(Image.open(BytesIO(data.read())).convert("RGB"))
+                    yield member.name, load_photo(data.read())
 
 
 def _table(file: Path, key: str) -> dict[str, dict[str, str]]:

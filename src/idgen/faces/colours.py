@@ -1,0 +1,74 @@
+"""Pixels of any Pillow mode, with or without a colour profile → sRGB."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageCms
+
+_SAME = 2
+"""Levels by which a profile may differ from sRGB and still be taken for it: most photos name sRGB itself, in many
+versions, and their pixels stay as they are."""
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Callable[[Image.Image], np.ndarray]:
+    """How strips of an image become (height, width, 3) uint8.
+
+    Args:
+        image: Of any mode. Transparency is laid over white.
+        profile: ICC profile of its colours. One that is damaged, or made for another kind of picture, is not used:
+            there is nothing to convert by.
+    """
+    if image.mode.startswith(("I", "F")):
+        scale = _range(image)
+        return lambda strip: np.repeat(_grey(strip, scale)[..., None], 3, 2)
+    base = {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK", "LAB": "LAB"}.get(image.mode, "RGB")
+    transform = _transform(profile, base)
+    transparent = "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
+
+    def convert(strip: Image.Image) -> np.ndarray:
+        strip = strip.convert("RGBA") if transparent else strip
+        colours = strip if strip.mode == base else strip.convert(base)
+        colours = ImageCms.applyTransform(colours, transform) if transform else colours.convert("RGB")
+        assert colours is not None  # it is None only where the conversion is in place
+        if transparent:
+            white = Image.new("RGB", strip.size, "white")
+            white.paste(colours, mask=strip.getchannel("A"))
+            colours = white
+        return np.asarray(colours)
+
+    return convert
+
+
+def _transform(profile: bytes | None, base: str) -> ImageCms.ImageCmsTransform | None:
+    """None where the pixels are sRGB already, or cannot be converted."""
+    srgb = ImageCms.createProfile("sRGB")
+    try:
+        if base == "LAB":
+            return ImageCms.buildTransform(ImageCms.createProfile("LAB"), srgb, "LAB", "RGB")
+        if not profile:
+            return None
+        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), srgb, base, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    if base == "CMYK":
+        return transform
+    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
+    sample = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3)
+    probe = Image.fromarray(sample if base == "RGB" else sample[..., 0])
+    converted = ImageCms.applyTransform(probe, transform)
+    change = np.abs(np.asarray(converted).astype(int) - np.asarray(probe.convert("RGB")))
+    return transform if change.max() > _SAME else None
+
+
+def _range(image: Image.Image) -> float:
+    """White in grey pictures of 16 or 32 bits or of floats; Pillow's own conversion clips them at 255."""
+    highest = np.nan_to_num(np.asarray(image.getextrema(), np.float64), posinf=0.0).max()
+    return 1.0 if highest <= 1 else 255.0 if highest <= 255 else 65535.0
+
+
+def _grey(strip: Image.Image, white: float) -> np.ndarray:
+    values = np.nan_to_num(np.asarray(strip).astype(np.float64))
+    return (values.clip(0, white) / white * 255).round().astype(np.uint8)
