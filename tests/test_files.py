@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def writers() -> dict[str, Callable[[Path], object]]:
     """Everything public that writes: name → how it writes into a folder."""
     adapter = make_adapter(make_unet())
     config, state = native.plain_config(adapter), adapter.state_dict()
-    net = idgen.IdentityNet.from_config(make_controlnet(make_unet()).config)
+    net: Any = idgen.IdentityNet.from_config(make_controlnet(make_unet()).config)
     return {
         "identity": lambda folder: PERSON.save(folder / "a.safetensors"),
         "blocklist": lambda folder: IdentityBlocklist.of(PERSON, threshold=0.5).save(folder / "b.safetensors"),

@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from .data.command import PrepareArguments
 from .demo.command import DemoOptions
 from .errors import AdapterError, IdgenError
 from .evaluation.command import EvaluateOptions
 from .generate import FaceOption, GenerateOptions, read_face_option
-
-_console = Console(stderr=True, highlight=False)
+from .terminal import guarded, say, say_error, show, show_table, working
 
 
 def generate(options: Annotated[GenerateOptions, tyro.conf.arg(name="")]) -> None:
@@ -29,7 +25,7 @@ def generate(options: Annotated[GenerateOptions, tyro.conf.arg(name="")]) -> Non
     from .generate import generate
 
     for path in generate(options, _open_pipeline):
-        print(path)
+        show(path)
 
 
 def enroll(
@@ -60,15 +56,14 @@ def enroll(
 
     if not photos:
         raise IdgenError("Nobody to enrol: give at least one photo.")
-    with _console.status("Opening the face encoder …"):
+    with working("Opening the face encoder …"):
         analyzer = FaceAnalyzer.for_encoder(encoder)
     person = enroll(list(photos), analyzer, face=read_face_option(face), name=name)
     if blocklist is not None:
         IdentityBlocklist.load(blocklist).check(person)
-    output.parent.mkdir(parents=True, exist_ok=True)
     person.save(output)
-    _console.print(f"{person}")
-    print(output)
+    say(person)
+    show(output)
 
 
 def evaluate(options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]) -> None:
@@ -81,7 +76,7 @@ def evaluate(options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]) -> Non
 
     page = evaluate(options, _open_pipeline)
     if page is not None:
-        print(page)
+        show(page)
 
 
 def demo(options: Annotated[DemoOptions, tyro.conf.arg(name="")]) -> None:
@@ -104,7 +99,7 @@ def prepare(arguments: Annotated[PrepareArguments, tyro.conf.arg(name="")]) -> N
     """
     from .data.command import run_prepare
 
-    print(run_prepare(arguments))
+    show(run_prepare(arguments))
 
 
 def train() -> None:
@@ -132,10 +127,10 @@ def convert(
     """
     from .convert import convert
 
-    with _console.status(f"Converting {source} …"):
+    with working(f"Converting {source} …"):
         parts = convert(source, target, weight_name=weight_name, variant=variant)
-    _console.print(f"Wrote {' and '.join(parts)}")
-    print(target)
+    say(f"Wrote {' and '.join(parts)}")
+    show(target)
 
 
 def inspect(picture: Annotated[Path, tyro.conf.Positional], /) -> None:
@@ -146,7 +141,7 @@ def inspect(picture: Annotated[Path, tyro.conf.Positional], /) -> None:
     """
     from .provenance.command import inspect
 
-    _print_table(inspect(picture))
+    show_table(inspect(picture))
 
 
 def blocklist(
@@ -172,7 +167,7 @@ def blocklist(
     """
     from .provenance.command import edit_blocklist
 
-    print(edit_blocklist(file, add, check, threshold, encoder))
+    show(edit_blocklist(file, add, check, threshold, encoder))
 
 
 def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
@@ -183,7 +178,7 @@ def info(path: Annotated[str, tyro.conf.Positional], /) -> None:
     """
     from .info import info
 
-    _print_table(info(path))
+    show_table(info(path))
 
 
 def main() -> None:
@@ -200,17 +195,18 @@ def main() -> None:
         "blocklist": blocklist,
         "info": info,
     }
-    try:
-        if sys.argv[1:2] == ["train"]:  # its flags are those of the configurations, and a file's too
-            from .training.command import main as train_main
+    with guarded():
+        try:
+            if sys.argv[1:2] == ["train"]:  # its flags are those of the configurations, and a file's too
+                from .training.command import main as train_main
 
-            return train_main(sys.argv[2:])
-        tyro.extras.subcommand_cli_from_dict(
-            commands, prog="idgen", description="Put one person's face into any picture."
-        )
-    except IdgenError as error:
-        _console.print(f"[bold red]Error:[/] {error}", markup=True)
-        sys.exit(1)
+                return train_main(sys.argv[2:])
+            tyro.extras.subcommand_cli_from_dict(
+                commands, prog="idgen", description="Put one person's face into any picture."
+            )
+        except IdgenError as error:
+            say_error(error)
+            sys.exit(1)
 
 
 def _open_pipeline(
@@ -222,7 +218,7 @@ def _open_pipeline(
     from .tiny import load_tiny, load_tiny_base
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with _console.status(f"Opening {base} …"):
+    with working(f"Opening {base} …"):
         if base == "tiny":
             pipeline: Any = load_tiny() if adapter is None else load_tiny_base()
         elif adapter is None:
@@ -233,10 +229,3 @@ def _open_pipeline(
         if adapter is not None:
             pipeline.load_id_adapter(adapter, adapter_name=adapter_name, weight_name=weight_name)
     return pipeline.to(device)
-
-
-def _print_table(facts: dict[str, Any]) -> None:
-    table = Table(show_header=False, box=None)
-    for name, value in facts.items():
-        table.add_row(Text(name, "bold"), Text(str(value)))  # never read as markup: a file's own words are in it
-    Console().print(table)

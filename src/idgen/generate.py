@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
 from .errors import AdapterError, IdgenError
 from .evaluation.engine import Settings
 from .faces import Choice
 from .provenance.command import MarkOptions
+from .terminal import say
 
 FaceOption = Annotated[str | None, tyro.conf.arg(metavar="largest|INDEX|X0,Y0,X1,Y1")]
-_console = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +139,7 @@ def _draw_one_person(pipeline: Any, settings: Settings, options: GenerateOptions
         person = pipeline.encode_identity(list(options.photo), face=read_face_option(options.face))
     else:
         raise AdapterError("Nobody to draw: give --photo or --identity.")
-    _console.print(f"Drawing {person}")
+    say(f"Drawing {person}")
     pictures = pipeline(
         options.prompt,
         negative_prompt=options.negative_prompt,

@@ -11,6 +11,7 @@ import tyro
 
 from ..errors import AdapterError
 from ..provenance.command import MarkOptions
+from ..terminal import show
 from ..tiny import TINY_IDENTITY_NET_PATH
 
 
@@ -62,7 +63,7 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
     demo = build_demo(_open(options, open_pipeline), **_page(options))
     listen: dict[str, Any] = {"server_name": options.host, "server_port": options.port, "inbrowser": options.browser}
     _, url, _ = demo.launch(quiet=True, prevent_thread_lock=True, **listen)  # Gradio would advise to share the page
-    print(f"The demo is at {url} until Ctrl-C.", flush=True)
+    show(f"The demo is at {url} until Ctrl-C.")
     demo.block_thread()
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import Progress
 
 from ..errors import EvaluationError
 from ..faces import DlibDetector, DlibEncoder
 from ..identity import Identity
+from ..terminal import console, working
 from .cases import Case, load_cases, write_multiid
 from .crowd import random_people
 from .engine import Drawing, Settings, draw, plan, png, processes, read_settings, without_identity
@@ -27,8 +27,6 @@ from .summary import Scores, summarise
 SFACE = "sface:opencv/face_recognition_sface"
 DLIB_NORM, ARCFACE_NORM = 1.5, 20.0
 """Usual lengths of raw embeddings."""
-
-_console = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +119,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
         shots = _draw_shots(pipeline, cases, options)
     if not state.is_main_process:
         return None
-    with _console.status(f"Judging {len(shots)} pictures …"):
+    with working(f"Judging {len(shots)} pictures …"):
         measured = measure(shots, judges, real)
         roles = encoder_roles(list(judges.encoders), conditioning, options.trained_with)
         write_report(options.output, _about(options, cases, shots), roles, _summary(measured), measured, shots)
@@ -278,7 +276,7 @@ def _draw_with_progress(
     file_of: Callable[[Any, Mapping[str, Any]], bytes] = lambda picture, _: png(picture),
     batch_size: int = 1,
 ) -> None:
-    with Progress(console=_console) as bar:
+    with Progress(console=console) as bar:
         task = bar.add_task("Drawing", total=len(drawings))
         draw(pipeline, drawings, people, settings, folder, lambda _: bar.advance(task), file_of, batch_size)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import tyro
 
+from ..terminal import guarded, say_error, show
 from .config import DenoisingConfig, RewardConfig
 from .toml import from_toml
 
@@ -46,7 +47,7 @@ def train(stage: Stage, arguments: Sequence[str], program: str) -> None:
 
     train_denoising(config) if stage == "denoise" else train_reward(config)
     if not config.loop.dry_run and int(os.environ.get("RANK", "0")) == 0:
-        print(config.output_dir)
+        show(config.output_dir)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -66,7 +67,9 @@ def script(stage: Stage) -> None:
     """Entry point of the scripts in `train/`; our own errors end it with one line."""
     from ..errors import IdgenError
 
-    try:
-        train(stage, sys.argv[1:], Path(sys.argv[0]).name)
-    except IdgenError as error:
-        sys.exit(f"Error: {error}")
+    with guarded():
+        try:
+            train(stage, sys.argv[1:], Path(sys.argv[0]).name)
+        except IdgenError as error:
+            say_error(error)
+            sys.exit(1)

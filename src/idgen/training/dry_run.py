@@ -7,9 +7,9 @@ import sys
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from ..terminal import console
 from .loop import Loop
 
 
@@ -62,4 +62,4 @@ def _show(loop: Loop, found: dict[str, float]) -> None:
     table.add_row("largest memory so far", f"{found['gigabytes']:.2f} GiB on {loop.accelerator.device}")
     table.add_row("an update", f"{found['seconds']:.2f} s for {samples} samples")
     table.add_row(f"{config.max_train_steps} updates", f"{found['hours']:.1f} hours")
-    Console(stderr=True).print(table)
+    console.print(table)
