@@ -22,12 +22,22 @@ from PIL import Image
 
 @pytest.fixture(scope="module")
 def settings(train_folder, shared, tmp_path_factory):
-    """The real settings with the budget of a moment, on eight photos that are the astronaut with other colours."""
-    from recipe.config import load_config
+    """The settings of the shipped model with the budget of a moment."""
+    return small(train_folder / "tiny" / "tiny.toml", tmp_path_factory.mktemp("tiny"))
 
-    found = load_config(train_folder / "tiny" / "tiny.toml")
-    folder = tmp_path_factory.mktemp("tiny")
+
+@pytest.fixture(scope="module")
+def settings_128(train_folder, shared, tmp_path_factory):
+    """The same of the model of 128 px, as a GPU takes them."""
+    return small(train_folder / "tiny" / "tiny128.toml", tmp_path_factory.mktemp("tiny128"))
+
+
+def small(file: Path, folder: Path):
+    """Settings of a file with the budget of a moment, on eight photos that are the astronaut with other colours."""
+    from recipe.config import load_config
     from skimage import data
+
+    found = load_config(file, gpu=True)
 
     face = cv2.resize(data.astronaut()[:256, 96:352], (150, 150), interpolation=cv2.INTER_AREA)
     people = folder / "people.txt"
@@ -41,14 +51,17 @@ def settings(train_folder, shared, tmp_path_factory):
             entry.size = buffer.tell()
             buffer.seek(0)
             tar.addfile(entry, buffer)
+    components = found.autoencoder.components is not None
     return dataclasses.replace(
         found,
+        sets=("lfw",),
+        people=dataclasses.replace(found.people, same=0.0, between=()),
         paths=dataclasses.replace(
             found.paths, data=folder, cache=folder / "cache", test_people=people, output=folder / "model"
         ),
         autoencoder=dataclasses.replace(
             found.autoencoder,
-            encoder_width=8,
+            encoder_width=48 if components else 8,
             decoder_width=8,
             phases=tuple(
                 dataclasses.replace(phase, samples=12, batch=4, minutes=5) for phase in found.autoencoder.phases
@@ -96,6 +109,53 @@ def test_one_command_makes_a_pipeline(settings):
     before = {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
     run_stages(settings)
     assert before == {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
+
+
+def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, tmp_path):
+    """What comes back is what was trained there, up to float16, on all training photos and no other."""
+    from diffusers import AutoencoderTiny
+    from gpu import collect, pack, train
+    from recipe.base import open_tokenizer
+    from recipe.crops import open_crops
+    from recipe.labels import open_labels
+    from recipe.pack import unpack
+    from train import STAGES, run_stages
+
+    run_stages(settings_128, until="labels")
+    folders = {name: settings_128.paths.cache / name for name in STAGES}
+    there = {name: tmp_path / "there" / name for name in STAGES}
+    for folder in there.values():
+        folder.mkdir(parents=True)
+    pack(settings_128, folders, tmp_path / "pack")
+    unpack(settings_128, tmp_path / "pack", there)
+    here, seen = (open_crops(of["crops"], "train") for of in (folders, there))
+    assert np.abs(here["images"].astype(float) - seen["images"]).mean() < 6
+    assert (here["styled_as"] == seen["styled_as"]).all()
+    assert (open_labels(folders["labels"], "train") == open_labels(there["labels"], "train")).all()
+
+    folders["base"].mkdir()
+    open_tokenizer(folders["base"] / "tokenizer", 32).save_pretrained(tmp_path / "pack" / "tokenizer")
+    train(settings_128, tmp_path / "pack", tmp_path / "out")
+    assert max(file.stat().st_size for file in (tmp_path / "out").iterdir()) < 16 << 20
+    collect(settings_128, folders, tmp_path / "out")
+    run_stages(settings_128, until="base")
+    net = AutoencoderTiny.from_pretrained(folders["autoencoder"] / "final")
+    picture = torch.rand(1, 3, 128, 128) * 2 - 1
+    assert net.decode(net.encode(picture).latents).sample.shape == picture.shape
+
+
+def test_pieces_hold_the_whole_network(tmp_path, monkeypatch):
+    from recipe import pieces
+
+    monkeypatch.setattr(pieces, "PIECE", 100)
+    net, other = (torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(9))) for _ in range(2))
+    pieces.save_pieces(net, tmp_path, "net")
+    assert all(file.stat().st_size < 1000 for file in tmp_path.iterdir())
+    pieces.load_pieces(other, tmp_path, "net")
+    assert all(torch.equal(a.half().float(), b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
+    (tmp_path / "net-1.safetensors").unlink()
+    with pytest.raises(RuntimeError, match="Missing key"):
+        pieces.load_pieces(other, tmp_path, "net")
 
 
 def test_rows_differ_in_one_thing_each(settings):
@@ -223,9 +283,11 @@ def test_a_person_of_two_sets_is_held_out_of_both():
     from recipe.held_out import close_pairs, group_names
 
     embeds = np.array([[0, 0], [0.3, 0], [0.6, 0], [5, 0], [5, 0.4], [9, 9]], np.float32)
-    pairs = close_pairs(embeds, np.arange(6), 0.35)
-    assert pairs == [(0, 1), (1, 2)]
-    group, test = group_names(6, [*pairs, (3, 4)], np.array([False, False, True, False, False, False]))
+    limits = np.array([[0.35, 0.45], [0.45, 0.35]])
+    assert close_pairs(embeds, np.arange(6), limits, np.zeros(6, int)) == [(0, 1), (1, 2)]
+    pairs = close_pairs(embeds, np.arange(6), limits, np.array([0, 0, 0, 0, 1, 1]))
+    assert pairs == [(0, 1), (1, 2), (3, 4)]
+    group, test = group_names(6, pairs, np.array([False, False, True, False, False, False]))
     assert group[0] == group[1] == group[2] != group[3] == group[4] != group[5]
     assert test.tolist() == [True, True, True, False, False, False]
 

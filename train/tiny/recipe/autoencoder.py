@@ -14,7 +14,7 @@ from .components import principal_components, set_encoder
 from .crops import open_crops, template
 from .device import autocast, device, fast, place
 from .face_loss import FaceLoss
-from .loop import Run, learning_rate, random_for
+from .loop import Run, below, learning_rate, random_for
 
 
 def build(settings: config.Autoencoder) -> AutoencoderTiny:
@@ -79,7 +79,7 @@ def _train_phase(
     def update(number: int, progress: float) -> dict[str, float | torch.Tensor]:
         learning_rate(optimizer, phase.learning_rate, number, 100, progress)
         optimizer.zero_grad()
-        random = random_for(settings.seed, number)
+        random = random_for(settings.seed, number, device())
         loss, losses = loss_of(data.batch(phase, random), random)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -95,31 +95,33 @@ def _train_phase(
 
 
 class Pictures:
-    """Batches of photos and styled pictures."""
+    """Batches of photos and styled pictures: on a GPU all lie there, on a processor they are read from disk."""
 
     def __init__(self, settings: config.Config, crops: Path) -> None:
-        table = open_crops(crops, "train")
-        self.share, self.images = settings.autoencoder.styled_share, (table["images"], table["styled"])
+        data = open_crops(crops, "train")
+        self.share, self.images = settings.autoencoder.styled_share, []
+        for kind in ("images", "styled"):
+            images = torch.from_numpy(data[kind])
+            self.images.append(images.to(device()) if torch.cuda.is_available() else images)
 
     def batch(self, phase: config.Phase, random: torch.Generator) -> torch.Tensor:
         """Photos first, then styled pictures, half of all mirrored: (batch, 3, side, side) in [-1, 1]."""
         styled = round(self.share * phase.batch)
-        rows = [
-            images[torch.randint(len(images), (count,), generator=random).numpy()]
-            for images, count in zip(self.images, (phase.batch - styled, styled), strict=True)
-        ]
-        images = torch.from_numpy(np.concatenate(rows)).to(device())
-        flip = (torch.rand(len(images), generator=random) < 0.5).to(device())
+        counts = (phase.batch - styled, styled)
+        images = torch.cat([of[below(len(of), n, random)] for of, n in zip(self.images, counts, strict=True)])
+        images = images.to(device())
+        flip = torch.rand(len(images), generator=random, device=device()) < 0.5
         images = torch.where(flip[:, None, None, None], images.flip(2), images)
         if phase.patch:
-            top, left = torch.randint(images.shape[1] - phase.patch + 1, (2,), generator=random).tolist()
+            corner = np.random.default_rng(random.initial_seed()).integers(images.shape[1] - phase.patch + 1, size=2)
+            top, left = corner.tolist()  # not drawn on the device, which would have to be waited for
             images = images[:, top : top + phase.patch, left : left + phase.patch]
         return to_tensor(images)
 
     @torch.no_grad()
     def latent_deviation(self, net: AutoencoderTiny) -> float:
         """Standard deviation of the latents of 512 photos."""
-        pixels = to_tensor(torch.from_numpy(np.array(self.images[0][:512])).to(net.device))
+        pixels = to_tensor(self.images[0][:512].to(net.device))
         return float(torch.cat([net.encode(part).latents for part in pixels.split(64)]).std())
 
 
@@ -139,8 +141,8 @@ class Loss:
         """The loss, a scalar, and its parts for the log, of pictures (batch, 3, side, side) in [-1, 1]."""
         with autocast():
             latents = self.encode(real)
-            noise = torch.randn(latents.shape, generator=random).to(device()) * self.ours.latent_noise
-            made = self.decode(latents + noise)
+            noise = torch.randn(latents.shape, generator=random, device=device())
+            made = self.decode(latents + noise * self.ours.latent_noise)
         loss = (made.float() - real).abs().mean()
         losses = {"l1": loss.detach()}
         if self.faces:

@@ -15,9 +15,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from . import config
 from .captions import build_tokenizer, caption
 from .device import autocast, device, fast, place
+from .faces import save
 from .labels import open_labels
 from .latents import open_latents
-from .loop import Run, learning_rate, random_for
+from .loop import Run, below, learning_rate, random_for
+
+CAPTIONS, CHUNK = 8, 4096
 
 
 def build_unet(settings: config.Base, latent_channels: int, side: int) -> UNet2DConditionModel:
@@ -83,16 +86,18 @@ class Model(nn.Module):
         return self.unet(noisy, timesteps, words).sample
 
 
-def train_base(settings: config.Config, latents: Path, labels: Path, folder: Path) -> None:
-    """Train until the budget is spent, then write the averages to `folder/final`."""
+def train_base(settings: config.Config, latents: Path, labels: Path, folder: Path) -> Model:
+    """Train until the budget is spent, then write the averages to `folder/final`, and return them."""
     torch.manual_seed(settings.seed)
     ours = settings.base
-    data = Captioned(open_latents(latents, open_labels(labels, "train")), ours, settings.seed)
-    model = place(Model(ours, open_tokenizer(folder / "tokenizer", ours.text_length), *data.latents.shape[1:3]))
+    tokenizer = open_tokenizer(folder / "tokenizer", ours.text_length)
+    pictures = open_latents(latents, open_labels(labels, "train"))
+    data = Captioned(pictures, open_tokens(folder / "tokens.npz", pictures, tokenizer, settings.seed), tokenizer, ours)
+    model = place(Model(ours, tokenizer, *data.latents.shape[1:3]))
     optimizer = torch.optim.AdamW(
         model.parameters(), ours.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
-    average = EMAModel(model.parameters(), decay=ours.ema)
+    average = EMAModel(model.parameters(), decay=ours.ema, foreach=True)
     parts = {"model": model, "optimizer": optimizer, "average": average}
     run = Run(folder, parts, ours.minutes, ours.samples, ours.batch)
     average.to(device())
@@ -102,8 +107,8 @@ def train_base(settings: config.Config, latents: Path, labels: Path, folder: Pat
     def update(number: int, progress: float) -> dict[str, float | torch.Tensor]:
         learning_rate(optimizer, ours.learning_rate, number, ours.warmup_steps, progress)
         optimizer.zero_grad()
-        latents, tokens, dice = data.batch(number, model.tokenizer)
-        loss, plain = loss_of(model, latents, tokens, dice)
+        random = random_for(settings.seed + 1, number, device())
+        loss, plain = loss_of(model, *data.batch(random), random)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -112,9 +117,15 @@ def train_base(settings: config.Config, latents: Path, labels: Path, folder: Pat
 
     run.train(update)
     average.copy_to(model.parameters())
-    model.unet.save_pretrained(folder / "final" / "unet")
-    model.text_encoder.save_pretrained(folder / "final" / "text_encoder")
-    model.tokenizer.save_pretrained(folder / "final" / "tokenizer")
+    save_base(model, folder / "final")
+    return model
+
+
+def save_base(model: Model, folder: Path) -> None:
+    """Write the folders of the networks and of the tokenizer, as a pipeline has them."""
+    model.unet.save_pretrained(folder / "unet")
+    model.text_encoder.save_pretrained(folder / "text_encoder")
+    model.tokenizer.save_pretrained(folder / "tokenizer")
 
 
 def open_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
@@ -127,31 +138,53 @@ def open_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
 
 
 class Captioned:
-    """Batches of latents and captions; which ones follows from the seed and the number of the step."""
+    """Batches of latents and captions, drawn on the device.
 
-    def __init__(self, data: dict[str, np.ndarray], settings: config.Base, seed: int) -> None:
-        self.settings, self.seed = settings, seed
-        self.style, self.attributes, self.latents = data["style"], data["attributes"], data["latents"]
-        self.rows = [torch.from_numpy(np.flatnonzero((self.style > 0) == styled)) for styled in (False, True)]
+    On a GPU all latents lie there, on a processor they are read from disk. Every picture has `CAPTIONS` captions, made
+    and turned into tokens before the training, for which a GPU would have to wait.
+    """
 
-    def batch(self, number: int, tokenizer: CLIPTokenizer) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
-        """Latents (batch, channels, side, side), tokens (batch, length), and the step's random numbers."""
-        random_numbers = random_for(self.seed + 1, number)
-        styled = round(self.settings.styled_share * self.settings.batch)
-        chosen = torch.cat(
-            [
-                rows[torch.randint(len(rows), (count,), generator=random_numbers)]
-                for rows, count in zip(self.rows, (self.settings.batch - styled, styled), strict=True)
-            ]
-        )
-        dice = random.Random(self.seed * 1_000_003 + number)
-        captions = [
-            "" if dice.random() < self.settings.caption_drop else caption(self.style[i], self.attributes[i], dice)
-            for i in chosen.tolist()
-        ]
-        tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        latents = torch.from_numpy(self.latents[chosen.numpy()]).to(device()).float()
-        return latents.contiguous(memory_format=torch.channels_last), tokens.to(latents.device), random_numbers
+    def __init__(
+        self, pictures: dict[str, np.ndarray], tokens: torch.Tensor, tokenizer: CLIPTokenizer, settings: config.Base
+    ) -> None:
+        self.settings, self.latents = settings, torch.from_numpy(pictures["latents"])
+        styled = pictures["style"] > 0
+        self.rows = [torch.from_numpy(np.flatnonzero(styled == kind)).to(device()) for kind in (False, True)]
+        self.tokens = tokens.to(device())
+        self.nothing = torch.tensor(tokenizer("", padding="max_length").input_ids, device=device())
+        if torch.cuda.is_available():
+            self.latents = self.latents.to(device())
+
+    def batch(self, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents (batch, channels, side, side) and tokens (batch, length); plain photos first."""
+        size, ours = self.settings.batch, self.settings
+        styled = round(ours.styled_share * size)
+        counts = (size - styled, styled)
+        chosen = torch.cat([of[below(len(of), n, random)] for of, n in zip(self.rows, counts, strict=True)])
+        latents = self.latents[chosen].to(device()).float().contiguous(memory_format=torch.channels_last)
+        tokens = self.tokens[chosen, below(CAPTIONS, size, random)].long()
+        dropped = torch.rand(size, generator=random, device=device()) < ours.caption_drop
+        return latents, torch.where(dropped[:, None], self.nothing, tokens)
+
+
+def open_tokens(file: Path, pictures: dict[str, np.ndarray], tokenizer: CLIPTokenizer, seed: int) -> torch.Tensor:
+    """Captions of all pictures as tokens, (pictures, CAPTIONS, length) int16; made once, which takes a minute."""
+    if not file.exists():
+        save(file, tokens=caption_tokens(pictures["style"], pictures["attributes"], tokenizer, seed))
+    with np.load(file, allow_pickle=False) as arrays:
+        return torch.from_numpy(arrays["tokens"])
+
+
+def caption_tokens(style: np.ndarray, attributes: np.ndarray, tokenizer: CLIPTokenizer, seed: int) -> np.ndarray:
+    """New captions as tokens, (pictures, CAPTIONS, length) int16."""
+    dice = random.Random(seed)
+    found = []
+    for start in range(0, len(style), CHUNK):
+        part = range(start, min(start + CHUNK, len(style)))
+        texts = [caption(style[i], attributes[i], dice) for i in part for _ in range(CAPTIONS)]
+        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="np").input_ids
+        found.append(tokens.astype(np.int16).reshape(len(part), CAPTIONS, -1))
+    return np.concatenate(found)
 
 
 class Loss:
@@ -165,8 +198,8 @@ class Loss:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Weighted loss and plain mean square error of v, both scalars."""
         steps = self.scheduler.config.num_train_timesteps
-        timesteps = torch.randint(steps, (len(latents),), generator=random_numbers).to(latents.device)
-        noise = torch.randn(latents.shape, generator=random_numbers).to(latents.device)
+        timesteps = torch.randint(steps, (len(latents),), generator=random_numbers, device=latents.device)
+        noise = torch.randn(latents.shape, generator=random_numbers, device=latents.device)
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         with autocast():
             found = model(noisy, timesteps, tokens)

@@ -25,9 +25,15 @@ class Paths:
 
 @dataclass(frozen=True)
 class People:
-    """Who counts as one person: names of whom two photos are nearer than `same`, a distance of dlib embeddings."""
+    """Who counts as one person.
+
+    Args:
+        same: Names of whom two photos are nearer than this distance of dlib embeddings.
+        between: Other distances, for photos of two different sets: (set, set, distance).
+    """
 
     same: float
+    between: tuple[tuple[str, str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,9 +201,11 @@ class Config:
     table: Table
 
 
-def load_config(file: Path) -> Config:
-    """Read a TOML file of settings."""
+def load_config(file: Path, gpu: bool = False) -> Config:
+    """Read a TOML file of settings; with `gpu` the tables below `gpu` count before those of the same name."""
     table = tomllib.loads(file.read_text())
+    for name, values in table.pop("gpu", {}).items():
+        table[name] = table[name] | (values if gpu else {})
     tables: dict[str, type] = {
         "people": People,
         "crops": Crops,

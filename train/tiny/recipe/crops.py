@@ -31,12 +31,17 @@ def make_crops(settings: config.Config, folders: dict[str, Path]) -> None:
     faces = load_faces(settings, folders["faces"])
     with np.load(folders["people"] / "people.npz", allow_pickle=False) as arrays:
         person, test = arrays["person"], arrays["test"]
-    parts = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
-    writers = {name: _Writer(folders["crops"] / name, settings, rows) for name, rows in parts.items()}
-    for row, photo, landmarks in tqdm(read_faces(settings, folders["faces"]), total=len(test), desc="crops"):
-        writers["test" if test[row] else "train"].add(row, photo.image, landmarks)
-    for name, rows in parts.items():
-        writers[name].finish(person=person[rows], **{key: faces[key][rows] for key in ("set", "name")})
+    rows = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+    parts = {name: Part(folders["crops"] / name, settings, len(rows[name])) for name in rows}
+    attributes: dict[str, list[np.ndarray]] = {name: [] for name in rows}
+    points, side = template(settings.crops, 2 * settings.crops.size), 2 * settings.crops.size
+    for row, photo, landmarks in tqdm(read_faces(settings, folders["faces"]), total=len(test), mininterval=10):
+        name = "test" if test[row] else "train"
+        image = parts[name].write(len(attributes[name]), crop_face(photo.image, landmarks, points, side))
+        attributes[name].append(describe(image, landmarks))
+    for name, part in parts.items():
+        columns = {key: faces[key][rows[name]] for key in ("set", "name")}
+        part.finish(photo=rows[name], person=person[rows[name]], attributes=np.array(attributes[name]), **columns)
     torch.set_num_threads(threads)
 
 
@@ -45,50 +50,47 @@ def open_crops(folder: Path, part: str) -> dict[str, np.ndarray]:
 
     Returns:
         `images` (n, size, size, 3) uint8, on disk until read, and for each `photo` its row in the faces, `person`,
-        `set`, `name` and `attributes` (n, 3) int8 (see `attributes`); of the filters `styled` (m, size, size, 3),
+        `set`, `name` and `attributes` (n, 7) int8 (see `attributes`); of the filters `styled` (m, size, size, 3),
         also on disk, `styled_of` (m,) row of the photo and `styled_as` (m,) style from 1.
     """
     with np.load(folder / part / "table.npz", allow_pickle=False) as arrays:
         table = dict(arrays)
-    return {**table, **{key: np.load(folder / part / f"{key}.npy", mmap_mode="r") for key in ("images", "styled")}}
+    return {**table, **{key: np.load(folder / part / f"{key}.npy", mmap_mode="c") for key in ("images", "styled")}}
 
 
-class _Writer:
-    """Crops of one part, written as they come."""
+class Part:
+    """Crops of one part on their way to disk; see `open_crops`."""
 
-    def __init__(self, folder: Path, settings: config.Config, rows: np.ndarray) -> None:
-        self.folder, self.crops, self.rows = folder, settings.crops, rows
-        folder.mkdir(exist_ok=True)
-        each, side, count = self.crops.styled_per_photo, self.crops.size, len(rows)
+    def __init__(self, folder: Path, settings: config.Config, count: int) -> None:
+        self.folder, self.seed, self.each = folder, settings.seed, settings.crops.styled_per_photo
+        folder.mkdir(parents=True, exist_ok=True)
+        side = settings.crops.size
         self.images, self.styled = (
             np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (n, side, side, 3))
-            for name, n in (("images", count), ("styled", count * each))
+            for name, n in (("images", count), ("styled", count * self.each))
         )
-        self.styled_as = np.zeros((count, each), np.int8)
-        self.attributes: list[np.ndarray] = []
-        self.random = np.random.default_rng(settings.seed)
+        self.styled_as = np.zeros((count, self.each), np.int8)
 
-    def add(self, row: int, photo: np.ndarray, landmarks: np.ndarray) -> None:
-        i, filters = len(self.attributes), list(STYLES.values())
-        assert self.rows[i] == row
-        large = crop_face(photo, landmarks, template(self.crops, 2 * self.crops.size), 2 * self.crops.size)
-        self.images[i] = shrink(large)
-        self.attributes.append(describe(self.images[i], landmarks))
-        self.styled_as[i] = 1 + self.random.choice(len(filters), self.crops.styled_per_photo, replace=False)
-        for j, style in enumerate(self.styled_as[i], i * self.crops.styled_per_photo):
-            self.styled[j] = shrink(filters[style - 1](large))
+    def write(self, row: int, large: np.ndarray) -> np.ndarray:
+        """Write a crop of twice the size and its styled versions; which styles follows from seed and row.
+
+        Returns:
+            The crop, (size, size, 3).
+        """
+        filters = list(STYLES.values())
+        self.images[row] = shrink(large)
+        chosen = np.random.default_rng([self.seed, row]).choice(len(filters), self.each, replace=False)
+        for j, style in enumerate(chosen, row * self.each):
+            self.styled[j] = shrink(filters[style](large))
+        self.styled_as[row] = 1 + chosen
+        return self.images[row]
 
     def finish(self, **columns: np.ndarray) -> None:
+        """Write the table, with these columns of the photos."""
         self.images.flush()
         self.styled.flush()
-        save(
-            self.folder / "table.npz",
-            photo=self.rows,
-            attributes=np.array(self.attributes),
-            styled_of=np.repeat(np.arange(len(self.rows)), self.crops.styled_per_photo),
-            styled_as=self.styled_as.ravel(),
-            **columns,
-        )
+        of = np.repeat(np.arange(len(self.images)), self.each)
+        save(self.folder / "table.npz", styled_of=of, styled_as=self.styled_as.ravel(), **columns)
 
 
 def shrink(image: np.ndarray) -> np.ndarray:

@@ -30,14 +30,14 @@ def find_people(settings: config.Config, faces: Path, folder: Path) -> None:
     """Write `people.npz`, row for row as in the faces: `person` (n,), the name of a person over all sets, and `test`
     (n,), whether no training sees them; and `merged.csv`, the names that are one person.
 
-    Two names are one person if the sets say so or if their embeddings are nearer than `people.same`. A person is held
+    Two names are one person if the sets say so or if their embeddings are nearer than `people` says. A person is held
     out if one of their names is: LFW's by the split file, the others' by the hash.
     """
     rows = load_faces(settings, faces)
     names, index, counts = np.unique(rows["person"], return_inverse=True, return_counts=True)
     number = {name: i for i, name in enumerate(names)}
     pairs = [(number[a], number[b]) for a, b in known_pairs(settings) if a in number and b in number]
-    pairs += close_pairs(rows["embeds"], index, settings.people.same)
+    pairs += close_pairs(rows["embeds"], index, *_limits(settings, rows["set"]))
     of_lfw, listed = set(rows["person"][rows["set"] == "lfw"]), test_people(settings.paths.test_people)
     test = np.array([n in listed if n in of_lfw else held_out(n, int(c)) for n, c in zip(names, counts, strict=True)])
     group, test = group_names(len(names), pairs, test)
@@ -66,15 +66,31 @@ def known_pairs(settings: config.Config) -> list[tuple[str, str]]:
         return [(f"officials-{row['person']}", row["lfw_folder"]) for row in csv.DictReader(file)]
 
 
-def close_pairs(embeds: np.ndarray, person: np.ndarray, same: float) -> list[tuple[int, int]]:
-    """Pairs of different people of whom two photos are nearer than `same`."""
+def close_pairs(embeds: np.ndarray, person: np.ndarray, limits: np.ndarray, kind: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of different people, (smaller number, larger), of whom two photos are near.
+
+    Args:
+        embeds: (photos, dim).
+        person: (photos,), numbers of people.
+        limits: (kinds, kinds), symmetric, the distance below which photos of these kinds are near.
+        kind: (photos,), the kind of each photo.
+    """
     found = set()
     squares = np.square(embeds).sum(1)
     for start in range(0, len(embeds), 1024):
         part = slice(start, start + 1024)
         distances = squares[part, None] + squares[None] - 2 * embeds[part] @ embeds.T
-        for i, j in np.argwhere(distances < same**2):
+        for i, j in np.argwhere(distances < limits[kind[part]][:, kind] ** 2):
             a, b = person[start + i], person[j]
             if a < b:
                 found.add((int(a), int(b)))
     return sorted(found)
+
+
+def _limits(settings: config.Config, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances between sets, and the number of each photo's set."""
+    number = {name: i for i, name in enumerate(settings.sets)}
+    limits = np.full((len(number), len(number)), settings.people.same)
+    for one, other, distance in settings.people.between:
+        limits[number[one], number[other]] = limits[number[other], number[one]] = distance
+    return limits, np.array([number[name] for name in sets])

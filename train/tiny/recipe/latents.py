@@ -50,7 +50,7 @@ def open_latents(folder: Path, attributes: np.ndarray) -> dict[str, np.ndarray]:
         table = dict(arrays)
     of = attributes[table["photo"]]
     table["attributes"] = np.where(table.pop("mirrored")[:, None], mirror(of), of)
-    return {**table, "latents": np.load(folder / "latents.npy", mmap_mode="r")}
+    return {**table, "latents": np.load(folder / "latents.npy", mmap_mode="c")}
 
 
 def write_latents(folder: Path, count: int, batches: Iterable[np.ndarray]) -> None:

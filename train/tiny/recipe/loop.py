@@ -91,6 +91,8 @@ class Run:
                 if now - last_save > SAVE_EVERY:
                     self.save()
                     last_save = now
+        if losses:
+            self._log(losses)
         self.save()
         if stop.asked:
             raise SystemExit(
@@ -117,9 +119,14 @@ class _Stop:
         signal.signal(number, signal.SIG_DFL)
 
 
-def random_for(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step: the same after a restart as without one."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+def random_for(seed: int, step: int, where: torch.device | None = None) -> torch.Generator:
+    """The random numbers of one step, on the processor or elsewhere: the same after a restart as without one."""
+    return torch.Generator(where or "cpu").manual_seed(seed * 1_000_003 + step)
+
+
+def below(limit: int, count: int, random: torch.Generator) -> torch.Tensor:
+    """`count` whole numbers from 0 to `limit` - 1, where the generator is."""
+    return torch.randint(limit, (count,), generator=random, device=random.device)
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, warmup: int, progress: float) -> None:
