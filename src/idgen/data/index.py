@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from .storage import exists, write_whole
+from .storage import exists, open_file, write_whole
 
 FORMAT = "idgen-shard-1"
 
@@ -56,7 +55,7 @@ def index_metadata(url: str) -> dict[str, str]:
         DataError: It is not an index of this format.
     """
     try:
-        with fsspec.open(url, "rb") as file:
+        with open_file(url) as file:
             found = pq.read_schema(file).metadata or {}  # pyright: ignore[reportArgumentType]
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Delete it and prepare again.") from error
@@ -77,7 +76,7 @@ def readable_metadata(url: str) -> dict[str, str]:
 def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
     """(rows) of a shard's index; see `SCHEMA`. Columns that are not asked for are not read."""
     try:
-        with fsspec.open(url, "rb") as file:
+        with open_file(url) as file:
             return pq.read_table(file, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error

@@ -19,10 +19,11 @@ from ..errors import ImageError
 from ..faces import Face, FaceAnalyzer, load_photo
 from ..faces.image_file import MAX_BYTES, image_format
 from .engines import one_thread
+from .facts import clean
 from .index import FORMAT, SCHEMA, readable_metadata, write_index
 from .manifest import check_encoder
 from .quality import pose, sharpness, thumbnail
-from .sources import Source, clean
+from .source import Source
 from .storage import exists, join, sha256, size, write_whole
 
 BATCH_PHOTOS = 32
@@ -41,9 +42,9 @@ class InputShard:
         return f"{self.number:06d}"
 
     def fingerprint(self, analyzer: FaceAnalyzer, min_face: float) -> str:
-        """Changes with anything the shard is made from; photos count by their place, not their content."""
+        """Changes with anything the shard is made from; photos count by their place and stamp."""
         text = repr((FORMAT, analyzer.encoder.name, type(analyzer.detector).__name__, min_face, self.sources))
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _open(source: Source, key: str) -> _Photo:
         return replace(photo, dropped=source.missing)
     try:
         photo = replace(photo, data=source.photo.read(MAX_BYTES + 1))
-    except OSError:
+    except Exception:  # stores and archives raise whatever they meet
         return replace(photo, dropped="missing")
     if len(photo.data) > MAX_BYTES:
         return replace(photo, data=b"", dropped="too-large")
@@ -195,31 +196,16 @@ def _write_batch(
 
 
 def _facts(photo: _Photo) -> dict[str, Any]:
-    facts: dict[str, Any] = {"label": photo.source.label, **photo.source.facts}
-    for suffix, blob in photo.source.sidecars:
-        try:
-            text = blob.read().decode("utf-8", "replace").strip()
-            facts |= {"caption": text} if suffix == ".txt" else _from_json(text)
-        except (OSError, ValueError, RecursionError):
-            continue  # a damaged caption is no reason to lose the photo
     height, width = (None, None) if photo.pixels is None else photo.pixels.shape[:2]
     return {
         "key": photo.key,
         "source": clean(photo.source.name),
-        **{name: clean(facts.get(name)) for name in ("label", "caption", "licence")},
+        **photo.source.told(),
         "sha256": hashlib.sha256(photo.data).hexdigest() if photo.data else None,
         "suffix": photo.suffix,
         "width": width,
         "height": height,
     }
-
-
-def _from_json(text: str) -> dict[str, str]:
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        return {}
-    names = {"caption": "caption", "licence": "licence", "license": "licence", "person": "label"}
-    return {ours: str(found[theirs]) for theirs, ours in names.items() if found.get(theirs)}
 
 
 def _describe(face: Face, number: int) -> dict[str, Any]:

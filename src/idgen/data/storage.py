@@ -6,16 +6,64 @@ import atexit
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
+from filelock import FileLock, Timeout
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from .. import files
 from ..errors import DataError
 from ..files import PARTIAL as PARTIAL
+
+LOCK = ".lock"
+
+
+def place(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system and the path that a path or URL means.
+
+    A text without `://` is a path on the disk. fsspec would read `a::b` as a chain of addresses.
+    """
+    if "://" in url:
+        return fsspec.url_to_fs(url)
+    return (filesystem := LocalFileSystem()), str(filesystem._strip_protocol(url))
+
+
+def address(filesystem: AbstractFileSystem, path: str) -> str:
+    """The path or URL for which `place` returns this file system and this path."""
+    return path if isinstance(filesystem, LocalFileSystem) else filesystem.unstrip_protocol(path)
+
+
+def open_file(url: str) -> Any:
+    """A file, opened for reading bytes."""
+    filesystem, path = place(url)
+    return filesystem.open(path, "rb")
+
+
+def stamp(filesystem: AbstractFileSystem, path: str, info: Mapping[str, Any] | None = None) -> str:
+    """Text that changes when a file is replaced or written to, though its name and size may stay.
+
+    Args:
+        filesystem: Where the file is.
+        path: Of the file.
+        info: What a listing said of it; asked for if it is not given. A file on a disk is always asked.
+
+    Returns:
+        Size and times of a file on a disk, links followed. Elsewhere the size and whatever the store tells: times,
+        an ETag, a checksum. Empty if the file is not there.
+    """
+    try:
+        if isinstance(filesystem, LocalFileSystem):
+            found = os.stat(path)
+            return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+        info = filesystem.info(path) if info is None else info
+    except OSError:
+        return ""
+    return hashlib.sha256(repr(sorted((key, str(value)) for key, value in info.items())).encode()).hexdigest()
 
 
 def join(folder: str, name: str) -> str:
@@ -24,19 +72,19 @@ def join(folder: str, name: str) -> str:
 
 
 def exists(url: str) -> bool:
-    filesystem, path = fsspec.url_to_fs(url)
+    filesystem, path = place(url)
     return filesystem.exists(path)
 
 
 def size(url: str) -> int:
     """Bytes of a file."""
-    filesystem, path = fsspec.url_to_fs(url)
+    filesystem, path = place(url)
     return int(filesystem.size(path))
 
 
 def lies_in(url: str, folder: str) -> bool:
     """Whether a place is a folder or lies in it, links followed."""
-    (filesystem, path), (other, root) = fsspec.url_to_fs(url), fsspec.url_to_fs(folder)
+    (filesystem, path), (other, root) = place(url), place(folder)
     if isinstance(filesystem, LocalFileSystem):
         path, root = os.path.realpath(path), os.path.realpath(root)
     return type(filesystem) is type(other) and f"{path}/".startswith(f"{root.rstrip('/')}/")
@@ -44,16 +92,44 @@ def lies_in(url: str, folder: str) -> bool:
 
 def read_bytes(url: str, start: int = 0, length: int | None = None) -> bytes:
     """All of a file, or `length` bytes from `start` on (a range request on an object store)."""
-    filesystem, path = fsspec.url_to_fs(url)
+    filesystem, path = place(url)
     return filesystem.cat_file(path, start=start, end=None if length is None else start + length)
 
 
 def sha256(url: str) -> str:
     digest = hashlib.sha256()
-    with fsspec.open(url, "rb") as file:
-        while block := file.read(1 << 20):  # pyright: ignore[reportAttributeAccessIssue]
+    with open_file(url) as file:
+        while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Keep other processes from writing into a folder on a disk; the folder is made if it is missing.
+
+    The system drops the lock when the process ends, however it ends. Object stores have no locks: there the block
+    runs unguarded.
+
+    Raises:
+        DataError: Another process holds the lock, or the folder cannot be written.
+    """
+    filesystem, path = place(folder)
+    if not isinstance(filesystem, LocalFileSystem):
+        yield
+        return
+    lock = FileLock(join(path, LOCK))
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise DataError(f"Another `idgen prepare` is writing into '{folder}'. Wait until it has ended.") from error
+    except OSError as error:
+        raise DataError(f"'{folder}' could not be written: {error}. Check the place and try again.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -66,7 +142,7 @@ def write_whole(url: str) -> Iterator[Path]:
     Raises:
         DataError: It cannot be written, because the disk is full, say. Nothing is left behind.
     """
-    filesystem, target = fsspec.url_to_fs(url)
+    filesystem, target = place(url)
     if isinstance(filesystem, LocalFileSystem):
         with files.write_whole(target, DataError) as new:
             yield new
@@ -82,7 +158,7 @@ def write_whole(url: str) -> Iterator[Path]:
 
 def local_copy(folder: str) -> Path:
     """The folder itself if it is on a disk, else a copy of it that lasts as long as the process."""
-    filesystem, path = fsspec.url_to_fs(folder)
+    filesystem, path = place(folder)
     if isinstance(filesystem, LocalFileSystem):
         return Path(path)
     copy = tempfile.TemporaryDirectory(prefix="idgen-")
@@ -93,22 +169,22 @@ def local_copy(folder: str) -> Path:
 
 def delete(url: str) -> None:
     """Remove a file, if it is there."""
-    filesystem, path = fsspec.url_to_fs(url)
+    filesystem, path = place(url)
     if filesystem.exists(path):
         filesystem.rm_file(path)
 
 
 def find(folder: str) -> list[str]:
     """URLs of the files directly in a folder, sorted; none if it does not exist."""
-    filesystem, path = fsspec.url_to_fs(folder)
+    filesystem, path = place(folder)
     if not filesystem.exists(path):
         return []
-    return sorted(filesystem.unstrip_protocol(name) for name in filesystem.find(path, maxdepth=1))
+    return sorted(address(filesystem, name) for name in filesystem.find(path, maxdepth=1))
 
 
 def local_file(url: str) -> str:
     """The path of a file on a disk; of any other, the path of a copy that fsspec keeps for the next time."""
-    filesystem, path = fsspec.url_to_fs(url)
+    filesystem, path = place(url)
     if isinstance(filesystem, LocalFileSystem):
         return path
     return str(fsspec.open_local(f"filecache::{url}", filecache={"check_files": True}))

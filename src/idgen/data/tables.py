@@ -1,0 +1,168 @@
+"""Tables of photos: CSV, JSON lines and parquet, row by row."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from ..errors import DataError, MissingDependencyError
+from .facts import encoding_of, facts_of
+from .source import Blob, Source
+from .storage import address, place, stamp
+
+_PATHS = ("path", "file_name")  # the second is the name in Hugging Face's tables beside photos
+_WANTED = (*_PATHS, "person", "caption", "licence", "license")
+
+
+@dataclass(frozen=True)
+class Cell(Blob):
+    """A picture in a parquet table: its bytes, or in Hugging Face's image columns bytes or a path.
+
+    Attributes:
+        group: Row group.
+        row: In the group.
+    """
+
+    group: int = 0
+    row: int = 0
+
+    def _read(self, limit: int | None) -> bytes:
+        value = _read_images(self.filesystem, self.path, self.stamp, self.group)[self.row].as_py()
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, str):
+            beside = _beside(self.filesystem, self.path, value)
+            value = beside.read(limit) if beside else None
+        if not isinstance(value, bytes):
+            raise OSError(f"row {self.row} of group {self.group} in '{self.path}' holds no picture")
+        return value[:limit]
+
+
+def read_table(filesystem: AbstractFileSystem, path: str) -> Iterator[Source]:
+    """The inputs of one table. A row that cannot be read is an input without a photo.
+
+    Raises:
+        DataError: It is not a table of the kind that its suffix says, or no column tells where the photos are.
+    """
+    if path.lower().endswith(".parquet"):
+        yield from _read_parquet(filesystem, path)
+        return
+    told: set[str] = set()
+    for number, row in enumerate(read_rows(filesystem, path)):
+        told |= set(row or ())
+        yield _from_row(filesystem, path, row or {}, number)
+    if not told & set(_PATHS):
+        raise DataError(f"'{address(filesystem, path)}' has no column 'path'; it has {sorted(told)}.")
+
+
+def read_rows(filesystem: AbstractFileSystem, path: str) -> Iterator[dict[str, Any] | None]:
+    """The rows of a table of CSV or JSON lines, column → value; None for a row that cannot be read.
+
+    The encoding is found by `encoding_of`. Columns of CSV are separated by commas, semicolons or tabs, whichever the
+    header has most of; their names are read in small letters.
+    """
+    with filesystem.open(path, "rb") as file:
+        encoding = encoding_of(iter(lambda: file.read(1 << 20), b""))
+    with filesystem.open(path, "rt", encoding=encoding, errors="replace", newline="") as file:
+        yield from (_rows_of_csv if path.lower().endswith((".csv", ".tsv")) else _rows_of_jsonl)(file)
+
+
+def _rows_of_csv(lines: Iterator[str]) -> Iterator[dict[str, Any] | None]:
+    header = next(lines, "").lower()
+    separator = max(",;\t", key=header.count)
+    rows = csv.DictReader(itertools.chain([header], lines), delimiter=separator, skipinitialspace=True)
+    rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+    while True:
+        try:
+            yield next(rows)
+        except csv.Error:
+            yield None
+        except StopIteration:
+            return
+
+
+def _rows_of_jsonl(lines: Iterator[str]) -> Iterator[dict[str, Any] | None]:
+    for line in lines:
+        try:
+            row = json.loads(line) if line.strip() else {}
+        except (ValueError, RecursionError):
+            row = None
+        if row != {}:
+            yield row if isinstance(row, dict) else None
+
+
+def _read_parquet(filesystem: AbstractFileSystem, path: str) -> Iterator[Source]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependencyError("Parquet needs pyarrow: pip install idgen[data]") from error
+
+    version = stamp(filesystem, path)
+    try:
+        with filesystem.open(path, "rb") as file:
+            table = pq.ParquetFile(file)
+            names = table.schema_arrow.names
+            if not {"image", *_PATHS} & set(names):
+                raise DataError(f"'{address(filesystem, path)}' has no column 'image' or 'path'; it has {names}.")
+            wanted = [name for name in _WANTED if name in names]
+            number = itertools.count()
+            for group in range(table.num_row_groups):
+                count = table.metadata.row_group(group).num_rows
+                rows = table.read_row_group(group, columns=wanted).to_pylist() if wanted else [{}] * count
+                for i, row in enumerate(rows):
+                    cell = Cell(filesystem, path, version, group=group, row=i) if "image" in names else None
+                    yield _from_row(filesystem, path, row, next(number), cell)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"'{address(filesystem, path)}' is not a parquet table: {error}") from error
+
+
+def _from_row(
+    filesystem: AbstractFileSystem, table: str, row: Mapping[str, Any], number: int, cell: Cell | None = None
+) -> Source:
+    path = next((row[name] for name in _PATHS if row.get(name)), None)
+    photo = cell or _beside(filesystem, table, path)
+    name = path if isinstance(path, str) else f"{posixpath.basename(table)}#{number}"
+    facts = facts_of(row)
+    return Source(name, photo, facts.pop("label", None), facts=facts, missing=None if photo else "missing")
+
+
+def _beside(filesystem: AbstractFileSystem, table: str, path: Any) -> Blob | None:
+    """The photo that a table names: by a URL, by an absolute path on the disk, or relative to the table. The last part
+    of a chain of URLs, such as `zip://anna/1.jpg::photos.zip`, may be relative too.
+
+    None if it is no address. Whether something is there is seen when it is read. Photos of remote stores get no stamp:
+    it would take a request for each.
+    """
+    if not isinstance(path, str) or not path:
+        return None
+    *chain, last = path.split("::") if "://" in path else [path]
+    try:
+        if "://" in last or last.startswith("/"):
+            found = place("::".join((*chain, last)))
+        else:
+            last = posixpath.normpath(posixpath.join(posixpath.dirname(table), last))
+            found = place("::".join((*chain, address(filesystem, last)))) if chain else (filesystem, last)
+        return Blob(*found, "" if found[0].async_impl else stamp(*found))
+    except Exception:  # an unknown protocol, a library that is missing, a server that is not there
+        return None
+
+
+@lru_cache(1)  # photos are read in their order, and a row group is read as a whole
+def _read_images(filesystem: AbstractFileSystem, path: str, version: str, group: int) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with filesystem.open(path, "rb") as file:
+            return pq.ParquetFile(file).read_row_group(group, columns=["image"])["image"]
+    except pa.ArrowException as error:
+        raise OSError(f"'{path}' cannot be read: {error}") from error
