@@ -24,15 +24,16 @@ POINTS = torch.tensor([[10.0, 12], [21, 12], [15, 17], [11, 22], [20, 22]])
 
 
 class RandomPeople:
-    """Batches that follow from their number."""
+    """Batches that follow from their number, of which each process takes one in a row of them."""
 
-    def __init__(self, size: int, start: int = 0, stride: int = 1, prompt: str = "a face", xl: bool = False) -> None:
-        self.size, self.number, self.stride, self.prompt, self.xl = size, start, stride, prompt, xl
+    def __init__(self, size: int, rank: int = 0, world: int = 1, prompt: str = "a face", xl: bool = False) -> None:
+        self.size, self.rank, self.world, self.prompt, self.xl = size, rank, world, prompt, xl
+        self.number = 0
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            number, self.number = self.number, self.number + self.stride
-            yield self.make(number)
+            number, self.number = self.number, self.number + self.world
+            yield self.make(number + self.rank)
 
     def make(self, number: int) -> Batch:
         random = seeded(number)

@@ -28,9 +28,9 @@ MANIFEST = Manifest(
 )
 
 
-def card_of(folder: Path, config: Any, rows: list[dict[str, float]]) -> str:
+def card_of(folder: Path, config: Any, rows: list[dict[str, Any]]) -> str:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    describe_training(folder, MANIFEST, asdict(config))
+    describe_training(folder, MANIFEST, asdict(config), updates=rows[-1]["step"])
     return (folder / "README.md").read_text()
 
 

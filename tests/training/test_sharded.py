@@ -33,7 +33,7 @@ def train(folder: Path, kind: str, stop: int) -> None:
     accelerator = Splits(cpu=True) if kind == "fsdp" else Accelerator(cpu=True)
     assert accelerator.num_processes == 2
     pattern = make_loop(folder, steps=4, resume_from_checkpoint="latest")
-    people = RandomPeople(2, start=accelerator.process_index, stride=2)
+    people = RandomPeople(2, rank=accelerator.process_index, world=2)
     loop = Loop(make_step(), people, folder, pattern.config, pattern.settings, accelerator)
     if accelerator.process_index == 1:  # one process is told; both end
         loop.trained.register_forward_hook(lambda *_: setattr(loop, "_stop", loop.done + 1 == stop))

@@ -77,9 +77,9 @@ class Batches(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as values that JSON can hold."""
+        """Where the stream is, as values that JSON can hold; the same on all processes."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go there."""
+        """Go there, with any number of processes."""
         ...

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..data.manifest import Manifest
 from ..errors import TrainingError
 from ..files import write_bytes
+from .metrics import NAME as METRICS
+from .metrics import read_rows
 
 HEADING = "\n## Training\n"
 LOSSES = (
@@ -32,13 +33,14 @@ OWN, OTHERS = "validation/similarity/", "validation/others/"
 BESIDE_IDENTITY = ("aesthetic", "structure", "preservation", "denoising")
 
 
-def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, Any]) -> None:
+def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, Any], updates: int) -> None:
     """Add to the card of a finished adapter what it was trained with, and what was measured last.
 
     Args:
         output_dir: Of the run.
         manifest: Of its shards.
         config: Of the run.
+        updates: How many the adapter has had.
     """
     card = output_dir / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else LORA_ALONE
@@ -46,14 +48,13 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
     base = config["pretrained_model_name_or_path"]
     if base != "tiny":  # which is no name that diffusers knows
         text = text.replace("<base model>", base)
-    metrics = output_dir / "metrics.jsonl"
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    rows = read_rows(output_dir / METRICS)
     train = manifest.splits.get("train", {})
     table = {
         "base model": base,
         "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
         "face encoder of data and losses": manifest.encoder,
-        "updates": f"{rows[-1]['step'] if rows else 0} of {config['loop']['train_batch_size']} samples a process",
+        "updates": f"{updates} of {config['loop']['train_batch_size']} samples a process",
         **_stage(config),
         **_measured(rows),
     }
@@ -81,7 +82,7 @@ def _measured(rows: list[dict[str, Any]]) -> dict[str, str]:
     return {
         f"similarity to unseen people, {name.removeprefix(OWN)}": f"{value:.3f}{_others(last, name)}"
         for name, value in last.items()
-        if name.startswith(OWN)
+        if name.startswith(OWN) and value is not None
     }
 
 

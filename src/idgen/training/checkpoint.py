@@ -2,130 +2,181 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from ..errors import CheckpointError
-from .sharded import split_like, whole_tensor
 
 PREFIX = "checkpoint-"
+TENSORS, STATE, SUMS = "training.safetensors", "training.json", "SHA256SUMS"
+FORMATS = {".json", ".safetensors"}
+"""What a run reads again of a checkpoint; its card may be edited."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """What a run holds beside its tensors, as values that JSON can hold.
+
+    Attributes:
+        step: Updates so far.
+        settings: Flat; see `settings.check_unchanged`.
+        optimizer: See `optimizer_tensors`.
+        scaler: Of fp16's gradient scaler.
+        data: Position in the data, the same for all processes.
+        skipped: Updates that were skipped.
+        bad: Those in a row, up to the last one.
+        norms: Sum and number of the norms that were seen.
+        ema_steps: Updates of the average.
+    """
+
+    step: int
+    settings: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None
+    data: dict[str, Any]
+    skipped: int
+    bad: int
+    norms: tuple[float, int]
+    ema_steps: int
 
 
 def save_checkpoint(
-    output_dir: Path, step: int, parts: Any, tensors: dict[str, torch.Tensor], state: dict[str, Any], limit: int
+    output_dir: Path, parts: Any, tensors: dict[str, torch.Tensor], state: RunState, limit: int
 ) -> Path:
     """Write `checkpoint-{step}`, then delete the oldest beyond the limit.
 
+    All of it is on the disk before it gets its name, so that a power failure leaves a whole checkpoint or none.
+
     Args:
         output_dir: Of the run.
-        step: Updates so far.
         parts: What is trained; has `save(folder)`, see `TrainingStep`.
         tensors: Of the optimizer and the average.
-        state: Everything else, as values that JSON can hold.
+        state: Everything else.
         limit: How many checkpoints are kept.
+
+    Raises:
+        CheckpointError: It cannot be written. Older checkpoints are left as they are.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for stale in output_dir.glob(".checkpoint*"):  # of a run that was killed while it wrote
-        shutil.rmtree(stale)
-    target = output_dir / f"{PREFIX}{step}"
-    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".checkpoint") as folder:
-        new = Path(folder, "new")
-        parts.save(new)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / "training.safetensors")
-        (new / "training.json").write_text(json.dumps({"step": step, **state}))
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(new, target)
-    for old in list_checkpoints(output_dir)[:-limit]:
-        shutil.rmtree(old)
+    target = output_dir / f"{PREFIX}{state.step}"
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for stale in output_dir.glob(".checkpoint*"):  # of a run that was killed while it wrote
+            shutil.rmtree(stale)
+        with tempfile.TemporaryDirectory(dir=output_dir, prefix=".checkpoint") as folder:
+            new = Path(folder, "new")
+            parts.save(new)
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / TENSORS)
+            (new / STATE).write_text(json.dumps(asdict(state)))
+            (new / SUMS).write_text("".join(f"{_sha256(new / name)}  {name}\n" for name in _read_again(new)))
+            for path in (*new.rglob("*"), new):
+                _sync(path)
+            if target.exists():
+                os.replace(target, Path(folder, "old"))
+            os.replace(new, target)
+        _sync(output_dir)
+        for old in [path for path in list_checkpoints(output_dir) if path != target][: 1 - limit or None]:
+            shutil.rmtree(old)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"The checkpoint '{target}' could not be written: {error}.") from error
     return target
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
     """All checkpoints of a run, oldest first."""
-    found = [path for path in output_dir.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
+    found = [path for path in output_dir.glob(f"{PREFIX}*") if re.fullmatch("[0-9]+", path.name.removeprefix(PREFIX))]
+    return sorted(found, key=step_of)
 
 
-def find_checkpoint(output_dir: Path, asked: str | None) -> Path | None:
-    """The checkpoint to go on from: a folder, or `"latest"`, which is none in a new run.
+def step_of(checkpoint: Path) -> int:
+    """The number of updates in the name of a checkpoint."""
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a checkpoint so that the run does not find it any more; returns its new place.
 
     Raises:
-        CheckpointError: The folder is no checkpoint.
+        CheckpointError: It cannot be renamed.
     """
-    if asked is None:
-        return None
-    if asked == "latest":
-        return (list_checkpoints(output_dir) or [None])[-1]
-    if not (Path(asked) / "training.json").is_file():
-        raise CheckpointError(f"'{asked}' is no checkpoint of a training run: it has no training.json.")
-    return Path(asked)
+    names = (checkpoint.with_name(f"{checkpoint.name}.old{i or ''}") for i in itertools.count())
+    place = next(name for name in names if not os.path.lexists(name))
+    try:
+        os.rename(checkpoint, place)
+    except OSError as error:
+        raise CheckpointError(f"'{checkpoint}' is in the way and could not be renamed: {error}.") from error
+    return place
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and state as `save_checkpoint` was given them.
+def check_whole(checkpoint: Path) -> None:
+    """Compare every file that a run reads with the checksum it was written with.
 
     Raises:
-        CheckpointError: It is damaged.
+        CheckpointError: A file is missing, damaged or cannot be read.
     """
     try:
-        with safe_open(folder / "training.safetensors", framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads((folder / "training.json").read_text())
-    except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"The checkpoint '{folder}' could not be read: {error}") from error
+        if not (checkpoint / STATE).exists():
+            raise CheckpointError(f"'{checkpoint}' is not a checkpoint of a training run: it has no {STATE}.")
+        lines = (checkpoint / SUMS).read_text(encoding="utf-8").splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        if sums.keys() ^ set(_read_again(checkpoint)):
+            raise CheckpointError(f"The checkpoint '{checkpoint}' is damaged: its files are not those of {SUMS}.")
+        damaged = [name for name, written in sums.items() if _sha256(checkpoint / name) != written]
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"The checkpoint '{checkpoint}' could not be read: {error}.") from error
+    if damaged:
+        raise CheckpointError(f"The checkpoint '{checkpoint}' is damaged: {', '.join(damaged)}.")
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """An optimizer's state as tensors and JSON: nothing of it needs a pickle. All processes call it together."""
-    state = optimizer.state_dict()
-    tensors, numbers = {}, {}
-    for index, values in state["state"].items():
-        for name, value in _flat(values):
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer.{index}.{name}"] = whole_tensor(value)
-            else:
-                numbers[f"optimizer.{index}.{name}"] = value
-    groups = [{name: _plain(value) for name, value in group.items()} for group in state["param_groups"]]
-    return tensors, {"groups": groups, "numbers": numbers}
+def load_state(checkpoint: Path) -> RunState:
+    """The state as `save_checkpoint` was given it.
+
+    Raises:
+        CheckpointError: It cannot be read, or is of another version.
+    """
+    try:
+        return RunState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"The checkpoint '{checkpoint}' could not be read: {error}.") from error
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-    """Undo `optimizer_tensors`."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    entries: dict[int, dict[str, Any]] = {}
-    for name, value in {**tensors, **state["numbers"]}.items():
-        if not name.startswith("optimizer."):
-            continue
-        _, index, key = name.split(".", 2)
-        weight, entry = weights[int(index)], entries.setdefault(int(index), {})
-        if isinstance(value, torch.Tensor) and value.shape == weight.shape:
-            value = split_like(value, weight)
-        *tables, last = key.split("/")
-        for table in tables:
-            entry = entry.setdefault(table, {})
-        entry[last] = value
-    optimizer.load_state_dict({"state": entries, "param_groups": state["groups"]})
+def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The tensors as `save_checkpoint` was given them.
+
+    Raises:
+        CheckpointError: They cannot be read.
+    """
+    try:
+        return load_file(checkpoint / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"The checkpoint '{checkpoint}' could not be read: {error}.") from error
 
 
-def _plain(value: Any) -> Any:
-    """A group's option as JSON can hold it: Prodigy has some as tensors where several processes agree on them."""
-    return value.item() if isinstance(value, torch.Tensor) else value
+def _read_again(folder: Path) -> list[str]:
+    """The files that a run reads; a card may be edited."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in FORMATS)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """What one weight's state holds, tables in it included: bitsandbytes keeps its 8 bits in one."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}/")
-        else:
-            yield prefix + name, value
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -45,8 +45,8 @@ def train(stage: Stage, arguments: Sequence[str], program: str) -> None:
     config = parse(stage, arguments, program)
     from .run import train_denoising, train_reward  # the networks' libraries are slow to import, `--help` shall not be
 
-    train_denoising(config) if stage == "denoise" else train_reward(config)
-    if not config.loop.dry_run and int(os.environ.get("RANK", "0")) == 0:
+    done = train_denoising(config) if stage == "denoise" else train_reward(config)
+    if done and int(os.environ.get("RANK", "0")) == 0:
         show(config.output_dir)
 
 

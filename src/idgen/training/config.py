@@ -86,7 +86,8 @@ class LoopConfig:
             stays in float32.
         checkpointing_steps: A checkpoint every so many updates.
         checkpoints_total_limit: How many are kept.
-        resume_from_checkpoint: "latest", the folder of one, or nothing.
+        resume_from_checkpoint: "latest", the newest in output_dir that is whole (a new run if there is none yet), or
+            the folder of one. Without it, an output_dir that holds a run already is refused.
         max_bad_steps: So many updates in a row whose loss is not finite, or explodes, end the run; single ones are
             skipped.
         report_to: "tensorboard", "wandb" (which sends numbers and pictures to its service) or "trackio";
@@ -109,7 +110,8 @@ class LoopConfig:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "checkpointing_steps"):
+        passes = ("train_batch_size", "gradient_accumulation_steps")
+        for name in ("max_train_steps", *passes, "checkpointing_steps", "checkpoints_total_limit"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if not 0 <= self.seed <= MAX_SEED:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..rewards import RewardHackingGuard, Verdict
+from .metrics import read_rows
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +28,12 @@ class HackingGuard:
 
     def __call__(self, metrics: Path) -> bool:
         """Whether the run shall end, by its `metrics.jsonl`; says why."""
-        rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-        pairs = {row["step"]: (row[self.trained], row[self.unseen]) for row in rows if self.trained in row}
-        trained, unseen = ([pairs[step][i] for step in sorted(pairs)] for i in range(2))
-        verdict = self.rule(trained, unseen)
+        pairs: dict[int, tuple[float, float]] = {}
+        for row in read_rows(metrics):
+            trained, unseen = row.get(self.trained), row.get(self.unseen)
+            if trained is not None and unseen is not None:  # a judge may have come later
+                pairs[row["step"]] = (trained, unseen)
+        verdict = self.rule(*([pairs[step][i] for step in sorted(pairs)] for i in range(2)))
         if verdict is not Verdict.CONTINUE:
             _log.warning(
                 "%s rises while %s falls: the faces please one encoder and not another.%s",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
@@ -21,12 +20,16 @@ from ..errors import TrainingError
 from ..losses import TermLog, Weighted
 from .accelerator import check_accumulation
 from .batch import Batch, Batches
-from .checkpoint import find_checkpoint, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
+from .checkpoint import RunState, load_state, load_tensors, save_checkpoint
 from .config import LoopConfig, OptimizerConfig
 from .explosion import NormWatch
+from .folder import find_start, leave_behind, locked, on_main
 from .hacking import HackingGuard
-from .optimizers import make_optimizer
+from .metrics import NAME as METRICS
+from .metrics import append_row, cut_rows, read_rows
+from .optimizers import load_optimizer, make_optimizer, make_schedule, optimizer_tensors
 from .randomness import generators
+from .settings import check_unchanged, flatten
 from .sharded import split_like, whole_parameters, whole_tensor
 from .step import TrainingStep
 
@@ -47,6 +50,7 @@ class Loop:
             the parts hold the averaged weights if there are any.
         accelerator: Of the run; see `make_accelerator`. It divides the loss by the number of passes for an update.
         guard: Warns, and ends the run, when the similarity that is trained on rises while another one falls.
+        run_settings: What else defines the run, by name. A checkpoint of other settings is refused.
 
     Raises:
         TrainingError: The accelerator is configured for another number of passes than the run.
@@ -62,28 +66,30 @@ class Loop:
         accelerator: Accelerator,
         validate: Callable[[int], dict[str, float]] | None = None,
         guard: HackingGuard | None = None,
+        run_settings: Mapping[str, Any] | None = None,
     ) -> None:
         check_accumulation(accelerator, config)
         self.config, self.settings, self.output_dir = config, optimizer, output_dir
         self.accelerator, self.batches, self.validate, self.guard = accelerator, batches, validate, guard
         self.trained = step
-        plain = make_optimizer(optimizer, [weight for weight in step.parameters() if weight.requires_grad])
+        sizes = _count_weights(step)
+        self.plain = make_optimizer(optimizer, [weight for weight in step.parameters() if weight.requires_grad])
         # the two together: DeepSpeed and FSDP split the optimizer with the weights, which are others afterwards
         self.step: Any
         self.optimizer: Any
-        self.step, self.optimizer = accelerator.prepare(step, plain)
+        self.step, self.optimizer = accelerator.prepare(step, self.plain)
         self.parameters = [weight for weight in step.parameters() if weight.requires_grad]
-        self.schedule: Any = get_scheduler(
-            optimizer.lr_scheduler,
-            plain,  # not the prepared one: accelerate would step the schedule once for each process
-            num_warmup_steps=optimizer.lr_warmup_steps,
-            num_training_steps=config.max_train_steps,
-        )
+        self.schedule = make_schedule(optimizer, self.plain, config.max_train_steps)
         self.ema = EMAModel(self.parameters, decay=optimizer.ema_decay) if optimizer.ema_decay else None
         self.done = 0
         self._bad, self._skipped = 0, 0
         self._norms = NormWatch(optimizer.explosion)
         self._stop = False
+        self._saved = 0
+        self._metrics = output_dir / METRICS
+        precision = {"mixed_precision": accelerator.mixed_precision}
+        described = {"loop": asdict(config) | precision, "optimizer": asdict(optimizer), "trained weights": sizes}
+        self._run_settings = flatten({**(run_settings or {}), **described})
 
     def run(self) -> int:
         """Train to the end, or to a signal; returns the number of updates. The parts are in `output_dir` after it.
@@ -91,11 +97,25 @@ class Loop:
         Raises:
             TrainingError: The loss is not finite, or explodes, in too many updates in a row.
         """
-        self._resume()
-        main = self.accelerator.is_main_process
-        with self._signals(), tqdm(total=self.config.max_train_steps, initial=self.done, disable=not main) as bar:
+        with locked(self.output_dir):
+            self._resume()
+            begun = self.done
+            with self._signals():
+                self._train()
+            if self.done > self._saved:
+                self.save()
+            if self.done:
+                with self._averaged(), whole_parameters(self.trained):
+                    if self.accelerator.is_main_process:
+                        self.trained.save(self.output_dir)
+            self._say_end(begun)
+        return self.done
+
+    def _train(self) -> None:
+        total = self.config.max_train_steps
+        with tqdm(total=total, initial=self.done, disable=not self.accelerator.is_main_process) as bar:
             stream = iter(self.batches)
-            while self.done < self.config.max_train_steps and not self._stopping():
+            while self.done < total and not self._stopping():
                 metrics = self.update(stream)
                 self.done += 1
                 self.schedule.step()
@@ -104,12 +124,6 @@ class Loop:
                 self._record(metrics)
                 if self.done % self.config.checkpointing_steps == 0:
                     self.save()
-        if self.done % self.config.checkpointing_steps:
-            self.save()
-        with self._averaged(), whole_parameters(self.trained):
-            if main:
-                self.trained.save(self.output_dir)
-        return self.done
 
     def update(self, stream: Iterator[Batch]) -> dict[str, float]:
         """One update of the weights."""
@@ -173,65 +187,92 @@ class Loop:
         skipped = {"skipped": str(self._skipped)} if self._skipped else {}
         return {**{name: f"{metrics[name]:.3g}" for name in names if name in metrics}, **skipped}
 
-    def _record(self, metrics: dict[str, float], **more: Any) -> None:
+    def _record(self, metrics: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            with (self.output_dir / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps({"step": self.done, **metrics, **more, "skipped": self._skipped}) + "\n")
+            append_row(self._metrics, {"step": self.done, **metrics, "skipped": self._skipped})
         self.accelerator.log(metrics, step=self.done)
 
     # -- stopping and going on
 
     def save(self) -> None:
         """Write a checkpoint and validate."""
-        positions = self.accelerator.num_processes
-        if positions > 1:
-            from accelerate.utils import gather_object
-
-            data = gather_object([self.batches.state_dict()])
-        else:
-            data = [self.batches.state_dict()]
-        main = self.accelerator.is_main_process
         tensors, optimizer = optimizer_tensors(self.optimizer)
         if self.ema is not None:
             tensors |= {f"ema.{i}": whole_tensor(weight) for i, weight in enumerate(self.ema.shadow_params)}
-        state = {"optimizer": optimizer, "schedule": self.schedule.state_dict(), "data": data}
-        state |= {"skipped": self._skipped, "ema_steps": self.ema.optimization_step if self.ema else 0}
-        state |= {"norms": [self._norms.total, self._norms.seen]}
+        state = RunState(
+            step=self.done,
+            settings=self._run_settings,
+            optimizer=optimizer,
+            scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+            data=self.batches.state_dict(),
+            skipped=self._skipped,
+            bad=self._bad,
+            norms=(self._norms.total, self._norms.seen),
+            ema_steps=self.ema.optimization_step if self.ema is not None else 0,
+        )
         with whole_parameters(self.trained):
-            if main:
-                limit = self.config.checkpoints_total_limit
-                save_checkpoint(self.output_dir, self.done, self.trained, tensors, state, limit)
-        if self.validate is not None:
-            with self._averaged(), whole_parameters(self.trained):
-                if main:
-                    self._record(self.validate(self.done))
-            if main and self.guard is not None and self.guard(self.output_dir / "metrics.jsonl"):
-                self._stop = True
+            limit = self.config.checkpoints_total_limit
+            on_main(save_checkpoint, self.output_dir, self.trained, tensors, state, limit)
+        self._saved = self.done
+        self._measure()
+
+    def _measure(self) -> None:
+        """Validate; told to by the guard, end the run."""
+        if self.validate is None:
+            return
+        with self._averaged(), whole_parameters(self.trained):
+            if self.accelerator.is_main_process:
+                self._record(self.validate(self.done))
+        if self.accelerator.is_main_process and self.guard is not None and self.guard(self._metrics):
+            self._stop = True
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        folder = find_checkpoint(self.output_dir, self.config.resume_from_checkpoint)
-        if folder is None:
+        start = on_main(find_start, self.output_dir, self.config.resume_from_checkpoint)
+        if start is None:
+            on_main(cut_rows, self._metrics, 0)  # the run ended before its first checkpoint
             return
-        tensors, state = load_checkpoint(folder)
-        if len(state["data"]) != self.accelerator.num_processes:
-            raise TrainingError(
-                f"'{folder}' is of {len(state['data'])} processes; the data goes on exactly only with as many, not "
-                f"{self.accelerator.num_processes}."
-            )
+        state = load_state(start)
+        check_unchanged(state.settings, self._run_settings, str(start))
+        on_main(leave_behind, self.output_dir, start, state.step)
+        on_main(cut_rows, self._metrics, state.step)
+        self._load(start, state)
+        if self.accelerator.is_main_process:
+            tqdm.write(f"Going on from {start}.", file=sys.stderr)
+        if not on_main(self._is_measured):  # the run ended between the checkpoint and its validation
+            self._measure()
+
+    def _is_measured(self) -> bool:
+        return any(row["step"] == self.done and "norm" not in row for row in read_rows(self._metrics))
+
+    def _load(self, checkpoint: Path, state: RunState) -> None:
+        tensors = load_tensors(checkpoint)
         with whole_parameters(self.trained, write=True):
-            self.trained.load(folder)
-        load_optimizer(self.optimizer, tensors, state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.batches.load_state_dict(state["data"][self.accelerator.process_index])
-        self.done, self._skipped = state["step"], state["skipped"]
-        self._norms.total, self._norms.seen = state.get("norms", (0.0, 0))  # of checkpoints that had none
+            self.trained.load(checkpoint)
+        load_optimizer(self.optimizer, tensors, state.optimizer)
+        self.schedule = make_schedule(self.settings, self.plain, self.config.max_train_steps, state.step)
+        self.batches.load_state_dict(state.data)
+        self.done = self._saved = state.step
+        self._skipped, self._bad = state.skipped, state.bad
+        self._norms.total, self._norms.seen = state.norms
         if self.ema is not None:
             self.ema.shadow_params = [split_like(tensors[f"ema.{i}"], w) for i, w in enumerate(self.parameters)]
-            self.ema.optimization_step = state["ema_steps"]
+            self.ema.optimization_step = state.ema_steps
+        if self.accelerator.scaler is not None and state.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state.scaler)
+
+    def _say_end(self, begun: int) -> None:
+        done, total = self.done, self.config.max_train_steps
+        if not done:
+            said = "Stopped before the first update: nothing is saved."
+        elif done < total:
+            said = f"Stopped after {done} of {total} updates; --resume_from_checkpoint latest goes on from there."
+        elif done == begun:
+            said = f"The run has done {done} updates already, of {total}: nothing was trained."
+        else:
+            said = f"Trained {done} updates, {done - begun} of them now."
         if self.accelerator.is_main_process:
-            tqdm.write(f"Going on from {folder}.", file=sys.stderr)
+            tqdm.write(said, file=sys.stderr)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -267,6 +308,16 @@ class Loop:
             return self._stop
         flag = torch.tensor(int(self._stop), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum") > 0)  # pyright: ignore[reportOperatorIssue]
+
+
+def _count_weights(step: TrainingStep) -> dict[str, int]:
+    """How many weights of each part are trained."""
+    found: dict[str, int] = {}
+    for name, weight in step.named_parameters():
+        if weight.requires_grad:
+            part = name.partition(".")[0]
+            found[part] = found.get(part, 0) + weight.numel()
+    return found
 
 
 def _add(totals: dict[str, torch.Tensor], found: Weighted, device: torch.device) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import wraps
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +31,7 @@ from .config import DenoisingConfig, RewardConfig
 from .denoiser import IdentityDenoiser
 from .distilled import DistilledLoRA
 from .dry_run import dry_run
+from .folder import check_start, locked, on_main
 from .generated import ShortRollout
 from .judges import make_rewards
 from .loop import Loop
@@ -42,11 +47,24 @@ from .trackers import check_tracker, start_trackers
 from .watch import make_watch
 
 
-def train_denoising(config: DenoisingConfig) -> None:
-    """Run stage one to its end, or to a signal.
+def _in_its_folder(train: Callable[[Any], int]) -> Callable[[Any], int]:
+    """Let a run hold its folder from its first look at it to its card; a dry run writes nothing."""
+
+    @wraps(train)
+    def run(config: Any) -> int:
+        with nullcontext() if config.loop.dry_run else locked(config.output_dir):
+            return train(config)
+
+    return run
+
+
+@_in_its_folder
+def train_denoising(config: DenoisingConfig) -> int:
+    """Run stage one to its end, or to a signal; returns the number of updates so far.
 
     Raises:
-        TrainingError: The configuration does not fit together, or the loss is not finite for too long.
+        TrainingError: The configuration does not fit together, the folder holds another run or is used by one, or the
+            loss is not finite for too long.
         DataError: The shards cannot be read.
     """
     accelerator, base = _open(config)
@@ -73,11 +91,12 @@ def train_denoising(config: DenoisingConfig) -> None:
         fusion=RandomFusion() if config.adapter.random_fusion else None,
         gather=accelerator.gather,  # pyright: ignore[reportArgumentType]
     )
-    _run(config, step, batches, accelerator, base)
+    return _run(config, step, batches, accelerator, base)
 
 
-def train_reward(config: RewardConfig) -> None:
-    """Run stage two to its end, or to a signal; raises as `train_denoising`."""
+@_in_its_folder
+def train_reward(config: RewardConfig) -> int:
+    """Run stage two to its end, or to a signal; returns and raises as `train_denoising`."""
     if config.id_adapter is None and not config.lora_rank:
         raise TrainingError("Name what shall learn: id_adapter, which stage one has made, or lora_rank, a LoRA alone.")
     accelerator, base = _open(config)
@@ -115,7 +134,7 @@ def train_reward(config: RewardConfig) -> None:
             denoising=rollout.denoising,
             guidance_scale=rollout.guidance_scale,
         )
-    _run(config, step, batches, accelerator, base)
+    return _run(config, step, batches, accelerator, base)
 
 
 def open_batches(
@@ -167,13 +186,23 @@ def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseMode
     loop = config.loop
     check_tracker(loop.report_to)
     accelerator = make_accelerator(loop, config.output_dir)
+    if not loop.dry_run:
+        on_main(check_start, config.output_dir, loop.resume_from_checkpoint, _settings(config, accelerator))
     torch.manual_seed(loop.seed)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[accelerator.mixed_precision]
     base = BaseModel.open(config.pretrained_model_name_or_path, dtype, accelerator.device)
     if loop.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
-    start_trackers(accelerator, asdict(config))
+    if not loop.dry_run:
+        start_trackers(accelerator, asdict(config))
     return accelerator, base
+
+
+def _settings(config: DenoisingConfig | RewardConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """What defines a run, as far as its configuration says it."""
+    settings = asdict(config)
+    settings["loop"]["mixed_precision"] = accelerator.mixed_precision
+    return {"stage": "denoise" if isinstance(config, DenoisingConfig) else "reward", **settings}
 
 
 def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
@@ -221,15 +250,25 @@ def _run(
     batches: ShardBatches,
     accelerator: Accelerator,
     base: BaseModel,
-) -> None:
+) -> int:
     validate, guard = make_watch(config, base, step.adapter, accelerator)
+    found = {"train_data_dir.photos": batches.key(), "pretrained_model_name_or_path.weights": base.keys}
     loop = Loop(
-        step, batches, config.output_dir, config.loop, config.optimizer, accelerator, validate=validate, guard=guard
+        step,
+        batches,
+        config.output_dir,
+        config.loop,
+        config.optimizer,
+        accelerator,
+        validate=validate,
+        guard=guard,
+        run_settings={**_settings(config, accelerator), **found},
     )
     if config.loop.dry_run:
         dry_run(loop)
-        return
-    loop.run()
-    if accelerator.is_main_process:
-        describe_training(config.output_dir, batches.loader.dataset.manifest, asdict(config))
+        return 0
+    done = loop.run()
+    if accelerator.is_main_process and done:
+        describe_training(config.output_dir, batches.loader.dataset.manifest, asdict(config), done)
     accelerator.end_training()
+    return done

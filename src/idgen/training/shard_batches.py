@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -45,13 +47,22 @@ class ShardBatches:
             yield self._batch(samples)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is."""
+        """Where the stream is, on all processes."""
         return {"number": self._number, **self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go there."""
         self._number = state["number"]
         self.loader.load_state_dict({key: value for key, value in state.items() if key != "number"})
+
+    def key(self) -> str:
+        """Twelve hexadecimal digits that stand for the photos, whose they are and what is cached of them."""
+        dataset = self.loader.dataset
+        manifest, bank = dataset.manifest, dataset.bank
+        facts = [manifest.encoder, manifest.shards, dataset.latents, dataset.text, bank.people, bank.counts.tolist()]
+        digest = hashlib.sha256(json.dumps(facts).encode())
+        digest.update(np.ascontiguousarray(bank.rows).tobytes())
+        return digest.hexdigest()[:12]
 
     def bank(self, persons: torch.Tensor) -> Bank:
         """Other people than these, other ones at each step."""

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 
 from ..errors import MissingDependencyError
+from .settings import flatten
 
 PROJECT = "idgen"
 
@@ -26,7 +27,7 @@ def check_tracker(name: str | None) -> None:
 
 def start_trackers(accelerator: Accelerator, config: Mapping[str, Any]) -> None:
     """Begin a run in the accelerator's trackers, with its configuration, whose parts may lie in each other."""
-    accelerator.init_trackers(PROJECT, dict(_flat(config, "")))
+    accelerator.init_trackers(PROJECT, flatten(config))
 
 
 def show_pictures(
@@ -51,14 +52,3 @@ def show_pictures(
                 tracker.log({f"{name}/{i}": trackio.Image(picture) for i, picture in enumerate(pictures)}, step=step)
             else:
                 tracker.log_images({name: list(pictures)}, step=step)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _flat(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """`{"loop": {"seed": 0}}` → `{"loop.seed": 0}`, with nothing but numbers and texts in it."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
-    return found

@@ -1,0 +1,198 @@
+"""The folder of a run: used by one run at a time, resumed exactly or refused, and safe from damaged files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from idgen.errors import CheckpointError, TrainingError
+from idgen.training.checkpoint import FORMATS, STATE, SUMS, check_whole, list_checkpoints
+from idgen.training.folder import find_start, locked
+
+from .runs import make_loop
+from .test_loop import weights_of
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """What a strict reader of JSON finds."""
+
+    def refuse(value: str) -> None:
+        raise AssertionError(f"{value} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps_of(folder: Path) -> list[int]:
+    return [row["step"] for row in rows_of(folder)]
+
+
+def names_of(folder: Path) -> list[str]:
+    return [path.name for path in list_checkpoints(folder)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six updates with checkpoints after two, four and six."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    make_loop(folder, checkpoints_total_limit=3).run()
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def test_a_folder_that_holds_a_run_is_refused(run: Path) -> None:
+    """Whatever is left of the run: nothing of it is lost."""
+    for part in (lambda name: name.startswith("checkpoint"), lambda name: name == "metrics.jsonl", lambda _: False):
+        kept = sorted(str(path) for path in run.rglob("*"))
+        with pytest.raises(TrainingError, match=r"already holds a run .*--resume_from_checkpoint latest"):
+            make_loop(run).run()
+        assert sorted(str(path) for path in run.rglob("*")) == kept
+        for path in list(run.iterdir()):
+            if part(path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in list_checkpoints(run):
+        shutil.rmtree(path)
+    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):  # the weights would be overwritten
+        make_loop(run, resume_from_checkpoint="latest").run()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="Nothing can be written"), locked(tmp_path / "file"):
+        pass
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def become_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+FILES: dict[str, Callable[[Path], Any]] = {
+    "truncated": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "a few bytes short": lambda file: os.truncate(file, file.stat().st_size - 2),
+    "empty": lambda file: os.truncate(file, 0),
+    "missing": Path.unlink,
+    "garbage": lambda file: file.write_bytes(os.urandom(100)),
+    "one bit": flip,
+    "other JSON": lambda file: file.write_text("[]"),
+    "zeros": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "a folder": become_folder,
+    "no permission": lambda file: file.chmod(0),
+}
+
+
+def test_a_damaged_file_costs_one_checkpoint(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    newest, older = run / "checkpoint-6", run / "checkpoint-4"
+    files = [path for path in newest.rglob("*") if path.suffix in FORMATS or path.name == SUMS]
+    assert {path.name for path in files} >= {STATE, SUMS, "training.safetensors", "config.json"}
+    assert find_start(run, "latest") == newest
+    kept = shutil.copytree(newest, run.parent / "kept")
+    for name, damage in FILES.items():
+        for file in files:
+            damage(file)
+            if name == "no permission" and os.access(file, os.R_OK):
+                continue  # an administrator reads everything
+            caplog.clear()
+            assert find_start(run, "latest") == older, f"{file.name}: {name}"
+            assert "checkpoint-6" in caplog.text
+            assert "older checkpoint" in caplog.text
+            with pytest.raises(CheckpointError):
+                find_start(run, str(newest))
+            shutil.rmtree(newest)
+            shutil.copytree(kept, newest)
+
+
+def test_a_damaged_folder_costs_one_checkpoint(run: Path) -> None:
+    newest, older = run / "checkpoint-6", run / "checkpoint-4"
+    shutil.rmtree(newest)
+    for make in (newest.mkdir, newest.touch, lambda: newest.symlink_to(run / "nowhere")):
+        make()
+        assert find_start(run, "latest") == older
+        newest.rmdir() if newest.is_dir() else newest.unlink()
+    for other in ("checkpoint-²", "checkpoint-٧", "checkpoint-", "checkpoint-9.old", "checkpoint--9"):
+        (run / other).mkdir()
+    assert find_start(run, "latest") == older
+    (run / "checkpoint-4" / STATE).unlink()
+    (run / "checkpoint-2" / STATE).unlink()
+    with pytest.raises(CheckpointError, match=r"None of 2 checkpoints in .* is whole"):
+        find_start(run, "latest")
+    with pytest.raises(CheckpointError, match=r"training\.json"):
+        find_start(run, str(run))
+
+
+def test_a_run_goes_on_from_before_the_damage(run: Path, finished: Path) -> None:
+    flip(run / "checkpoint-6" / "training.safetensors")
+    assert make_loop(run, checkpoints_total_limit=3, resume_from_checkpoint="latest").run() == 6
+    assert [{**row, "seconds": 0} for row in rows_of(run)] == [{**row, "seconds": 0} for row in rows_of(finished)]
+    assert names_of(run) == names_of(finished)
+    check_whole(run / "checkpoint-6")
+    assert (run / "checkpoint-6.old").is_dir()
+    ours, theirs = weights_of(run), weights_of(finished)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_going_back_loses_nothing(run: Path) -> None:
+    """From an older checkpoint: the newer ones are kept under other names, and what is written stays."""
+    loop = make_loop(run, checkpoints_total_limit=1, seed=1, resume_from_checkpoint=str(run / "checkpoint-2"))
+    loop.run()
+    assert steps_of(run) == [1, 2, 3, 4, 5, 6]
+    assert names_of(run) == ["checkpoint-6"]
+    assert sorted(path.name for path in run.glob("*.old")) == ["checkpoint-4.old", "checkpoint-6.old"]
+    assert find_start(run, "latest") == run / "checkpoint-6"
+
+
+def test_metrics_are_those_of_one_run(run: Path, finished: Path) -> None:
+    """Rows after the checkpoint are done again; a line that a crash has cut is dropped; nothing is recorded twice."""
+    file = run / "metrics.jsonl"
+    shutil.rmtree(run / "checkpoint-6")
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:5], lines[5][:10]]))
+    make_loop(run, checkpoints_total_limit=3, resume_from_checkpoint="latest").run()
+    assert steps_of(run) == [1, 2, 3, 4, 5, 6]
+    before = file.read_bytes()
+    again = make_loop(run, checkpoints_total_limit=3, resume_from_checkpoint="latest")
+    again.validate = lambda step: {"validation/faces": float(step)}
+    assert again.run() == 6  # there was nothing to do but the validation
+    assert file.read_bytes().startswith(before)
+    assert rows_of(run)[-1] == {"step": 6, "validation/faces": 6.0, "skipped": 0}
+    assert make_loop(run, resume_from_checkpoint="latest").run() == 6
+    assert steps_of(run) == [1, 2, 3, 4, 5, 6, 6]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, then folders, then the name, then the folder that holds the name."""
+    loop, events = make_loop(tmp_path, steps=2), []
+    synced, replaced = os.fsync, os.replace
+
+    def fsync(handle: int) -> None:
+        events.append(os.readlink(f"/proc/self/fd/{handle}"))
+        synced(handle)
+
+    def replace(source: Any, target: Any) -> None:
+        if Path(target).name == "checkpoint-2":
+            events.append({str(path) for path in (Path(source), *Path(source).rglob("*"))})
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    loop.run()
+    named = next(i for i, event in enumerate(events) if isinstance(event, set))
+    assert events[named] <= set(events[:named])
+    assert str(tmp_path) in events[named + 1 :]
