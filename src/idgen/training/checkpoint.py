@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from ..errors import CheckpointError
+from ..files import read_json, read_tensors, read_text, sync, unwritten, write_tensors
 
 PREFIX = "checkpoint-"
 TENSORS, STATE, SUMS = "training.safetensors", "training.json", "SHA256SUMS"
@@ -77,25 +76,26 @@ def save_checkpoint(
         with tempfile.TemporaryDirectory(dir=output_dir, prefix=".checkpoint") as folder:
             new = Path(folder, "new")
             parts.save(new)
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / TENSORS)
+            write_tensors(new / TENSORS, tensors)
             (new / STATE).write_text(json.dumps(asdict(state)))
             (new / SUMS).write_text("".join(f"{_sha256(new / name)}  {name}\n" for name in _read_again(new)))
             for path in (*new.rglob("*"), new):
-                _sync(path)
+                sync(path)
             if target.exists():
                 os.replace(target, Path(folder, "old"))
             os.replace(new, target)
-        _sync(output_dir)
+        sync(output_dir)
         for old in [path for path in list_checkpoints(output_dir) if path != target][: 1 - limit or None]:
             shutil.rmtree(old)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"The checkpoint '{target}' could not be written: {error}.") from error
+    except OSError as error:
+        raise CheckpointError(unwritten(target, error)) from error
     return target
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
     """All checkpoints of a run, oldest first."""
-    found = [path for path in output_dir.glob(f"{PREFIX}*") if re.fullmatch("[0-9]+", path.name.removeprefix(PREFIX))]
+    named = re.compile(f"{PREFIX}[0-9]+")
+    found = [path for path in output_dir.glob(f"{PREFIX}*") if named.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=step_of)
 
 
@@ -128,12 +128,12 @@ def check_whole(checkpoint: Path) -> None:
     try:
         if not (checkpoint / STATE).exists():
             raise CheckpointError(f"'{checkpoint}' is not a checkpoint of a training run: it has no {STATE}.")
-        lines = (checkpoint / SUMS).read_text(encoding="utf-8").splitlines()
+        lines = read_text(checkpoint / SUMS).splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         if sums.keys() ^ set(_read_again(checkpoint)):
             raise CheckpointError(f"The checkpoint '{checkpoint}' is damaged: its files are not those of {SUMS}.")
         damaged = [name for name, written in sums.items() if _sha256(checkpoint / name) != written]
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise CheckpointError(f"The checkpoint '{checkpoint}' could not be read: {error}.") from error
     if damaged:
         raise CheckpointError(f"The checkpoint '{checkpoint}' is damaged: {', '.join(damaged)}.")
@@ -146,8 +146,8 @@ def load_state(checkpoint: Path) -> RunState:
         CheckpointError: It cannot be read, or is of another version.
     """
     try:
-        return RunState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return RunState(**read_json(checkpoint / STATE))
+    except TypeError as error:
         raise CheckpointError(f"The checkpoint '{checkpoint}' could not be read: {error}.") from error
 
 
@@ -157,10 +157,7 @@ def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: They cannot be read.
     """
-    try:
-        return load_file(checkpoint / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"The checkpoint '{checkpoint}' could not be read: {error}.") from error
+    return read_tensors(checkpoint / TENSORS)[0]
 
 
 def _read_again(folder: Path) -> list[str]:
@@ -171,12 +168,3 @@ def _read_again(folder: Path) -> list[str]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
+from ..files import write_whole
 
 NAME = "metrics.jsonl"
 
@@ -40,15 +40,8 @@ def cut_rows(file: Path, step: int) -> None:
     if not file.exists():
         return
     rows = [row for row in read_rows(file) if row["step"] <= step]
-    beside = file.with_name(f".{file.name}.partial")
-    try:
-        with beside.open("w", encoding="utf-8") as opened:
-            opened.writelines(map(_line, rows))
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(beside, file)
-    except OSError as error:
-        raise TrainingError(f"'{file}' could not be written: {error}.") from error
+    with write_whole(file, TrainingError) as new:
+        new.write_text("".join(map(_line, rows)), encoding="utf-8")
 
 
 def _line(row: Mapping[str, Any]) -> str:
