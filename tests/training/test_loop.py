@@ -181,7 +181,7 @@ def test_configuration_from_toml(tmp_path: Path) -> None:
     config = from_toml(DenoisingConfig, file)
     assert (config.losses.identity, config.loop.seed, config.train_data_dir) == (0.1, 3, "shards")
     for text, message in (
-        ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nidenty = 1\n', "identy is not known"),
+        ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nidenty = 1\n', "'identy' is not known"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[loop]\nseed = "x"\n', "seed must be of type int"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\ngate = "ajar"\n', "gate must be of type Literal"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nedits = "old"\n', "edits must be of type tuple"),

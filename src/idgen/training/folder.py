@@ -137,9 +137,7 @@ def find_start(folder: Path, asked: str | None) -> Path | None:
         else:
             return path
     if checkpoints:
-        raise CheckpointError(
-            f"No checkpoint in '{folder}' is whole ({len(checkpoints)} tried): use a new output_dir."
-        )
+        raise CheckpointError(f"None of {len(checkpoints)} checkpoints in '{folder}' is whole. Use a new output_dir.")
     if any((folder / name).exists() for name in (CONFIG, LORA)):
         raise CheckpointError(
             f"'{folder}' holds trained weights and no checkpoint to go on from. Start another run in a new folder "
