@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import LossError
 from .parametrisation import at_least_float32
+from .precision import own_precision
 
 Statistics = dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]
 
@@ -87,7 +88,8 @@ class FaceDecoder:
     @torch.no_grad()
     def whole(self, latents: torch.Tensor) -> WholePictures:
         """Decode whole pictures, to find the faces in them: the crops' group norms come with it."""
-        return self._whole(self._head(latents))
+        with own_precision(self.vae):
+            return self._whole(self._head(latents))
 
     def __call__(self, latents: torch.Tensor, boxes: torch.Tensor, whole: WholePictures | None = None) -> FaceCrops:
         """Decode the boxes; all crops of a batch are as large as the largest needs.
@@ -102,6 +104,10 @@ class FaceDecoder:
         """
         if boxes.shape != (len(latents), 4):
             raise LossError(f"{len(latents)} latents need (batch, 4) boxes, not {tuple(boxes.shape)}.")
+        with own_precision(self.vae):
+            return self._crops(latents, boxes, whole)
+
+    def _crops(self, latents: torch.Tensor, boxes: torch.Tensor, whole: WholePictures | None) -> FaceCrops:
         margin = receptive_margin(self._parts) if self.margin is None else self.margin
         windows = _windows(boxes, self.scale, margin, latents.shape[-2], latents.shape[-1])
         hidden = checkpoint(self._head, latents, use_reentrant=False) if self.checkpointing else self._head(latents)

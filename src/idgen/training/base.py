@@ -14,6 +14,7 @@ from ..data.makers import network_key
 from ..errors import TrainingError
 from ..losses import Parametrisation
 from ..losses.parametrisation import at_least_float32
+from ..losses.precision import network_dtype, own_precision
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, persons_in_prompts
 from ..tiny import load_tiny_base
 from .batch import Batch
@@ -30,7 +31,7 @@ class BaseModel:
 
     Args:
         pipeline: Of SD1.5 or SDXL.
-        dtype: Of its networks.
+        dtype: Of its networks; a VAE that overflows in float16 stays in float32, see `network_dtype`.
         device: Where they compute.
 
     Raises:
@@ -45,7 +46,8 @@ class BaseModel:
         self.keys = {name: network_key(network) for name, network in cached.items() if network is not None}
         for module in pipeline.components.values():
             if isinstance(module, nn.Module):
-                nn.Module.to(module.eval().requires_grad_(False), device=device, dtype=dtype)
+                to = network_dtype(module, dtype)
+                nn.Module.to(module.eval().requires_grad_(False), device=device, dtype=to)
         self.scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
         self.parametrisation = Parametrisation.of(self.scheduler)
 
@@ -125,7 +127,8 @@ class BaseModel:
         """Latents as the UNet sees them → RGB about [0, 1], (batch, 3, height, width), not clamped."""
         vae = self.pipeline.vae
         latents = latents.to(vae.dtype) / vae.config["scaling_factor"] + (vae.config.get("shift_factor") or 0)
-        return at_least_float32(vae.decode(latents).sample) / 2 + 0.5
+        with own_precision(vae):
+            return at_least_float32(vae.decode(latents).sample) / 2 + 0.5
 
     def added(self, text: dict[str, torch.Tensor], time_ids: torch.Tensor | None) -> dict[str, torch.Tensor] | None:
         """What SDXL reads beside the text; nothing for SD1.5.

@@ -14,6 +14,7 @@ from ..losses import TermLog, Weighted, find_landmarks
 from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
+from .randomness import Generators, normal, uniform
 from .step import TrainingStep
 
 CLIP = 5.0
@@ -53,7 +54,7 @@ class BlackBoxStep(TrainingStep):
         unclipped = {"clip_sample": False, "thresholding": False}
         self.scheduler: Any = DDIMScheduler.from_config({**base.scheduler.config, **unclipped})
 
-    def forward(self, batch: Batch, random: torch.Generator, stack: ExitStack) -> Weighted:
+    def forward(self, batch: Batch, random: Generators, stack: ExitStack) -> Weighted:
         """Draw, judge, and weigh; arguments as of `IdentityDenoiser.forward`, the latents serve for their shape."""
         person = self.person(batch)
         text = self.base.read(batch, person)
@@ -64,7 +65,11 @@ class BlackBoxStep(TrainingStep):
         spread = judged.values.std(unbiased=False).clamp(min=1e-6)
         advantage = ((judged.values - judged.values.mean()) / spread).clamp(-CLIP, CLIP).to(batch.latents.device)
         values = torch.zeros_like(advantage)
-        for i in torch.randperm(self.steps, generator=random)[: self.learned].tolist():
+        for i in (
+            uniform(self.steps, random if isinstance(random, torch.Generator) else random[:1] * self.steps)
+            .argsort()[: self.learned]
+            .tolist()
+        ):
             t, before, after = walk[i]
             output = self.predict(batch, before, t.expand(len(batch)), text)
             values = values - advantage * self.log_probability(output, t, before, after)
@@ -72,13 +77,13 @@ class BlackBoxStep(TrainingStep):
 
     @torch.no_grad()
     def _walk(
-        self, batch: Batch, text: dict[str, torch.Tensor], random: torch.Generator
+        self, batch: Batch, text: dict[str, torch.Tensor], random: Generators
     ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Timestep, latents before and latents after, of each step."""
-        latents, walk = torch.randn(batch.latents.shape, generator=random).to(batch.latents), []
+        latents, walk = normal(batch.latents.shape, random).to(batch.latents), []
         for t in self.scheduler.timesteps:
             output = self.predict(batch, latents, t.expand(len(batch)), text)
-            noise = torch.randn(latents.shape, generator=random).to(latents)
+            noise = normal(latents.shape, random).to(latents)
             after = self.scheduler.step(output, t, latents, eta=1.0, variance_noise=noise).prev_sample
             walk.append((t, latents, after))
             latents = after

@@ -222,7 +222,7 @@ def _decoder(config: FaceConfig | RolloutConfig, base: BaseModel) -> FaceDecoder
     vae = base.pipeline.vae
     if config.vae is not None:
         try:
-            vae = AutoencoderTiny.from_pretrained(config.vae, torch_dtype=vae.dtype).to(vae.device)
+            vae = AutoencoderTiny.from_pretrained(config.vae, torch_dtype=base.unet.dtype).to(vae.device)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"'{config.vae}' could not be opened as a tiny VAE: {error}") from error
         vae.eval().requires_grad_(False)

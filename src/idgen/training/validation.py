@@ -99,15 +99,18 @@ class Validation:
             pipeline.unload_id_adapter()
             pipeline.set_progress_bar_config(**progress)
 
+    @torch.no_grad()
     def _row(self, pipeline: Any, person: Identity) -> list[np.ndarray]:
-        images = pipeline(
+        latents = pipeline(
             list(self.prompts),
             id_embeds=person,
             num_inference_steps=self.steps,
             guidance_scale=self.guidance_scale,
             generator=[torch.Generator().manual_seed(self.seed + i) for i in range(len(self.prompts))],
+            output_type="latent",
         ).images
-        return [np.asarray(image.convert("RGB")) for image in images]
+        images = self.base.decode(latents).clamp(0, 1).permute(0, 2, 3, 1)
+        return list((images * 255).round().to(torch.uint8).cpu().numpy())
 
     def _largest(self, picture: np.ndarray) -> np.ndarray | None:
         faces = self.detector.detect(picture)
