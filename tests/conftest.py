@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's client reads it when it is imported
@@ -19,6 +20,12 @@ from idgen.faces import FaceAnalyzer
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, metavar="N", help="cases of each fuzzer, instead of the few that CI runs")
+
+
+@pytest.fixture(scope="session")
+def fuzz(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """The number of cases to run: `--fuzz N`, or the number that a test gives."""
+    return lambda usual: request.config.getoption("--fuzz") or usual
 
 
 @pytest.fixture(scope="session")
