@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from idgen.demo.records import read_metrics
 from idgen.errors import CheckpointError, TrainingError
+from idgen.rewards import RewardHackingGuard
+from idgen.training.card import OWN, describe_training
 from idgen.training.checkpoint import FORMATS, STATE, SUMS, check_whole, list_checkpoints
+from idgen.training.config import DenoisingConfig
 from idgen.training.folder import find_start, locked
+from idgen.training.hacking import HackingGuard
+from idgen.training.metrics import append_row, read_rows
 
 from .runs import make_loop
+from .test_card import MANIFEST
 from .test_loop import weights_of
 
 
@@ -196,3 +205,41 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
     named = next(i for i, event in enumerate(events) if isinstance(event, set))
     assert events[named] <= set(events[:named])
     assert str(tmp_path) in events[named + 1 :]
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
+    """And whoever reads the metrics gets along with it."""
+    loop = make_loop(tmp_path, steps=4)
+
+    def spoil(_: Any, arguments: tuple) -> None:
+        if loop.done == 1:
+            arguments[0].latents.fill_(float("nan"))
+
+    loop.step.register_forward_pre_hook(spoil)
+    measured = {1: math.nan, 2: math.inf, 4: 0.5}
+    loop.validate = lambda step: {"validation/faces": 1.0, f"{OWN}a": measured[step], f"{OWN}b": measured[step]}
+    loop.guard = HackingGuard(trained=f"{OWN}a", unseen=f"{OWN}b", rule=RewardHackingGuard(window=3))
+    assert loop.run() == 4
+    rows = rows_of(tmp_path)
+    assert [row["loss"] is None for row in rows if "loss" in row] == [False, True, False, False]
+    assert [row[f"{OWN}a"] for row in rows if "loss" not in row] == [None, 0.5]
+    assert read_rows(tmp_path / "metrics.jsonl") == rows
+    assert read_metrics(tmp_path)["loss"].notna().tolist() == [True, False, True, True]
+    append_row(tmp_path / "metrics.jsonl", {"step": 4, "validation/faces": 1.0, f"{OWN}a": math.nan})
+    config = DenoisingConfig(train_data_dir="shards", output_dir=tmp_path)
+    describe_training(tmp_path, MANIFEST, asdict(config), updates=4)
+    assert "similarity" not in (tmp_path / "README.md").read_text().partition("## Training")[2]
+
+
+def test_the_end_of_a_run_says_how_far_it_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(stop: int, **loop: Any) -> str:
+        made = make_loop(tmp_path, steps=4, ema=0.0, resume_from_checkpoint="latest", **loop)
+        made.step.register_forward_pre_hook(lambda *_: setattr(made, "_stop", made.done + 1 == stop))
+        made._stop = stop == 0
+        made.run()
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert run(0) == "Stopped before the first update: nothing is saved."
+    assert run(3).startswith("Stopped after 3 of 4 updates")
+    assert run(4) == "Trained 4 updates, 1 of them now."
+    assert run(5) == "The run has done 4 updates already, of 4: nothing was trained."

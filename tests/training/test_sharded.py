@@ -1,7 +1,11 @@
-"""Weights split by FSDP over two processes: the same run as DDP's, whole in every file, and resumed to the bit."""
+"""Weights split by FSDP over two processes: the same run as DDP's, whole in every file, and resumed to the bit.
+
+A run can go on with another number of processes, too.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,5 +57,9 @@ def test_split_weights_are_the_same_run(tmp_path: Path) -> None:
     states = [load_file(tmp_path / kind / "checkpoint-4" / "training.safetensors") for kind in ("ddp", "fsdp")]
     assert {name: part.shape for name, part in states[0].items()} == {n: p.shape for n, p in states[1].items()}
     run(tmp_path / "cut", "fsdp", stop=2)
+    alone = shutil.copytree(tmp_path / "cut", tmp_path / "alone")
     again = run(tmp_path / "cut", "fsdp")
     assert all(torch.equal(again[name], split[name]) for name in split)
+    make_loop(alone, steps=4, gradient_accumulation_steps=2, resume_from_checkpoint="latest").run()
+    for name, weight in IdentityAdapter.from_pretrained(alone).state_dict().items():  # one process for two
+        torch.testing.assert_close(weight, split[name], rtol=1e-3, atol=1e-5)
