@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,18 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from idgen.data.cache import write_caches
-from idgen.errors import CheckpointError, TrainingError
+from idgen.errors import CheckpointError, DataError, TrainingError
 from idgen.losses import FaceEmbedder
 from idgen.rewards import StructureScorer
 from idgen.tiny import load_tiny_base
+from idgen.training.base import BaseModel
 from idgen.training.command import parse
 from idgen.training.judges import load_function, make_rewards
+from idgen.training.metrics import read_rows
 from idgen.training.objectives import RolloutConfig
+from idgen.training.prompts import check_prompts, may_be_long
 from idgen.training.run import train_denoising, train_reward
+from tests.components import make_adapter
 from tests.data import sets
 
 ONE = ("--max_train_steps", "1", "--train_batch_size", "2", "--validation_people", "0", "--paired_ratio", "0.5")
@@ -150,6 +155,55 @@ def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Pat
     assert ("preservation" in metrics) == (name != "ddpo")
     assert f"by {name.split(',')[0]}" in card or "LoRA" in name
     assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
+
+
+def test_a_run_goes_on_as_what_it_was(files: dict[str, str], adapter: str, tmp_path: Path) -> None:
+    run, latest = shutil.copytree(adapter, tmp_path / "run"), ("--resume_from_checkpoint", "latest")
+    sets.save(sets.portrait(512), tmp_path / "photos" / "anna" / "1.jpg")
+    sets.make_set(tmp_path / "photos", tmp_path / "others")
+    for stage, changed, flags, message in (
+        ("denoise", {}, (), "already holds a run"),
+        ("denoise", {}, (*latest, "--losses.identity", "0.1"), "losses.identity was 0.0, now 0.1"),
+        ("denoise", {}, (*latest, "--resolution", "256"), "resolution was 512, now 256"),  # and not the cached latents
+        ("denoise", {}, (*latest, "--num_words", "2"), "num_words was 0, now 2"),
+        ("denoise", {"SHARDS": str(tmp_path / "others")}, latest, r"train_data_dir\.photos was"),
+        ("reward", {}, (*latest, "--lora_rank", "2"), "stage was 'denoise', now 'reward'"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            train(stage, files | changed, run, flags)
+    moved = Path(shutil.move(run, tmp_path / "moved"))
+    (tmp_path / "link").symlink_to(files["SHARDS"])
+    _, card = train("denoise", files | {"SHARDS": str(tmp_path / "link")}, moved, (*latest, "--max_train_steps", "2"))
+    assert "| updates | 2 of 2 samples a process |" in card
+    assert [row["step"] for row in read_rows(moved / "metrics.jsonl")] == [1, 2]
+
+
+def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_path: Path) -> None:
+    """A caption whose `<id>` no text encoder would read names its photo; so does a prompt of the validation."""
+    sets.save(sets.portrait(512), tmp_path / "photos" / "anna" / "1.jpg")
+    (tmp_path / "photos" / "anna" / "1.txt").write_text("a very " * 40 + "old photo of <id>")
+    sets.make_set(tmp_path / "photos", tmp_path / "shards")
+    long = files | {"SHARDS": str(tmp_path / "shards")}
+    with pytest.raises(DataError, match=r"captions of 'anna/1\.jpg' are too long.*num_words"):
+        train("denoise", long, tmp_path / "run", ("--num_words", "2"))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
+    wordless, adapter = (
+        make_adapter(base.unet, **words) for words in ({}, {"num_words": 2, "text_encoders": base.text_encoders})
+    )
+    check_prompts(["a photo of <id>" + ", smiling" * 80], "validation_prompts", base, adapter)  # the end may be lost
+    for one, prompt, message in (
+        (wordless, "a photo of <id>", "has no words"),
+        (adapter, "a very " * 40 + "old photo of <id>", "Move it forward"),
+    ):
+        with pytest.raises(TrainingError, match=f"validation_prompts .*{message}"):
+            check_prompts(["a person", prompt], "validation_prompts", base, one)
+    room = base.pipeline.tokenizer.model_max_length - 2
+    for text in ("a ", "aA", "İ", "é ", "中", "👩", "ﬁ", "&amp;", "\u0345", "..", "1"):  # what is not counted fits
+        for times in range(room):
+            caption = text * times + " <id>" * (1 + times % 2)
+            if not may_be_long(caption, 2, room):
+                check_prompts([caption], "validation_prompts", base, adapter)
 
 
 def test_rewards_that_are_not_there(files: dict[str, str]) -> None:

@@ -72,6 +72,13 @@ def test_settings_that_may_change_exist() -> None:
     assert {name for config in CONFIGS for name in flatten(asdict(config))} >= MAY_CHANGE
 
 
+def test_the_guide_names_all_that_may_change() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    _, _, table = guide.partition("| what may change when a run is resumed |")
+    table, _, _ = table.partition("\n\n")
+    assert [name for name in MAY_CHANGE if name.rpartition(".")[2] not in table] == []
+
+
 def test_several_changes_are_named_together() -> None:
     before = flatten(asdict(CONFIGS[0]))
     now = before | {"losses.identity": 0.5, "loop.train_batch_size": 2, "new.field": 1}

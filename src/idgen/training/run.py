@@ -38,6 +38,7 @@ from .loop import Loop
 from .objectives import FaceConfig, RolloutConfig
 from .parts import Parts, make_parts
 from .prior import embed_prior
+from .prompts import check_captions, check_prompts
 from .rewarder import RewardStep
 from .rollout import Rollout, make_scheduler
 from .shard_batches import ShardBatches
@@ -252,6 +253,10 @@ def _run(
     base: BaseModel,
 ) -> int:
     validate, guard = make_watch(config, base, step.adapter, accelerator)
+    if step.adapter is not None:
+        on_main(check_captions, batches.loader.dataset, base, step.adapter)
+        if validate is not None:
+            check_prompts(config.validation.validation_prompts, "validation_prompts", base, step.adapter)
     found = {"train_data_dir.photos": batches.key(), "pretrained_model_name_or_path.weights": base.keys}
     loop = Loop(
         step,
