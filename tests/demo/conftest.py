@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from idgen import Identity
 from idgen.demo.functions import Functions
 from idgen.faces import DlibEncoder
 from idgen.provenance.command import MarkOptions
@@ -44,22 +46,21 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def serve() -> Iterator[Any]:
     """Serve a pipeline."""
     demos = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "1")
 
-        def serve(pipe: Any, **options: Any) -> Served:
+        def serve(pipe: Any, launch: Any = None, **options: Any) -> Served:
+            from idgen.demo.folder import own_folder
             from idgen.demo.page import build_demo
 
-            folder = tmp_path_factory.mktemp("gradio")
-            patch.setenv("GRADIO_TEMP_DIR", str(folder))
             options = {"marks": MarkOptions(watermark=False)} | options
             demo: Any = build_demo(pipe, **options)
             demos.append(demo)
-            _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
-            return Served(url, folder, pipe, demo, demo.wiring.functions, demo.wiring.sessions)
+            _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **(launch or {}))
+            return Served(url, own_folder(), pipe, demo, demo.wiring.functions, demo.wiring.sessions)
 
         yield serve
         for demo in demos:
@@ -90,3 +91,21 @@ def eileen(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> P
 def gallery(*photos: Path | str) -> list[dict[str, Any]]:
     """Photos, as the API takes them."""
     return [{"image": gradio_client.handle_file(str(photo)), "caption": None} for photo in photos]
+
+
+def enroll_random(client: Any, folder: Path, seed: int, name: str) -> Identity:
+    """Somebody who does not exist, by an identity file."""
+    identity = Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=seed)
+    identity.save(folder / f"{seed}.safetensors")
+    assert (
+        client.predict(gradio_client.handle_file(str(folder / f"{seed}.safetensors")), name, api_name="/load_identity")
+        == name
+    )
+    return identity
+
+
+def wait_until(condition: Any, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
+import io
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from idgen.errors import CheckpointError, ImageError, ProvenanceError
 from idgen.provenance import CredentialSigner, mark, read_credentials, read_settings
@@ -108,6 +111,25 @@ def test_a_picture_without(picture: Image.Image, tmp_path: Path) -> None:
     assert read_credentials(mark(picture, {}, watermark=False)) is None
     with pytest.raises(ImageError, match="not a picture"):
         read_credentials(b"no picture")
+
+
+def test_a_picture_that_names_a_server_does_not_call_it(picture: Image.Image) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/statement.c2pa"
+        named = PngInfo()
+        named.add_itxt(
+            "XML:com.adobe.xmp",
+            f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+            <rdf:Description rdf:about="" xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="{address}"/>
+            </rdf:RDF></x:xmpmeta>""",
+        )
+        content = io.BytesIO()
+        picture.save(content, "PNG", pnginfo=named)
+        with pytest.raises(ProvenanceError, match=address):
+            read_credentials(content.getvalue())
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 def test_the_key_of_another_certificate_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:

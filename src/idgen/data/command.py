@@ -79,7 +79,7 @@ def run_prepare(arguments: PrepareArguments) -> str:
         from .prepare import prepare
         from .report import write_report
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"Preparing needs {error.name}: pip install idgen[data]") from error
+        raise MissingDependencyError(f"Preparing needs {error.name}: pip install 'idgen-diffusers[data]'") from error
 
     if arguments.report:
         return write_report(arguments.report, Manifest.open(arguments.report))

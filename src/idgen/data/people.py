@@ -83,7 +83,9 @@ def find_people(units: np.ndarray, threshold: float) -> np.ndarray:
     try:
         from sklearn.cluster import AgglomerativeClustering
     except ImportError as error:
-        raise MissingDependencyError("Finding people needs scikit-learn: pip install idgen[data]") from error
+        raise MissingDependencyError(
+            "Finding people needs scikit-learn: pip install 'idgen-diffusers[data]'"
+        ) from error
 
     groups = np.empty(len(units), np.int64)
     first = 0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from .. import __version__
 from ..errors import DataError
 from ..faces import FaceAnalyzer
 from .assign import Assigned, AssignOptions, assign_people
@@ -151,7 +152,7 @@ def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str,
         settings=_settings(options),
         thresholds=assigned.thresholds,
         similarity=_histograms(assigned),
-        versions={name: version(name) for name in ("idgen", "torch", "pyarrow")},
+        versions={"idgen": __version__, **{name: version(name) for name in ("torch", "pyarrow")}},
     )
 
 

@@ -37,7 +37,7 @@ class RayData:
             import ray
             from ray.data import ActorPoolStrategy
         except ImportError as error:
-            raise MissingDependencyError("This engine needs Ray: pip install idgen[data,ray]") from error
+            raise MissingDependencyError("This engine needs Ray: pip install 'idgen-diffusers[data,ray]'") from error
 
         started = not ray.is_initialized()
         if started:

@@ -56,7 +56,7 @@ def write_report(shards: str, manifest: Manifest) -> str:
     try:
         from jinja2 import Environment, PackageLoader
     except ImportError as error:
-        raise MissingDependencyError("The report needs jinja2: pip install idgen[data]") from error
+        raise MissingDependencyError("The report needs jinja2: pip install 'idgen-diffusers[data]'") from error
 
     examples: dict[str, list[dict[str, str]]] = {}
     shown: list[pa.Table] = []
@@ -151,7 +151,7 @@ def _figure() -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure  # not pyplot: it keeps figures, and asks for a display
     except ImportError as error:
-        raise MissingDependencyError("Diagrams need matplotlib: pip install idgen[data]") from error
+        raise MissingDependencyError("Diagrams need matplotlib: pip install 'idgen-diffusers[data]'") from error
     figure = Figure(figsize=(4.4, 3), layout="constrained")
     return figure, figure.subplots()
 

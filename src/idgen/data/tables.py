@@ -104,7 +104,7 @@ def _read_parquet(filesystem: AbstractFileSystem, path: str) -> Iterator[Source]
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise MissingDependencyError("Parquet needs pyarrow: pip install idgen[data]") from error
+        raise MissingDependencyError("Parquet needs pyarrow: pip install 'idgen-diffusers[data]'") from error
 
     version = stamp(filesystem, path)
     try:

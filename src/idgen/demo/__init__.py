@@ -19,5 +19,5 @@ def __getattr__(name: str) -> Any:
     try:
         from .page import build_demo
     except ImportError as error:
-        raise MissingDependencyError(f"The demo needs 'pip install idgen[demo]' ({error}).") from error
+        raise MissingDependencyError(f"The demo needs pip install 'idgen-diffusers[demo]' ({error}).") from error
     return build_demo

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..errors import AdapterError
+from ..errors import AdapterError, DemoError
 from ..provenance.command import MarkOptions
 from ..terminal import show
 from ..tiny import TINY_IDENTITY_NET_PATH
@@ -29,6 +29,10 @@ class DemoOptions:
         run: Folders of training runs to show.
         report: Folders of evaluation reports to show; their photos are shown to every visitor.
         host: Address to listen at; "0.0.0.0" lets other computers in.
+        allow_host: Further names by which the page may be asked for, as that of a server before it. Requests for other
+            names are refused.
+        password_file: Text file with a line NAME:PASSWORD for each visitor who may log in; without it, anybody may use
+            the page.
         port: Port; the first free one from 7860 on if not given.
         device: Where to compute; a GPU if there is one.
         browser: Open the page in a browser.
@@ -42,6 +46,8 @@ class DemoOptions:
     run: tuple[Path, ...] = ()
     report: tuple[Path, ...] = ()
     host: str = "127.0.0.1"
+    allow_host: tuple[str, ...] = ()
+    password_file: Path | None = None
     port: int | None = None
     device: str | None = None
     browser: bool = False
@@ -49,7 +55,7 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
-    """Open the models and serve the page until Ctrl-C.
+    """Open the models and serve the page until Ctrl-C or SIGTERM.
 
     Args:
         options: Of the command line.
@@ -57,14 +63,35 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
 
     Raises:
         MissingDependencyError: Gradio is not installed.
+        DemoError: The password file cannot be read.
     """
     from . import build_demo  # first: what is missing shall be said before gigabytes are read
 
+    auth = None if options.password_file is None else read_passwords(options.password_file)
     demo = build_demo(_open(options, open_pipeline), **_page(options))
-    listen: dict[str, Any] = {"server_name": options.host, "server_port": options.port, "inbrowser": options.browser}
-    _, url, _ = demo.launch(quiet=True, prevent_thread_lock=True, **listen)  # Gradio would advise to share the page
+    _, url, _ = demo.launch(
+        allowed_hosts=options.allow_host,
+        auth=auth,
+        server_name=options.host,
+        server_port=options.port,
+        inbrowser=options.browser,
+        quiet=True,  # else Gradio advises to share the page
+        prevent_thread_lock=True,
+    )
     show(f"The demo is at {url} until Ctrl-C.")
     demo.block_thread()
+
+
+def read_passwords(file: Path) -> list[tuple[str, str]]:
+    """Lines NAME:PASSWORD → pairs; raises DemoError."""
+    try:
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DemoError(f"The password file '{file}' cannot be read: {error}") from error
+    pairs = [(name.strip(), password.strip()) for name, _, password in (line.partition(":") for line in lines)]
+    if not pairs or not all(name and password for name, password in pairs):
+        raise DemoError(f"The password file '{file}' needs a line NAME:PASSWORD for each visitor.")
+    return pairs
 
 
 def _open(options: DemoOptions, open_pipeline: Callable[..., Any]) -> Any:

@@ -37,9 +37,10 @@ class Comparison:
     ) -> Compared:
         """Draw a person from the same noise at each of the scales ("0, 0.5, 1") by each of the adapters."""
         who = session.person(person)
-        cells = [replace(settings, adapter=a, scale=s, count=1) for a in adapters for s in parsed_scales(scales)]
-        if not 0 < len(cells) <= MAX_CELLS:
-            raise DemoError(f"{len(cells)} pictures cannot be compared: choose up to {MAX_CELLS}.")
+        columns, rows_of = parsed_scales(scales), list(dict.fromkeys(adapters[:MAX_CELLS]))
+        if not 0 < len(columns) * len(rows_of) <= MAX_CELLS:
+            raise DemoError(f"{len(columns) * len(rows_of)} pictures cannot be compared: choose up to {MAX_CELLS}.")
+        cells = [replace(settings, adapter=a, scale=s, count=1) for a in rows_of for s in columns]
         shown, rows = [], []
         with session.running() as stop:
             for i, cell in enumerate(cells):
@@ -57,7 +58,9 @@ class Comparison:
 
 def parsed_scales(text: str) -> list[float]:
     """ "0, 0.5, 1" → numbers, each once; raises DemoError."""
+    if text.count(",") >= MAX_CELLS:
+        raise DemoError(f"{text.count(',') + 1} scales cannot be compared: choose up to {MAX_CELLS}.")
     try:
         return list(dict.fromkeys(float(part) for part in text.split(",")))
     except ValueError as error:
-        raise DemoError(f"Scales are numbers with commas between them, not '{text}'.") from error
+        raise DemoError(f"Scales are numbers with commas between them, not '{text[:80]}'.") from error

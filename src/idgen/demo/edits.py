@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from ..errors import DemoError, ImageError
+from ..errors import DemoError
 from .functions import Functions, Shown
 from .sessions import Session
 from .settings import Settings
 from .studio import Step
-from .uploads import MAX_PIXELS
+from .uploads import open_paint, open_photo
 
 
 class Edits:
@@ -67,20 +67,15 @@ def opened(picture: Any, settings: Settings) -> tuple[Image.Image, Image.Image |
 
     Raises:
         DemoError: There is no picture.
-        ImageError: It has too many pixels.
+        ImageError: Something in it is not a picture, or has too many pixels.
     """
-    background = (picture or {}).get("background") or (picture or {}).get("composite")
-    if picture is None or background is None:
+    path = picture and (picture["background"] or picture["composite"])
+    if not path:
         raise DemoError("Upload a picture first.")
-    if background.width * background.height > MAX_PIXELS:
-        raise ImageError(f"The picture has {background.width} × {background.height} pixels; {MAX_PIXELS:,} are taken.")
-    size = settings.width, settings.height
-    white = Image.new("RGBA", background.size, "white")
-    image = ImageOps.fit(Image.alpha_composite(white, background.convert("RGBA")).convert("RGB"), size)
-    layers = [layer.convert("RGBA").resize(background.size) for layer in picture["layers"]]
-    painted = np.zeros(background.size[::-1], bool)
-    for layer in layers:
-        painted |= np.asarray(layer)[..., 3] > 127
+    background, size = Image.fromarray(open_photo(path)), (settings.width, settings.height)
+    image, painted = ImageOps.fit(background, size), np.zeros(background.size[::-1], bool)
+    for layer in picture["layers"]:
+        painted |= open_paint(layer, background.size)
     if not painted.any():
         return image, None
     mask = ImageOps.fit(Image.fromarray(painted.astype(np.uint8) * 255), size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from ..provenance.command import MarkOptions
 from . import people
 from .likeness import Likeness, Score, caption
 from .people import Person
-from .sessions import Session
+from .sessions import Session, Sessions
 from .settings import Settings, read_picture
 from .studio import Step, Studio
 from .uploads import gallery_paths, open_photo
@@ -44,15 +43,21 @@ class Functions:
         analyzer: Finds the faces in photos.
         likeness: Judges results.
         marks: Marks them.
-        folder: Gradio's own, in which it serves files.
+        sessions: Of all pages; they say where files go.
         base: Name of the base model.
     """
 
     def __init__(
-        self, studio: Studio, analyzer: FaceAnalyzer, likeness: Likeness, marks: MarkOptions, folder: Path, base: str
+        self,
+        studio: Studio,
+        analyzer: FaceAnalyzer,
+        likeness: Likeness,
+        marks: MarkOptions,
+        sessions: Sessions,
+        base: str,
     ) -> None:
         self.studio, self.analyzer, self.likeness, self.marks = studio, analyzer, likeness, marks
-        self.folder, self.base = folder, base
+        self.sessions, self.base = sessions, base
         self._faces_lock = threading.Lock()  # dlib's networks are not made for several threads
 
     # -- people
@@ -63,7 +68,7 @@ class Functions:
         """All faces; for each photo the index of the one face in it, or -1; and the photo and index of each face."""
         if not photos:
             return [], [], []
-        found = self._find(photos, consent, session)[1]
+        found = self._find(photos, consent)[1]
         places = [(photo, face) for photo, faces in enumerate(found) for face in range(len(faces))]
         chosen = [0 if len(faces) == 1 else -1 for faces in found]
         files = [self._keep_png(found[photo][face].crop, session) for photo, face in places]
@@ -71,7 +76,7 @@ class Functions:
 
     def enroll(self, photos: Any, faces: Any, name: str, consent: bool, session: Session) -> tuple[str, str]:
         """Know a person from photos; returns their name and their identity as a file."""
-        images, found = self._find(photos, consent, session)
+        images, found = self._find(photos, consent)
         chosen = people.chosen_faces(found, faces)
         name = people.checked_name(name, list(session.people))
         with self._faces_lock:
@@ -83,7 +88,7 @@ class Functions:
         """Know a person from an identity file; returns their name."""
         if not file:
             raise DemoError("Choose an identity file first.")
-        identity = Identity.load(session.keep(file))
+        identity = Identity.load(file)
         name = people.checked_name(name or identity.name or "", list(session.people))
         session.add(people.loaded_person(identity, name))
         return name
@@ -103,7 +108,7 @@ class Functions:
         """What a picture was drawn with, in the order of the settings."""
         if not picture:
             raise DemoError("Drop a picture first.")
-        settings = read_picture(session.keep(picture))
+        settings = read_picture(Path(picture))
         known = settings.adapter in self.studio.adapters
         return astuple(settings if known else replace(settings, adapter=next(iter(self.studio.adapters))))
 
@@ -164,16 +169,14 @@ class Functions:
 
     def keep_file(self, content: bytes, name: str, session: Session) -> str:
         """Write a file that this page can fetch and nobody can guess."""
-        path = session.keep(self._new_path(name))
+        path = self.sessions.new_file(name, session)
         path.write_bytes(content)
         return os.fspath(path)
 
     # -- inside
 
-    def _find(self, photos: Any, consent: bool, session: Session) -> tuple[list[np.ndarray], list[list[Face]]]:
+    def _find(self, photos: Any, consent: bool) -> tuple[list[np.ndarray], list[list[Face]]]:
         paths = gallery_paths(photos)
-        for path in paths:
-            session.keep(path)
         if not consent:
             raise DemoError("Draw only people who have agreed to it: tick the box above the photos.")
         images = [open_photo(path) for path in paths]
@@ -187,14 +190,9 @@ class Functions:
 
     def _keep_identity(self, person: Person, session: Session) -> str:
         safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in person.name)
-        path = session.keep(self._new_path(f"{safe}.safetensors"))
+        path = self.sessions.new_file(f"{safe}.safetensors", session)
         person.identities[0].save(path)
         return os.fspath(path)
-
-    def _new_path(self, name: str) -> Path:
-        path = self.folder / uuid.uuid4().hex / name
-        path.parent.mkdir(parents=True)
-        return path
 
 
 def marked_faces(files: Sequence[str], places: Sequence[Sequence[int]], chosen: Sequence[int]) -> Captioned:

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ..adapter import IdentityNet
 from ..faces import DlibEncoder, FaceAnalyzer, FaceEncoder
 from ..provenance.command import MarkOptions
 from . import tabs
+from .admission import MAX_WAITING, Admission
+from .folder import own_folder
 from .functions import Functions
+from .gate import Gate
 from .likeness import Likeness
 from .panels import people_panel, settings_panel
 from .records import Records
 from .records_tabs import report_tab, training_tab
-from .sessions import Sessions
+from .sessions import MAX_IDLE_SECONDS, Sessions
 from .studio import Studio
-from .uploads import MAX_FILE_SIZE
+from .uploads import MAX_FILE_BYTES, MAX_UPLOAD, upload_routes
 from .wiring import Wiring
 
-MAX_WAITING = 64
-"""Requests in the queue; more are told to come back."""
-
-OLD = 3600
-"""Seconds after which files are deleted that no function has seen; all others go with their page."""
+TIDY_SECONDS = MAX_IDLE_SECONDS / 12
+"""Between two looks for closed pages and files that nobody needs."""
 
 TABS = {
     "Picture": tabs.picture_tab,
@@ -60,14 +60,26 @@ class Demo(gr.Blocks):
 
     Attributes:
         wiring: What answers its events.
+        admission: Says which requests may join the queue.
     """
 
     wiring: Wiring
+    admission: Admission
 
-    def launch(self, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As Gradio's, with limits on uploads, and nothing shared, recorded or fetched from elsewhere."""
+    def launch(self, *, allowed_hosts: Sequence[str] = (), **options: Any) -> Any:  # pyright: ignore
+        """As Gradio's, with limits on requests, and nothing shared, recorded or fetched from elsewhere.
+
+        Args:
+            allowed_hosts: Names by which the page may be asked for, beside the one that it listens at: that of a
+                server before it, for example.
+            options: As Gradio's, among them `auth=[(name, password), …]`.
+        """
+        listening = options.get("server_name") or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+        gate = Middleware(Gate, listening=listening, allowed=allowed_hosts, max_upload=MAX_UPLOAD)  # pyright: ignore
+        threading.Thread(target=self._tidy, daemon=True).start()
         own: dict[str, Any] = {
-            "max_file_size": MAX_FILE_SIZE,
+            "app_kwargs": {"middleware": [gate], "routes": upload_routes(self.wiring.sessions)},
+            "max_file_size": MAX_FILE_BYTES,
             "allowed_paths": [],
             "run_history": False,
             "share": False,
@@ -78,6 +90,11 @@ class Demo(gr.Blocks):
             "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         }
         return super().launch(**(own | options))
+
+    def _tidy(self) -> None:
+        while True:
+            time.sleep(TIDY_SECONDS)
+            self.wiring.sessions.tidy(self.admission.waiting())
 
 
 def build_demo(
@@ -113,9 +130,11 @@ def build_demo(
     marks.prepare(pipe)
     analyzer = analyzer or FaceAnalyzer.for_encoder(next(iter(studio.adapters.values())).config["encoder"])
     likeness = Likeness(analyzer.detector, _judges(studio, analyzer, encoder))
-    functions = Functions(studio, analyzer, likeness, marks, _own_folder(), base)
-    wiring, records = Wiring(functions, Sessions()), Records(runs, reports)
-    with Demo(title="idgen", fill_width=True, analytics_enabled=False, delete_cache=(OLD // 12, OLD)) as demo:
+    folder = own_folder()
+    sessions = Sessions(folder / "visitors")
+    functions = Functions(studio, analyzer, likeness, marks, sessions, base)
+    wiring, records = Wiring(functions, sessions), Records(runs, reports)
+    with Demo(title="idgen", fill_width=True, analytics_enabled=False) as demo:
         gr.Markdown("# idgen\nOne person's face in any picture. Nothing is kept once this page is closed.")
         with gr.Row():
             with gr.Column(scale=1, min_width=320):
@@ -145,6 +164,7 @@ def build_demo(
         demo.unload(close)
     demo.wiring = wiring
     demo.queue(max_size=MAX_WAITING, api_open=False)
+    demo.admission = Admission(demo._queue, sessions, folder)
     return demo
 
 
@@ -156,12 +176,3 @@ def _judges(studio: Studio, analyzer: FaceAnalyzer, encoder: FaceEncoder | None)
         if name not in encoders:
             encoders[name] = FaceAnalyzer.for_encoder(name).encoder
     return encoders if encoder is None else {**encoders, encoder.name: encoder}
-
-
-def _own_folder() -> Path:
-    """Where Gradio keeps files, apart from those of other programs; it goes with the program."""
-    if "GRADIO_TEMP_DIR" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="idgen-demo-")
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(os.environ["GRADIO_TEMP_DIR"]).resolve()

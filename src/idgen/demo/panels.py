@@ -12,7 +12,7 @@ from .functions import marked_faces
 from .people import MAX_NAME
 from .settings import MAX_COUNT, MAX_PROMPT, MAX_SCALE, MAX_SEED, MAX_STEPS, STYLES
 from .studio import Studio
-from .uploads import MAX_FILE_SIZE, MAX_PHOTOS
+from .uploads import MAX_FILE_BYTES, MAX_PHOTOS
 from .wiring import Wiring, person_dropdown
 
 CONSENT = "Everybody in these photos has agreed to be drawn."
@@ -23,7 +23,7 @@ def people_panel(wiring: Wiring) -> gr.Textbox:
     functions = wiring.functions
     gr.Markdown("### 1 · Who")
     consent = gr.Checkbox(
-        False, label=CONSENT, info=f"Then photos of up to {MAX_FILE_SIZE[:-2]} MB can be uploaded", elem_id="consent"
+        False, label=CONSENT, info=f"Then photos of up to {MAX_FILE_BYTES >> 20} MB can be uploaded", elem_id="consent"
     )
     photos = gr.Gallery(
         label=f"Photos of one person: up to {MAX_PHOTOS}",

@@ -41,7 +41,7 @@ class Records:
         folder = _named(self.runs, run, "run")
         table = read_metrics(folder)
         known = [name for name in table.columns if name != "step"]
-        curves = [_curve(table, name) for name in metrics if name in known]
+        curves = [_curve(table, name) for name in known if name in set(metrics)]
         points = pd.concat(curves) if curves else _table([], ["step", "value", "metric"])
         sheets = sorted(folder.rglob("step-*.png"))[-MAX_SHEETS:]
         return points, [(Image.fromarray(load_photo(sheet)), sheet.stem) for sheet in reversed(sheets)], known

@@ -7,7 +7,7 @@ import html
 import inspect
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,23 @@ from typing import Any
 import gradio as gr
 
 from ..errors import IdgenError
-from .sessions import Sessions
+from .sessions import Session, Sessions
 from .settings import Settings
 from .studio import Step
 
 _TYPES = {"str": str, "int": int, "float": float}
 
 
-def endpoint(sessions: Sessions, folder: Path, function: Callable[..., Any]) -> Callable[..., Any]:
+def endpoint(sessions: Sessions, function: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function something that Gradio can call.
 
     Of its parameters, `session` becomes Gradio's request, `settings` becomes the fields of `Settings` one by one,
     `step` becomes Gradio's progress bar, and `click` tells what was clicked. The others stay, in their order, with
-    their names: these are what clients of the API write. An error of ours is shown in the page as it is, and no trace
-    of it is printed.
+    their names: these are what clients of the API write. The files among them belong to the session from then on. An
+    error of ours is shown in the page as it is, and no trace of it is printed.
 
     Args:
         sessions: Of all pages.
-        folder: Where Gradio keeps files.
         function: Of the session and so on.
     """
     own = list(inspect.signature(function).parameters.values())
@@ -42,9 +41,12 @@ def endpoint(sessions: Sessions, folder: Path, function: Callable[..., Any]) -> 
         given = iter(values)
         try:
             arguments = {parameter.name: _read(sessions, parameter.name, given) for parameter in own}
+            session = arguments.get("session")
+            if isinstance(session, Session):
+                sessions.keep(session, _texts(values))
             return function(**arguments)
         except IdgenError as error:
-            raise gr.Error(_message(error, folder), print_exception=False) from error
+            raise gr.Error(_message(error, sessions.folder), print_exception=False) from error
 
     parameters = [new for parameter in own for new in _asked_for(parameter)]
     call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
@@ -55,8 +57,19 @@ def endpoint(sessions: Sessions, folder: Path, function: Callable[..., Any]) -> 
 
 def _message(error: IdgenError, folder: Path) -> str:
     """Escaped, since Gradio shows messages as HTML and they name what was sent; and without where it lies here."""
-    text = re.sub(rf"{re.escape(os.fspath(folder))}/[0-9a-f]+/", "", str(error))
+    text = re.sub(rf"{re.escape(os.fspath(folder))}(/[0-9a-f]{{32,64}})+/", "", str(error))
     return html.escape(text, quote=False)
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """All texts in what components give: paths are among them."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict):
+        yield from _texts(list(values.values()))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts(value)
 
 
 def _read(sessions: Sessions, name: str, given: Any) -> Any:

@@ -15,7 +15,7 @@ from .people import Person
 from .sessions import Session
 from .settings import Settings
 from .studio import Step
-from .uploads import gallery_paths, open_photo
+from .uploads import MAX_CANVAS_PIXELS, gallery_paths, open_photo
 
 RED, BLUE = (220, 40, 40), (40, 80, 220)
 """Paint of the first and of the second person."""
@@ -48,24 +48,22 @@ class Scenes:
 
     def landmarks(self, photo: Any, points: Any, width: float, height: float, session: Session) -> str:
         """Draw the landmarks of the faces in a photo, or of a face by five points [x, y] in pixels of the picture."""
-        if points:
-            source: Any = _five_points(points)
-        else:
-            path = gallery_paths(photo)[0]
-            source = open_photo(str(session.keep(path)))
-        return self._keep_png(self.functions.studio.landmarks(source, (int(width), int(height))), session)
+        size = self.functions.studio.checked_size(width, height)
+        source: Any = _five_points(points) if points else open_photo(gallery_paths(photo)[0])
+        return self._keep_png(self.functions.studio.landmarks(source, size), session)
 
     def click_landmark(
         self, pose: str, points: list, width: float, height: float, session: Session, click: Any
     ) -> tuple[str, list]:
         """One more of the five points, or the first of five new ones; returns what is drawn of them."""
-        shown = open_photo(pose)
-        x, y = click.index[0] * width / shown.shape[1], click.index[1] * height / shown.shape[0]
+        size = self.functions.studio.checked_size(width, height)
+        shown = open_photo(pose, MAX_CANVAS_PIXELS)
+        x, y = click.index[0] * size[0] / shown.shape[1], click.index[1] * size[1] / shown.shape[0]
         points = [*points, [x, y]] if len(points) < 5 else [[x, y]]
         if len(points) == 5:
             return self.landmarks(None, points, width, height, session), points
-        canvas = Image.new("RGB", (int(width), int(height)))
-        radius = max(width, height) / 60
+        canvas = Image.new("RGB", size)
+        radius = max(size) / 60
         for x, y in points:
             ImageDraw.Draw(canvas).ellipse((x - radius, y - radius, x + radius, y + radius), fill="white")
         return self._keep_png(canvas, session), points
@@ -78,7 +76,7 @@ class Scenes:
         if not pose:
             raise DemoError("Which pose? Upload a photo that shows it, or click five points.")
         size = settings.width, settings.height
-        drawn = Image.fromarray(open_photo(str(session.keep(pose)))).resize(size, Image.Resampling.NEAREST)
+        drawn = Image.fromarray(open_photo(pose, MAX_CANVAS_PIXELS)).resize(size, Image.Resampling.NEAREST)
         arguments: dict[str, Any] = {"image": drawn, "controlnet_conditioning_scale": float(pose_strength)}
         return self.functions.show("pose", settings, [who], session, step, **arguments)
 
@@ -105,15 +103,18 @@ def enlarged(picture: Image.Image) -> Image.Image:
 
 
 def painted_regions(regions: Any) -> list[np.ndarray]:
-    """A picture with red and blue in it → masks (height, width) of both.
+    """A picture with red and blue in it → masks (height, width) of both, at most `CANVAS` pixels wide and high.
 
     Raises:
-        DemoError: One of the colours is missing.
+        DemoError: There is no picture, or one of the colours is missing.
+        ImageError: It is not a picture, or has too many pixels.
     """
-    picture = None if regions is None else regions["composite"] or regions["background"]
-    if picture is None:
+    path = None if regions is None else regions["composite"] or regions["background"]
+    if path is None:
         raise DemoError("Paint where each person shall be: the first red, the second blue.")
-    pixels = np.asarray(picture.convert("RGB"), float)
+    picture = Image.fromarray(open_photo(path, MAX_CANVAS_PIXELS))
+    picture.thumbnail((CANVAS, CANVAS), Image.Resampling.NEAREST)  # which mixes no colours
+    pixels = np.asarray(picture, float)
     distances = np.stack([np.linalg.norm(pixels - paint, axis=-1) for paint in (RED, BLUE)])
     masks = [(distances[i] < NEAR) & (distances[i] < distances[1 - i]) for i in range(2)]
     for mask, colour in zip(masks, ("red", "blue"), strict=True):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DemoError
 from .people import Person
 
 MAX_PEOPLE = 24
+MAX_SESSIONS = 2000
+
+MAX_STORED = 4 * 2**30
+"""Bytes of the files of all visitors."""
+
 MAX_IDLE_SECONDS = 3600
 """After so long without a request a page is taken for closed: a client that vanished may never say so."""
 
@@ -25,12 +33,12 @@ class Session:
 
     Attributes:
         people: By name; embeddings alone, no photo.
-        files: Of this page, uploaded or drawn.
+        folders: Of the files of this page, uploaded or drawn.
     """
 
     def __init__(self) -> None:
         self.people: dict[str, Person] = {}
-        self.files: set[Path] = set()
+        self.folders: set[Path] = set()
         self.last_used = time.monotonic()
         self.closed = False
         self._running: list[threading.Event] = []
@@ -61,13 +69,6 @@ class Session:
         finally:
             self._running.remove(stop)
 
-    def keep(self, file: str | Path) -> Path:
-        """Note that a file is this page's; raises StoppedError if the page was closed."""
-        if self.closed:
-            raise StoppedError("The page was closed.")
-        self.files.add(Path(file))
-        return Path(file)
-
     def stop(self) -> int:
         """Stop what is drawn for this page; returns how many requests that were."""
         running = list(self._running)
@@ -75,13 +76,27 @@ class Session:
             event.set()
         return len(running)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is lost when it is forgotten."""
+        return not (self.people or self.folders or self._running)
+
 
 class Sessions:
-    """All open pages by Gradio's session hash."""
+    """All open pages by Gradio's session hash, and the files of their visitors.
 
-    def __init__(self) -> None:
+    Every file lies in a folder of its own with a name that nobody can guess. A page owns the folders of what it
+    sent and of what was drawn for it; a folder is deleted when the last page that owns it is closed.
+
+    Args:
+        folder: Where the files of visitors lie, and nothing else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self._sessions: dict[str, Session] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __contains__(self, key: str) -> bool:
         return key in self._sessions
@@ -91,13 +106,40 @@ class Sessions:
         if not key:
             raise DemoError("The request names no session; gradio_client does it for you.")
         with self._lock:
-            now = time.monotonic()
-            idle = [k for k, s in self._sessions.items() if now - s.last_used > MAX_IDLE_SECONDS and k != key]
+            if key not in self._sessions and len(self._sessions) >= MAX_SESSIONS:
+                self._sessions = {k: s for k, s in self._sessions.items() if not s.empty}
+                if len(self._sessions) >= MAX_SESSIONS:
+                    raise DemoError("Too many pages of this demo are open; try again later.")
             session = self._sessions.setdefault(key, Session())
-            session.last_used = now
-        for each in idle:
-            self.close(each)
-        return session
+            session.last_used = time.monotonic()
+            return session
+
+    def new_folder(self) -> Path:
+        """A new folder for one file; raises DemoError if the visitors' files are too many already."""
+        if _bytes_in(self.folder) > MAX_STORED:
+            raise DemoError("The demo has no room for more files; try again later.")
+        folder = self.folder / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        return folder
+
+    def new_file(self, name: str, session: Session) -> Path:
+        """Where to write a file that this page can fetch; raises StoppedError if the page was closed."""
+        folder = self.new_folder()
+        with self._lock:
+            if session.closed:
+                raise StoppedError("The page was closed.")
+            session.folders.add(folder)
+        return folder / name
+
+    def keep(self, session: Session, files: Iterable[str | Path]) -> None:
+        """Note that a page needs these files. The page's own pictures belong to nobody, and stay."""
+        with self._lock:
+            if session.closed:
+                raise StoppedError("The page was closed.")
+            for file in files:
+                path = Path(os.path.abspath(file))
+                if path.is_relative_to(self.folder) and path != self.folder:
+                    session.folders.add(self.folder / path.relative_to(self.folder).parts[0])
 
     def close(self, key: str | None) -> None:
         """Stop what runs for a page and delete all that is kept of it."""
@@ -106,10 +148,36 @@ class Sessions:
             if session is None:
                 return
             session.closed = True
-            others = {file for other in self._sessions.values() for file in other.files}
-        session.stop()
-        session.people.clear()
-        for file in session.files - others:  # the name of an upload is its content's: two pages can share one
-            file.unlink(missing_ok=True)
-            if file.parent.is_dir() and not any(file.parent.iterdir()):
-                file.parent.rmdir()
+            session.stop()
+            session.people.clear()
+            for folder in session.folders - self._owned():
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def tidy(self, waiting: Collection[str] = ()) -> None:
+        """Close pages that asked for nothing for an hour, and delete older files that no page owns.
+
+        Args:
+            waiting: Sessions that have a request in the queue.
+        """
+        with self._lock:
+            now = time.monotonic()
+            idle = [key for key, s in self._sessions.items() if now - s.last_used > MAX_IDLE_SECONDS]
+            for key in set(idle) - set(waiting):
+                self.close(key)
+            owned = self._owned()
+            for folder in self.folder.iterdir():
+                with suppress(OSError):  # an upload that is under way may take it away
+                    if folder not in owned and time.time() - folder.stat().st_mtime > MAX_IDLE_SECONDS:
+                        shutil.rmtree(folder, ignore_errors=True)
+
+    def _owned(self) -> set[Path]:
+        return {folder for session in self._sessions.values() for folder in session.folders}
+
+
+def _bytes_in(folder: Path) -> int:
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # it may have been deleted since
+                found += os.lstat(os.path.join(place, name)).st_size
+    return found

@@ -92,7 +92,7 @@ class Studio:
             DemoError: The size does not fit the base, or the memory.
             IdgenError: What the pipeline refuses.
         """
-        self._check_size(settings)
+        self.checked_size(settings.width, settings.height)
         name = settings.adapter or next(iter(self.adapters))
         encoder = self.adapter(settings).config["encoder"]
         identities = [person.for_encoder(encoder) for person in people]
@@ -134,6 +134,16 @@ class Studio:
             raise DemoError(f"No adapter is called '{name}'. There are: {', '.join(self.adapters)}.")
         return self.adapters[name]
 
+    def checked_size(self, width: float, height: float) -> tuple[int, int]:
+        """The size of a picture in pixels; raises DemoError if the base does not draw it."""
+        for side in (width, height):
+            if not self.native // 2 <= side <= 2 * self.native or side % self.step:
+                raise DemoError(
+                    f"Sides lie between {self.native // 2} and {2 * self.native} pixels, in steps of {self.step}; "
+                    f"{width} × {height} do not."
+                )
+        return int(width), int(height)
+
     def landmarks(self, source: Any, size: tuple[int, int]) -> Image.Image:
         """Draw the landmarks of a photo, or of points (faces, 5, 2) in pixels of the picture."""
         return self.pipe.prepare_landmarks(source, size)
@@ -157,11 +167,3 @@ class Studio:
             pipeline.load_id_adapter(adapter, adapter_name=name)
         self._pipelines[task] = pipeline
         return pipeline
-
-    def _check_size(self, settings: Settings) -> None:
-        for side in (settings.width, settings.height):
-            if not self.native // 2 <= side <= 2 * self.native or side % self.step:
-                raise DemoError(
-                    f"Sides lie between {self.native // 2} and {2 * self.native} pixels, in steps of {self.step}; "
-                    f"{settings.width} × {settings.height} do not."
-                )

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .comparison import Comparison
+from .components import unopened_editor, unopened_picture
 from .edits import Edits
 from .functions import COLUMNS
 from .scenes import BLUE, CANVAS, RED, Scenes, enlarged
@@ -27,10 +28,10 @@ def two_tab(wiring: Wiring) -> None:
     with gr.Row():
         first, second = wiring.two_people()
     gr.Markdown("Paint where the first person shall be red, and where the second shall be blue.")
-    regions = gr.ImageEditor(
+    regions = unopened_editor(
+        wiring.sessions.new_folder,
         value={"background": _halves(), "layers": [], "composite": None},
         label="Regions",
-        type="pil",
         brush=gr.Brush(colors=[_colour(RED), _colour(BLUE)], default_color=_colour(RED), color_mode="fixed"),
         sources=[],
         canvas_size=(CANVAS, CANVAS),
@@ -59,7 +60,7 @@ def pose_tab(wiring: Wiring) -> None:
             height=260,
             buttons=[],
         )
-        pose = gr.Image(
+        pose = unopened_picture(
             enlarged(Image.new("RGB", (studio.native, studio.native))),
             label="Or click eyes, nose, ends of the mouth",
             type="filepath",
@@ -94,9 +95,9 @@ def edit_tab(wiring: Wiring) -> None:
     """A picture that is there already."""
     edits = Edits(wiring.functions)
     gr.Markdown("Upload a picture, and paint over what shall be drawn again; or have all of it drawn again.")
-    picture = gr.ImageEditor(
+    picture = unopened_editor(
+        wiring.sessions.new_folder,
         label="Picture",
-        type="pil",
         brush=gr.Brush(colors=["#ffffff"], default_color="#ffffff", color_mode="fixed"),
         sources=["upload", "clipboard"],
         height=400,

@@ -1,40 +1,92 @@
-"""Files that visitors send: whether they may, and what they hold."""
+"""Files that visitors send: where they are put, whether they may, and what they hold."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from gradio.route_utils import MultiPartException, upload_fn
+from gradio.routes import file_upload_statuses
 from PIL import Image
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
-from ..errors import DemoError, ImageError
+from ..errors import DemoError
 from ..faces import load_photo
+from ..faces.image_file import decode_image
+from .components import MAX_FILE_BYTES
+from .sessions import Sessions
 
-MAX_FILE_SIZE = "20mb"
 MAX_PHOTOS = 8
+
+MAX_UPLOAD = MAX_PHOTOS * MAX_FILE_BYTES + 2**20
+"""Bytes of a request that uploads: all photos of a person at once."""
+
 MAX_PIXELS = 40_000_000
 """What a phone takes; checked before the pixels are opened."""
+
+MAX_CANVAS_PIXELS = 4_000_000
+"""Of pictures that are painted here."""
 
 WORKING_SIDE = 1600
 """Larger photos are reduced: finding faces takes seconds otherwise, and encoders read crops of 150 px at most."""
 
 
-def open_photo(path: str) -> np.ndarray:
-    """(height, width, 3) RGB.
+def upload_routes(sessions: Sessions) -> list[Route]:
+    """Routes that take the place of Gradio's for uploads.
+
+    Gradio names an upload by its content, so that two visitors with the same photo share a file. Here each file has a
+    folder of its own.
+    """
+
+    async def upload(request: Request) -> Response:
+        app: Any = request.app
+        if app.auth is not None and not _is_logged_in(request, app):
+            return JSONResponse({"detail": "Not authenticated"}, 401)
+        name = request.query_params.get("upload_id")
+        progress = file_upload_statuses if name else None
+        try:
+            folder = await run_in_threadpool(sessions.new_folder)
+            files, _, _ = await upload_fn(request, folder, MAX_FILE_BYTES, name, upload_progress=progress)
+        except DemoError as error:
+            return PlainTextResponse(str(error), 507)
+        except MultiPartException as error:
+            return PlainTextResponse(error.message, 413 if "maximum allowed size" in error.message else 400)
+        return JSONResponse([os.fspath(file) for file in files])
+
+    return [Route(f"/gradio_api/upload{end}", upload, methods=["POST"]) for end in ("", "/")]
+
+
+def open_photo(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """(height, width, 3) RGB, reduced to `WORKING_SIDE`.
 
     Raises:
         ImageError: It is not a picture, is damaged, or has too many pixels.
     """
-    try:
-        photo = load_photo(path, MAX_PIXELS)
-    except ImageError as error:  # where files lie on the server is nobody's business
-        raise ImageError(str(error).replace(path, Path(path).name), error.reason) from error
+    photo = load_photo(path, max_pixels)
     if max(photo.shape[:2]) <= WORKING_SIDE:
         return photo
     image = Image.fromarray(photo)
     image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+def open_paint(path: str, size: tuple[int, int]) -> np.ndarray:
+    """Where a layer of an editor is painted, (height, width) booleans of this size (width, height).
+
+    Raises:
+        ImageError: It is not a picture, or has too many pixels.
+    """
+    layer = decode_image(path, MAX_PIXELS).image
+    if "transparency" in layer.info:
+        layer = layer.convert("RGBA")
+    if "A" not in layer.getbands():
+        return np.ones(size[::-1], bool)
+    return np.asarray(layer.getchannel("A").resize(size)) > 127
 
 
 def gallery_paths(photos: Sequence[tuple[str, str | None]] | None) -> list[str]:
@@ -48,3 +100,8 @@ def gallery_paths(photos: Sequence[tuple[str, str | None]] | None) -> list[str]:
     if len(photos) > MAX_PHOTOS:
         raise DemoError(f"{len(photos)} photos are too many: {MAX_PHOTOS} of one person are plenty.")
     return [path for path, _ in photos]
+
+
+def _is_logged_in(request: Request, app: Any) -> bool:
+    cookies = (request.cookies.get(f"access-token{kind}-{app.cookie_id}") for kind in ("", "-unsecure"))
+    return any(cookie in app.tokens for cookie in cookies)

@@ -46,7 +46,7 @@ class Wiring:
         return trigger(self._call(function), list(inputs), outputs, api_visibility="private", **options)
 
     def _call(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return endpoint(self.sessions, self.functions.folder, function)
+        return endpoint(self.sessions, function)
 
     def draws(self, trigger: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Any) -> None:
         """Answer an event with a drawing: its inputs are followed by the settings, and it waits for its turn."""

@@ -38,7 +38,9 @@ class OnnxNetwork:
         try:
             import onnxruntime
         except ImportError as error:
-            raise MissingDependencyError("ONNX networks need onnxruntime: pip install idgen[evaluate]") from error
+            raise MissingDependencyError(
+                "ONNX networks need onnxruntime: pip install 'idgen-diffusers[evaluate]'"
+            ) from error
         try:
             self._net: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises kinds of its own, one for each way a file can be wrong

@@ -39,7 +39,7 @@ def _figure() -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure  # not pyplot: it keeps figures, and asks for a display
     except ImportError as error:
-        raise MissingDependencyError("Diagrams need matplotlib: pip install idgen[evaluate]") from error
+        raise MissingDependencyError("Diagrams need matplotlib: pip install 'idgen-diffusers[evaluate]'") from error
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     return figure, figure.subplots()
 

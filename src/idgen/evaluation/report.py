@@ -94,7 +94,7 @@ def _render(template: str, **values: Any) -> str:
     try:
         from jinja2 import Environment, PackageLoader
     except ImportError as error:
-        raise MissingDependencyError("Reports need jinja2: pip install idgen[evaluate]") from error
+        raise MissingDependencyError("Reports need jinja2: pip install 'idgen-diffusers[evaluate]'") from error
     environment = Environment(loader=PackageLoader("idgen.evaluation", "templates"), autoescape=True)
     environment.filters["figure"] = lambda value: "–" if _is_nan(value) else f"{value:.3f}"
     return environment.get_template(template).render(**values)

@@ -35,7 +35,9 @@ class InsightFacePack:
         try:
             from insightface.app import FaceAnalysis
         except ImportError as error:
-            raise MissingDependencyError("This needs insightface: pip install idgen[insightface]") from error
+            raise MissingDependencyError(
+                "This needs insightface: pip install 'idgen-diffusers[insightface]'"
+            ) from error
 
         folder = _pack_folder(pack, root)
         self.name = folder.name if folder else str(pack)

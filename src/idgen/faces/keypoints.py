@@ -34,7 +34,9 @@ def draw_keypoints(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     try:
         import cv2
     except ImportError as error:
-        raise MissingDependencyError("Drawing landmarks needs OpenCV: pip install idgen[opencv]") from error
+        raise MissingDependencyError(
+            "Drawing landmarks needs OpenCV: pip install 'idgen-diffusers[opencv]'"
+        ) from error
 
     faces = np.asarray(landmarks)  # in the type it comes in: rounding is part of the drawing
     faces = faces[None] if faces.ndim == 2 else faces

@@ -67,7 +67,7 @@ def _import_cv2() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise MissingDependencyError("YuNet and SFace need OpenCV: pip install idgen[opencv]") from error
+        raise MissingDependencyError("YuNet and SFace need OpenCV: pip install 'idgen-diffusers[opencv]'") from error
     return cv2
 
 

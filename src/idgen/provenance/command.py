@@ -100,7 +100,7 @@ def inspect(picture: Path) -> dict[str, str]:
             if found
             else "none"
         )
-    except MissingDependencyError as error:
+    except (MissingDependencyError, ProvenanceError) as error:
         rows["content credentials"] = str(error)
     return rows
 

@@ -7,18 +7,22 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from .. import __version__
 from ..errors import CheckpointError, MissingDependencyError, ProvenanceError
 from .metadata import Picture, open_picture, write_png
 
 CURVES = {"secp256r1": b"es256", "secp384r1": b"es384", "secp521r1": b"es512"}
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's word for a picture that a trained model made."""
+
+
+OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
+"""A picture may name a server to fetch its statement from; reading it must not call that server."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class CredentialSigner:
         key: PEM file (PKCS #8, not encrypted) of the certificate's private key: ECDSA, RSA or Ed25519.
 
     Raises:
-        MissingDependencyError: `idgen[c2pa]` is not installed.
+        MissingDependencyError: `idgen-diffusers[c2pa]` is not installed.
         CheckpointError: A file cannot be read.
         ProvenanceError: The key is of a kind that C2PA does not know, or does not fit.
     """
@@ -72,7 +76,7 @@ class CredentialSigner:
         Raises:
             ProvenanceError: The certificate does not meet C2PA's rules, or the key is not the certificate's.
         """
-        generator = {"name": "idgen", "version": version("idgen")}
+        generator = {"name": "idgen", "version": __version__}
         action = {"action": "c2pa.created", "digitalSourceType": GENERATED, "softwareAgent": generator}
         action["parameters"] = {"com.idgen.settings": dict(settings)}
         manifest = {
@@ -93,13 +97,14 @@ def read_credentials(picture: Picture) -> Credentials | None:
 
     Raises:
         ImageError: It is not a picture.
-        MissingDependencyError: `idgen[c2pa]` is not installed.
+        MissingDependencyError: `idgen-diffusers[c2pa]` is not installed.
         ProvenanceError: There is something that cannot be read.
     """
     c2pa = _library()
     open_picture(picture).close()
     try:
-        with c2pa.Reader(io.BytesIO(picture if isinstance(picture, bytes) else Path(picture).read_bytes())) as reader:
+        content = io.BytesIO(picture if isinstance(picture, bytes) else Path(picture).read_bytes())
+        with c2pa.Reader(content, context=c2pa.Context(c2pa.Settings.from_dict(OFFLINE))) as reader:
             manifest, state = reader.get_active_manifest(), reader.get_validation_state()
     except c2pa.C2paError.ManifestNotFound:
         return None
@@ -120,7 +125,9 @@ def _library() -> Any:
     try:
         import c2pa
     except ImportError as error:
-        raise MissingDependencyError(f"Content credentials need 'pip install idgen[c2pa]' ({error}).") from error
+        raise MissingDependencyError(
+            f"Content credentials need pip install 'idgen-diffusers[c2pa]' ({error})."
+        ) from error
     return c2pa
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from PIL import Image
 
+from .. import __version__
 from .credentials import CredentialSigner
 from .metadata import write_png
 from .watermark import add_watermark
@@ -26,9 +26,9 @@ def mark(
         signer: Signs it with Content Credentials.
 
     Raises:
-        MissingDependencyError: `idgen[provenance]` is not installed and a watermark is wanted.
+        MissingDependencyError: `idgen-diffusers[provenance]` is not installed and a watermark is wanted.
         ProvenanceError: A setting is neither text, number nor switch, or the picture cannot be signed.
     """
-    settings = {"generator": f"idgen {version('idgen')}", **settings}
+    settings = {"generator": f"idgen {__version__}", **settings}
     png = write_png(add_watermark(image) if watermark else image, settings)
     return png if signer is None else signer.sign(png, settings)

@@ -46,7 +46,7 @@ def add_watermark(image: Image.Image) -> Image.Image:
     """The picture as RGB with the mark in it; pixels change by about 2 of 255.
 
     Raises:
-        MissingDependencyError: `idgen[provenance]` is not installed.
+        MissingDependencyError: `idgen-diffusers[provenance]` is not installed.
     """
     picture = image.convert("RGB")
     encoder = _library().WatermarkEncoder()
@@ -74,7 +74,8 @@ def _library() -> Any:
         import onnxruntime  # noqa: F401  # which the library opens its network with and does not ask for
     except ImportError as error:
         raise MissingDependencyError(
-            f"Invisible watermarks need 'pip install idgen[provenance]' ({error}); --no-watermark does without."
+            f"Invisible watermarks need pip install 'idgen-diffusers[provenance]' ({error}); "
+            "--no-watermark does without."
         ) from error
     imwatermark.WatermarkEncoder.loadModel()
     return imwatermark

@@ -27,7 +27,9 @@ class DistilledLoRA:
         try:
             from peft.tuners.tuners_utils import BaseTunerLayer
         except ImportError as error:
-            raise MissingDependencyError("A distilled LoRA needs PEFT: pip install idgen[train]") from error
+            raise MissingDependencyError(
+                "A distilled LoRA needs PEFT: pip install 'idgen-diffusers[train]'"
+            ) from error
         try:
             pipeline.load_lora_weights(name, adapter_name=NAME)
         except (OSError, ValueError, RuntimeError) as error:

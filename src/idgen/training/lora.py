@@ -39,7 +39,7 @@ class UNetLoRA(nn.Module):
         try:
             from peft import LoraConfig
         except ImportError as error:
-            raise MissingDependencyError("Training a LoRA needs PEFT: pip install idgen[train]") from error
+            raise MissingDependencyError("Training a LoRA needs PEFT: pip install 'idgen-diffusers[train]'") from error
         if rank < 1:
             raise TrainingError(f"A LoRA needs a rank of at least 1, not {rank}.")
         if NAME in getattr(unet, "peft_config", {}):
