@@ -22,6 +22,7 @@ from idgen.training.checkpoint import FORMATS, STATE, SUMS, check_whole, list_ch
 from idgen.training.config import DenoisingConfig
 from idgen.training.folder import find_start, locked
 from idgen.training.hacking import HackingGuard
+from idgen.training.loop import Loop
 from idgen.training.metrics import append_row, read_rows
 
 from .runs import make_loop
@@ -159,12 +160,26 @@ def test_a_run_goes_on_from_before_the_damage(run: Path, finished: Path) -> None
 
 def test_going_back_loses_nothing(run: Path) -> None:
     """From an older checkpoint: the newer ones are kept under other names, and what is written stays."""
-    loop = make_loop(run, checkpoints_total_limit=1, seed=1, resume_from_checkpoint=str(run / "checkpoint-2"))
-    loop.run()
+    back: dict[str, Any] = {"checkpoints_total_limit": 1, "seed": 1}
+    make_loop(run, resume_from_checkpoint=os.path.relpath(run / "checkpoint-2"), **back).run()
     assert steps_of(run) == [1, 2, 3, 4, 5, 6]
     assert names_of(run) == ["checkpoint-6"]
     assert sorted(path.name for path in run.glob("*.old")) == ["checkpoint-4.old", "checkpoint-6.old"]
-    assert find_start(run, "latest") == run / "checkpoint-6"
+    make_loop(run, resume_from_checkpoint=str(run / "checkpoint-6.old"), **back).run()  # and to the first branch again
+    assert sorted(path.name for path in run.glob("checkpoint-6*")) == ["checkpoint-6.old", "checkpoint-6.old1"]
+
+
+def test_the_scale_of_half_precision_goes_on(tmp_path: Path) -> None:
+    def loop(scale: float) -> Loop:
+        made = make_loop(tmp_path, steps=2, resume_from_checkpoint="latest")
+        made.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        return made
+
+    first, second = loop(8.0), loop(2.0)
+    first.run()
+    second.run()
+    assert second.accelerator.scaler is not None
+    assert second.accelerator.scaler.get_scale() == 8.0
 
 
 def test_metrics_are_those_of_one_run(run: Path, finished: Path) -> None:

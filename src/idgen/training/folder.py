@@ -146,8 +146,8 @@ def find_start(folder: Path, asked: str | None) -> Path | None:
     return None
 
 
-def leave_behind(folder: Path, start: Path | None, step: int) -> None:
+def leave_behind(folder: Path, start: Path, step: int) -> None:
     """Rename the checkpoints that come after the one a run begins from; the run will write its own in their place."""
     for path in list_checkpoints(folder):
-        if path != start and step_of(path) > step:
+        if step_of(path) >= step and path.resolve() != start.resolve():
             _log.warning("'%s' comes after update %d and is kept as '%s'.", path, step, set_aside(path).name)

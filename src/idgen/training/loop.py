@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from ..errors import TrainingError
-from ..losses import TermLog, Weighted
 from .accelerator import check_accumulation
+from .average import Average
 from .batch import Batch, Batches
 from .checkpoint import RunState, load_state, load_tensors, save_checkpoint
 from .config import LoopConfig, OptimizerConfig
@@ -29,9 +28,10 @@ from .metrics import NAME as METRICS
 from .metrics import append_row, cut_rows, read_rows
 from .optimizers import load_optimizer, make_optimizer, make_schedule, optimizer_tensors
 from .randomness import generators
-from .settings import check_unchanged, flatten
-from .sharded import split_like, whole_parameters, whole_tensor
+from .settings import check_unchanged, count_weights, flatten
+from .sharded import whole_parameters, whole_tensor
 from .step import TrainingStep
+from .totals import Totals
 
 
 class Loop:
@@ -72,7 +72,7 @@ class Loop:
         self.config, self.settings, self.output_dir = config, optimizer, output_dir
         self.accelerator, self.batches, self.validate, self.guard = accelerator, batches, validate, guard
         self.trained = step
-        sizes = _count_weights(step)
+        sizes = count_weights(step)
         self.plain = make_optimizer(optimizer, [weight for weight in step.parameters() if weight.requires_grad])
         # the two together: DeepSpeed and FSDP split the optimizer with the weights, which are others afterwards
         self.step: Any
@@ -80,7 +80,7 @@ class Loop:
         self.step, self.optimizer = accelerator.prepare(step, self.plain)
         self.parameters = [weight for weight in step.parameters() if weight.requires_grad]
         self.schedule = make_schedule(optimizer, self.plain, config.max_train_steps)
-        self.ema = EMAModel(self.parameters, decay=optimizer.ema_decay) if optimizer.ema_decay else None
+        self.average = Average(self.parameters, optimizer.ema_decay)
         self.done = 0
         self._bad, self._skipped = 0, 0
         self._norms = NormWatch(optimizer.explosion)
@@ -105,7 +105,7 @@ class Loop:
             if self.done > self._saved:
                 self.save()
             if self.done:
-                with self._averaged(), whole_parameters(self.trained):
+                with self.average.applied(), whole_parameters(self.trained):
                     if self.accelerator.is_main_process:
                         self.trained.save(self.output_dir)
             self._say_end(begun)
@@ -128,14 +128,14 @@ class Loop:
     def update(self, stream: Iterator[Batch]) -> dict[str, float]:
         """One update of the weights."""
         start = time.perf_counter()
-        totals: dict[str, torch.Tensor] = {}
+        totals = Totals(self.accelerator)
         for part in range(self.config.gradient_accumulation_steps):
             batch = next(stream).to(self.accelerator.device)
             with self.accelerator.accumulate(self.step), ExitStack() as stack:
                 with self.accelerator.autocast():
                     found = self.step(batch, self._random(part, len(batch)), stack)
                 self.accelerator.backward(found.total)  # which divides by the number of passes
-            _add(totals, found, self.accelerator.device)
+            totals.add(found)
         norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
         norm = whole_tensor(norm)
         finite = bool(norm.isfinite())
@@ -144,12 +144,12 @@ class Loop:
             self.optimizer.zero_grad()
         if good or self.accelerator.scaler is not None:  # fp16's scaler skips what is not finite, and learns from it
             self.optimizer.step()
-        if good and self.ema is not None:
-            self.ema.step(self.parameters)
+        if good:
+            self.average.update()
         self.optimizer.zero_grad()
         self._count_bad(good)
         seconds = time.perf_counter() - start
-        return {**self._means(totals), "norm": float(norm), "lr": self.schedule.get_last_lr()[0], "seconds": seconds}
+        return {**totals.means(), "norm": float(norm), "lr": self.schedule.get_last_lr()[0], "seconds": seconds}
 
     def _random(self, part: int, samples: int) -> list[torch.Generator]:
         """The random numbers of one pass of one process, sample by sample; they do not depend on what came before, nor
@@ -167,20 +167,6 @@ class Loop:
                 f"lower the learning rate, or go on from a checkpoint in '{self.output_dir}' with another seed."
             )
 
-    def _means(self, totals: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Sums over passes and processes → means by term, and the share that had no face."""
-        names = sorted(totals)
-        summed = self.accelerator.reduce(torch.stack([totals[name] for name in names]), "sum")
-        sums = dict(zip(names, summed.tolist(), strict=True))  # pyright: ignore[reportAttributeAccessIssue]
-        means = {}
-        for name in {name.rsplit("/", 1)[0] for name in names}:
-            if sums[f"{name}/samples"]:
-                means[name] = sums[f"{name}/sum"] / sums[f"{name}/samples"]
-            if sums[f"{name}/invalid"]:
-                counted = sums[f"{name}/samples"] + sums[f"{name}/invalid"]
-                means[f"{name}/no_face"] = sums[f"{name}/invalid"] / counted
-        return {name: means[name] for name in sorted(means)}
-
     def _shown(self, metrics: dict[str, float]) -> dict[str, str]:
         """What stands beside the progress bar: the losses, the whole first; the rest is in `metrics.jsonl`."""
         names = ["loss", *(name for name in metrics if name not in ("loss", "norm", "seconds") and "/" not in name)]
@@ -197,8 +183,7 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint and validate."""
         tensors, optimizer = optimizer_tensors(self.optimizer)
-        if self.ema is not None:
-            tensors |= {f"ema.{i}": whole_tensor(weight) for i, weight in enumerate(self.ema.shadow_params)}
+        tensors |= self.average.tensors()
         state = RunState(
             step=self.done,
             settings=self._run_settings,
@@ -208,7 +193,7 @@ class Loop:
             skipped=self._skipped,
             bad=self._bad,
             norms=(self._norms.total, self._norms.seen),
-            ema_steps=self.ema.optimization_step if self.ema is not None else 0,
+            ema_steps=self.average.updates,
         )
         with whole_parameters(self.trained):
             limit = self.config.checkpoints_total_limit
@@ -220,7 +205,7 @@ class Loop:
         """Validate; told to by the guard, end the run."""
         if self.validate is None:
             return
-        with self._averaged(), whole_parameters(self.trained):
+        with self.average.applied(), whole_parameters(self.trained):
             if self.accelerator.is_main_process:
                 self._record(self.validate(self.done))
         if self.accelerator.is_main_process and self.guard is not None and self.guard(self._metrics):
@@ -255,9 +240,7 @@ class Loop:
         self.done = self._saved = state.step
         self._skipped, self._bad = state.skipped, state.bad
         self._norms.total, self._norms.seen = state.norms
-        if self.ema is not None:
-            self.ema.shadow_params = [split_like(tensors[f"ema.{i}"], w) for i, w in enumerate(self.parameters)]
-            self.ema.optimization_step = state.ema_steps
+        self.average.load(tensors, state.ema_steps)
         if self.accelerator.scaler is not None and state.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
 
@@ -273,19 +256,6 @@ class Loop:
             said = f"Trained {done} updates, {done - begun} of them now."
         if self.accelerator.is_main_process:
             tqdm.write(said, file=sys.stderr)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The parts with averaged weights."""
-        if self.ema is None:
-            yield
-            return
-        self.ema.store(self.parameters)
-        self.ema.copy_to(self.parameters)
-        try:
-            yield
-        finally:
-            self.ema.restore(self.parameters)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -308,23 +278,3 @@ class Loop:
             return self._stop
         flag = torch.tensor(int(self._stop), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum") > 0)  # pyright: ignore[reportOperatorIssue]
-
-
-def _count_weights(step: TrainingStep) -> dict[str, int]:
-    """How many weights of each part are trained."""
-    found: dict[str, int] = {}
-    for name, weight in step.named_parameters():
-        if weight.requires_grad:
-            part = name.partition(".")[0]
-            found[part] = found.get(part, 0) + weight.numel()
-    return found
-
-
-def _add(totals: dict[str, torch.Tensor], found: Weighted, device: torch.device) -> None:
-    """Add up what each term did, on one device; sums, so that passes and processes can be added."""
-    size = torch.tensor(float(len(found.values)), device=found.values.device)
-    logs = {**found.terms, "loss": TermLog(found.values.detach().sum(), size, torch.zeros_like(size))}
-    for name, log in logs.items():
-        for part in ("sum", "samples", "invalid"):
-            value = getattr(log, part).to(device, torch.float32)
-            totals[f"{name}/{part}"] = totals.get(f"{name}/{part}", torch.zeros_like(value)) + value

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from ..errors import TrainingError
 
 MAY_CHANGE = frozenset(
@@ -49,6 +51,16 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             found |= flatten(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found
+
+
+def count_weights(module: nn.Module) -> dict[str, int]:
+    """How many weights of each part of a module are trained."""
+    found: dict[str, int] = {}
+    for name, weight in module.named_parameters():
+        if weight.requires_grad:
+            part = name.partition(".")[0]
+            found[part] = found.get(part, 0) + weight.numel()
     return found
 
 
