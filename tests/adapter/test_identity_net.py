@@ -188,7 +188,7 @@ def test_text_is_never_taken_for_a_person() -> None:
     ours, _, who = pair("sd")
     with pytest.raises(AdapterError, match="not text"):
         ours(**call_arguments(controlnet=True))
-    with pytest.raises(AdapterError, match="control_interval >= 1"):
+    with pytest.raises(AdapterError, match="control_interval must be an integer >= 1"):
         ours(**call_arguments(controlnet=True), id_embeds=who, control_interval=0)
     assert ours(**call_arguments(controlnet=True), id_embeds=who).images is not None
     plain = make_pipeline()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, cast
 
@@ -16,13 +16,17 @@ from torch import nn
 from ..checkpoints import native, public
 from ..checkpoints.building import build
 from ..checkpoints.card import model_card
-from ..errors import AdapterError, IdentityError
-from .attachment import Attachment
+from ..errors import AdapterError, BlockedIdentityError, IdentityError
+from ..identity import Identity
+from .attachment import Attachment, attachment_to, attachments
 from .attention import IdentityBranch
+from .call import activate, in_use
+from .condition import Condition
 from .fusion import Fusion
+from .guard import blocklist_of
 from .layers import cross_attention_layers, module_key, self_attention_path
 from .lora import LayerLoRA
-from .persons import Person
+from .persons import Person, Rows
 from .projection import MLPProjection, PlusProjection, Resampler, make_projection
 from .scale import Scale, check_scale
 from .words import WordProjection
@@ -94,7 +98,6 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         )
         self._scale: Scale = 1.0
         self._lora_scale: Scale | None = 1.0
-        self._attachment: list[Attachment] = []  # one or none; where torch does not look for parts of ours
 
     @classmethod
     def from_unet(
@@ -165,9 +168,27 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         features: torch.Tensor | None = None,
         negative_features: torch.Tensor | None = None,
     ) -> Person:
-        """Tokens of somebody and, from a zero embedding, of nobody, and their words; see `forward` for the shapes."""
+        """Tokens of a person, those of a zero embedding, and their words; see `forward` for the shapes.
+
+        Raises:
+            BlockedIdentityError: The blocklist of a UNet that the adapter is attached to refuses the person.
+        """
+        self._refuse_blocked(id_embeds)
         tokens, negative = self(id_embeds, features), self(torch.zeros_like(id_embeds[:1]), negative_features)
-        return Person(tokens, negative, self.words(id_embeds if id_embeds.ndim == 2 else id_embeds.mean(1)))
+        words = self.words(id_embeds if id_embeds.ndim == 2 else id_embeds.mean(1))
+        return Person(tokens, negative, words, id_embeds)
+
+    def _refuse_blocked(self, id_embeds: torch.Tensor | None) -> None:
+        found = [blocklist_of(attachment.module) for attachment in attachments(self)]
+        for blocklist in [each for each in found if each is not None]:
+            if id_embeds is None:
+                raise BlockedIdentityError("The UNet has a blocklist: tokens without their id_embeds are refused.")
+            for row in id_embeds.detach().float().cpu():
+                photos = row.reshape(-1, row.shape[-1])
+                photos = photos[photos.norm(dim=-1) > 0]  # zero stands for no identity
+                if len(photos):
+                    made_by = {"encoder": self.config["encoder"], "normalised": self.config["normalised"]}
+                    blocklist.check(Identity(embeddings=photos, **made_by))
 
     def words(self, id_embeds: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """(batch, embedding_dim) → pseudo-words (batch, num_words, text_dim) for each text encoder, or `None`."""
@@ -183,29 +204,34 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
 
     @property
     def is_attached(self) -> bool:
-        """Whether the adapter is joined to a UNet."""
-        return bool(self._attachment)
+        """Whether the adapter is attached to a UNet."""
+        return bool(attachments(self))
 
     def is_attached_to(self, unet: nn.Module) -> bool:
-        """Whether the adapter is joined to this UNet."""
-        return any(attachment.unet is unwrap_module(unet) for attachment in self._attachment)
+        """Whether the adapter is attached to this UNet."""
+        return attachment_to(self, unwrap_module(unet)) is not None
 
     def attach(self, unet: nn.Module) -> None:
-        """Join a UNet. Until somebody is set by `drawing`, its output does not change by a bit.
+        """Join a UNet, beside others if there are any. Its output does not change by a bit until `drawing`.
 
         Raises:
-            AdapterError: The adapter is attached already.
+            AdapterError: The adapter is attached to this UNet already.
             BaseMismatchError: The UNet has other layers than the one this adapter was made for.
         """
-        if self.is_attached:
+        if self.is_attached_to(unet):
             raise AdapterError("The adapter is attached already; detach it first.")
-        layers, width = self.config["layers"], self.config["cross_attention_dim"]
-        self._attachment = [Attachment(unwrap_module(unet), self.branches, self.loras, layers, width)]
+        Attachment(unwrap_module(unet), self)
 
     def detach(self) -> None:
-        """Leave the UNet as it was; does nothing when not attached."""
-        while self._attachment:
-            self._attachment.pop().remove()
+        """Leave all UNets as they were; does nothing when not attached.
+
+        Raises:
+            AdapterError: A call is drawing with the adapter.
+        """
+        if in_use(self):
+            raise AdapterError("The adapter cannot be detached while a call is drawing with it.")
+        for attachment in attachments(self):
+            attachment.remove()
 
     @property
     def scale(self) -> Scale:
@@ -214,8 +240,12 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
 
     @scale.setter
     def scale(self, scale: Scale) -> None:
-        check_scale(scale, self.config["layers"])
+        self.check_scale(scale)
         self._scale = scale
+
+    def check_scale(self, scale: Scale) -> None:
+        """Raise AdapterError for what cannot be a scale of this adapter."""
+        check_scale(scale, self.config["layers"])
 
     @property
     def lora_scale(self) -> Scale | None:
@@ -225,7 +255,7 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
     @lora_scale.setter
     def lora_scale(self, scale: Scale | None) -> None:
         if scale is not None:
-            check_scale(scale, self.config["layers"])
+            self.check_scale(scale)
         self._lora_scale = scale
 
     @contextmanager
@@ -235,37 +265,58 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
         pictures: int,
         *,
         masks: Sequence[torch.Tensor] | None = None,
-        perturbed: bool = False,
+        scale: Callable[[], Scale] | None = None,
+        rows: Callable[[], Rows] | None = None,
+        progress: Callable[[float], float] = lambda timestep: 1 - timestep / 1000,
         fusion: Fusion | None = None,
-        num_train_timesteps: int = 1000,
     ) -> Iterator[None]:
-        """Let persons act in all UNet calls inside the `with`; keys and values of all layers are made here, once.
+        """Activate identity conditioning for the UNet calls inside the `with`, in this thread and context only.
+
+        Keys and values of all layers are computed here, once.
 
         Args:
             persons: Everybody in the picture, from `person`.
             pictures: How many pictures are drawn at once, that is, the UNet's batch without guidance.
             masks: Where each person may appear, (height, width) in [0, 1] each; any size.
-            perturbed: Whether perturbed-attention guidance is on.
-            fusion: What text and identity count in each picture, in training without guidance; see `RandomFusion`.
-            num_train_timesteps: The scheduler's; schedules read their progress from it.
+            scale: Called at each forward; `scale` of the adapter if not given.
+            rows: Called at each forward: which parts of the UNet's batch are conditional. If not given, a batch of
+                `pictures` is conditional, and one of twice as many has the negative half first.
+            progress: Timestep → progress in [0, 1], for a `ScaleSchedule`.
+            fusion: Factors on text and identity for each picture, in training without guidance; see `RandomFusion`.
 
         Raises:
             AdapterError: The adapter is not attached, or persons, masks and pictures do not fit together.
+            BlockedIdentityError: The UNet's blocklist refuses a person.
         """
-        if not self.is_attached:
+        attached = attachments(self)
+        if not attached:
             raise AdapterError("The adapter is not attached to a UNet.")
-        (attachment,) = self._attachment
-        lora_scale = self.scale if self.lora_scale is None else self.lora_scale
-        attachment.begin(persons, pictures, self.scale, lora_scale, masks, perturbed, fusion, num_train_timesteps)
-        try:
-            yield
-        finally:
-            attachment.end()
+        for person in persons:
+            self._refuse_blocked(person.id_embeds)
+        condition = Condition(
+            self.branches,
+            attached[0].heads,
+            list(attached[0].lora_paths),
+            persons,
+            pictures,
+            scale=scale or (lambda: self.scale),
+            lora_scale=lambda: self.lora_scale,
+            masks=masks,
+            rows=rows,
+            progress=progress,
+            fusion=fusion,
+        )
+        with activate(self, condition):
+            try:
+                yield
+            finally:
+                for attachment in attached:
+                    attachment.release(condition)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let the UNet draw without the identity for a while, inside `drawing`."""
-        with self._attachment[0].paused():
+        """Deactivate identity conditioning inside the `with`, which may stand in a `drawing`."""
+        with activate(self, None):
             yield
 
     # -- files

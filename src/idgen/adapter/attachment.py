@@ -1,144 +1,115 @@
-"""An adapter's tie to one UNet: the hooks on its layers, and what they are told for each call."""
+"""An adapter's tie to one UNet: the hooks on its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary, WeakSet
 
-import torch
 from torch import nn
 
-from ..errors import AdapterError, BaseMismatchError
-from .attention import Binding, IdentityBranch, Regions
-from .fusion import Fusion
+from ..errors import BaseMismatchError
+from .attention import Binding
+from .call import ForwardBinding, lock_of
+from .condition import Acting, Condition
+from .hooks import owner_of, remove_hooks
 from .layers import base_name, cross_attention_layers, forget_compiled, module_key, self_attention_path
 from .lora import LayerLoRA, LoRABinding
-from .persons import Person, keys_values
-from .scale import Scale, ScaleSchedule, layer_scale
+
+if TYPE_CHECKING:
+    from .adapter import IdentityAdapter
+
+_attached: WeakKeyDictionary[object, WeakSet[nn.Module]] = WeakKeyDictionary()
+"""Adapter → the UNets with its hooks. The UNets own the hooks, and nothing keeps a UNet alive but its users."""
 
 
-class Attachment:
-    """Hooks on a UNet that let persons act. Until `begin`, and after `end`, nothing changes by a bit.
+class Attachment(ForwardBinding):
+    """Hooks on a UNet that bind an adapter's active `Condition` for the time of each forward.
 
     Args:
         unet: A `UNet2DConditionModel` of SD or SDXL.
-        branches: An `IdentityBranch` for each cross-attention layer, by `module_key`.
-        loras: A `LayerLoRA` for attention layers, by `module_key`; may be empty.
-        layers: Path → inner dimension of the layers that the branches were made for.
-        cross_attention_dim: Width of the tokens.
+        adapter: With a branch for each cross-attention layer, and a `LayerLoRA` for attention layers if it has any.
 
     Raises:
-        BaseMismatchError: The UNet has other layers.
+        BaseMismatchError: The UNet has other layers than those that the adapter was made for.
     """
 
-    def __init__(
-        self,
-        unet: nn.Module,
-        branches: nn.ModuleDict,
-        loras: nn.ModuleDict,
-        layers: Mapping[str, int],
-        cross_attention_dim: int,
-    ) -> None:
+    def __init__(self, unet: nn.Module, adapter: IdentityAdapter) -> None:
         cross = cross_attention_layers(unet)
-        found = {path: layer.inner_dim for path, layer in cross.items()}
-        width = {layer.cross_attention_dim for layer in cross.values()}
-        if found != dict(layers) or width != {cross_attention_dim}:
-            raise BaseMismatchError(
-                f"The adapter was made for {base_name(layers, cross_attention_dim)}, but the pipeline's UNet is "
-                f"{base_name(found, *width)}."
-            )
-        self.unet = unet
-        self._branches = branches
-        self._loras: dict[str, LoRABinding] = {}
-        for path in [p for at in cross for p in (self_attention_path(at), at)] if len(loras) else []:
-            lora = cast(LayerLoRA, loras[module_key(path)])
-            self._loras[path] = LoRABinding(cast(Any, unet.get_submodule(path)), lora)
-        self._bindings = {path: Binding(layer) for path, layer in cross.items()}
-        self._handle = unet.register_forward_pre_hook(self._before_unet, with_kwargs=True)
-        self._scales: tuple[Scale, Scale] = (1.0, 1.0)
-        self._num_train_timesteps = 1000
-        self._drawing = False
+        _check_base(adapter.config, cross)
+        with lock_of(unet):
+            super().__init__(unet, adapter, uuid.uuid4().hex)
+            self._loras: dict[str, LoRABinding] = {}
+            for path in [p for at in cross for p in (self_attention_path(at), at)] if len(adapter.loras) else []:
+                lora = cast(LayerLoRA, adapter.loras[module_key(path)])
+                self._loras[path] = LoRABinding(cast(Any, unet.get_submodule(path)), lora, self.token)
+            self._bindings = {path: Binding(layer, self.token) for path, layer in cross.items()}
+        _attached.setdefault(adapter, WeakSet()).add(unet)
         forget_compiled(unet)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy of the UNet has a copy of this attachment, and of the adapter."""
+        super().__setstate__(state)
+        _attached.setdefault(self.owner, WeakSet()).add(self.module)
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Layer path → attention heads."""
+        return {path: binding.heads for path, binding in self._bindings.items()}
+
+    @property
+    def lora_paths(self) -> Iterable[str]:
+        """Paths of the layers with a LoRA of the adapter."""
+        return self._loras.keys()
+
     def remove(self) -> None:
-        """Leave the UNet as it was."""
-        for binding in (*self._bindings.values(), *self._loras.values()):
-            binding.remove()
-        self._handle.remove()
-        forget_compiled(self.unet)
+        """Leave the UNet as it was, also where layers have been replaced or copied since."""
+        with lock_of(self.module):
+            for module in self.module.modules():
+                remove_hooks(module, self.token)
+        _attached[self.owner].discard(self.module)
+        forget_compiled(self.module)
 
-    def begin(
-        self,
-        persons: Sequence[Person],
-        pictures: int,
-        scale: Scale,
-        lora_scale: Scale,
-        masks: Sequence[torch.Tensor] | None,
-        perturbed: bool,
-        fusion: Fusion | None,
-        num_train_timesteps: int,
-    ) -> None:
-        """Let persons act from now on; see `IdentityAdapter.drawing`."""
-        if self._drawing:
-            raise AdapterError("The adapter is drawing already; a pipeline serves one call at a time.")
-        if masks is not None and len(masks) != len(persons):
-            raise AdapterError(f"{len(persons)} people need as many masks, not {len(masks)}.")
-        if masks is None and len(persons) > 1:
-            raise AdapterError(f"{len(persons)} people in one picture need a mask each (id_masks).")
-        regions = Regions([mask.to(persons[0].tokens) for mask in masks]) if masks is not None else None
-        self._num_train_timesteps = num_train_timesteps
-        self._scales = scale, lora_scale
-        self._drawing = True
-        try:
-            for path, binding in self._bindings.items():
-                branch = cast(IdentityBranch, self._branches[module_key(path)])
-                made = keys_values(branch, persons, binding.heads, pictures, perturbed, fusion)
-                binding.set(made, regions, layer_scale(scale, path, 0.0), None if fusion is None else fusion.text)
-        except BaseException:
-            self.end()
-            raise
+    def bind(self, state: Condition, args: tuple, kwargs: dict[str, Any]) -> Acting:
+        """See `ForwardBinding`."""
+        sample = args[0] if args else kwargs["sample"]
+        acting = state.at(len(sample), args[1] if len(args) > 1 else kwargs["timestep"])
+        if acting.regions is not None:
+            acting.regions.fit(*sample.shape[-2:])
+        return acting
+
+    def apply(self, bound: Acting | None) -> None:
+        """See `ForwardBinding`."""
+        for path, binding in self._bindings.items():
+            if bound is None:
+                binding.persons = binding.regions = binding.text = None
+            else:
+                binding.persons, binding.regions, binding.text = bound.persons.get(path), bound.regions, bound.text
         for path, lora in self._loras.items():
-            lora.scale = layer_scale(lora_scale, path, 0.0)
+            lora.scale = 0.0 if bound is None else bound.lora[path]
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Let nobody act inside the `with`, then go on."""
-        kept = [(binding, binding.scaled) for binding in self._bindings.values()]
-        scales = [(lora, lora.scale) for lora in self._loras.values()]
-        try:
-            for binding, _ in kept:
-                binding.scaled = {}
-            for lora, _ in scales:
-                lora.scale = 0.0
-            yield
-        finally:
-            for binding, scaled in kept:
-                binding.scaled = scaled
-            for lora, scale in scales:
-                lora.scale = scale
 
-    def end(self) -> None:
-        """Let nobody act."""
-        self._drawing = False
-        for binding in self._bindings.values():
-            binding.clear()
-        for lora in self._loras.values():
-            lora.scale = 0.0
+def attachments(adapter: IdentityAdapter) -> list[Attachment]:
+    """All attachments of an adapter."""
+    found = (attachment_to(adapter, unet) for unet in list(_attached.get(adapter, ())))
+    return [attachment for attachment in found if attachment is not None]
 
-    def _before_unet(self, unet: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if not self._drawing:
-            return
-        first = next(iter(self._bindings.values()))
-        if first.regions is not None:
-            sample = args[0] if args else kwargs["sample"]
-            first.regions.fit(*sample.shape[-2:])
-        scale, lora_scale = self._scales
-        if isinstance(scale, ScaleSchedule) or isinstance(lora_scale, ScaleSchedule):
-            timestep = args[1] if len(args) > 1 else kwargs["timestep"]
-            timestep = float(timestep.flatten()[0] if isinstance(timestep, torch.Tensor) else timestep)
-            progress = 1 - timestep / self._num_train_timesteps
-            for path, binding in self._bindings.items():
-                binding.rescale(layer_scale(scale, path, progress))
-            for path, lora in self._loras.items():
-                lora.scale = layer_scale(lora_scale, path, progress)
+
+def attachment_to(adapter: IdentityAdapter, unet: nn.Module) -> Attachment | None:
+    """The attachment of an adapter to a UNet."""
+    owners = map(owner_of, unet._forward_pre_hooks.values())
+    return next((each for each in owners if isinstance(each, Attachment) and each.owner is adapter), None)
+
+
+def _check_base(config: Mapping[str, Any], cross: Mapping[str, Any]) -> None:
+    layers, width = config["layers"], config["cross_attention_dim"]
+    found = {path: layer.inner_dim for path, layer in cross.items()}
+    widths = {layer.cross_attention_dim for layer in cross.values()}
+    if any(layer.norm_q is not None or layer.norm_k is not None for layer in cross.values()):
+        raise BaseMismatchError("UNets whose layers normalise queries and keys are not supported.")
+    if found != dict(layers) or widths != {width}:
+        raise BaseMismatchError(
+            f"The adapter was made for {base_name(layers, width)}, but the pipeline's UNet is "
+            f"{base_name(found, *widths)}."
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from ..errors import AdapterError
+from .hooks import Owner, remove_hooks
 
 
 class IdentityBranch(nn.Module):
@@ -61,103 +62,64 @@ class Regions:
             height, width = -(-height // 2), -(-width // 2)  # a stride of two rounds up
 
     def at(self, length: int) -> list[torch.Tensor]:
-        """Masks of all persons, (length, 1) each, for a layer with that many queries."""
+        """Masks of all persons, (length, 1) each, for a layer with that many queries.
+
+        Raises:
+            AdapterError: No level of the UNet has so many: something merges or removes positions.
+        """
+        if length not in self._by_length:
+            raise AdapterError(
+                f"A layer has {length} positions, and the levels of the UNet have {sorted(self._by_length)}: id_masks "
+                "cannot be used with token merging or other changes of the UNet's resolution."
+            )
         return self._by_length[length]
 
 
-class Binding:
-    """Joins an identity branch to an `Attention` layer by forward hooks, and takes itself off again.
+class Binding(Owner):
+    """Joins an identity branch to an `Attention` layer by forward hooks.
 
-    A hook on `to_q` keeps the query; a pre-hook on `to_out[0]` adds the identity's attention to what the output map
-    reads. Nothing of the layer is replaced, so its processor can be anything. Without persons it does nothing.
+    A hook on `to_q` keeps the query; a pre-hook on `to_out[0]` adds the identity's attention to the input of the
+    output map. Nothing of the layer is replaced, so its processor can be anything. While `persons` is `None` nothing
+    changes.
     """
 
-    def __init__(self, layer: Attention) -> None:
-        if layer.norm_q is not None or layer.norm_k is not None:
-            raise AdapterError("Layers that normalise their queries and keys are not supported.")
+    def __init__(self, layer: Attention, token: str) -> None:
+        super().__init__(token)
         self.heads = layer.heads
+        self.persons: list[KeysValues] | None = None
         self.regions: Regions | None = None
-        self._persons: dict[int, list[KeysValues]] = {}
-        self.scaled: dict[int, list[KeysValues]] = {}
-        self._scale = 1.0
-        self._text_factor: torch.Tensor | None = None
+        self.text: torch.Tensor | None = None
         self._query: torch.Tensor | None = None
         self._hooked: tuple[nn.Module, nn.Module] | None = None
-        self._handles: list[Any] = []
-        self._layer_handle = layer.register_forward_pre_hook(self._follow)
+        layer.register_forward_pre_hook(self._follow)
         self._follow(layer, ())
 
-    def remove(self) -> None:
-        """Take all hooks off."""
-        self.clear()
-        for handle in (*self._handles, self._layer_handle):
-            handle.remove()
-
-    def set(
-        self,
-        persons: dict[int, list[KeysValues]],
-        regions: Regions | None,
-        scale: float,
-        text_factor: torch.Tensor | None = None,
-    ) -> None:
-        """Let persons act: UNet batch size → their keys and values for such a batch.
-
-        `text_factor`, (batch,), is what the layer's own attention counts; all the same without.
-        """
-        self._persons, self.regions, self._text_factor = persons, regions, text_factor
-        self._apply(scale)
-
-    def clear(self) -> None:
-        """Let nobody act."""
-        self._persons, self.scaled, self.regions, self._text_factor, self._query = {}, {}, None, None, None
-
-    def rescale(self, scale: float) -> None:
-        """Change how strongly the persons act."""
-        if scale != self._scale:
-            self._apply(scale)
-
-    def _apply(self, scale: float) -> None:
-        """Fold the scale into the values: they are few, the activations are many."""
-        self._scale = scale
-        if scale == 0:
-            self.scaled = {}
-        else:
-            self.scaled = {
-                batch: [KeysValues(keys, values if scale == 1 else values * scale) for keys, values in persons]
-                for batch, persons in self._persons.items()
-            }
-
     def _follow(self, layer: nn.Module, _: tuple) -> None:
-        """Hook the layer's maps, again when they have been replaced since (PEFT wraps them, and unwraps them)."""
+        """Hook the layer's maps, again when they have been replaced (by PEFT or a quantiser, for example)."""
         assert isinstance(layer, Attention)
         to_q, to_out = layer.to_q, layer.to_out[0]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
         if self._hooked is not None and self._hooked[0] is to_q and self._hooked[1] is to_out:
             return
-        for handle in self._handles:
-            handle.remove()
+        for module in (*(self._hooked or ()), to_q, to_out):
+            remove_hooks(module, self.token, Binding)
         self._hooked = (to_q, to_out)
-        self._handles = [to_q.register_forward_hook(self._keep), to_out.register_forward_pre_hook(self._add)]
+        to_q.register_forward_hook(self._keep)
+        to_out.register_forward_pre_hook(self._add)
 
     def _keep(self, _: nn.Module, __: tuple, query: torch.Tensor) -> None:
-        if self.scaled:
+        if self.persons is not None:
             self._query = query
 
     def _add(self, _: nn.Module, args: tuple) -> tuple | None:
         query, self._query = self._query, None
-        if query is None:
+        if self.persons is None or query is None:
             return None
         hidden_states = args[0]
-        persons = self.scaled.get(query.shape[0])
-        if persons is None:
-            raise AdapterError(
-                f"The UNet was called with a batch of {query.shape[0]}; the identities were set for batches of "
-                f"{sorted(self.scaled)}."
-            )
         query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        if self._text_factor is not None:
-            hidden_states = hidden_states * self._text_factor.to(hidden_states)[:, None, None]
+        if self.text is not None:
+            hidden_states = hidden_states * self.text.to(hidden_states)[:, None, None]
         masks = self.regions.at(query.shape[2]) if self.regions is not None else None
-        for i, (keys, values) in enumerate(persons):
+        for i, (keys, values) in enumerate(self.persons):
             found = F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2)
             hidden_states = hidden_states + (found if masks is None else found * masks[i])
         return (hidden_states, *args[1:])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, cast
 
 import torch
-from diffusers.models.attention_processor import Attention
 from diffusers.models.controlnets.controlnet import ControlNetModel, ControlNetOutput
 from diffusers.models.modeling_utils import ModelMixin as ModelMixin  # diffusers looks here when it opens a pipeline
 from torch import nn
@@ -17,8 +17,11 @@ from ..checkpoints import native
 from ..checkpoints.building import build
 from ..errors import AdapterError
 from .attention import Regions
-from .layers import cross_attention_layers
-from .persons import Person, batch_layouts
+from .call import ForwardBinding, activate, lock_of
+from .condition import regions_of
+from .hooks import owner_of
+from .layers import cross_attention_layers, forget_compiled
+from .persons import Person, Rows, rows_of_batch
 
 Residuals = tuple[list[torch.Tensor], torch.Tensor]
 
@@ -31,7 +34,8 @@ class IdentityNet(ControlNetModel):
     `IdentityNet.from_unet(pipe.unet)` starts one for any base, to be trained.
     """
 
-    _reading: _Reading | None = None
+    bound: _Reading | None = None
+    """What the running forward reads; `NetBinding` sets it for the time of the forward."""
 
     @contextmanager
     def reading(
@@ -40,40 +44,38 @@ class IdentityNet(ControlNetModel):
         pictures: int,
         *,
         masks: Sequence[torch.Tensor] | None = None,
-        perturbed: bool = False,
+        rows: Callable[[], Rows] | None = None,
         interval: int = 1,
     ) -> Iterator[None]:
-        """Let the net read these persons, and not what it is given as `encoder_hidden_states`, inside the `with`.
+        """Condition the net on these persons instead of `encoder_hidden_states` inside the `with`.
+
+        It holds in this thread and context only.
 
         Args:
             persons: Everybody in the picture, from `IdentityAdapter.person`.
             pictures: How many pictures are drawn at once.
-            masks: Where each person may appear, (height, width) in [0, 1] each; where nobody may, the net reads the
-                tokens of nobody.
-            perturbed: Whether perturbed-attention guidance is on.
-            interval: In how many steps the residuals are computed once; they change slowly.
+            masks: Where each person may appear, (height, width) in [0, 1] each; elsewhere the net reads the negative
+                tokens.
+            rows: Called at each forward: which parts of the net's batch are conditional. If not given, a batch of
+                `pictures` is conditional, and one of twice as many has the negative half first.
+            interval: The residuals are computed in one of so many calls and used again in the others; they change
+                slowly.
 
         Raises:
-            AdapterError: The net is reading already, or persons, masks and interval do not fit together.
+            AdapterError: Persons, masks and interval do not fit together.
         """
-        if self._reading is not None:
-            raise AdapterError("The IdentityNet is reading already; a pipeline serves one call at a time.")
         if interval < 1:
-            raise AdapterError(f"Residuals are computed every control_interval >= 1 steps, not {interval}.")
-        if len(persons) > 1 and (masks is None or len(masks) != len(persons)):
-            raise AdapterError(f"{len(persons)} people in one picture need a mask each (id_masks).")
+            raise AdapterError(f"control_interval must be >= 1, got {interval}.")
         width = cast(int, self.config["cross_attention_dim"])
         if persons[0].tokens.shape[-1] != width:
             raise AdapterError(f"The IdentityNet reads tokens of width {width}, not {persons[0].tokens.shape[-1]}.")
-        regions = None if masks is None else Regions([mask.to(persons[0].tokens) for mask in masks])
-        self._reading = _Reading(_tokens(persons, pictures, perturbed), regions, interval)
-        handles = [] if regions is None else _split_by_region(self, self._reading, regions)
-        try:
-            yield
-        finally:
-            self._reading = None
-            for handle in handles:
-                handle.remove()
+        binding = NetBinding.of(self)
+        reading = _Reading(persons, pictures, rows, regions_of(persons, masks), interval)
+        with activate(self, reading), _split_by_region(self, reading):
+            try:
+                yield
+            finally:
+                binding.release(reading)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -87,25 +89,24 @@ class IdentityNet(ControlNetModel):
         return_dict: bool = True,
         **kwargs: Any,
     ) -> ControlNetOutput | tuple[list[torch.Tensor], torch.Tensor]:
-        """As `ControlNetModel`, but `encoder_hidden_states` counts for nothing: inside `reading` the persons are read.
+        """As `ControlNetModel`, but the persons of `reading` are read instead of `encoder_hidden_states`.
 
         Raises:
             AdapterError: Outside of `reading`; text would be taken for a person.
         """
-        if self._reading is None:
+        reading = self.bound
+        if reading is None:
             raise AdapterError(
                 "An IdentityNet reads a person, not text: load_id_adapter, then give id_image or id_embeds."
             )
-        if self._reading.regions is not None:
-            self._reading.regions.fit(*sample.shape[-2:])
 
         def compute(scale: float) -> Residuals:
             options = {**kwargs, "guess_mode": guess_mode, "return_dict": False}
             found = ControlNetModel.forward(self, sample, timestep, tokens, controlnet_cond, scale, *args, **options)
             return cast(Residuals, found)
 
-        tokens = self._reading.first_for(len(sample))
-        down, mid = self._reading.residuals(compute, conditioning_scale, (sample.shape, guess_mode))
+        tokens = reading.tokens[1 if reading.regions is None else 0]
+        down, mid = reading.residuals(compute, conditioning_scale, (sample.shape, guess_mode))
         return ControlNetOutput(tuple(down), mid) if return_dict else (down, mid)  # pyright: ignore
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # pyright: ignore
@@ -136,57 +137,110 @@ class IdentityNet(ControlNetModel):
 
 
 class _Reading:
-    """What the net reads in a call, and the residuals it may use again."""
+    """What the net reads in a call, and the residuals it may use again.
 
-    def __init__(self, tokens: Mapping[int, list[torch.Tensor]], regions: Regions | None, interval: int) -> None:
-        self.tokens, self.regions, self.interval = tokens, regions, interval
+    Attributes:
+        tokens: Negative tokens and those of each person, laid out over the batch of the running forward.
+    """
+
+    def __init__(
+        self,
+        persons: Sequence[Person],
+        pictures: int,
+        rows: Callable[[], Rows] | None,
+        regions: Regions | None,
+        interval: int,
+    ) -> None:
+        negative = persons[0].negative.expand(pictures, -1, -1)
+        people = [person.tokens.repeat_interleave(pictures // len(person.tokens), 0) for person in persons]
+        self.tokens: list[torch.Tensor] = []
+        self.regions = regions
+        self._single = [negative, *people]
+        self._pictures, self._rows, self._interval = pictures, rows, interval
+        self._laid_out: dict[Rows, list[torch.Tensor]] = {}
         self._age = 0
         self._kept: tuple[Any, Residuals] | None = None
 
-    def all_for(self, batch: int) -> list[torch.Tensor]:
-        """Tokens of nobody and of each person, laid out over a batch."""
-        if batch not in self.tokens:
-            raise AdapterError(
-                f"The IdentityNet was called with a batch of {batch}; the identities are for {sorted(self.tokens)}."
-            )
-        return self.tokens[batch]
+    def lay_out(self, batch: int, guess_mode: bool) -> None:
+        """Make `tokens` for a batch of this size.
 
-    def first_for(self, batch: int) -> torch.Tensor:
-        """(batch, tokens, dim) that all layers read: the one person's, or nobody's where people have regions."""
-        return self.all_for(batch)[1 if self.regions is None else 0]
+        Raises:
+            AdapterError: The batch is not the one that the call's pictures and guidance make.
+        """
+        rows = rows_of_batch(batch, self._pictures) if self._rows is None else self._rows()
+        if guess_mode:  # the pipeline leaves the negative half out
+            rows = rows[-1:]
+        if len(rows) * self._pictures != batch:
+            raise AdapterError(f"The IdentityNet was called with a batch of {batch} for {self._pictures} picture(s).")
+        if rows not in self._laid_out:
+            negative = self._single[0]
+            self._laid_out[rows] = [torch.cat([one if row else negative for row in rows]) for one in self._single]
+        self.tokens = self._laid_out[rows]
 
     def residuals(self, compute: Any, scale: float, layout: Any) -> Residuals:
-        """Compute the residuals, or scale those of an earlier step of the same layout."""
-        if self.interval == 1:
+        """Compute the residuals, or scale those of an earlier call with the same layout."""
+        if self._interval == 1:
             return compute(scale)
-        if self._kept is None or self._kept[0] != layout or self._age == self.interval:
+        if self._kept is None or self._kept[0] != layout or self._age == self._interval:
             self._kept, self._age = (layout, compute(1.0)), 0
         self._age += 1
         down, mid = self._kept[1]
         return [residual * scale for residual in down], mid * scale  # new ones: a list of ControlNets adds in place
 
 
-def _tokens(persons: Sequence[Person], pictures: int, perturbed: bool) -> dict[int, list[torch.Tensor]]:
-    """Batch size → tokens of nobody and of each person, laid out over the batch; see `batch_layouts`."""
-    nobody = persons[0].negative.expand(pictures, -1, -1)
-    rows = [nobody, *(person.tokens.repeat_interleave(pictures // len(person.tokens), 0) for person in persons)]
-    return {
-        pictures * (n + p): [torch.cat([nobody] * n + [row] * p) for row in rows]
-        for n, p in batch_layouts(pictures, perturbed)
-    }
+class NetBinding(ForwardBinding):
+    """Hooks on an `IdentityNet` that bind the running call's persons for the time of each forward."""
+
+    def __init__(self, net: IdentityNet) -> None:
+        with lock_of(net):
+            super().__init__(net, net, uuid.uuid4().hex)
+        forget_compiled(net)
+
+    @classmethod
+    def of(cls, net: IdentityNet) -> NetBinding:
+        """The binding of a net, made at the first call."""
+        owners = map(owner_of, net._forward_pre_hooks.values())
+        return next((each for each in owners if isinstance(each, cls)), None) or cls(net)
+
+    def bind(self, state: _Reading, args: tuple, kwargs: dict[str, Any]) -> _Reading:
+        """See `ForwardBinding`."""
+        sample = args[0] if args else kwargs["sample"]
+        state.lay_out(len(sample), bool(kwargs.get("guess_mode")))
+        if state.regions is not None:
+            state.regions.fit(*sample.shape[-2:])
+        return state
+
+    def apply(self, bound: _Reading | None) -> None:
+        """See `ForwardBinding`."""
+        self.module.__dict__["bound"] = bound
 
 
-def _split_by_region(net: nn.Module, reading: _Reading, regions: Regions) -> list[Any]:
-    """Let each cross-attention layer, which reads nobody, read each person where they may appear."""
+@contextmanager
+def _split_by_region(net: IdentityNet, reading: _Reading) -> Iterator[None]:
+    """Let each cross-attention layer, which reads negative tokens, read each person where they may appear."""
 
-    def split(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
-        _, *people = reading.all_for(len(args[0]))
-        masks = torch.stack(regions.at(args[0].shape[1]))
+    def split(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor | None:
+        if net.bound is not reading or reading.regions is None:  # the forward of another call
+            return None
+        _, *people = reading.tokens
+        masks = torch.stack(reading.regions.at(args[0].shape[1]))
         shares = masks / masks.sum(0).clamp(min=1)
         found = output * (1 - shares.sum(0))
         for tokens, share in zip(people, shares, strict=True):
             found = found + share * layer.forward(*args, **{**kwargs, "encoder_hidden_states": tokens})
         return found
 
-    layers: Mapping[str, Attention] = cross_attention_layers(net)
-    return [layer.register_forward_hook(split, with_kwargs=True) for layer in layers.values()]
+    if reading.regions is None:
+        yield
+        return
+    layers = cross_attention_layers(net).values()
+    with lock_of(net):
+        handles = [layer.register_forward_hook(split, with_kwargs=True) for layer in layers]
+        forget_compiled(net)
+    try:
+        yield
+    finally:
+        with lock_of(net):
+            for handle in handles:
+                handle.remove()
+            forget_compiled(net)

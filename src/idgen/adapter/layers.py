@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
-import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
+from torch._dynamo import reset_code
 
 from ..errors import AdapterError
 
@@ -38,10 +37,14 @@ def self_attention_path(path: str) -> str:
     return path.removesuffix("attn2") + "attn1"
 
 
-def forget_compiled(unet: nn.Module) -> None:
-    """Have a compiled UNet compiled again at its next call: what is compiled does not notice hooks that come or go."""
-    if "torch._dynamo" in sys.modules:  # nothing has been compiled before it is imported
-        torch.compiler.reset()
+def forget_compiled(network: nn.Module) -> None:
+    """Have a compiled network compiled again at its next call: compiled code does not notice hooks that come or go.
+
+    Only the code of the network's own modules is reset, which other networks of the same classes share.
+    """
+    for kind in {type(module) for module in network.modules()}:
+        if (code := getattr(kind.forward, "__code__", None)) is not None:
+            reset_code(code)
 
 
 def base_name(layers: Mapping[str, int], cross_attention_dim: int) -> str:

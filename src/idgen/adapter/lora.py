@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
+
+from .hooks import Owner, remove_hooks
 
 MAPS = ("to_q", "to_k", "to_v", "to_out")
 
@@ -43,46 +46,37 @@ class LayerLoRA(nn.Module):
         self.to_out = LowRank(inner_dim, rank, inner_dim)
 
 
-class LoRABinding:
-    """Adds a `LayerLoRA` to what the layer's maps give out, while its scale is not zero.
+class LoRABinding(Owner):
+    """Adds a `LayerLoRA` to the outputs of the layer's maps while its scale is not zero.
 
-    The hooks lie on the maps below a PEFT LoRA, which stay the same modules when that comes, is fused or goes. Maps
+    The hooks lie on the maps below a PEFT LoRA, which stay the same modules when that is added, fused or removed. Maps
     that diffusers fuses (`to_qkv`, `to_kv`) get the additions of their parts.
     """
 
-    def __init__(self, layer: Attention, lora: LayerLoRA) -> None:
+    def __init__(self, layer: Attention, lora: LayerLoRA, token: str) -> None:
+        super().__init__(token)
         self.scale = 0.0
         self._lora = lora
         self._hooked: list[nn.Module] = []
-        self._handles: list[Any] = []
-        self._layer_handle = layer.register_forward_pre_hook(self._follow)
+        layer.register_forward_pre_hook(self._follow)
         self._follow(layer, ())
 
-    def remove(self) -> None:
-        """Take all hooks off."""
-        for handle in (*self._handles, self._layer_handle):
-            handle.remove()
-
     def _follow(self, layer: nn.Module, _: tuple) -> None:
+        """Hook the layer's maps, again when they have been replaced."""
         maps = _maps(layer)
         if len(maps) == len(self._hooked) and all(a is b for a, b in zip(maps.values(), self._hooked, strict=True)):
             return
-        for handle in self._handles:
-            handle.remove()
+        for module in (*self._hooked, *maps.values()):
+            remove_hooks(module, self.token, LoRABinding)
         self._hooked = list(maps.values())
-        self._handles = [
-            module.register_forward_hook(self._adder(parts), prepend=True)  # before a branch keeps the query
-            for parts, module in maps.items()
-        ]
+        for parts, module in maps.items():
+            module.register_forward_hook(partial(self._add, parts), prepend=True)  # before a branch keeps the query
 
-    def _adder(self, parts: tuple[str, ...]) -> Any:
-        def add(_: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor | None:
-            if self.scale == 0:
-                return None
-            found = [getattr(self._lora, part)(args[0]) for part in parts]
-            return output + self.scale * (found[0] if len(found) == 1 else torch.cat(found, -1))
-
-        return add
+    def _add(self, parts: tuple[str, ...], _: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor | None:
+        if self.scale == 0:
+            return None
+        found = [getattr(self._lora, part)(args[0]) for part in parts]
+        return output + self.scale * (found[0] if len(found) == 1 else torch.cat(found, -1))
 
 
 def _maps(layer: nn.Module) -> dict[tuple[str, ...], nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -18,8 +19,8 @@ The longest name that a layer's path begins with counts; layers that nobody name
 class ScaleSchedule:
     """A scale that changes while the picture is drawn.
 
-    Progress runs from 0 (pure noise) to 1 (the finished picture) and is read from the timestep, so image-to-image
-    starts where its noise level is.
+    Progress runs from 0 (pure noise) to 1 (the finished picture). In a pipeline it is the share of the scheduler's
+    steps that are done, so image-to-image with `strength=0.6` starts at 0.4. Elsewhere it is read from the timestep.
 
     Attributes:
         scale: What holds between `start` and `end`.
@@ -51,7 +52,8 @@ def check_scale(scale: Scale, layers: Iterable[str]) -> None:
     """Refuse what cannot be a scale for these layers.
 
     Raises:
-        AdapterError: It is neither a number, a mapping nor a `ScaleSchedule`, or names a block that does not exist.
+        AdapterError: It is neither a number, a mapping nor a `ScaleSchedule`, names a block that does not exist, or
+            holds a number that is negative or not finite.
     """
     blocks = scale.scale if isinstance(scale, ScaleSchedule) else scale
     if isinstance(blocks, Mapping):
@@ -60,14 +62,15 @@ def check_scale(scale: Scale, layers: Iterable[str]) -> None:
             if not any(_begins_with(layer, name) for layer in layers):
                 tops = sorted({".".join(layer.split(".")[: 1 if layer.startswith("mid") else 2]) for layer in layers})
                 raise AdapterError(f"No layer of the adapter lies in '{name}'. Blocks with layers: {tops}.")
-    elif isinstance(blocks, bool) or not isinstance(blocks, int | float):
-        raise AdapterError(f"A scale is a number, a value per block or a ScaleSchedule, not {blocks!r}.")
+    for number in blocks.values() if isinstance(blocks, Mapping) else [blocks]:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise AdapterError(f"A scale is a number, a value per block or a ScaleSchedule, not {number!r}.")
+        if not 0 <= number < math.inf:
+            raise AdapterError(f"A scale must be >= 0 and finite, got {number}.")
 
 
-def layer_scale(scale: Scale, layer: str, progress: float) -> float:
-    """The number that holds for one layer at this progress."""
-    if isinstance(scale, ScaleSchedule):
-        return layer_scale(scale.scale, layer, progress) * scale.factor(progress)
+def layer_scale(scale: BlockScale, layer: str) -> float:
+    """The number that holds for one layer."""
     if isinstance(scale, Mapping):
         names = [name for name in scale if _begins_with(layer, name)]
         return float(scale[max(names, key=len)]) if names else 0.0

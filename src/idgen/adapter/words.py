@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import AdapterError
+from .call import activate, active_state
 from .projection import standardise_input
 
 
@@ -55,23 +56,24 @@ class WordProjection(nn.Module):
 
 @contextmanager
 def pseudo_words(text_encoder: nn.Module, words: Sequence[torch.Tensor], marker: int) -> Iterator[None]:
-    """Let a text encoder read an identity's words wherever the marker stands behind the first place of a row.
+    """Replace the word embeddings of marked places by an identity's words inside the `with`.
 
-    Only its looked-up word embeddings are replaced, by a hook on `get_input_embeddings()`: no weight changes, the
-    tokenizer learns nothing, and gradients flow into `words`. Rows without the marker are untouched.
+    It holds in this thread and context only. The hook is on `get_input_embeddings()`: no weight changes, the tokenizer
+    learns nothing, and gradients flow into `words`. Rows without the marker are untouched.
 
     Args:
         text_encoder: Any transformers model with input embeddings.
         words: (rows, num_words, text_dim) for each person in the picture; one row serves all prompts. With several
             people the first marked place belongs to the first of them, and so on in turn.
-        marker: Token that marks a place, `num_words` times in a row; the begin-of-text token, which no prompt holds
-            behind its first place.
+        marker: Token that marks a place, `num_words` times in a row: the begin-of-text token, which prompts hold in
+            their first place only, where it marks nothing.
     """
+    call = _Words()
 
     def read(_: nn.Module, args: tuple, embedded: torch.Tensor) -> torch.Tensor | None:
         marked = args[0] == marker
         marked[:, 0] = False
-        if not marked.any():
+        if active_state(call) is None or not marked.any():
             return None
         embedded = embedded.clone()
         for row, places in enumerate(marked):
@@ -81,9 +83,14 @@ def pseudo_words(text_encoder: nn.Module, words: Sequence[torch.Tensor], marker:
 
     handle = text_encoder.get_input_embeddings().register_forward_hook(read)  # pyright: ignore[reportCallIssue]
     try:
-        yield
+        with activate(call, words):
+            yield
     finally:
         handle.remove()
+
+
+class _Words:
+    """The owner of one call's words; see `activate`."""
 
 
 def _in_turn(words: Sequence[torch.Tensor], row: int, rows: int, places: int) -> torch.Tensor:

@@ -1,205 +1,208 @@
-"""What a call was given (photos or identities, masks) → the persons that an adapter draws."""
+"""What a call was given (photos or identities, masks, scales) → the conditioning that is active while it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-import numpy as np
-import torch
+from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
+from diffusers.utils.torch_utils import unwrap_module
+from torch import nn
 
-from ..adapter import IdentityAdapter, Person
-from ..enroll import enroll
-from ..errors import AdapterError, EncoderMismatchError, IdentityError
-from ..faces import ClipFeatures, FaceAnalyzer, Photo, load_photo
-from ..identity import Identity
-from ..provenance.blocklist import IdentityBlocklist
-
-People: TypeAlias = "Identity | Photo | torch.Tensor | Sequence[Identity | Photo]"
-
-CLIP_H = ("h94/IP-Adapter", "models/image_encoder", 1280)
-"""Hub id, folder and width of the image encoder that the published FaceID-Plus adapters read."""
+from ..adapter import IdentityNet, Person, Rows, Scale, blocklist_of, set_blocklist
+from ..errors import AdapterError
+from .arguments import IdentityArguments
+from .loaded import LoadedAdapter
+from .masks import in_crop, region_masks
+from .prompts import PLACEHOLDER, names_somebody, persons_in_prompts
 
 
-@dataclass(frozen=True)
-class Batch:
-    """How many pictures a pipeline call draws.
+@contextmanager
+def conditioned(
+    pipeline: Any, call: inspect.BoundArguments, ours: IdentityArguments
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Activate a call's persons inside the `with`.
 
-    Attributes:
-        prompts: How many prompts it was given.
-        pictures: Prompts times pictures for each.
-        perturbed: Whether perturbed-attention guidance is on, which adds a third part to the UNet's batch.
-    """
+    Args:
+        pipeline: Of diffusers.
+        call: The pipeline and the arguments of its own `__call__`.
+        ours: The identity arguments.
 
-    prompts: int
-    pictures: int
-    perturbed: bool
-
-    @classmethod
-    def of_call(cls, arguments: Mapping[str, Any]) -> Batch:
-        """Read it off the arguments of a diffusers pipeline's `__call__`."""
-        prompt, embeds = arguments.get("prompt"), arguments.get("prompt_embeds")
-        prompts = len(prompt) if isinstance(prompt, list) else 1 if embeds is None else len(embeds)
-        pictures = prompts * (arguments.get("num_images_per_prompt") or 1)
-        return cls(prompts, pictures, perturbed=arguments.get("pag_scale", 0) > 0)
-
-
-@dataclass
-class LoadedAdapter:
-    """An adapter in a pipeline, with what turns photos into its identities.
-
-    Attributes:
-        adapter: Attached to the pipeline's UNet.
-        analyzer: Opened when the first photo comes, if it was not given.
-        clip: Image encoder of a `"plus"` adapter.
-        shared: Whether another pipeline attached the adapter, which then is the one to detach it.
-    """
-
-    adapter: IdentityAdapter
-    analyzer: FaceAnalyzer | None = None
-    clip: ClipFeatures | None = None
-    shared: bool = False
-
-    def __post_init__(self) -> None:
-        encoder = self.adapter.config["encoder"]
-        if self.analyzer is not None and self.analyzer.encoder.name != encoder:
-            raise EncoderMismatchError(
-                f"The adapter reads embeddings of '{encoder}', but the face analyzer makes those of "
-                f"'{self.analyzer.encoder.name}'."
-            )
-        if self.clip is not None and self.clip.dim != self.adapter.config["feature_dim"]:
-            raise AdapterError(
-                f"The adapter reads CLIP features of width {self.adapter.config['feature_dim']}; those of the image "
-                f"encoder have {self.clip.dim}."
-            )
-
-    def enroll(self, photos: Photo | Sequence[Photo], **options: Any) -> Identity:
-        """`idgen.enroll` with the encoder that this adapter was trained with."""
-        return enroll(photos, self.face_analyzer, clip=self._needed_clip(), **options)
-
-    @property
-    def face_analyzer(self) -> FaceAnalyzer:
-        """What finds faces and embeds them."""
-        if self.analyzer is None:
-            self.analyzer = FaceAnalyzer.for_encoder(self.adapter.config["encoder"])
-        return self.analyzer
-
-    @torch.no_grad()
-    def persons(
-        self, people: People, prompts: int, apart: bool, blocklist: IdentityBlocklist | None = None
-    ) -> list[Person]:
-        """Project everybody to tokens.
-
-        Args:
-            people: One person or photo, or several: as many as there are prompts, or all in one picture.
-            prompts: How many prompts there are.
-            apart: Whether all of them are in each picture, everybody in a region of their own.
-            blocklist: Whom to refuse.
-
-        Raises:
-            BlockedIdentityError: Somebody is on the blocklist.
-            AdapterError: The number of people does not fit the number of prompts.
-            EncoderMismatchError: An identity was made by another encoder.
-        """
-        everybody = _as_list(people)
-        if not apart and len(everybody) not in (1, prompts):
-            raise AdapterError(
-                f"{len(everybody)} people for {prompts} prompt(s). Give as many prompts, or id_masks to draw them in "
-                "one picture; several photos of one person go through encode_identity first."
-            )
-        if not all(isinstance(one, torch.Tensor) and one.ndim == 1 for one in everybody):
-            everybody = [self._identity(one) for one in everybody]
-        if blocklist is not None:
-            for one in everybody:
-                blocklist.check(self._named(one))
-        return [self._person([one]) for one in everybody] if apart else [self._person(everybody)]
-
-    def _person(self, people: Sequence[Identity] | Sequence[torch.Tensor]) -> Person:
-        where = {"device": self.adapter.device, "dtype": self.adapter.dtype}
-        identities = [one for one in people if isinstance(one, Identity)]
-        if not identities:
-            if self.adapter.config["projection"] == "plus":
-                raise AdapterError(
-                    "This adapter reads CLIP features beside embeddings: give an Identity, not a tensor."
-                )
-            return self.adapter.person(torch.stack(people).to(**where))  # pyright: ignore[reportArgumentType]
-        embeds = [self._embedding(identity) for identity in identities]
-        if len({each.shape for each in embeds}) > 1:
-            raise AdapterError("This adapter gives each photo tokens of its own: all people need as many photos.")
-        clip = self._needed_clip()
-        if clip is None:
-            return self.adapter.person(torch.stack(embeds).to(**where))
-        features = torch.stack([_mean_features(identity) for identity in identities])
-        return self.adapter.person(torch.stack(embeds).to(**where), features.to(**where), clip.nobody().to(**where))
-
-    def _named(self, person: Identity | torch.Tensor) -> Identity:
-        """A tensor is in the space of the adapter's encoder."""
-        if isinstance(person, Identity):
-            return person
-        return Identity(embeddings=person[None], encoder=self.adapter.config["encoder"])
-
-    def _identity(self, person: Identity | Photo) -> Identity:
-        identity = person if isinstance(person, Identity) else self.enroll(person)
-        if identity.encoder != self.adapter.config["encoder"]:
-            raise EncoderMismatchError(
-                f"The adapter reads embeddings of '{self.adapter.config['encoder']}', but {identity} was made by "
-                f"'{identity.encoder}'. Enrol the photos again with pipe.encode_identity."
-            )
-        return identity
-
-    def _embedding(self, identity: Identity) -> torch.Tensor:
-        normalised = self.adapter.config["normalised"]
-        if self.adapter.config["pool_photos"]:
-            return identity.embedding(normalised=normalised)
-        return identity.by_photo(normalised=normalised)
-
-    def _needed_clip(self) -> ClipFeatures | None:
-        if self.adapter.config["projection"] != "plus":
-            return None
-        if self.clip is None:
-            repo, subfolder, dim = CLIP_H
-            if self.adapter.config["feature_dim"] != dim:
-                raise AdapterError(
-                    "This adapter reads CLIP features: load_id_adapter(…, image_encoder=<folder or hub id>)."
-                )
-            self.clip = ClipFeatures(repo, subfolder)
-        return self.clip
-
-
-def _as_list(people: People) -> list[Any]:
-    if isinstance(people, torch.Tensor) and people.ndim in (1, 2):
-        return list(people[None] if people.ndim == 1 else people)
-    if isinstance(people, Sequence) and not isinstance(people, str):
-        return list(people)
-    return [people]
-
-
-def region_masks(masks: Any, people: int) -> list[torch.Tensor]:
-    """Masks as users have them (pictures, arrays, tensors; white is where the person may be) → (height, width) floats.
+    Yields:
+        The positional and keyword arguments for the pipeline's own `__call__`, with prompts that hold pseudo-words.
 
     Raises:
-        AdapterError: There are not as many as people.
-        ImageError: One is not a picture.
+        AdapterError: See `IdentityArguments`.
     """
-    masks = masks if isinstance(masks, list | tuple) else [masks]
-    if len(masks) != people:
-        raise AdapterError(f"{people} people need as many masks, not {len(masks)}.")
-    return [_mask(mask) for mask in masks]
+    loaded: Mapping[str, LoadedAdapter] = pipeline.__dict__.get("_loaded_id_adapters", {})
+    arguments = _with_defaults(call)
+    if (people := ours.people) is None:
+        if names_somebody(arguments) and any(each.adapter.config["num_words"] for each in loaded.values()):
+            raise AdapterError(f"The prompt names a person by {PLACEHOLDER}: give id_image or id_embeds too.")
+        yield call.args[1:], call.kwargs
+        return
+    by_name = _by_adapter(people, loaded)
+    prompts, pictures = _batch(arguments)
+    with ExitStack() as stack:
+        drawn = {
+            name: _activate(stack, pipeline, name, who, prompts, pictures, ours, arguments)
+            for name, who in by_name.items()
+        }
+        _activate_nets(stack, pipeline, next(iter(drawn.values())), pictures, ours, arguments)
+        if names_somebody(arguments):
+            named = [persons for persons in drawn.values() if any(words is not None for words in persons[0].words)]
+            persons = (named or list(drawn.values()))[0]
+            changed = stack.enter_context(persons_in_prompts(pipeline, persons, arguments))
+            _replace(call, changed)
+        yield call.args[1:], call.kwargs
 
 
-def _mask(mask: Any) -> torch.Tensor:
-    if isinstance(mask, torch.Tensor):
-        mask = mask.squeeze(0).detach().cpu().numpy()
-    if isinstance(mask, np.ndarray) and mask.dtype == bool:
-        mask = mask.astype(np.uint8) * 255
-    return torch.from_numpy(load_photo(mask)[..., 0] / np.float32(255))
+def _activate(
+    stack: ExitStack,
+    pipeline: Any,
+    name: str,
+    people: Any,
+    prompts: int,
+    pictures: int,
+    ours: IdentityArguments,
+    arguments: Mapping[str, Any],
+) -> list[Person]:
+    """Activate one adapter until the stack closes."""
+    loaded: LoadedAdapter = pipeline._loaded_id_adapters[name]
+    adapter = loaded.adapter
+    guard(pipeline)
+    if not adapter.is_attached_to(pipeline.unet):  # the UNet was exchanged, or another pipeline unloaded the adapter
+        adapter.attach(pipeline.unet)
+    if hasattr(pipeline.unet, "_hf_hook"):  # offloading: the adapter is no component, so it moves by itself
+        stack.callback(lambda home=adapter.device: adapter.to(home))
+    # ModelMixin's own `to` warns of layers kept in float32, even if there are none
+    nn.Module.to(adapter, device=pipeline._execution_device, dtype=pipeline.unet.dtype)
+    apart = ours.id_masks is not None
+    given = (people, None) if ours.id_embeds is None else (None, people)
+    persons = loaded.persons(*given, prompts, apart, blocklist_of(pipeline.unet))
+    at_start, of_call = adapter.scale, _scale_of_call(ours.id_scale, name, pipeline._loaded_id_adapters)
+
+    def scale() -> Scale:
+        if of_call is not None:
+            return of_call
+        now: LoadedAdapter = pipeline._loaded_id_adapters.get(name, loaded)  # a callback may have set another
+        return at_start if now.scale is None else now.scale
+
+    drawing = adapter.drawing(
+        persons,
+        pictures,
+        masks=in_crop(region_masks(ours.id_masks, len(persons)), pipeline, arguments) if apart else None,
+        scale=scale,
+        rows=lambda: _rows(pipeline),
+        progress=lambda timestep: _progress(pipeline.scheduler, timestep),
+    )
+    stack.enter_context(drawing)
+    return persons
 
 
-def _mean_features(identity: Identity) -> torch.Tensor:
-    if identity.features is None:
-        raise IdentityError(
-            f"{identity} holds no CLIP features, which this adapter reads; enrol it with this pipeline."
-        )
-    assert identity.weights is not None
-    return torch.einsum("p,pnc->nc", identity.weights, identity.features)
+def _activate_nets(
+    stack: ExitStack,
+    pipeline: Any,
+    persons: list[Person],
+    pictures: int,
+    ours: IdentityArguments,
+    arguments: Mapping[str, Any],
+) -> None:
+    """Let the pipeline's IdentityNets read the persons of the first adapter until the stack closes."""
+    controlnet = getattr(pipeline, "controlnet", None)
+    nets = controlnet.nets if isinstance(controlnet, MultiControlNetModel) else [controlnet]
+    nets = [net for net in map(unwrap_module, nets) if isinstance(net, IdentityNet)]
+    if len({id(net) for net in nets}) < len(nets):
+        raise AdapterError("The pipeline has the same IdentityNet twice in its list of ControlNets; load it twice.")
+    interval = ours.control_interval
+    if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+        raise AdapterError(f"control_interval must be an integer >= 1, got {interval!r}.")
+    if interval != 1 and not nets:
+        raise AdapterError("control_interval is for an IdentityNet, and this pipeline has none.")
+    masks = None
+    if nets and ours.id_masks is not None:
+        masks = in_crop(region_masks(ours.id_masks, len(persons)), pipeline, arguments)
+    # schedulers of order 2 call the network twice in a step
+    calls = 1 if interval == 1 else interval * pipeline.scheduler.order
+    for net in nets:
+        reading = net.reading(persons, pictures, masks=masks, rows=lambda: _rows(pipeline), interval=calls)
+        stack.enter_context(reading)
+
+
+def guard(pipeline: Any) -> None:
+    """Put the blocklist that was set on the pipeline on its present UNet."""
+    blocklist = pipeline.__dict__.get("_id_blocklist")
+    if blocklist is not None and blocklist_of(pipeline.unet) is None:
+        set_blocklist(pipeline.unet, blocklist)
+
+
+def _by_adapter(people: Any, loaded: Mapping[str, LoadedAdapter]) -> dict[str, Any]:
+    if not loaded:
+        raise AdapterError("No identity adapter is loaded: pipe.load_id_adapter(…) first.")
+    if not isinstance(people, Mapping):
+        return dict.fromkeys(loaded, people)
+    if not people:
+        raise AdapterError(f"The dict of people is empty; adapters: {list(loaded)}.")
+    for name in people:
+        if name not in loaded:
+            raise AdapterError(f"No adapter is called '{name}'; loaded: {list(loaded)}.")
+    return dict(people)
+
+
+def _scale_of_call(id_scale: Any, name: str, loaded: Mapping[str, LoadedAdapter]) -> Scale | None:
+    """The scale that the call gives to one adapter, checked; `None` if it gives none."""
+    if isinstance(id_scale, Mapping) and (known := set(id_scale) & set(loaded)):
+        if unknown := set(id_scale) - known:
+            raise AdapterError(
+                f"id_scale names adapters ({sorted(known)}) and others ({sorted(unknown)}): give a number per adapter "
+                f"(loaded: {list(loaded)}), or a number per block."
+            )
+        id_scale = id_scale.get(name)
+    if id_scale is not None:
+        loaded[name].adapter.check_scale(id_scale)
+    return id_scale
+
+
+def _rows(pipeline: Any) -> Rows:
+    """Which parts of the UNet's batch are conditional in the next forward, as the pipeline itself knows it."""
+    if (guider := getattr(pipeline, "guider", None)) is not None:  # Modular Diffusers: one forward for each condition
+        return (bool(guider.is_conditional),)
+    conditional = (True, True) if getattr(pipeline, "do_perturbed_attention_guidance", False) else (True,)
+    return (False, *conditional) if pipeline.do_classifier_free_guidance else conditional
+
+
+def _progress(scheduler: Any, timestep: float) -> float:
+    """The share of the scheduler's steps that are done, which holds for continuous timesteps too."""
+    times = scheduler.timesteps.float().cpu()
+    return int((times - timestep).abs().argmin()) / len(times)
+
+
+def _batch(arguments: Mapping[str, Any]) -> tuple[int, int]:
+    """How many prompts and how many pictures a call draws."""
+    prompt, embeds = arguments.get("prompt"), arguments.get("prompt_embeds")
+    prompts = len(prompt) if isinstance(prompt, list | tuple) else 1 if embeds is None else len(embeds)
+    return prompts, prompts * (arguments.get("num_images_per_prompt") or 1)
+
+
+def _with_defaults(call: inspect.BoundArguments) -> dict[str, Any]:
+    """All arguments of a call by name, those that were left at their defaults included."""
+    full = inspect.BoundArguments(call.signature, call.arguments.copy())  # pyright: ignore[reportArgumentType]
+    full.apply_defaults()
+    arguments = dict(full.arguments)
+    for parameter in call.signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(parameter.name)
+    state = arguments.get("state")  # of Modular Diffusers, where a call goes on with the values of another
+    return {**getattr(state, "values", {}), **arguments}
+
+
+def _replace(call: inspect.BoundArguments, changed: Mapping[str, Any]) -> None:
+    """Put changed arguments into a call, by name or among its further keywords."""
+    rest = next((p.name for p in call.signature.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD), "")
+    for name, value in changed.items():
+        if name in call.signature.parameters:
+            call.arguments[name] = value
+        else:
+            call.arguments[rest] = {**call.arguments.get(rest, {}), name: value}

@@ -1,48 +1,55 @@
-"""`IdentityAdapterMixin`: what a pipeline can do once an identity adapter is loaded."""
+"""`IdentityAdapterMixin`: the identity methods of a diffusers pipeline."""
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
-from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
-from diffusers.utils.torch_utils import unwrap_module
 from PIL import Image
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
-from ..adapter import IdentityAdapter, IdentityNet, Person, Scale
+from ..adapter import IdentityAdapter, Scale, blocklist_of, set_blocklist
 from ..errors import AdapterError
 from ..faces import Choice, ClipFeatures, Face, FaceAnalyzer, Photo
 from ..identity import Identity
 from ..provenance.blocklist import IdentityBlocklist
-from .conditioning import Batch, LoadedAdapter, region_masks
+from .conditioning import guard
+from .hand_over import register_auto_pipelines
 from .landmarks import landmark_image
-from .prompts import PLACEHOLDER, names_somebody, persons_in_prompts
+from .loaded import LoadedAdapter
+from .supported import check_supported
 
 
 class IdentityAdapterMixin:
-    """Put it before a diffusers pipeline class: `class P(IdentityAdapterMixin, StableDiffusionPipeline): ...`.
+    """The methods that `import idgen` gives to diffusers' pipelines; `idgen.pipelines` has classes with their types.
 
-    Nothing of the pipeline is copied: a call turns photos into identity tokens, lets the adapters act, and calls the
-    pipeline.
+    A call of the pipeline takes the arguments of `IdentityArguments` beside its own.
     """
 
     unet: nn.Module
     scheduler: Any
-    id_blocklist: IdentityBlocklist | None = None
-    """Whoever is on it is refused, when enrolled and when drawn: `pipe.id_blocklist = IdentityBlocklist.load(…)`."""
-
-    _stock_class: ClassVar[type | None] = None
-    """What the instance was before `load_id_adapter` and is again once the last adapter is unloaded."""
 
     @property
     def id_adapters(self) -> dict[str, IdentityAdapter]:
         """The loaded adapters by name."""
         return {name: loaded.adapter for name, loaded in self._loaded_adapters.items()}
+
+    @property
+    def id_blocklist(self) -> IdentityBlocklist | None:
+        """People who are refused, when enrolled and when drawn: `pipe.id_blocklist = IdentityBlocklist.load(…)`.
+
+        It holds for the UNet, and so for all pipelines that share it, and for adapters that are loaded later.
+        """
+        guard(self)
+        return blocklist_of(self.unet)  # pyright: ignore[reportReturnType]
+
+    @id_blocklist.setter
+    def id_blocklist(self, blocklist: IdentityBlocklist | None) -> None:
+        self.__dict__["_id_blocklist"] = blocklist
+        set_blocklist(self.unet, blocklist)
 
     def load_id_adapter(
         self,
@@ -74,6 +81,8 @@ class IdentityAdapterMixin:
             BaseMismatchError: It was made for another base model.
             EncoderMismatchError: `face_analyzer` makes embeddings of another encoder.
         """
+        check_supported(self)
+        register_auto_pipelines()
         source = pretrained_model_name_or_path_or_adapter
         if isinstance(source, IdentityAdapter):
             adapter = source
@@ -82,18 +91,16 @@ class IdentityAdapterMixin:
         if lora_follows_scale:
             adapter.lora_scale = None
         clip = ClipFeatures(image_encoder) if image_encoder is not None else None
-        loaded = LoadedAdapter(adapter, face_analyzer, clip, shared=adapter.is_attached_to(self.unet))
-        before = self._loaded_adapters.get(adapter_name)
-        if before is not None and before.adapter is adapter:
-            loaded.shared = before.shared
-        elif not loaded.shared:
+        loaded = LoadedAdapter(adapter, face_analyzer, clip)
+        if not adapter.is_attached_to(self.unet):
             adapter.attach(self.unet)
-        if before is not None and before.adapter is not adapter:
-            self._release(before)
-        self._loaded_adapters[adapter_name] = loaded
+        after = {**self._loaded_adapters, adapter_name: loaded}
+        if (before := self._loaded_adapters.get(adapter_name)) is not None:
+            _release(before, after)
+        self._loaded_adapters = after
 
     def set_id_adapter_scale(self, scale: Scale, adapter_name: str | None = None) -> None:
-        """Say how strongly identities act from now on.
+        """Set how strongly identities act from now on; inside a callback, from the next step on.
 
         Args:
             scale: A number, a value per block (`{"down": 0.2, "up_blocks.1": 1.0}`) or a `ScaleSchedule`.
@@ -102,23 +109,24 @@ class IdentityAdapterMixin:
         Raises:
             AdapterError: No such adapter is loaded, or this cannot be a scale.
         """
-        names = [self._checked(adapter_name)] if adapter_name else list(self._loaded_or_raise())
-        for name in names:
-            self._loaded_adapters[name].adapter.scale = scale
+        changed = dict(self._loaded_or_raise())
+        for name in [self._checked(adapter_name)] if adapter_name else list(changed):
+            changed[name].adapter.scale = scale  # checks it
+            changed[name] = replace(changed[name], scale=scale)
+        self._loaded_adapters = changed
 
     def unload_id_adapter(self, adapter_name: str | None = None) -> None:
-        """Take an adapter, or all, off again. After the last one the pipeline is what it was, bit for bit.
+        """Remove an adapter, or all. After the last one the pipeline is what it was, bit for bit.
+
+        Other pipelines that have loaded the same adapter object keep it. A blocklist stays.
 
         Raises:
-            AdapterError: No adapter has this name.
+            AdapterError: No adapter has this name, or another thread is drawing with it.
         """
         for name in [self._checked(adapter_name)] if adapter_name else list(self._loaded_adapters):
-            self._release(self._loaded_adapters.pop(name))
-        if not self._loaded_adapters:
-            del self.__dict__["_loaded_id_adapters"]
-            self.__dict__.pop("id_blocklist", None)
-            if self._stock_class is not None:
-                self.__class__ = self._stock_class
+            kept = dict(self._loaded_adapters)
+            _release(kept.pop(name), kept)
+            self._loaded_adapters = kept
 
     def encode_identity(
         self,
@@ -144,8 +152,8 @@ class IdentityAdapterMixin:
         """
         name_of_adapter = self._checked(adapter_name) if adapter_name else next(iter(self._loaded_or_raise()))
         person = self._loaded_adapters[name_of_adapter].enroll(photos, face=face, weights=weights, name=name)
-        if self.id_blocklist is not None:
-            self.id_blocklist.check(person)
+        if (blocklist := self.id_blocklist) is not None:
+            blocklist.check(person)
         return person
 
     def prepare_landmarks(
@@ -177,106 +185,17 @@ class IdentityAdapterMixin:
 
         return landmark_image(source, size, find_faces, config["sample_size"] * factor, step)
 
-    def __call__(
-        self,
-        *args: Any,
-        id_image: Any = None,
-        id_embeds: Any = None,
-        id_masks: Any = None,
-        id_scale: Scale | Mapping[str, Scale] | None = None,
-        control_interval: int = 1,
-        **kwargs: Any,
-    ) -> Any:
-        """Call the pipeline, and pass its own arguments on. `<id>` in a prompt is the person, if an adapter has words.
-
-        Args:
-            args: The pipeline's own.
-            id_image: A photo of the person, or a list: one for each prompt, or, with `id_masks`, of everybody in the
-                picture.
-            id_embeds: An `Identity` instead, or a list in the same way, or a tensor (people, dim) in the adapter's own
-                convention; or a dict by adapter name.
-            id_masks: Where each person may appear (white), one mask for each.
-            id_scale: The scale for this call only; a dict by adapter name where several are loaded.
-            control_interval: An `IdentityNet` is computed in every so many steps, and its residuals are used again
-                between.
-            kwargs: The pipeline's own.
-
-        Raises:
-            AdapterError: No adapter is loaded, or people, masks and prompts do not fit together.
-            EncoderMismatchError: An identity was made by another encoder than an adapter, or `id_blocklist`, reads.
-            BlockedIdentityError: Somebody is on `id_blocklist`.
-            NoFaceError, ManyFacesError, ImageError: See `idgen.enroll`.
-        """
-        call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
-        bound = inspect.signature(call).bind(*args, **kwargs)
-        people = id_image if id_embeds is None else id_embeds
-        if people is None:
-            if id_masks is not None or id_scale is not None:
-                raise AdapterError("id_masks and id_scale act on a person: give id_image or id_embeds too.")
-            if names_somebody(bound.arguments) and any(a.config["num_words"] for a in self.id_adapters.values()):
-                raise AdapterError(f"The prompt names a person by {PLACEHOLDER}: give id_image or id_embeds too.")
-            return call(*args, **kwargs)
-        if id_image is not None and id_embeds is not None:
-            raise AdapterError("Give id_image or id_embeds, not both.")
-        by_name = people if isinstance(people, Mapping) else dict.fromkeys(self._loaded_or_raise(), people)
-        batch = Batch.of_call(bound.arguments)
-        with ExitStack() as stack:
-            drawn = {
-                name: self._draw(stack, self._checked(name), who, batch, id_masks, id_scale)
-                for name, who in by_name.items()
-            }
-            self._read(stack, drawn, batch, id_masks, control_interval)
-            if names_somebody(bound.arguments):
-                named = [p for p in drawn.values() if any(words is not None for words in p[0].words)]
-                first = (named or list(drawn.values()))[0]
-                bound.arguments |= stack.enter_context(persons_in_prompts(self, first, bound.arguments))
-            return call(*bound.args, **bound.kwargs)
-
-    def _draw(
-        self, stack: ExitStack, name: str, people: Any, batch: Batch, id_masks: Any, id_scale: Any
-    ) -> list[Person]:
-        """Let an adapter act until the stack closes."""
-        loaded = self._loaded_adapters[name]
-        adapter = loaded.adapter
-        if not adapter.is_attached_to(self.unet):
-            raise AdapterError(f"The adapter '{name}' was taken off by the pipeline that loaded it; load it again.")
-        if hasattr(self.unet, "_hf_hook"):  # offloading: the adapter is no component, so it makes the way by itself
-            stack.callback(lambda home=adapter.device: adapter.to(home))
-        where = {"device": self._execution_device, "dtype": self.unet.dtype}  # pyright: ignore
-        nn.Module.to(adapter, **where)  # ModelMixin's own warns of layers kept in float32, even if there are none
-        persons = loaded.persons(people, batch.prompts, apart=id_masks is not None, blocklist=self.id_blocklist)
-        if id_scale is not None:
-            stack.callback(setattr, adapter, "scale", adapter.scale)
-            named = isinstance(id_scale, Mapping) and set(id_scale) <= set(self._loaded_adapters)
-            adapter.scale = id_scale.get(name, adapter.scale) if named else id_scale  # pyright: ignore
-        drawing = adapter.drawing(
-            persons,
-            batch.pictures,
-            masks=None if id_masks is None else region_masks(id_masks, len(persons)),
-            perturbed=batch.perturbed,
-            num_train_timesteps=self.scheduler.config.num_train_timesteps,
-        )
-        stack.enter_context(drawing)
-        return persons
-
-    def _read(
-        self, stack: ExitStack, drawn: Mapping[str, list[Person]], batch: Batch, id_masks: Any, interval: int
-    ) -> None:
-        """Let the pipeline's IdentityNets read the persons of the first adapter until the stack closes."""
-        controlnet = getattr(self, "controlnet", None)
-        nets = controlnet.nets if isinstance(controlnet, MultiControlNetModel) else [controlnet]
-        nets = [net for net in map(unwrap_module, nets) if isinstance(net, IdentityNet)]
-        if interval != 1 and not nets:
-            raise AdapterError("control_interval is for an IdentityNet, and this pipeline has none.")
-        persons = next(iter(drawn.values()))
-        masks = None if id_masks is None else region_masks(id_masks, len(persons))
-        for net in nets:
-            reading = net.reading(persons, batch.pictures, masks=masks, perturbed=batch.perturbed, interval=interval)
-            stack.enter_context(reading)
-
     @property
     def _loaded_adapters(self) -> dict[str, LoadedAdapter]:
-        return self.__dict__.setdefault("_loaded_id_adapters", {})
+        """Replaced and never changed: a shallow copy of the pipeline has the same one."""
+        return self.__dict__.get("_loaded_id_adapters", {})
+
+    @_loaded_adapters.setter
+    def _loaded_adapters(self, loaded: dict[str, LoadedAdapter]) -> None:
+        if loaded:
+            self.__dict__["_loaded_id_adapters"] = dict(loaded)
+        else:
+            self.__dict__.pop("_loaded_id_adapters", None)
 
     def _loaded_or_raise(self) -> dict[str, LoadedAdapter]:
         if not self._loaded_adapters:
@@ -288,6 +207,11 @@ class IdentityAdapterMixin:
             raise AdapterError(f"No adapter is called '{adapter_name}'; loaded: {list(self._loaded_adapters)}.")
         return adapter_name
 
-    def _release(self, loaded: LoadedAdapter) -> None:
-        if not loaded.shared and loaded.adapter.is_attached_to(self.unet):
-            loaded.adapter.detach()
+
+def _release(loaded: LoadedAdapter, kept: Mapping[str, LoadedAdapter]) -> None:
+    """Detach an adapter unless it is kept under another name.
+
+    Other pipelines that have loaded it attach it again at their next call.
+    """
+    if all(each.adapter is not loaded.adapter for each in kept.values()):
+        loaded.adapter.detach()

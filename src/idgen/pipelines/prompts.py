@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from ..adapter import Person
+from ..adapter import Person, lock_of
 from ..adapter.words import pseudo_words
 from ..errors import AdapterError
 
@@ -17,14 +17,14 @@ CLASS_WORD = "person"
 PROMPTS = ("prompt", "prompt_2")
 
 
-def names_somebody(arguments: dict[str, Any]) -> bool:
+def names_somebody(arguments: Mapping[str, Any]) -> bool:
     """Whether a prompt of the call holds the placeholder."""
     return any(PLACEHOLDER in text for name in PROMPTS for text in _texts(arguments.get(name)))
 
 
 @contextmanager
 def persons_in_prompts(
-    pipeline: Any, persons: Sequence[Person], arguments: dict[str, Any]
+    pipeline: Any, persons: Sequence[Person], arguments: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Let the text encoders read the persons' words where the prompts hold the placeholder.
 
@@ -37,7 +37,7 @@ def persons_in_prompts(
         arguments: Of the call.
 
     Yields:
-        The arguments with the prompts changed.
+        The prompts that change, by argument.
 
     Raises:
         AdapterError: The adapter has no words, or a placeholder lies beyond what the encoder reads.
@@ -46,7 +46,7 @@ def persons_in_prompts(
     words = [[w for person in persons for w in person.words[i : i + 1] if w is not None] for i in range(encoders)]
     if not any(words):
         raise AdapterError(f"The prompt names a person by {PLACEHOLDER}, but the adapter has no words; leave it out.")
-    changed = dict(arguments)
+    changed: dict[str, Any] = {}
     with ExitStack() as stack:
         for i, of_encoder in enumerate(words):
             suffix = f"_{i + 1}" if i else ""
@@ -56,7 +56,9 @@ def persons_in_prompts(
                 marker = tokenizer.bos_token * of_encoder[0].shape[1]
                 changed[f"prompt{suffix}"] = _replace(prompt, marker)
                 for text in {text for text in _texts(changed[f"prompt{suffix}"]) if marker in text}:
-                    _check_length(tokenizer, text)
+                    # diffusers expands the words of textual inversions that have several vectors
+                    with lock_of(pipeline.tokenizer):
+                        _check_length(tokenizer, pipeline.maybe_convert_prompt(text, tokenizer))
                 encoder = getattr(pipeline, f"text_encoder{suffix}")
                 stack.enter_context(pseudo_words(encoder, of_encoder, tokenizer.bos_token_id))
             else:

@@ -1,35 +1,45 @@
-"""Gives diffusers' own pipelines `load_id_adapter`, at `import idgen`."""
+"""Gives diffusers' own pipelines the identity methods and arguments, at `import idgen`."""
 
 from __future__ import annotations
 
-from functools import cache
+import inspect
 from typing import Any
 
-from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusionMixin
 
+from .guarded import guarded
+from .hand_over import hand_over_from_pipe
 from .mixin import IdentityAdapterMixin
-
-
-@cache
-def with_identity(stock_class: type) -> type:
-    """The pipeline class with `IdentityAdapterMixin`, under the same name: so what `save_pretrained` writes opens in
-    plain diffusers, and `AutoPipeline` finds its twins."""
-    namespace = {"__module__": stock_class.__module__, "__doc__": stock_class.__doc__, "_stock_class": stock_class}
-    return type(stock_class.__name__, (IdentityAdapterMixin, stock_class), namespace)
-
-
-def load_id_adapter(pipeline: Any, *args: Any, **kwargs: Any) -> None:
-    """Load an identity adapter into a stock pipeline; see `IdentityAdapterMixin.load_id_adapter`."""
-    stock_class = type(pipeline)
-    pipeline.__class__ = with_identity(stock_class)
-    try:
-        pipeline.load_id_adapter(*args, **kwargs)
-    except BaseException:
-        pipeline.__class__ = stock_class
-        pipeline.__dict__.pop("_loaded_id_adapters", None)
-        raise
+from .running import encoding_alone
 
 
 def register() -> None:
-    """The one line that touches diffusers."""
-    StableDiffusionMixin.load_id_adapter = load_id_adapter  # pyright: ignore[reportAttributeAccessIssue]
+    """Change diffusers: its Stable Diffusion pipelines, also those that are imported or defined later.
+
+    Nothing of a pipeline's code is replaced. Its `__call__` (see `guarded`) and `encode_prompt` are wrapped,
+    `from_pipe` hands adapters over, and the methods of `IdentityAdapterMixin` are added.
+    """
+    for name, member in vars(IdentityAdapterMixin).items():
+        if not name.startswith("__"):
+            setattr(StableDiffusionMixin, name, member)
+    StableDiffusionMixin.__init_subclass__ = classmethod(_guard_subclass)  # pyright: ignore[reportAttributeAccessIssue]
+    _guard_all(StableDiffusionMixin)
+    hand_over_from_pipe(DiffusionPipeline)
+
+
+def _guard_subclass(cls: type, **kwargs: Any) -> None:
+    super(StableDiffusionMixin, cls).__init_subclass__(**kwargs)  # pyright: ignore[reportArgumentType]
+    _guard(cls)
+
+
+def _guard_all(kind: type) -> None:
+    for subclass in kind.__subclasses__():
+        _guard(subclass)
+        _guard_all(subclass)
+
+
+def _guard(kind: Any) -> None:
+    for name, wrap in (("__call__", guarded), ("encode_prompt", encoding_alone)):
+        stock = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+        if inspect.isfunction(stock) and not getattr(stock, "is_guarded", False):
+            setattr(kind, name, wrap(stock))
