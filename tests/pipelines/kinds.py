@@ -24,7 +24,7 @@ def make(family: str, task: str, kind: str) -> Any:
     """A stock pipeline of random weights."""
     made = make_pipeline(family, task, controlnet=kind in ("controlnet", "identity_net"))
     if kind == "identity_net":
-        net = IdentityNet.from_config(made.controlnet.config)
+        net: Any = IdentityNet.from_config(made.controlnet.config)
         net.load_state_dict(made.controlnet.state_dict())
         made.register_modules(controlnet=net.eval())
     if kind == "pag":

@@ -152,7 +152,7 @@ def test_stress(family: str) -> None:
     pipelines[1].load_id_adapter(make_adapter(first.unet, seed=9))
     pipelines[2].load_id_adapter(pipelines[0].id_adapters["default"])
     calls = [(i, who) for i in range(3) for who in (None, ANNA, BRUNO)]
-    steps = {"num_inference_steps": 2}
+    steps: dict[str, Any] = {"num_inference_steps": 2}
     alone = [draw(pipelines[i], id_embeds=who, **steps) for i, who in calls]
     refused: list[int] = []
 

@@ -113,9 +113,9 @@ def test_from_pipe_shares_the_adapter(pipeline: Any) -> None:
     assert type(other) is diffusers.StableDiffusionImg2ImgPipeline
     assert np.array_equal(draw(pipeline, id_embeds=ANNA), expected)
     other.load_id_adapter(pipeline.id_adapters["default"])
-    anna = other(**call_arguments("img2img"), id_embeds=ANNA).images
+    anna = draw(other, task="img2img", id_embeds=ANNA)
     pipeline.unload_id_adapter()
-    assert np.array_equal(other(**call_arguments("img2img"), id_embeds=ANNA).images, anna)
+    assert np.array_equal(draw(other, task="img2img", id_embeds=ANNA), anna)
 
 
 def test_loading_twice_replaces(pipeline: Any) -> None:
