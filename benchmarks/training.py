@@ -86,7 +86,7 @@ class Ours:
         self.embedder.encoder.to(base.unet.device)
 
     def denoise(self, **losses: float) -> Side:
-        terms = make_terms(LossConfig(**losses), self.base.parametrisation)  # pyright: ignore[reportArgumentType]
+        terms = make_terms(LossConfig.only(**losses), self.base.parametrisation)
         return self._updates(
             IdentityDenoiser(self.base, self.adapter, terms, embedder=self.embedder, decoder=self._decoder())
         )

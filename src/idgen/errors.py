@@ -6,6 +6,7 @@ IdgenError
 ├── FaceError
 │   ├── NoFaceError          no face where one is needed
 │   └── ManyFacesError       several faces where one is wanted, and nothing said which
+├── StatisticsError          an encoder of which too little is known, or measured on too few people
 ├── IdentityError            an embedding that cannot be used (NaN, wrong shape, no weight)
 │   ├── EncoderMismatchError an embedding from another encoder than the adapter was trained with
 │   └── BlockedIdentityError a person who is on the blocklist
@@ -49,6 +50,10 @@ class NoFaceError(FaceError):
 
 class ManyFacesError(FaceError):
     """Several faces were found where one is wanted."""
+
+
+class StatisticsError(IdgenError):
+    """A face encoder's similarities are not known well enough for what is asked."""
 
 
 class IdentityError(IdgenError):

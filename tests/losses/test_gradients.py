@@ -69,7 +69,7 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] =
     "x0_epsilon": (of_x0("epsilon"), (OUTPUT,)),
     "x0_v": (of_x0("v_prediction"), (OUTPUT,)),
     "identity": (lambda g: identity_loss(g, TARGET), (GENERATED,)),
-    "triplet": (lambda g: TripletLoss()(g, TARGET, normal(3, 8, seed=26)), (GENERATED,)),
+    "triplet": (lambda g: TripletLoss(1.0)(g, TARGET, normal(3, 8, seed=26)), (GENERATED,)),
     "contrastive": (lambda g: ContrastiveLoss()(g, TARGET, PERSONS, BANK), (GENERATED,)),
     "contrastive_heads_whiskers": (
         lambda g: ContrastiveLoss(heads=2, whiskers=0.5)(g, TARGET, PERSONS, BANK),

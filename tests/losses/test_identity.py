@@ -70,7 +70,9 @@ def test_contrastive_heads_are_slices() -> None:
     for i in range(3):
         heads = [slice(0, 4), slice(4, 8)]
         expected.append(np.mean([info_nce(cos(GENERATED[i, h], TARGET[i, h]), others(i, h), 0.1) for h in heads]))
-    assert ContrastiveLoss(heads=2)(GENERATED, TARGET, PERSONS, BANK).tolist() == pytest.approx(expected)
+    assert ContrastiveLoss(temperature=0.1, heads=2)(GENERATED, TARGET, PERSONS, BANK).tolist() == pytest.approx(
+        expected
+    )
 
 
 def test_whiskers_drop_what_lies_beyond_the_box() -> None:
@@ -127,7 +129,7 @@ def test_no_negative_left(loss: ContrastiveLoss | ThresholdLoss | MannWhitneyLos
         value.sum().backward()
         assert generated.grad is not None
         if isinstance(loss, ThresholdLoss):
-            assert value.tolist() == pytest.approx([max(0, 0.9 - positives()[0])])
+            assert value.tolist() == pytest.approx([max(0, loss.positive_threshold - positives()[0])])
         else:
             assert value.tolist() == [0]
             assert not generated.grad.any()

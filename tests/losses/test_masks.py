@@ -20,7 +20,16 @@ WEIGHTS = {
     *("layout", "semantic", "localisation", "increment", "words", "values"),
 }
 TERMS = make_terms(
-    LossConfig(**dict.fromkeys(WEIGHTS, 1.0), prior_dir="pictures", background_weight=0.5),
+    LossConfig.only(
+        **dict.fromkeys(WEIGHTS, 1.0),
+        prior_dir="pictures",
+        background_weight=0.5,
+        t_max=0.6,
+        margin=1.0,  # settings for people whose cosines lie about 0
+        positive_threshold=0.9,
+        negative_threshold=0.0,
+        temperature=0.1,
+    ),
     Parametrisation.of(DDIMScheduler()),
 ).terms
 EARLY, LATE = 100, 900
@@ -70,12 +79,14 @@ def leaves(value: Any) -> list[torch.Tensor]:
     return [leaf for part in parts for leaf in leaves(part)]
 
 
-def evaluate(name: str, given: dict[str, Any], found: bool, timestep: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Values and gradients where the second sample has a face or not, and its own timestep."""
+def evaluate(
+    name: str, given: dict[str, Any], found: bool, known: bool, timestep: int
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Values and gradients where the second sample has a face or not, an identity or not, and its own timestep."""
     numbers = leaves(given)
     for leaf in numbers:
         leaf.requires_grad_(True)
-    mask = {"face_found": torch.tensor([True, found])}
+    mask = {"face_found": torch.tensor([True, found]), "has_identity": torch.tensor([True, known])}
     timesteps = torch.tensor([EARLY, timestep])
     values = WeightedTerms({name: TERMS[name]})({**given, **mask, "timesteps": timesteps}, timesteps).values
     gradients = torch.autograd.grad(values.sum(), numbers, allow_unused=True)
@@ -86,11 +97,15 @@ def test_the_list_is_whole() -> None:
     assert {*TERMS} == {"denoising", *WEIGHTS}
 
 
-@pytest.mark.parametrize(("found", "timestep"), [(False, EARLY), (True, LATE)], ids=["no face", "gate shut"])
+@pytest.mark.parametrize(
+    "why",
+    [(False, True, EARLY), (True, False, EARLY), (True, True, LATE)],
+    ids=["no face", "no identity", "gate shut"],
+)
 @pytest.mark.parametrize("name", TERMS)
-def test_what_does_not_count_changes_nothing(name: str, found: bool, timestep: int) -> None:
-    values, gradients = evaluate(name, inputs(1), found, timestep)
-    changed, changed_gradients = evaluate(name, splice(inputs(1), inputs(2)), found, timestep)
+def test_what_does_not_count_changes_nothing(name: str, why: tuple[bool, bool, int]) -> None:
+    values, gradients = evaluate(name, inputs(1), *why)
+    changed, changed_gradients = evaluate(name, splice(inputs(1), inputs(2)), *why)
     assert values[0] != 0
     assert values[0] == changed[0]
     assert any(gradient[0].any() for gradient in gradients)

@@ -66,7 +66,7 @@ def make_step(
     adapter: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
-    losses = losses or LossConfig()
+    losses = losses or LossConfig.only()
     base = BaseModel(make_pipeline(family, **(unet or {})), torch.float32, torch.device("cpu"))
     named: dict[str, Any] = {"num_words": words, "text_encoders": base.text_encoders} if words else {}
     made = make_adapter(base.unet, **named, **(adapter or {}))

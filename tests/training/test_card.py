@@ -41,7 +41,7 @@ def test_stage_one(base: str, tmp_path: Path) -> None:
         pretrained_model_name_or_path=base,
         train_data_dir="shards",
         output_dir=tmp_path,
-        losses=LossConfig(identity=0.5),
+        losses=LossConfig.only(identity=0.5),
         loop=LoopConfig(max_train_steps=1000, train_batch_size=8),
     )
     measured = {"validation/faces": 1.0, "validation/similarity/a": 0.75, "validation/others/a": 0.5}
@@ -61,5 +61,5 @@ def test_a_lora_alone(tmp_path: Path) -> None:
     text = card_of(tmp_path, config, [{"step": 3}])
     assert "load_lora_weights" in text
     assert "| from | nothing |" in text
-    assert "identity 1, preservation 1, by refl" in text
+    assert "identity 5, preservation 1, denoising 1, by alignprop" in text
     assert "similarity" not in text

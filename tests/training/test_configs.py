@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,15 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
 
 from idgen import IdentityAdapter
+from idgen.losses.settings import DEFAULTS
+from idgen.training.command import parse
 from idgen.training.config import DenoisingConfig, RewardConfig
 from idgen.training.toml import from_toml
 from tests.data import sets
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "train" / "configs"
+WEIGHTS = {"identity", "contrastive", "preservation", "identity_weight", "denoising"}
 KINDS = {
     "cpu": "NO",
     "one_gpu": "NO",
@@ -53,6 +59,59 @@ def test_examples_of_runs(name: str) -> None:
     if isinstance(config, RewardConfig):  # it goes on with what the other makes
         assert config.id_adapter is not None
         assert Path(config.id_adapter) == from_toml(DenoisingConfig, CONFIGS / "sd15.toml").output_dir
+
+
+def settings(config: DenoisingConfig | RewardConfig) -> dict[str, Any]:
+    """What is learned from: flag → value."""
+    parts = {"rollout": config.rollout} if isinstance(config, RewardConfig) else {"losses": config.losses}
+    return {f"--{part}.{name}": value for part, all_ in parts.items() for name, value in asdict(all_).items()}
+
+
+RECOMMENDED = {
+    stage: settings(parse(stage, ["--train_data_dir", "shards", "--output_dir", "run"], "idgen"))
+    for stage in ("denoise", "reward")
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [
+        ("denoise", CONFIGS / "sd15.toml"),
+        ("denoise", CONFIGS / "sdxl.toml"),
+        ("reward", CONFIGS / "reward.toml"),
+        ("denoise", ROOT / "train" / "tiny" / "tiny.toml"),
+    ],
+    ids=lambda of: of.stem if isinstance(of, Path) else of,
+)
+def test_one_configuration_is_recommended(stage: Any, file: Path) -> None:
+    """The examples of runs, and the recipe of the adapter that ships, learn from what the defaults say."""
+    if file.stem == "tiny":  # whose adapter had a temperature of 0.01
+        given = tomllib.loads(file.read_text())["adapter"]["losses"]
+        weights = {f"--losses.{name}": value for name, value in given.items() if name != "temperature"}
+        assert weights.items() <= RECOMMENDED[stage].items()
+    else:
+        assert settings(from_toml(RewardConfig if stage == "reward" else DenoisingConfig, file)) == RECOMMENDED[stage]
+
+
+def test_the_guides_commands_are_the_recommended_ones() -> None:
+    commands = re.findall(r"^idgen train (denoise|reward) (.+)$", (ROOT / "docs" / "training.md").read_text(), re.M)
+    assert [stage for stage, _ in commands[:2]] == ["denoise", "reward"]
+    for stage, flags in commands[:2]:
+        assert settings(parse(stage, flags.split(), "idgen")) == RECOMMENDED[stage]
+
+
+def test_the_table_of_losses_has_the_defaults() -> None:
+    rows = re.findall(r"^\| `(--[a-z_.]+)` \| (\S+)( for dlib)? \|", (ROOT / "docs" / "losses.md").read_text(), re.M)
+    table = {flag: value for flag, value, _ in rows}
+    recommended = {**RECOMMENDED["denoise"], **RECOMMENDED["reward"]}
+    weights = {flag for flag, value in recommended.items() if value and flag.rpartition(".")[2] in WEIGHTS}
+    assert weights <= {*table}
+    for flag, value, of_dlib in rows:
+        if of_dlib:
+            assert recommended[flag] is None
+            assert float(value) == pytest.approx(getattr(DEFAULTS, flag.rpartition(".")[2]), rel=0.01)
+        else:
+            assert value == str(recommended[flag])
 
 
 def test_accelerate_launch_trains(tmp_path: Path) -> None:

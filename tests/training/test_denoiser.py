@@ -17,7 +17,7 @@ from tests.components import seeded
 
 from .runs import LATENT, POINTS, RandomPeople, make_step
 
-EVERYTHING = LossConfig(
+EVERYTHING = LossConfig.only(
     background_weight=0.5,
     identity=0.1,
     contrastive=0.1,
@@ -77,7 +77,7 @@ def test_denoising_is_the_published_loss(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_cached_text_is_read_instead_of_prompts(family: str) -> None:
-    step = make_step(family, losses=LossConfig(preservation=0.1))
+    step = make_step(family, losses=LossConfig.only(preservation=0.1))
     batch = RandomPeople(2, xl=family == "sdxl").make(0)
     expected = run(step, batch, backward=False).values
     text = step.base.encode(batch.prompts)
@@ -134,7 +134,7 @@ def test_offset_noise_is_one_number_a_channel() -> None:
 
 
 def test_an_edit_is_compared_with_what_it_changes_without_the_person() -> None:
-    step = make_step(losses=LossConfig(editing=1.0), edits=["smiling"])
+    step = make_step(losses=LossConfig.only(editing=1.0), edits=["smiling"])
     batch = RandomPeople(2).make(0)
     prompts, encode = [], step.base.encode
 
@@ -153,7 +153,7 @@ def test_an_edit_is_compared_with_what_it_changes_without_the_person() -> None:
 
 
 def test_words_are_found_in_the_prompts_that_hold_them() -> None:
-    step = make_step(words=2, losses=LossConfig(localisation=1.0))
+    step = make_step(words=2, losses=LossConfig.only(localisation=1.0))
     person = step.person(RandomPeople(2).make(0))
     places, named = step.base.word_places(["a <id> at sea", "the sea"], person)
     assert named.tolist() == [True, False]
@@ -169,7 +169,7 @@ def test_words_are_found_in_the_prompts_that_hold_them() -> None:
 
 
 def test_words_learn_from_prompts_that_name_the_person() -> None:
-    step = make_step(losses=LossConfig(words=0.01), words=2)
+    step = make_step(losses=LossConfig.only(words=0.01), words=2)
     run(step, RandomPeople(2, prompt="a <id> at sea").make(0))
     assert all(weight.grad is not None and weight.grad.any() for weight in step.adapter.to_words.parameters())
 
@@ -203,6 +203,6 @@ def test_batches_that_do_not_fit() -> None:
         Batch(**{**vars(batch), "prompts": ("one",)})
     with pytest.raises(TrainingError, match="time_ids"):
         run(make_step("sdxl"), batch)
-    step = make_step(losses=LossConfig(contrastive=0.1, t_max=1.0))
+    step = make_step(losses=LossConfig.only(contrastive=0.1, t_max=1.0))
     with pytest.raises((LossError, RuntimeError)):
         run(step, Batch(**{**vars(batch), "target_embeds": torch.zeros(2, 5)}))

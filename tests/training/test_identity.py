@@ -41,8 +41,8 @@ def denoiser(mode: str, losses: LossConfig) -> TrainingStep:
 
 def stage_one(mode: str) -> tuple[TrainingStep, TrainingStep]:
     """With all losses that compare with the person, and with none."""
-    compare = LossConfig(**COMPARE, negatives=4, t_max=1.0, prior_dir="prior")
-    return denoiser(mode, compare), denoiser(mode, LossConfig())
+    compare = LossConfig.only(**COMPARE, negatives=4, t_max=1.0, prior_dir="prior")
+    return denoiser(mode, compare), denoiser(mode, LossConfig.only())
 
 
 def stage_two(method: str) -> tuple[TrainingStep, TrainingStep]:

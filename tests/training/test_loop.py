@@ -152,7 +152,7 @@ def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> N
 
 
 def step_for_two(words: int) -> Any:
-    return make_step(losses=LossConfig(identity=0.1, t_max=1.0), words=words)
+    return make_step(losses=LossConfig.only(identity=0.1, t_max=1.0), words=words)
 
 
 def people_for_two(rank: int) -> RandomPeople:

@@ -29,7 +29,7 @@ from tests.components import call_arguments, make_adapter, make_pipeline, seeded
 from .runs import RandomPeople
 from .test_rollout import Everywhere
 
-KEPT = LossConfig(preservation=1.0)
+KEPT = LossConfig.only(preservation=1.0)
 
 
 def open_base(family: str = "sd") -> BaseModel:

@@ -58,7 +58,7 @@ DENOISING = {
 SHORT = ("--rollout.steps", "3", "--rollout.last", "2")
 REWARDS = {
     "refl, every reward": (
-        *("--rollout.guidance_scale", "3", "--rollout.hinge", "0.9", "--rollout.denoising", "0.5"),
+        *("--rollout.method", "refl", "--rollout.guidance_scale", "1", "--rollout.hinge", "0.9"),
         *("--rollout.aesthetic", "0.01", "--rollout.aesthetic_head", "{HEAD}", "--rollout.aesthetic_clip", "{CLIP}"),
         *("--rollout.structure", "0.1", "--rollout.structure_scorer", "{SCORER}", "--rollout.own", "{OWN}:brightness"),
     ),
@@ -66,7 +66,7 @@ REWARDS = {
     "draft-lv": ("--rollout.method", "draft-lv", "--rollout.copies", "1", "--rollout.vae", "{VAE}"),
     "alignprop": ("--rollout.method", "alignprop", "--rollout.no-checkpointing"),
     "ddpo": ("--rollout.method", "ddpo", "--rollout.own", "{OWN}:colours"),
-    "a LoRA alone": ("--lora_rank", "2", "--rollout.denoising", "1"),
+    "a LoRA alone": ("--lora_rank", "2"),
 }
 OWN = """
 def brightness(images):
@@ -150,9 +150,9 @@ def adapter(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Path) -> None:
     flags = REWARDS[name] if "LoRA" in name else (*REWARDS[name], "--id_adapter", adapter)
     metrics, card = train("reward", files, tmp_path, (*SHORT, *flags))
-    rewards = {"aesthetic", "structure", "own", "denoising"} & {flag.removeprefix("--rollout.") for flag in flags}
+    rewards = {"aesthetic", "structure", "own"} & {flag.removeprefix("--rollout.") for flag in flags}
     assert {"loss", *rewards} <= metrics
-    assert ("preservation" in metrics) == (name != "ddpo")
+    assert ({"preservation", "denoising"} <= metrics) == (name != "ddpo")
     assert f"by {name.split(',')[0]}" in card or "LoRA" in name
     assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
 

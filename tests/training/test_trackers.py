@@ -62,7 +62,7 @@ def test_tensorboard_has_the_numbers_and_the_pictures(astronaut: np.ndarray, tmp
     encoders = {DlibEncoder.name: DlibEncoder(), "unseen": DlibEncoder()}
     show = partial(show_pictures, accelerator, PROMPTS)
     validation = Validation(base, adapter, people, PROMPTS, DlibDetector(), encoders, tmp_path, steps=4, show=show)
-    step = IdentityDenoiser(base, adapter, make_terms(LossConfig(), base.parametrisation))
+    step = IdentityDenoiser(base, adapter, make_terms(LossConfig.only(), base.parametrisation))
     config = LoopConfig(max_train_steps=2, checkpointing_steps=1, train_batch_size=2)
     Loop(step, TinyPeople(2), tmp_path, config, OptimizerConfig(), accelerator, validate=validation).run()
     accelerator.end_training()

@@ -8,6 +8,7 @@ from .encoders import DlibEncoder, FaceEncoder
 from .face import Choice, Detection, Face, choose_face
 from .keypoints import draw_keypoints
 from .photo import Photo, load_photo
+from .statistics import EncoderStatistics, ScoreDistribution
 
 __all__ = [
     "ARCFACE_TEMPLATE",
@@ -17,11 +18,13 @@ __all__ = [
     "Detection",
     "DlibDetector",
     "DlibEncoder",
+    "EncoderStatistics",
     "Face",
     "FaceAnalyzer",
     "FaceDetector",
     "FaceEncoder",
     "Photo",
+    "ScoreDistribution",
     "align_face",
     "choose_face",
     "draw_keypoints",

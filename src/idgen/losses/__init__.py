@@ -12,6 +12,7 @@ from .negatives import Bank, Negatives
 from .parametrisation import Parametrisation
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
 from .recorder import AttentionRecorder, LayerRecord, Recording
+from .settings import LossSettings
 from .weighted import LazyInputs, Term, TermLog, Weighted, WeightedTerms
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Landmarks",
     "LayerRecord",
     "LazyInputs",
+    "LossSettings",
     "MannWhitneyLoss",
     "Negatives",
     "Parametrisation",

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from ..errors import LossError
 from .identity import cosine
 from .negatives import Bank, Negatives, mean_over, negative_cosines, within_whiskers
+from .settings import DEFAULTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,8 @@ class ContrastiveLoss:
     given 4096 negatives: 63 of the batch and the rest from a bank. Without any negative the loss is 0.
 
     Attributes:
-        temperature: τ.
+        temperature: τ; by default that of the default face encoder, see `LossSettings`. WithAnyone has 0.1 with
+            ArcFace.
         whiskers: Drop negatives farther than this many interquartile ranges from the box; see `within_whiskers`.
         heads: Compare this many equal slices of the embeddings, each as an embedding of its own, and average. AMCL
             learns the heads and a temperature for each pair; a frozen face encoder has nothing to learn them with,
@@ -34,7 +36,7 @@ class ContrastiveLoss:
         LossError: τ or the whiskers are not positive, or there is no head.
     """
 
-    temperature: float = 0.1
+    temperature: float = DEFAULTS.temperature
     whiskers: float | None = None
     heads: int = 1
 
@@ -76,8 +78,8 @@ class ThresholdLoss:
     """Threshold-consistent margin: `w⁺ · mean_{s⁺ ≤ m⁺}(m⁺ − s⁺) + w⁻ · mean_{s⁻ ≥ m⁻}(s⁻ − m⁻)`.
 
     TCM (arXiv 2307.04047) takes both means over the hard pairs of the batch. Here they are those of each sample, which
-    has one positive pair. Absolute cosines make one threshold serve for all people. The defaults are usual values, not
-    the paper's.
+    has one positive pair. Absolute cosines make one threshold serve for all people. The defaults fit the default face
+    encoder, see `LossSettings`.
 
     Attributes:
         positive_threshold: m⁺; at this cosine somebody is like enough to themselves.
@@ -89,8 +91,8 @@ class ThresholdLoss:
         LossError: A threshold is not in [−1, 1] or a weight is negative.
     """
 
-    positive_threshold: float = 0.9
-    negative_threshold: float = 0.5
+    positive_threshold: float = DEFAULTS.positive_threshold
+    negative_threshold: float = DEFAULTS.negative_threshold
     positive_weight: float = 1.0
     negative_weight: float = 1.0
 
@@ -125,13 +127,13 @@ class MannWhitneyLoss:
     divided by log 2. In several processes each sees the negatives of its own samples. Without any negative it is 0.
 
     Attributes:
-        temperature: τ.
+        temperature: τ; by default that of the default face encoder, see `LossSettings`.
 
     Raises:
         LossError: τ is not positive.
     """
 
-    temperature: float = 0.01
+    temperature: float = DEFAULTS.temperature
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ..errors import LossError
 from .parametrisation import at_least_float32
+from .settings import DEFAULTS
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -40,13 +41,13 @@ class TripletLoss:
     it by `(1 − t/T)²`, which is the gate `Decay()`.
 
     Attributes:
-        margin: m.
+        margin: m; by default that of the default face encoder, see `LossSettings`. ID-Booth has 1.
 
     Raises:
         LossError: The margin is negative.
     """
 
-    margin: float = 1.0
+    margin: float = DEFAULTS.margin
 
     def __post_init__(self) -> None:
         if self.margin < 0:

@@ -18,7 +18,7 @@ from .toml import from_toml
 Stage = Literal["denoise", "reward"]
 _CONFIGS: dict[Stage, Any] = {"denoise": DenoisingConfig, "reward": RewardConfig}
 _EXAMPLES: dict[Stage, str] = {
-    "denoise": "--train_data_dir shards/ --output_dir run/ --max_train_steps 10000 --losses.identity 1",
+    "denoise": "--train_data_dir shards/ --output_dir run/ --max_train_steps 10000",
     "reward": "--id_adapter run/ --train_data_dir shards/ --output_dir run-reward/ --max_train_steps 300",
 }
 

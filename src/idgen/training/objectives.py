@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from ..errors import TrainingError
+
+if TYPE_CHECKING:
+    from ..losses import LossSettings
+
+Config = TypeVar("Config", "LossConfig", "RolloutConfig")
+
+
+def fitted(config: Config, settings: LossSettings) -> Config:
+    """The configuration with what is None taken from the settings that fit the encoder."""
+    found = {name: value for name, value in asdict(settings).items() if getattr(config, name, 0) is None}
+    return replace(config, **found)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """What each loss counts; 0 leaves it out. docs/losses.md says when to use which.
+
+    The defaults are the recommended configuration, that of docs/results.md. What is None follows from the statistics
+    of the face encoder, measured on the training split where it names enough people: see `LossSettings`.
 
     Attributes:
         snr_gamma: Of min-SNR weighting; 0 weighs all timesteps alike.
@@ -19,12 +33,15 @@ class LossConfig:
         identity: Cosine of the face on the predicted picture.
         contrastive: The same against other people (InfoNCE).
         negatives: How many people of the bank each sample is compared with.
-        temperature: Of the contrastive loss.
+        temperature: Of the contrastive and the Mann-Whitney loss.
         whiskers: Negatives farther than so many interquartile ranges from the others do not count; 0 keeps all.
         heads: Parts of the embeddings that the contrastive loss compares one by one.
         triplet: Nearer to the person than to a picture of `prior_dir` (ID-Booth).
+        margin: By how much nearer.
         prior_dir: Pictures of people that the base model has drawn.
         threshold: One threshold for all people (TCM).
+        positive_threshold: Cosine from which somebody is like enough to themselves.
+        negative_threshold: Cosine up to which two people may be alike.
         mann_whitney: Every positive against every negative of the batch.
         gate: Whether the losses on faces count fully ("hard") up to `t_max`, or less and less ("soft", (1 − t/T)²).
         t_max: Share of the noise schedule.
@@ -43,19 +60,22 @@ class LossConfig:
     snr_gamma: float = 5.0
     noise_offset: float = 0.0
     background_weight: float = 1.0
-    identity: float = 0.0
-    contrastive: float = 0.0
+    identity: float = 2.0
+    contrastive: float = 0.01
     negatives: int = 1024
-    temperature: float = 0.1
+    temperature: float | None = None
     whiskers: float = 0.0
     heads: int = 1
     triplet: float = 0.0
+    margin: float | None = None
     prior_dir: str | None = None
     threshold: float = 0.0
+    positive_threshold: float | None = None
+    negative_threshold: float | None = None
     mann_whitney: float = 0.0
     gate: Literal["hard", "soft"] = "hard"
-    t_max: float = 0.6
-    preservation: float = 0.0
+    t_max: float = 0.85
+    preservation: float = 0.1
     background: float = 0.0
     editing: float = 0.0
     edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
@@ -73,6 +93,16 @@ class LossConfig:
             )
         if self.editing and not self.edits:
             raise TrainingError("The editing loss needs edits, words that are added to the prompts.")
+
+    @classmethod
+    def only(cls, **settings: Any) -> Self:
+        """Denoising, and nothing but what is given."""
+        return cls(**{"identity": 0.0, "contrastive": 0.0, "preservation": 0.0, **settings})
+
+    @property
+    def compares(self) -> bool:
+        """Whether a loss needs to know how alike people are by the encoder."""
+        return bool(self.contrastive or self.triplet or self.threshold or self.mann_whitney)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +140,8 @@ class FaceConfig:
 class RolloutConfig:
     """How pictures are drawn to be judged, and what counts.
 
+    The defaults are the recommended configuration, that of docs/results.md.
+
     Attributes:
         method: "refl", "draft", "draft-lv", "alignprop", or "ddpo", which needs no gradient; docs/training.md says
             which costs what.
@@ -117,9 +149,10 @@ class RolloutConfig:
         steps: Denoising steps.
         last: How many last steps have a gradient, or are chosen from.
         copies: Of each picture, noised again, for "draft-lv".
-        guidance_scale: 1 is cheapest, and what ReFL does.
+        guidance_scale: As pictures will be drawn; 1 is cheapest, and what ReFL does.
         identity_weight: Of the likeness to the reference.
-        hinge: A cosine beyond which more likeness counts nothing; none if not given.
+        hinge: A cosine beyond which more likeness counts nothing; if not given, what two photos of a person usually
+            have by the encoder. 1 is none.
         aesthetic: Weight of a head over CLIP's features; 0.001 beside 0.2 for the identity in ID-Aligner.
         aesthetic_head: Its safetensors file.
         aesthetic_clip: The CLIP that it was made for.
@@ -134,13 +167,13 @@ class RolloutConfig:
         checkpointing: See `vae`.
     """
 
-    method: Literal["refl", "draft", "draft-lv", "alignprop", "ddpo"] = "refl"
+    method: Literal["refl", "draft", "draft-lv", "alignprop", "ddpo"] = "alignprop"
     scheduler: str | None = None
-    steps: int = 20
-    last: int = 5
+    steps: int = 8
+    last: int = 6
     copies: int = 2
-    guidance_scale: float = 1.0
-    identity_weight: float = 1.0
+    guidance_scale: float = 3.0
+    identity_weight: float = 5.0
     hinge: float | None = None
     aesthetic: float = 0.0
     aesthetic_head: str | None = None
@@ -150,7 +183,7 @@ class RolloutConfig:
     own: str | None = None
     own_weight: float = 1.0
     preservation: float = 1.0
-    denoising: float = 0.0
+    denoising: float = 1.0
     vae: str | None = None
     margin: int = 4
     checkpointing: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import wraps
 from typing import Any
 
@@ -19,10 +19,11 @@ from ..data.columns import column_url
 from ..data.dataset import PairedIdentityDataset, Pairing
 from ..data.loader import PairedLoader
 from ..data.makers import LatentMaker, TextMaker
+from ..data.statistics import statistics_for
 from ..data.storage import exists
 from ..errors import CheckpointError, TrainingError
 from ..faces import DlibDetector
-from ..losses import FaceDecoder, FaceEmbedder
+from ..losses import FaceDecoder, FaceEmbedder, LossSettings
 from .accelerator import make_accelerator
 from .base import BaseModel
 from .black_box import BlackBoxStep
@@ -35,7 +36,7 @@ from .folder import check_start, locked, on_main
 from .generated import ShortRollout
 from .judges import make_rewards
 from .loop import Loop
-from .objectives import FaceConfig, RolloutConfig
+from .objectives import FaceConfig, RolloutConfig, fitted
 from .parts import Parts, make_parts
 from .prior import embed_prior
 from .prompts import check_captions, check_prompts
@@ -67,7 +68,10 @@ def train_denoising(config: DenoisingConfig) -> int:
         TrainingError: The configuration does not fit together, the folder holds another run or is used by one, or the
             loss is not finite for too long.
         DataError: The shards cannot be read.
+        StatisticsError: Settings of a loss are left to the face encoder, of which too little is known.
     """
+    if config.losses.compares:
+        config = replace(config, losses=fitted(config.losses, _fitting(config)))
     accelerator, base = _open(config)
     losses, faces, device = config.losses, config.faces, accelerator.device
     terms = make_terms(losses, base.parametrisation, gated=not faces.rollout_steps)
@@ -100,6 +104,8 @@ def train_reward(config: RewardConfig) -> int:
     """Run stage two to its end, or to a signal; returns and raises as `train_denoising`."""
     if config.id_adapter is None and not config.lora_rank:
         raise TrainingError("Name what shall learn: id_adapter, which stage one has made, or lora_rank, a LoRA alone.")
+    if config.rollout.hinge is None and config.rollout.identity_weight:
+        config = replace(config, rollout=fitted(config.rollout, _fitting(config)))
     accelerator, base = _open(config)
     batches = open_batches(config, base, accelerator)
     parts = make_parts(config, base, batches)
@@ -183,6 +189,11 @@ def open_batches(
     return ShardBatches(loader, None if cached else base.pipeline.vae, bank, base.encode)
 
 
+def _fitting(config: DenoisingConfig | RewardConfig) -> LossSettings:
+    """Temperatures, margins and thresholds that fit the encoder of the shards."""
+    return LossSettings.fitting(statistics_for(config.train_data_dir))
+
+
 def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseModel]:
     loop = config.loop
     check_tracker(loop.report_to)
@@ -212,7 +223,7 @@ def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
     if found != embedder.name:
         raise TrainingError(
             f"The shards hold embeddings of '{found}'; losses and rewards on faces compare with those of "
-            f"'{embedder.name}'."
+            f"'{embedder.name}'. Without these losses: --losses.identity 0 --losses.contrastive 0."
         )
     embedder.encoder.to(device)
     return embedder

@@ -24,7 +24,8 @@ from ..losses import (
     value_regulariser,
     word_regulariser,
 )
-from .config import LossConfig
+from ..losses.settings import DEFAULTS
+from .objectives import LossConfig, fitted
 
 FACE_INPUT = "generated_embeds"
 """Terms that read it need a face encoder and a decoder."""
@@ -34,7 +35,7 @@ def make_terms(config: LossConfig, parametrisation: Parametrisation, gated: bool
     """The denoising loss, and every other whose weight is not zero.
 
     Args:
-        config: Weights and settings.
+        config: Weights and settings; settings that are None are those of the default face encoder.
         parametrisation: Of the base model.
         gated: Whether losses on faces depend on the timestep; faces that are drawn from pure noise have none.
     """
@@ -47,14 +48,22 @@ def make_terms(config: LossConfig, parametrisation: Parametrisation, gated: bool
         snr_gamma=config.snr_gamma or None,
         background_weight=config.background_weight,
     )
+    config = fitted(config, DEFAULTS)
+    assert config.temperature is not None
+    assert config.margin is not None
+    assert config.positive_threshold is not None
+    assert config.negative_threshold is not None
     contrastive = ContrastiveLoss(temperature=config.temperature, whiskers=config.whiskers or None, heads=config.heads)
+    threshold = ThresholdLoss(
+        positive_threshold=config.positive_threshold, negative_threshold=config.negative_threshold
+    )
     terms = {
         "denoising": Term(denoising),
         "identity": Term(identity_loss, config.identity, gate, "face_found"),
         "contrastive": Term(contrastive, config.contrastive, gate, "face_found"),
-        "triplet": Term(TripletLoss(), config.triplet, gate, "face_found"),
-        "threshold": Term(ThresholdLoss(), config.threshold, gate, "face_found"),
-        "mann_whitney": Term(MannWhitneyLoss(), config.mann_whitney, gate, "face_found"),
+        "triplet": Term(TripletLoss(config.margin), config.triplet, gate, "face_found"),
+        "threshold": Term(threshold, config.threshold, gate, "face_found"),
+        "mann_whitney": Term(MannWhitneyLoss(config.temperature), config.mann_whitney, gate, "face_found"),
         "preservation": Term(base_preservation_loss, config.preservation),
         "background": Term(background_loss, config.background),
         "editing": Term(editing_direction_loss, config.editing),

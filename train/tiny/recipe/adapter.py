@@ -81,7 +81,7 @@ def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> Non
     step = IdentityDenoiser(
         base,
         adapter,
-        make_terms(LossConfig(), base.parametrisation),
+        make_terms(LossConfig.only(), base.parametrisation),
         identity_net=place(new_identity_net(base).train()),
     )
     run(
