@@ -24,13 +24,14 @@ def start(work: Callable[..., Any], *arguments: Any) -> BaseProcess:
 
 def start_command(*arguments: object) -> BaseProcess:
     """The `idgen` command with these arguments."""
-    return start(_command, *map(str, arguments))
+    return start(run_command, *arguments)
 
 
-def _command(*arguments: str) -> None:
+def run_command(*arguments: object) -> None:
+    """Run the `idgen` command in this process."""
     from idgen.cli import main
 
-    sys.argv = ["idgen", *arguments]
+    sys.argv = ["idgen", *map(str, arguments)]
     main()
 
 

@@ -17,8 +17,9 @@ from PIL import Image
 from idgen.evaluation.cases import load_cases
 from idgen.evaluation.command import encoder_roles
 from idgen.evaluation.report import read_report
+from idgen.evaluation.summary import TITLES
 from tests.evaluation.conftest import PEOPLE
-from tests.processes import start_command
+from tests.processes import run_command, run_in_two, start_command
 
 DRAW = ("--prompts", "tiny", "--steps", 2, "--guidance-scale", 3)
 PICTURES = (PEOPLE + 1) * 9
@@ -84,6 +85,37 @@ def test_multiid_layout_is_written_and_read(run, report: Path, encoder: str, tmp
     for row in first:
         key = "sim_gt/onnx/mobilefacenet_eval"
         assert again[row["person"]][key] == pytest.approx(row["values"][key], abs=1e-6)
+
+
+def test_two_processes_draw_what_one_draws(report: Path, people: Path, encoder: str, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("photo\ta photo of a face\n")
+    flags = ("--prompts", prompts, *DRAW[2:], "--encoder", encoder, "--output", tmp_path / "two")
+    run_in_two(run_command, "evaluate", "--identities", people, *flags)
+    two, one = read_report(tmp_path / "two"), read_report(report)
+    alone = {(row["person"], row["seed"]): row for row in one["pictures"] if row["prompt"] == "a photo of a face"}
+    assert len(two["pictures"]) == len(alone) == PEOPLE + 1
+    for row in two["pictures"]:
+        other = alone[row["person"], row["seed"]]
+        assert Path(row["file"]).read_bytes() == Path(other["file"]).read_bytes()
+        same = {name for name in row["values"] if not name.startswith(("seconds", "between", "diversity"))}
+        assert [row["values"][name] for name in same] == pytest.approx([other["values"][name] for name in same])
+    assert {row["metric"] for row in two["summary"]} >= {"sim_gt", "eer", "detection"}
+
+
+def test_a_metric_without_a_title_is_refused_before_drawing(
+    run,
+    people: Path,
+    encoder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delitem(TITLES, "disruption")
+    with pytest.raises(SystemExit):
+        run("evaluate", "--identities", people, *DRAW, "--encoder", encoder, "--output", tmp_path / "out")
+    assert "no title for disruption" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_killed_run_goes_on(report: Path, run, people: Path, encoder: str, tmp_path: Path) -> None:

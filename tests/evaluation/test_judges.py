@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,18 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
 from idgen.errors import CheckpointError, EvaluationError
+from idgen.evaluation import judges as judging
+from idgen.evaluation.cases import Case
 from idgen.evaluation.crowd import random_people
-from idgen.evaluation.measure import Judges, Shot, measure, read_real
+from idgen.evaluation.judges import Judges, read_real
+from idgen.evaluation.measure import Measured, Shot, measure
 from idgen.evaluation.networks import Clip, OnnxEncoder, PromptClassifier, open_encoder
 from idgen.evaluation.prompts import PROMPT_SETS, load_prompts
+from idgen.evaluation.summary import check_titles
 from idgen.faces import Detection
 from tests.components import make_tokenizer
 from tests.evaluation.conftest import save_pictures
@@ -80,7 +88,11 @@ def test_clip_is_the_models_own_cosine(tmp_path: Path) -> None:
     inputs = processor(text=prompts, images=pictures, return_tensors="pt", padding=True)
     expected = model(**inputs).logits_per_text.detach().diagonal() / model.logit_scale.exp().detach()
     assert clip(pictures, prompts, ["", ""]) == pytest.approx(expected.numpy(), abs=1e-5)
+    passes: list[int] = []
+    clip._model.vision_model.register_forward_hook(lambda *_: passes.append(1))
     assert np.linalg.norm(clip.features(pictures), axis=1) == pytest.approx(1, abs=1e-5)
+    assert not passes  # they are those of the judgement before
+    assert len(clip.features(list(pictures))) == len(passes) * 2
 
 
 class Halves:
@@ -126,6 +138,115 @@ def test_several_people_are_matched_and_a_missing_one_counts(tmp_path: Path, mis
     assert measured.genuine.tolist() == [[True, False], [False, True]]
     expected = [[-1, -1], [0, 1]] if missing else [[1, 0], [0, 1]]
     assert measured.scores["colour"] == pytest.approx(np.array(expected, float))
+
+
+SIDE = 128
+
+
+class Whole:
+    """Finds one face, the whole picture."""
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        points = np.array([[2.0, 2], [6, 2], [4, 4], [2, 6], [6, 6]]) * SIDE / 8
+        return [Detection(np.array([0, 0, SIDE, SIDE]), points, 1.0)]
+
+
+class Features:
+    """Of whole pictures; keeps count of what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        self.asked.append(len(pictures))
+        return np.stack([picture.astype(np.float64).mean((0, 1)) for picture in pictures])
+
+    def prompt_score(self, pictures: Sequence[np.ndarray], prompts: Sequence[str], _: Sequence[str]) -> np.ndarray:
+        return np.array([len(prompt) for prompt in prompts]) + self(pictures)[:, 0]
+
+
+@pytest.fixture(scope="module")
+def run_of_many(tmp_path_factory: pytest.TempPathFactory) -> list[Shot]:
+    """Pictures of eight people under ten prompts, and without them."""
+    folder = tmp_path_factory.mktemp("many")
+
+    def save(name: str, seed: int) -> Path:
+        small = np.random.default_rng(seed).integers(1, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(small).resize((SIDE, SIDE)).save(folder / f"{name}.png")
+        return folder / f"{name}.png"
+
+    twins = [save(f"without-{i}", 100 + i) for i in range(10)]
+    return [
+        Shot(case=case, file=save(f"{case.name}-{i}", 1000 * p + i), prompt=f"prompt {i}", without=twin)
+        for p, case in enumerate(Case(name=f"p{n}", references=(save(f"real-{n}", n),)) for n in range(8))
+        for i, twin in enumerate(twins)
+    ]
+
+
+def judged(shots: Sequence[Shot]) -> tuple[Measured, Features]:
+    features = Features()
+    judges = Judges(
+        detector=Whole(), encoders={"colour": Colour()}, features=features, prompt_score=features.prompt_score
+    )
+    cases = list({shot.case.name: shot.case for shot in shots}.values())
+    return measure(shots, judges, read_real(cases, judges)), features
+
+
+def test_figures_do_not_depend_on_what_is_read_together(
+    run_of_many: list[Shot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor on the order of the shots."""
+    together, features = judged(run_of_many)
+    assert max(features.asked) <= judging.BATCH
+    assert sum(features.asked) == 2 * len(run_of_many) + 10 + 8  # each network sees each picture once
+    monkeypatch.setattr(judging, "BATCH", 7)
+    monkeypatch.setattr("idgen.evaluation.measure.BATCH", 7)
+    order = np.random.default_rng(0).permutation(len(run_of_many))
+    shuffled, _ = judged([run_of_many[i] for i in order])
+    for row, i in zip(shuffled.rows, order, strict=True):
+        expected = together.rows[i]
+        assert row["file"] == expected["file"]
+        assert row["values"] == pytest.approx(expected["values"], nan_ok=True)
+    assert together.features is not None
+    assert shuffled.features is not None
+    np.testing.assert_allclose(shuffled.features[0], together.features[0][order])
+    columns = [shuffled.gallery.index(name) for name in together.gallery]
+    np.testing.assert_allclose(shuffled.scores["colour"][:, columns], together.scores["colour"][order])
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(run_of_many: list[Shot]) -> None:
+    """Four times the pictures, all larger than what is left of them: the peak is nearly the same."""
+
+    def peak(shots: list[Shot]) -> int:
+        tracemalloc.start()
+        judged(shots)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(run_of_many[:20])  # what is imported on the way
+    few, many = peak(run_of_many[:20]), peak(run_of_many)
+    assert many - few < 8 * SIDE * SIDE * 3  # 60 more pictures were read
+    assert few > judging.BATCH * SIDE * SIDE * 3
+
+
+def test_all_metrics_are_announced(run_of_many: list[Shot]) -> None:
+    """So that one without a title shows before anything is drawn."""
+    features = Features()
+
+    def one_for_each(pictures: Sequence[np.ndarray], *_: object) -> np.ndarray:
+        return np.ones(len(pictures))
+
+    every = Judges(detector=Whole(), encoders={"colour": Colour()}, features=features, prompt_score=one_for_each)
+    bare = Judges(detector=Whole(), encoders={"colour": Colour()})
+    one = run_of_many[:1]
+    case = replace(one[0].case, target=one[0].case.references[0])
+    for judges, more in ((every, {"fid"}), (bare, set())):
+        measured = measure([replace(one[0], case=case)], judges, read_real([case], judges))
+        assert {name.partition("/")[0] for name in measured.rows[0]["values"]} | more == judges.metrics
+    check_titles(every.metrics)
+    with pytest.raises(EvaluationError, match="no title for sharpness"):
+        check_titles({"sharpness", *every.metrics})
 
 
 def test_random_people_keep_apart_and_stay_the_same() -> None:

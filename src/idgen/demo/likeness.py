@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluation.measure import Judges, read_faces
+from ..evaluation.judges import Judges, read_faces
 from ..evaluation.similarity import cosine_similarity, found
 from ..faces import FaceDetector, FaceEncoder
 from .people import Person

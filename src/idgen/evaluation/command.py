@@ -19,10 +19,11 @@ from ..terminal import console, working
 from .cases import Case, load_cases, write_multiid
 from .crowd import random_people
 from .engine import Drawing, Settings, draw, plan, png, processes, read_settings, without_identity
-from .measure import Judges, Measured, Shot, measure, read_real
+from .judges import Judges, read_real
+from .measure import Measured, Shot, measure
 from .prompts import load_prompts
 from .report import write_report
-from .summary import Scores, summarise
+from .summary import Scores, check_titles, summarise
 
 SFACE = "sface:opencv/face_recognition_sface"
 DLIB_NORM, ARCFACE_NORM = 1.5, 20.0
@@ -109,12 +110,14 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     if options.drawn:
         conditioning, shots = None, _drawn_shots(cases)
         judges = open_judges(options, None)
+        check_titles(judges.metrics)
         real = read_real(cases, judges)
     else:
         device = options.device or (str(state.device) if state.num_processes > 1 else None)
         pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device)
         conditioning = adapter_of(pipeline).config["encoder"]
         judges = open_judges(options, conditioning)
+        check_titles(judges.metrics)
         real = read_real(cases, judges)  # a photo that cannot be judged shall show before hours of drawing
         shots = _draw_shots(pipeline, cases, options)
     if not state.is_main_process:

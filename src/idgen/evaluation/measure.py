@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from ..errors import EvaluationError, NoFaceError
-from ..faces import FaceDetector, FaceEncoder, align_face, load_photo
+from ..errors import EvaluationError
+from ..faces import load_photo
 from .cases import Case
+from .judges import BATCH, Embeddings, Features, Judges, RealFaces, features_of, read_faces
 from .similarity import (
     copy_paste,
     cosine_similarity,
@@ -22,12 +23,6 @@ from .similarity import (
     identity_blending,
     pairwise_difference,
 )
-
-PromptScore = Callable[[Sequence[np.ndarray], Sequence[str], Sequence[str]], np.ndarray]
-"""Pictures, their prompts and the prompts' labels → (n,), higher is better."""
-
-Features = Callable[[Sequence[np.ndarray]], np.ndarray]
-"""Pictures → (n, dim)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +36,6 @@ class Shot:
     seed: int = 0
     without: Path | None = None
     seconds: float = float("nan")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judges:
-    """What pictures are judged with.
-
-    Attributes:
-        detector: Finds the faces, the same for all encoders.
-        encoders: By name; where several people stand in a picture, the first says who is who.
-        prompt_score: For prompt fidelity.
-        features: Of whole pictures, for CLIP-I to the picture without identity and for Fréchet distance.
-    """
-
-    detector: FaceDetector
-    encoders: Mapping[str, FaceEncoder]
-    prompt_score: PromptScore | None = None
-    features: Features | None = None
 
 
 @dataclass
@@ -82,88 +60,50 @@ class Measured:
     features: tuple[np.ndarray, np.ndarray] | None = None
 
 
-Embeddings = dict[str, np.ndarray]
-"""Encoder → (people, dim), unit length; NaN rows where no face was found."""
-
-RealFaces = dict[str, tuple[Embeddings, Embeddings | None]]
-"""Case → embeddings of its references, and of its target."""
-
-
 def measure(shots: Sequence[Shot], judges: Judges, real: RealFaces) -> Measured:
     """Judge pictures, by the real photos that `read_real` read.
+
+    Pictures are read a few at a time: besides their figures, the crops of one person's faces are kept until all of
+    that person's pictures are read. Give the shots person by person.
 
     Raises:
         EvaluationError: There is no picture.
     """
     if not shots:
         raise EvaluationError("There is no picture to judge.")
-    result, pictures, embeddings = Measured(), [], []
-    for shot in shots:
-        picture = load_photo(shot.file)
-        reference, target = real[shot.case.name]
-        drawn, crop = read_faces(picture, target or reference, judges)
-        values = {"detection": float(np.mean(found(next(iter(drawn.values()))))), "seconds": shot.seconds}
-        for name in judges.encoders:
-            values |= _similarities(name, drawn[name], reference[name], target[name] if target else None)
-        if shot.without is not None:
-            values["disruption"] = disruption(picture, load_photo(shot.without))
-        result.rows.append(_row(shot, values))
-        embeddings.append(drawn)
-        pictures.append((picture, crop))
-    _add_diversity(result.rows, [crop for _, crop in pictures])
-    _add_judgements(result, shots, [picture for picture, _ in pictures], judges)
+    result, embeddings, features = Measured(), [], []
+    diversities, twins = _Diversities(shots), _Twins(judges.features)
+    for start in range(0, len(shots), BATCH):
+        batch = shots[start : start + BATCH]
+        pictures = [load_photo(shot.file) for shot in batch]
+        twins.read(batch)
+        rows = []
+        for shot, picture in zip(batch, pictures, strict=True):
+            drawn, crop, values = _faces_of(shot, picture, judges, real)
+            if shot.without is not None:
+                values["disruption"] = disruption(picture, twins.pictures[shot.without])
+            embeddings.append(drawn)
+            rows.append(_row(shot, values))
+            diversities.add(rows[-1], crop)
+        features.append(_judge(rows, batch, pictures, judges, twins))
+        result.rows += rows
+    if judges.features is not None:
+        photos = sorted({shot.case.target or shot.case.references[0] for shot in shots})
+        result.features = np.concatenate(features), features_of(photos, judges.features)
     _add_scores(result, shots, embeddings, real)
     return result
 
 
-def read_real(cases: Sequence[Case], judges: Judges) -> RealFaces:
-    """Find and embed the faces of all real photos.
-
-    Raises:
-        NoFaceError: A photo shows fewer faces than people.
-        EvaluationError: A case has no reference photo to compare with.
-    """
-    real: RealFaces = {}
-    missing = []
-    for case in cases:
-        if not case.references:
-            raise EvaluationError(f"'{case.name}' has no reference photo to compare with.")
-        single = [read_faces(load_photo(photo), None, judges)[0] for photo in case.references]
-        reference = {name: np.concatenate([one[name] for one in single]) for name in judges.encoders}
-        target = read_faces(load_photo(case.target), reference, judges)[0] if case.target else None
-        first = next(iter(judges.encoders))
-        if not (found(reference[first]).all() and (target is None or found(target[first]).all())):
-            missing.append(case.name)
-        real[case.name] = (reference, target)
-    if missing:
-        raise NoFaceError(f"No face in a real photo of {', '.join(missing)}; choose other photos, or leave them out.")
-    return real
-
-
-def read_faces(image: np.ndarray, people: Embeddings | None, judges: Judges) -> tuple[Embeddings, np.ndarray | None]:
-    """Embeddings of the largest faces, in the order of those they resemble; and the crop of the largest, if any.
-
-    Args:
-        image: (height, width, 3) RGB.
-        people: Who is looked for, by all of the judges' encoders; one person, if None.
-        judges: Detector and encoders.
-    """
-    count = 1 if people is None else len(next(iter(people.values())))
-    faces = sorted(judges.detector.detect(image), key=lambda face: face.area, reverse=True)[:count]
-    if not faces:
-        return {name: np.full((count, encoder.dim), np.nan) for name, encoder in judges.encoders.items()}, None
-    embeddings = {}
-    for name, encoder in judges.encoders.items():
-        raw = encoder.embed(np.stack([encoder.crop(image, face.landmarks) for face in faces])).astype(np.float64)
-        embeddings[name] = raw / np.linalg.norm(raw, axis=-1, keepdims=True)
-    first = next(iter(embeddings))
-    rows, columns = np.arange(1), np.arange(1)
-    if people is not None and count > 1:  # whom each face shows best, all together (Hungarian matching)
-        rows, columns = linear_sum_assignment(-embeddings[first] @ people[first].T)
-    ordered = {name: np.full((count, found_.shape[1]), np.nan) for name, found_ in embeddings.items()}
-    for name, found_ in embeddings.items():
-        ordered[name][columns] = found_[rows]
-    return ordered, align_face(image, faces[0].landmarks)
+def _faces_of(
+    shot: Shot, picture: np.ndarray, judges: Judges, real: RealFaces
+) -> tuple[Embeddings, np.ndarray | None, dict[str, float]]:
+    """Embeddings of the faces in a picture, the crop of the largest, and its figures by every encoder."""
+    reference, target = real[shot.case.name]
+    drawn, crop = read_faces(picture, target or reference, judges)
+    values = {"detection": float(np.mean(found(next(iter(drawn.values()))))), "seconds": shot.seconds}
+    for name in judges.encoders:
+        values |= _similarities(name, drawn[name], reference[name], target[name] if target else None)
+    return drawn, crop, values
 
 
 def _similarities(name: str, drawn: np.ndarray, reference: np.ndarray, target: np.ndarray | None) -> dict[str, float]:
@@ -185,32 +125,66 @@ def _row(shot: Shot, values: dict[str, float]) -> dict[str, Any]:
     return {**told, "file": str(shot.file), "values": values}
 
 
-def _add_diversity(rows: list[dict[str, Any]], crops: list[np.ndarray | None]) -> None:
+class _Diversities:
     """Root mean square difference between face crops of the same person; a picture without a face differs by 0."""
-    for person in dict.fromkeys(row["person"] for row in rows):
-        index = [i for i, row in enumerate(rows) if row["person"] == person]
-        seen = [i for i in range(len(index)) if crops[index[i]] is not None]
-        distance = np.zeros((len(index), len(index)))
+
+    def __init__(self, shots: Sequence[Shot]) -> None:
+        self._left = Counter(shot.case.name for shot in shots)
+        self._waiting: dict[str, list[tuple[dict[str, float], np.ndarray | None]]] = defaultdict(list)
+
+    def add(self, row: dict[str, Any], crop: np.ndarray | None) -> None:
+        """Keep a crop; with the last one of a person, all rows of that person get their figure."""
+        person = row["person"]
+        self._waiting[person].append((row["values"], crop))
+        self._left[person] -= 1
+        if self._left[person]:
+            return
+        waiting = self._waiting.pop(person)
+        seen = [i for i, (_, crop) in enumerate(waiting) if crop is not None]
+        distance = np.zeros((len(waiting), len(waiting)))
         if seen:
-            distance[np.ix_(seen, seen)] = pairwise_difference(np.stack([crops[index[i]] for i in seen]))  # pyright: ignore
-        for i, value in zip(index, diversity(distance), strict=True):
-            rows[i]["values"]["diversity"] = float(value)
+            distance[np.ix_(seen, seen)] = pairwise_difference(np.stack([waiting[i][1] for i in seen]))  # pyright: ignore
+        for (values, _), value in zip(waiting, diversity(distance), strict=True):
+            values["diversity"] = float(value)
 
 
-def _add_judgements(result: Measured, shots: Sequence[Shot], pictures: list[np.ndarray], judges: Judges) -> None:
+class _Twins:
+    """The pictures of a batch's prompts and seeds without an identity; features of those that came before are kept,
+    since everybody is drawn under the same prompts."""
+
+    def __init__(self, features: Features | None) -> None:
+        self._make = features
+        self.pictures: dict[Path, np.ndarray] = {}
+        self.features: dict[Path, np.ndarray] = {}
+
+    def read(self, shots: Sequence[Shot]) -> None:
+        """Read those of a batch, and forget the pictures of the one before."""
+        files = dict.fromkeys(shot.without for shot in shots if shot.without is not None)
+        self.pictures = {file: load_photo(file) for file in files}
+        new = [file for file in files if file not in self.features]
+        if self._make is not None and new:
+            self.features |= zip(new, self._make([self.pictures[file] for file in new]), strict=True)
+
+
+def _judge(
+    rows: Sequence[dict[str, Any]],
+    shots: Sequence[Shot],
+    pictures: Sequence[np.ndarray],
+    judges: Judges,
+    twins: _Twins,
+) -> np.ndarray:
+    """Add prompt fidelity and CLIP-I to the rows of a batch; returns the pictures' features, (n, dim)."""
     if judges.prompt_score is not None:
-        scores = judges.prompt_score(pictures, [s.prompt for s in shots], [s.label for s in shots])
-        for row, score in zip(result.rows, scores, strict=True):
+        scores = judges.prompt_score(pictures, [shot.prompt for shot in shots], [shot.label for shot in shots])
+        for row, score in zip(rows, scores, strict=True):
             row["values"]["prompt"] = float(score)
     if judges.features is None:
-        return
-    drawn = judges.features(pictures)
-    for row, shot, features in zip(result.rows, shots, drawn, strict=True):
+        return np.empty((len(shots), 0))
+    found = judges.features(pictures)
+    for row, shot, features in zip(rows, shots, found, strict=True):
         if shot.without is not None:
-            twin = judges.features([load_photo(shot.without)])[0]
-            row["values"]["clip_i"] = float(cosine_similarity(features, twin))
-    photos = {photo for shot in shots for photo in (shot.case.target or shot.case.references[0],)}
-    result.features = drawn, judges.features([load_photo(photo) for photo in sorted(photos)])
+            row["values"]["clip_i"] = float(cosine_similarity(features, twins.features[shot.without]))
+    return found
 
 
 def _add_scores(
@@ -224,14 +198,22 @@ def _add_scores(
     keys = [(name, i) for name, count in people.items() for i in range(count)]
     drawn = [(shot.case.name, i) for shot in shots for i in range(people[shot.case.name])]
     result.gallery, result.probes = [name for name, _ in keys], [name for name, _ in drawn]
-    result.genuine = np.array([[probe == key for key in keys] for probe in drawn])
+    column = {key: i for i, key in enumerate(keys)}
+    result.genuine = np.zeros((len(drawn), len(keys)), bool)
+    result.genuine[np.arange(len(drawn)), [column[probe] for probe in drawn]] = True
     cases = np.array(result.probes)
     for name in embeddings[0]:
         probes = np.concatenate([one[name] for one in embeddings])
         gallery = np.concatenate([(target or reference)[name] for reference, target in real.values()])
         result.scores[name] = np.where(found(probes)[:, None], np.nan_to_num(probes) @ gallery.T, -1.0)
         vectors = np.nan_to_num(probes)
+        between = {person: _between(vectors, cases == person) for person in people}
         for row in result.rows:
-            own = cases == row["person"]
-            others = vectors[~own] @ vectors[own].mean(0) if not own.all() else np.array([np.nan])
-            row["values"][f"between/{name}"] = float(others.mean())
+            row["values"][f"between/{name}"] = between[row["person"]]
+
+
+def _between(vectors: np.ndarray, own: np.ndarray) -> float:
+    """Mean cosine of a person's pictures to those of all others; NaN where there are no others."""
+    if own.all() or not own.any():
+        return float("nan")
+    return float((vectors.sum(0) - vectors[own].sum(0)) @ vectors[own].mean(0) / (~own).sum())

@@ -112,13 +112,18 @@ class Clip:
             self._processor: Any = CLIPProcessor.from_pretrained(model)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"CLIP could not be opened from '{model}': {error}") from error
+        self._last: tuple[Sequence[np.ndarray], np.ndarray] | None = None
 
     @torch.no_grad()
     def features(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """(n, dim), unit length."""
+        """(n, dim), unit length; of pictures that were judged by `__call__` just before, they are not made again."""
+        if self._last is not None and self._last[0] is pictures:
+            return self._last[1]
         inputs = self._processor(images=[Image.fromarray(p) for p in pictures], return_tensors="pt")
         output = self._model.vision_model(pixel_values=inputs["pixel_values"]).pooler_output
-        return torch.nn.functional.normalize(self._model.visual_projection(output), dim=-1).numpy()
+        found = torch.nn.functional.normalize(self._model.visual_projection(output), dim=-1).numpy()
+        self._last = pictures, found
+        return found
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[np.ndarray], prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:

@@ -63,8 +63,13 @@ def pairwise_difference(images: np.ndarray) -> np.ndarray:
 
     No network is needed for it. For FaceDiv as StableIdentity prints it, give `diversity` LPIPS distances instead.
     """
-    flat = images.reshape(len(images), -1).astype(np.float64) / 255
-    return np.stack([np.sqrt(np.square(flat - row).mean(-1)) for row in flat])
+    flat = images.reshape(len(images), -1)
+    products = np.zeros((len(flat), len(flat)))
+    for start in range(0, flat.shape[1], 4096):  # in float64 all of them take much memory
+        part = flat[:, start : start + 4096].astype(np.float64)
+        products += part @ part.T
+    squares = np.diagonal(products)
+    return np.sqrt((squares[:, None] + squares - 2 * products) / flat.shape[1]) / 255  # whole numbers: never below 0
 
 
 def diversity(distance: np.ndarray, similarity: np.ndarray | None = None) -> np.ndarray:

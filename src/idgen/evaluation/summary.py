@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..errors import EvaluationError
 from .bootstrap import Interval, interval, mean_interval
 from .separability import ErrorRates
 
@@ -32,6 +33,18 @@ TITLES = {
 """Metric → what the report calls it, in its order."""
 
 RATES = ("eer", "fmr", "fnmr")
+
+
+def check_titles(metrics: Iterable[str]) -> None:
+    """Refuse metrics that the report could not name.
+
+    Raises:
+        EvaluationError: A metric has no title.
+    """
+    if unknown := sorted({*metrics, *RATES} - TITLES.keys()):
+        raise EvaluationError(
+            f"The report has no title for {', '.join(unknown)}: add one to idgen.evaluation.summary.TITLES."
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,12 @@ class Scores:
 
 
 def summarise(rows: list[dict[str, Any]], scores: dict[str, Scores]) -> list[dict[str, Any]]:
-    """(metric, encoder, group) → value, low and high. The group "" is everybody."""
+    """(metric, encoder, group) → value, low and high. The group "" is everybody.
+
+    Raises:
+        EvaluationError: A row has a metric without a title.
+    """
+    check_titles(key.partition("/")[0] for row in rows for key in row["values"])
     groups = sorted({row["group"] for row in rows} - {""})
     groups = groups if len(groups) > 1 else []  # one group is everybody
     table = []
