@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -21,7 +26,7 @@ from idgen.errors import (
 from idgen.faces import DlibEncoder
 from idgen.provenance import IdentityBlocklist
 from idgen.provenance.calibration import calibrate, match_rate
-from tests.components import make_adapter, make_pipeline
+from tests.components import call_arguments, make_adapter, make_pipeline
 
 STEPS = {"num_inference_steps": 1, "output_type": "np"}
 
@@ -148,3 +153,70 @@ def test_calibration_finds_the_rate_it_is_asked_for() -> None:
     assert match_rate(others @ others.T, found.threshold).value == pytest.approx(1e-3, rel=0.3)
     with pytest.raises(ProvenanceError, match="too few"):
         calibrate(directions[:50] @ directions[:50].T, 1e-3)
+
+
+def exchanged(pipeline: Any) -> Any:
+    pipeline.unet = copy.deepcopy(pipeline.unet)
+    return pipeline
+
+
+def loaded_again(pipeline: Any) -> Any:
+    adapter = pipeline.id_adapters["default"]
+    pipeline.unload_id_adapter()
+    pipeline.load_id_adapter(copy.deepcopy(adapter))
+    return pipeline
+
+
+def of_its_networks(pipeline: Any) -> Any:
+    made: Any = diffusers.StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
+    made.load_id_adapter(copy.deepcopy(pipeline.id_adapters["default"]))
+    return made
+
+
+DERIVED: dict[str, Any] = {
+    "itself": lambda pipeline: pipeline,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "from_pipe": lambda pipeline: diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipeline),
+    "AutoPipeline": lambda pipeline: diffusers.AutoPipelineForImage2Image.from_pipe(pipeline),
+    "a pipeline of its networks": of_its_networks,
+    "unloaded and loaded again": loaded_again,
+    "UNet exchanged": exchanged,
+}
+
+
+@pytest.mark.parametrize("derived", DERIVED)
+def test_every_pipeline_that_shares_the_unet_refuses(eileen: Identity, derived: str) -> None:
+    source = make_pipeline()
+    source.load_id_adapter(make_adapter(source.unet, encoder=eileen.encoder, embedding_dim=eileen.dim))
+    source.id_blocklist = IdentityBlocklist.of(eileen)
+    made: Any = DERIVED[derived](source)
+    made.set_progress_bar_config(disable=True)
+    task = "img2img" if isinstance(made, diffusers.StableDiffusionImg2ImgPipeline) else "txt2img"
+    for who in (eileen, eileen.embedding(), eileen.embedding().tolist(), {"default": eileen}):
+        with pytest.raises(BlockedIdentityError):
+            made(**call_arguments(task), id_embeds=who)
+    stranger = Identity.random(eileen.encoder, eileen.dim, norm=1.5, seed=0)
+    assert made(**call_arguments(task), id_embeds=stranger).images is not None
+    gc.collect()  # an exchanged UNet, which has the list too
+    made.id_blocklist = None
+    assert made(**call_arguments(task), id_embeds=eileen).images is not None
+
+
+def test_no_way_around_the_pipeline(eileen: Identity) -> None:
+    """The check is where an embedding becomes tokens, and where tokens meet the UNet."""
+    source = make_pipeline()
+    adapter = make_adapter(source.unet, encoder=eileen.encoder, embedding_dim=eileen.dim)
+    before = adapter.person(eileen.embedding()[None])
+    source.id_blocklist = IdentityBlocklist.of(eileen)
+    adapter.attach(source.unet)
+    with pytest.raises(BlockedIdentityError):
+        adapter.person(eileen.embedding()[None])
+    with pytest.raises(BlockedIdentityError), adapter.drawing([before], 1):
+        pass
+    unknown = replace(before, id_embeds=None)
+    with pytest.raises(BlockedIdentityError, match="without their id_embeds"), adapter.drawing([unknown], 1):
+        pass
+    nobody = adapter.person(torch.zeros(1, eileen.dim))
+    with adapter.drawing([nobody], 1):
+        pass

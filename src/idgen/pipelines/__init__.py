@@ -1,5 +1,7 @@
 """Persons in stock diffusers pipelines."""
 
+from .arguments import IdentityArguments
+from .inpaint import LatentInpaintPipeline
 from .mixin import IdentityAdapterMixin
 from .named import (
     StableDiffusionControlNetImg2ImgPipeline,
@@ -19,6 +21,8 @@ from .register import register
 
 __all__ = [
     "IdentityAdapterMixin",
+    "IdentityArguments",
+    "LatentInpaintPipeline",
     "StableDiffusionControlNetImg2ImgPipeline",
     "StableDiffusionControlNetInpaintPipeline",
     "StableDiffusionControlNetPipeline",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
 
@@ -20,11 +20,14 @@ TINY_IDENTITY_NET_PATH = TINY_ADAPTER_PATH / "identity_net"
 """The folder of its IdentityNet."""
 
 
-def load_tiny() -> StableDiffusionPipeline:
+def load_tiny(*, inpaint: bool = False) -> StableDiffusionPipeline:
     """Open `idgen-tiny` with its identity adapter, without network, on the processor, in float32.
 
     The model card (`TINY_PATH / "README.md"`) lists the prompts it knows. 25 steps with `guidance_scale=3` take well
     under two seconds on two cores.
+
+    Args:
+        inpaint: Whether to open it as a `LatentInpaintPipeline`. diffusers' own inpainting refuses its latents.
 
     Raises:
         CheckpointError: The weights are not in this installation.
@@ -32,8 +35,12 @@ def load_tiny() -> StableDiffusionPipeline:
     Example:
         >>> load_tiny()("a pencil sketch of <id>", id_image="photo.jpg", guidance_scale=3).images[0]
     """
-    pipeline = load_tiny_base()
-    cast(Any, pipeline).load_id_adapter(_installed(TINY_ADAPTER_PATH, "config.json"))
+    pipeline: Any = load_tiny_base()
+    if inpaint:
+        from ..pipelines.inpaint import LatentInpaintPipeline
+
+        pipeline = LatentInpaintPipeline(**pipeline.components, requires_safety_checker=False)
+    pipeline.load_id_adapter(_installed(TINY_ADAPTER_PATH, "config.json"))
     return pipeline
 
 
