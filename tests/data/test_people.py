@@ -12,6 +12,7 @@ from PIL import Image
 from idgen.data.assign import AssignOptions
 from idgen.data.duplicates import same_files, same_pictures
 from idgen.data.people import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
+from idgen.data.quality import thumbnail
 from idgen.data.thresholds import (
     centre_threshold,
     genuine_cosines,
@@ -98,10 +99,14 @@ def test_copies_of_a_file_stay_under_the_name_that_fits():
 
 
 def test_of_the_same_picture_the_largest_stays():
-    random = np.random.default_rng(0)
-    first, other = random.integers(0, 256, (2, 64)).astype(np.uint8)
-    thumbnails = np.stack([first, np.clip(first.astype(int) + random.integers(-4, 5, 64), 0, 255), other, first])
-    found = same_pictures(thumbnails.astype(np.uint8), np.array([0, 0, 0, 1]), np.array([40.0, 80, 60, 20]))
+    crops = [np.asarray(portrait(side).resize((112, 112))) for side in (60, 112, 80, 50)]
+    crops[2] = crops[2][:, ::-1]
+    found = same_pictures(
+        np.stack([thumbnail(crop) for crop in crops]),
+        np.array([0, 0, 0, 1]),
+        np.array([40.0, 80, 60, 20]),
+        crops.__getitem__,
+    )
     assert found.tolist() == [True, False, False, False]  # the last one is somebody else's
 
 

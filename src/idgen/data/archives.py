@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from posixpath import dirname, join, normpath
 
-from fsspec import AbstractFileSystem
-
 from ..errors import DataError
 from .members import parts_of, shared_root, sources_of
 from .source import Blob, Source
-from .storage import address, stamp
+from .storage import FileSystem, address, stamp
 
 SUFFIXES = (".tar", ".zip")
 _UTF8_FLAG = 0x800
 _FROM_DOS = 0
 
 
-def read_archives(filesystem: AbstractFileSystem, paths: list[str], people: bool = True) -> Iterator[Source]:
+def read_archives(filesystem: FileSystem, paths: list[str], people: bool = True) -> Iterator[Source]:
     """All inputs of some archives, one archive after the other. The listing of one is held in memory.
 
     Args:
@@ -63,13 +61,13 @@ class _Link:
     target: tuple[str, ...]
 
 
-def _list(filesystem: AbstractFileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
+def _list(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
     read = _list_zip if path.lower().endswith(".zip") else _list_tar
     return ((parts, where) for parts, where in read(filesystem, path) if parts)
 
 
 def _resolve(
-    listed: Iterator[tuple[tuple[str, ...], Blob | _Link]], filesystem: AbstractFileSystem, path: str
+    listed: Iterator[tuple[tuple[str, ...], Blob | _Link]], filesystem: FileSystem, path: str
 ) -> dict[tuple[str, ...], Blob]:
     """As unpacking would leave it: the last member of a name counts, and links lead to other members."""
     members = dict(listed)
@@ -82,7 +80,7 @@ def _resolve(
     return {parts: gone[parts] if isinstance(where, _Link) else where for parts, where in members.items()}
 
 
-def _list_tar(filesystem: AbstractFileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
+def _list_tar(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
     version = stamp(filesystem, path)
     try:
         with filesystem.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
@@ -98,7 +96,7 @@ def _list_tar(filesystem: AbstractFileSystem, path: str) -> Iterator[tuple[tuple
         raise DataError(f"'{address(filesystem, path)}' is not an uncompressed tar: {error}") from error
 
 
-def _list_zip(filesystem: AbstractFileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
+def _list_zip(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
     version = stamp(filesystem, path)
     try:
         infos = _open_zip(filesystem, path, version).infolist()
@@ -110,7 +108,7 @@ def _list_zip(filesystem: AbstractFileSystem, path: str) -> Iterator[tuple[tuple
 
 
 @lru_cache(4)
-def _open_zip(filesystem: AbstractFileSystem, path: str, version: str) -> zipfile.ZipFile:
+def _open_zip(filesystem: FileSystem, path: str, version: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(filesystem.open(path, "rb"))
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..faces import load_photo
 from .duplicates import same_files, same_pictures
 from .index import read_index, write_index
 from .people import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
-from .storage import join
+from .storage import join, read_bytes
 from .thresholds import (
     centre_threshold,
     genuine_cosines,
@@ -21,7 +23,7 @@ from .thresholds import (
     stranger_threshold,
 )
 
-_READ = ("key", "face", "label", "sha256", "size", "dropped")
+_READ = ("key", "face", "label", "sha256", "size", "dropped", "crop_offset", "crop_length")
 _ASIDE = ("duplicate", "near-duplicate", "far-from-person")
 _DUPLICATE, _NEAR_DUPLICATE, _FAR = range(3)
 
@@ -76,7 +78,8 @@ def assign_people(output: str, names: Sequence[str], encoder: str, options: Assi
     tables = [read_index(url, _READ) for url in urls]
     table = pa.concat_tables(tables)
     kept = np.flatnonzero(table["dropped"].is_null().to_numpy())
-    faces = _Faces.of(table.take(kept), urls)
+    shards = np.repeat(np.arange(len(tables)), [len(part) for part in tables])[kept]
+    faces = _Faces.of(table.take(kept), urls, [join(output, f"{names[i]}.tar") for i in shards])
     assigned = faces.assign(encoder, options)
     places = np.full(len(table), -1)
     places[kept] = np.arange(len(kept))
@@ -109,9 +112,10 @@ class _Faces:
     thumbnails: np.ndarray
     labels: np.ndarray  # of the photo: numbers into `names`, -1 where there is none
     names: list[str]
+    crop: Callable[[int], np.ndarray]
 
     @classmethod
-    def of(cls, table: pa.Table, urls: Sequence[str]) -> _Faces:
+    def of(cls, table: pa.Table, urls: Sequence[str], tars: Sequence[str]) -> _Faces:
         labels, files, keys = (table[name].combine_chunks().dictionary_encode() for name in ("label", "sha256", "key"))
         units, thumbnails = _read_vectors(urls, len(table))
         return cls(
@@ -124,6 +128,7 @@ class _Faces:
             thumbnails=thumbnails,
             labels=np.asarray(labels.indices.fill_null(-1)).astype(np.int64),
             names=labels.dictionary.to_pylist(),
+            crop=_crops(tars, table["crop_offset"].to_numpy(), table["crop_length"].to_numpy()),
         )
 
     def assign(self, encoder: str, options: AssignOptions) -> Assigned:
@@ -137,7 +142,7 @@ class _Faces:
         unknown = np.flatnonzero((self.people < 0) & (self.aside < 0))
         if len(unknown):
             thresholds |= self._name(unknown, encoder, options.threshold)
-        self.aside[same_pictures(self.thumbnails, self._clean(), self.sizes)] = _NEAR_DUPLICATE
+        self.aside[same_pictures(self.thumbnails, self._clean(), self.sizes, self.crop)] = _NEAR_DUPLICATE
         clean = self._clean()
         self.centre = np.where(clean >= 0, centre_cosines(self.units, clean), self.centre)
         pairs = 50_000
@@ -212,6 +217,16 @@ class _Faces:
         self.names += [
             f"found-{self.hashes[int(self.files[row])].as_py()[:12]}.{self.faces[row]}" for row in rows[order[first]]
         ]
+
+
+def _crops(tars: Sequence[str], offsets: np.ndarray, lengths: np.ndarray) -> Callable[[int], np.ndarray]:
+    """Reads the aligned crop of a row, (112, 112, 3) uint8; few of them are looked at."""
+
+    @lru_cache(64)
+    def crop(row: int) -> np.ndarray:
+        return load_photo(read_bytes(tars[row], int(offsets[row]), int(lengths[row])))
+
+    return crop
 
 
 def _read_vectors(urls: Sequence[str], count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import DataError
 from ..tiny import TINY_PATH, load_tiny_base
 from .columns import Maker, write_column
@@ -31,7 +33,7 @@ def write_caches(
         names: "augmented", "latents", "text" or "features".
         base: Stable Diffusion model that latents and text are for, or for "features" the CLIP image encoder's.
         resolution: Of the pictures that latents are made of.
-        engine: Where they are computed.
+        engine: Where small networks run; large ones run in this process, on a GPU if there is one.
         progress: Called with the name of each finished shard.
 
     Raises:
@@ -57,18 +59,27 @@ def _pipeline(base: str) -> Any:
     return load_tiny_base() if base == "tiny" else DiffusionPipeline.from_pretrained(base)
 
 
+def _device() -> torch.device:
+    """The fastest that there is."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
 def _latents(_: str, base: str, resolution: int) -> Maker:
-    return LatentMaker(_pipeline(base).vae, framing_for(base, resolution))
+    return LatentMaker(_pipeline(base).vae.to(_device()), framing_for(base, resolution))
 
 
 def _text(_: str, base: str, __: int) -> Maker:
-    return TextMaker(_pipeline(base).text_encoder, _pipeline(base).tokenizer)
+    pipeline = _pipeline(base)
+    return TextMaker(pipeline.text_encoder.to(_device()), pipeline.tokenizer)
 
 
 def _features(_: str, base: str, __: int) -> Maker:
     from ..faces.clip import ClipFeatures
 
-    return FeatureMaker(ClipFeatures(base))
+    features = ClipFeatures(base)
+    torch.nn.Module.to(features.model, _device())  # the annotation of transformers' own is wrong
+    return FeatureMaker(features)
 
 
 _MAKERS: dict[str, Callable[[str, str, int], Maker]] = {

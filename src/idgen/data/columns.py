@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -18,13 +19,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ..errors import DataError
+from ..errors import DataError, ImageError
 from ..faces import load_photo
 from ..files import open_tensors, parse_json
 from .engines import Engine, InProcess, one_thread
 from .index import read_index
 from .manifest import Manifest
-from .storage import exists, join, local_file, read_bytes, write_whole
+from .storage import exists, join, local_file, locked, read_bytes, write_whole
 
 BATCH = 16
 
@@ -51,6 +52,12 @@ class Maker(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def parallel(self) -> bool:
+        """Whether the engine's workers share the work. A large network runs in the main process instead, on its best
+        device and with all its threads, and is not sent anywhere."""
+        ...
+
     def key(self) -> str:
         """Says which model with which settings makes the values."""
         ...
@@ -66,16 +73,19 @@ def write_column(shards: str, maker: Maker, engine: Engine | None = None, progre
     Args:
         shards: Folder or URL of the set.
         maker: Of the values.
-        engine: Where they are computed; in this process by default.
+        engine: Where they are computed, if the maker is `parallel`; in this process by default.
         progress: Called with the name of each finished shard.
 
     Raises:
-        DataError: The set is not finished, or a column of this name was made by another model.
+        DataError: The set is not finished or damaged, another process writes into it, or a column of this name was
+            made by another model.
     """
     tasks = [ColumnTask(name) for name in Manifest.open(shards).shards]
-    for name in (engine or InProcess()).run(tasks, ColumnWorker(shards, maker)):
-        if progress is not None:
-            progress(name)
+    engine = engine if engine is not None and maker.parallel else InProcess()
+    with locked(shards):
+        for name in engine.run(tasks, ColumnWorker(shards, maker)):
+            if progress is not None:
+                progress(name)
 
 
 @dataclass(frozen=True)
@@ -104,29 +114,40 @@ class ColumnWorker:
             if found.get("made_of") == made_of:
                 return task.name
         values: list[torch.Tensor] = [torch.zeros(0)] * len(table)
-        with one_thread():
+        with one_thread() if self.maker.parallel else nullcontext(), ThreadPoolExecutor(4) as threads:
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
-                for i, value in zip(part, self.maker(list(self._entries(task.name, table, part))), strict=True):
+                for i, value in zip(part, self.maker(self._entries(task.name, table, part, threads)), strict=True):
                     values[i] = value.contiguous()
         _save(url, values, {"model": key, "made_of": made_of})
         return task.name
 
-    def _entries(self, name: str, table: Any, rows: Iterable[int]) -> Iterable[Entry]:
+    def _entries(self, name: str, table: Any, rows: Sequence[int], threads: Executor) -> list[Entry]:
         tar = join(self.shards, f"{name}.tar")
-        for i in rows:
-            row = table.slice(i, 1).to_pylist()[0]
-            yield Entry(
+
+        def entry(row: dict[str, Any]) -> Entry:
+            return Entry(
                 photo=open_photo(tar, row),
                 row=row,
                 landmarks=np.asarray(row["landmarks"]).reshape(5, 2),
                 alone=row["centre"] == 1.0,  # that is what a person with one face has
             )
 
+        return list(threads.map(entry, table.take(rows).to_pylist()))
+
 
 def open_photo(tar: str, row: dict[str, Any]) -> np.ndarray:
-    """The photo of a row of the index, (height, width, 3) uint8, without reading the rest of the tar."""
-    return load_photo(read_bytes(tar, row["offset"], row["length"]))
+    """The photo of a row of the index, (height, width, 3) uint8, without reading the rest of the tar.
+
+    Raises:
+        DataError: It cannot be read or is damaged.
+    """
+    try:
+        return load_photo(read_bytes(tar, row["offset"], row["length"]))
+    except (OSError, ImageError) as error:
+        raise DataError(
+            f"The photo '{row['key']}' in the shard '{tar}' cannot be read: {error} Run `idgen prepare` again."
+        ) from error
 
 
 class Column:

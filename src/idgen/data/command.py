@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from rich.console import Console
 
 from ..errors import DataError, MissingDependencyError
+from .facts import clean, decode
 
 if TYPE_CHECKING:
     from .engines import Engine
+    from .manifest import Manifest
     from .prepare import PrepareOptions
 
 
@@ -21,10 +24,11 @@ class PrepareArguments:
     """What the command line sets.
 
     Attributes:
-        photos: Where the photos are: a folder, or any address that fsspec opens (s3://, gs://, hf://).
+        photos: Where the photos are: a folder, a tar, a zip or a table, also at any address that fsspec opens (s3://,
+            gs://, hf://).
         output: Where the shards go.
-        layout: "folders": one folder a person; "flat": people unknown, they are found; "webdataset": tars;
-            "parquet" and "csv": tables with columns path or image, person, caption, licence.
+        layout: "folders": one folder a person; "flat": people unknown, they are found; "webdataset": tars
+            or zips; "parquet", "csv" and "jsonl": tables with columns path or image, person, caption, licence.
         engine: "local": processes of this machine; "ray": Ray Data, here or on a cluster; "inprocess": no others.
         workers: Processes or actors; as many as there are cores if 0.
         address: Of a running Ray cluster ("auto" finds it); one is started here without.
@@ -46,7 +50,7 @@ class PrepareArguments:
 
     photos: Annotated[str, tyro.conf.Positional] = ""
     output: str = ""
-    layout: Literal["folders", "flat", "webdataset", "parquet", "csv"] = "folders"
+    layout: Literal["folders", "flat", "webdataset", "parquet", "csv", "jsonl"] = "folders"
     engine: Literal["local", "ray", "inprocess"] = "local"
     workers: int = 0
     address: str | None = None
@@ -88,7 +92,8 @@ def run_prepare(arguments: PrepareArguments) -> str:
     engine = _engine(arguments)
     if arguments.photos:
         with tqdm(unit=" shards", desc="shards") as bar:
-            prepare(_options(arguments), engine, lambda _: bar.update())
+            manifest = prepare(_options(arguments), engine, lambda _: bar.update())
+        Console(stderr=True).print(told(manifest), markup=False, highlight=False)
     base, resolution = arguments.base, arguments.resolution
     with tqdm(unit=" shards", desc="columns") as bar:
         write_caches(
@@ -100,6 +105,19 @@ def run_prepare(arguments: PrepareArguments) -> str:
             progress=lambda _: bar.update(),
         )
     return write_report(arguments.output, Manifest.open(arguments.output))
+
+
+def told(manifest: Manifest) -> str:
+    """What the terminal says of a set: its people, and what is in no sample and why."""
+    counts = manifest.counts
+    lines = [
+        f"{counts['people']:,} people, {counts['people_with_pairs']:,} of them with two photos or more; "
+        f"{counts['usable']:,} usable faces from {counts['inputs']:,} inputs."
+    ]
+    for title, reasons in (("Dropped", manifest.dropped), ("Set aside", manifest.aside)):
+        if reasons:
+            lines.append(f"{title}: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}.")
+    return "\n".join(lines)
 
 
 def _options(arguments: PrepareArguments) -> PrepareOptions:
@@ -137,6 +155,7 @@ def _names(file: Path | None) -> frozenset[str]:
     if file is None:
         return frozenset()
     try:
-        return frozenset(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
+        names = (clean(line) for line in decode(file.read_bytes()).splitlines())
+    except OSError as error:
         raise DataError(f"'{file}' cannot be read as a list of names: {error}") from error
+    return frozenset(name for name in names if name)

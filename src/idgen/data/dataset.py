@@ -19,7 +19,7 @@ from .makers import AugmentedMaker
 from .manifest import Manifest
 from .storage import exists, join
 
-_COLUMNS = ("offset", "length", "width", "height", "box", "landmarks", "caption")
+_COLUMNS = ("key", "offset", "length", "width", "height", "box", "landmarks", "caption")
 CAPTION = "a photo of <id>"
 """What is said of a photo that has no caption."""
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
+from .copies import likeness
 from .people import centre_cosines
 
-SAME_PICTURE = 0.98
-"""Correlation of the thumbnails of two aligned faces of a person above which they are one picture.
+SAME_PICTURE = 0.965
+"""`likeness` above which two crops of a person are one picture; docs/prepare.md has the figures. Embeddings cannot
+tell: dlib's changes more when a copy is made half as wide than from one photo of a sitting to the next."""
 
-Embeddings cannot tell: dlib's moves more when a copy is made half as wide than from one photo to the next. Measured on
-LFW (docs/prepare.md): 37 of 249,934 pairs of a person's photos lie above, most of them true copies, and 97 to 100 % of
-copies that were recompressed, resized or cropped a little."""
+ALIKE = 0.9
+"""Correlation of two thumbnails below which the crops are not compared: no copy lies below."""
+
+_COMPARED = 8  # of those that are alike, the nearest: in a film every picture is like every other
+_BLOCK = 1024
 
 
 def same_files(files: np.ndarray, photos: np.ndarray, units: np.ndarray, people: np.ndarray) -> np.ndarray:
@@ -45,7 +51,7 @@ def _pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def same_pictures(
-    thumbnails: np.ndarray, people: np.ndarray, sizes: np.ndarray, threshold: float = SAME_PICTURE
+    thumbnails: np.ndarray, people: np.ndarray, sizes: np.ndarray, crop: Callable[[int], np.ndarray]
 ) -> np.ndarray:
     """Faces whose picture is there in another file of the same person; the largest stays.
 
@@ -53,7 +59,7 @@ def same_pictures(
         thumbnails: (n, pixels), uint8; see `thumbnail`.
         people: (n,), numbers; negative rows are left alone.
         sizes: (n,), of the faces in their photos.
-        threshold: Correlation.
+        crop: Row → the aligned crop, (112, 112, 3) uint8.
 
     Returns:
         (n,), whether a larger one, or an earlier one of the same size, is the same picture.
@@ -62,14 +68,19 @@ def same_pictures(
     order = np.lexsort((-sizes, people))
     order = order[people[order] >= 0]
     for rows in np.split(order, np.flatnonzero(np.diff(people[order])) + 1):
-        if len(rows) > 1:
-            pixels = thumbnails[rows].astype(np.float32)
-            pixels -= pixels.mean(1, keepdims=True)
-            pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
-            for start in range(1, len(rows), 1024):
-                part = pixels[start : start + 1024]
-                before = np.tri(len(part), start + len(part), start - 1, dtype=bool)
-                found[rows[start : start + 1024]] = ((part @ pixels[: start + len(part)].T >= threshold) & before).any(
-                    1
-                )
+        for row, larger in _alike(thumbnails, rows):
+            found[row] = any(likeness(crop(other), crop(row)) >= SAME_PICTURE for other in larger)
     return found
+
+
+def _alike(thumbnails: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, list[int]]]:
+    """Each row with the few before it that it may be a copy of, the most alike first."""
+    pixels = thumbnails[rows].astype(np.float32)
+    pixels -= pixels.mean(1, keepdims=True)
+    pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
+    for start in range(0, len(rows), _BLOCK):
+        cosines = pixels[start : start + _BLOCK] @ pixels[: start + _BLOCK].T
+        cosines[np.triu_indices_from(cosines, start)] = -1  # with itself and with those behind it
+        for i in np.flatnonzero(cosines.max(1) >= ALIKE):
+            nearest = np.argsort(-cosines[i], kind="stable")[:_COMPARED]
+            yield int(rows[start + i]), rows[nearest[cosines[i, nearest] >= ALIKE]].tolist()

@@ -25,6 +25,8 @@ SCHEMA = pa.schema(
         ("suffix", pa.string()),
         ("offset", pa.int64()),
         ("length", pa.int64()),
+        ("crop_offset", pa.int64()),
+        ("crop_length", pa.int64()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("box", pa.list_(pa.float64(), 4)),
@@ -44,7 +46,8 @@ SCHEMA = pa.schema(
         ("centre", pa.float64()),
     ]
 )
-"""One row a face, and one row a photo without any, whose `dropped` says why. The last four are empty until the whole
+"""One row a face, and one row a photo without any, whose `dropped` says why. `offset` and `crop_offset` say where the
+photo's bytes and those of the aligned crop begin in the tar. The last four are empty until the whole
 set has been seen: who it is, the split, why the face is set aside if it is, and its cosine to the person's centre."""
 
 
@@ -77,14 +80,15 @@ def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
     """(rows) of a shard's index; see `SCHEMA`. Columns that are not asked for are not read."""
     try:
         with open_file(url) as file:
-            return pq.read_table(file, columns=None if columns is None else list(columns))
+            table = pq.ParquetFile(file, page_checksum_verification=True)
+            return table.read(None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error
 
 
 def write_index(url: str, table: pa.Table) -> None:
     with write_whole(url) as path:
-        pq.write_table(table, path, compression="zstd")
+        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def usable_rows(table: pa.Table) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,9 @@ from torch import nn
 from ..faces import FaceAnalyzer
 from .columns import Entry
 from .framing import Framing
+
+PIXELS, PIXELS_ON_CPU = 1 << 21, 1 << 18
+"""That a VAE encodes at once: 8 pictures of 512 px fit beside it on a GPU of 12 GB; one fills the cores of a CPU."""
 
 
 def network_key(network: nn.Module) -> str:
@@ -43,6 +46,7 @@ class LatentMaker:
     framing: Framing
     name: str = "latents"
     network: str | None = None
+    parallel: bool = False
 
     def key(self) -> str:
         self.network = self.network or network_key(self.vae)
@@ -50,11 +54,24 @@ class LatentMaker:
 
     @torch.no_grad()
     def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
-        found = []
-        for entry in entries:  # one by one: buckets have different sizes, and a large picture fills the cores alone
-            picture = self.framing.cut(entry.photo, entry.row["box"], entry.landmarks)
-            found.append(encode_images(self.vae, np.stack([picture, picture[:, ::-1]])).half())
+        pictures = [self.framing.cut(entry.photo, entry.row["box"], entry.landmarks) for entry in entries]
+        found = [torch.zeros(0)] * len(entries)
+        for part in _of_one_size(pictures, PIXELS_ON_CPU if self.vae.device.type == "cpu" else PIXELS):
+            both = np.stack([view for i in part for view in (pictures[i], pictures[i][:, ::-1])])
+            for i, latents in zip(part, encode_images(self.vae, both).half().split(2), strict=True):
+                found[i] = latents
         return found
+
+
+def _of_one_size(pictures: Sequence[np.ndarray], pixels: int) -> Iterator[list[int]]:
+    """Numbers of pictures that are encoded at once, each with its mirror image: of one size, with so many pixels."""
+    parts: dict[tuple[int, ...], list[int]] = {}
+    for i, picture in enumerate(pictures):
+        part = parts.setdefault(picture.shape, [])
+        part.append(i)
+        if 2 * (len(part) + 1) * picture.shape[0] * picture.shape[1] > pixels:
+            yield parts.pop(picture.shape)
+    yield from parts.values()
 
 
 @torch.no_grad()
@@ -76,6 +93,7 @@ class FeatureMaker:
 
     clip: Any
     name: str = "features"
+    parallel: bool = False
 
     def key(self) -> str:
         return f"clip-{network_key(self.clip.model)}"
@@ -101,6 +119,7 @@ class TextMaker:
     tokenizer: Any
     name: str = "text"
     network: str | None = None
+    parallel: bool = False
 
     def key(self) -> str:
         self.network = self.network or network_key(self.text_encoder)
@@ -129,6 +148,7 @@ class EmbeddingMaker:
     """
 
     encoder: str
+    parallel: bool = True
     _analyzer: FaceAnalyzer | None = field(default=None, init=False)
 
     @property
@@ -157,6 +177,7 @@ class AugmentedMaker:
 
     encoder: str
     name: str = "augmented"
+    parallel: bool = True
     _analyzer: FaceAnalyzer | None = field(default=None, init=False)
 
     def key(self) -> str:

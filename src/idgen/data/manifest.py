@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import DataError, EncoderMismatchError
 from .index import index_metadata
-from .storage import exists, join, read_bytes, size, write_whole
+from .storage import checksum, exists, join, read_bytes, size, write_whole
 
 NAME = "manifest.json"
 
@@ -54,10 +55,13 @@ class Manifest:
 
     @classmethod
     def open(cls, shards: str) -> Manifest:
-        """Read the manifest of a set, and check that all shards are there and of one encoder.
+        """Read the manifest of a set, and check that all shards are there, whole, and of one encoder.
+
+        Checksums of a set on a disk are compared once in each process. Object stores check their own; there sizes are
+        compared.
 
         Raises:
-            DataError: It is not there or not readable, or a shard is missing or unfinished.
+            DataError: It is not there or not readable, or a shard is missing, unfinished, damaged or of another set.
             EncoderMismatchError: Shards of another encoder were put among them.
         """
         url = join(shards, NAME)
@@ -67,9 +71,22 @@ class Manifest:
             manifest = cls(**json.loads(read_bytes(url)))
         except (ValueError, TypeError) as error:
             raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error
-        for name in manifest.shards:
-            check_shard(shards, name, manifest.encoder)
+        for name, expected in manifest.shards.items():
+            found = check_shard(shards, name, manifest.encoder)
+            if found["tar_sha256"] != expected or not is_whole(join(shards, f"{name}.tar"), found):
+                raise DataError(
+                    f"The shard '{name}' in '{shards}' is damaged: its checksum is not the one of the manifest. Run "
+                    "`idgen prepare` again."
+                )
         return manifest
+
+
+def is_whole(tar: str, metadata: Mapping[str, str]) -> bool:
+    """Whether a tar is the one that its index describes: by its size, and on a disk by its checksum."""
+    if not exists(tar) or size(tar) != int(metadata["tar_bytes"]):
+        return False
+    found = checksum(tar)
+    return found is None or found == metadata["tar_sha256"]
 
 
 def check_shard(shards: str, name: str, encoder: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ from .index import FORMAT, read_index, readable_metadata, usable_rows
 from .manifest import NAME, Manifest, check_encoder, check_shard
 from .shard import InputShard, ShardWorker
 from .sources import Layout, Source, find_sources
-from .storage import PARTIAL, delete, find, join, lies_in
+from .storage import PARTIAL, delete, find, join, lies_in, locked
 
 _OF_A_SHARD = re.compile(r"(\d{6,})\.(tar|parquet|[^.]+\.safetensors)")
 
@@ -59,7 +59,7 @@ class PrepareOptions:
 
 
 def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Any = None) -> Manifest:
-    """Make a set, or go on with one that was interrupted; the result is the same.
+    """Make a set, or go on with one that was interrupted; the result is the same. The output is locked meanwhile.
 
     Args:
         options: See there.
@@ -70,12 +70,20 @@ def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Any
         The manifest, which is also written.
 
     Raises:
-        DataError: There is nothing to read, nothing usable in it, or the output cannot be written.
+        DataError: There is nothing to read, nothing usable in it, or the output cannot be written, or another process
+            is writing into it.
         EncoderMismatchError: The output holds shards of another encoder.
     """
     analyzer = partial(FaceAnalyzer.for_encoder, options.encoder)
     sources = find_sources(options.photos, options.layout)
     _check_output(options)
+    with locked(options.output):
+        return _prepare(options, sources, ShardWorker(options.output, analyzer, options.min_face), engine, progress)
+
+
+def _prepare(
+    options: PrepareOptions, sources: Iterator[Source], worker: ShardWorker, engine: Engine | None, progress: Any
+) -> Manifest:
     names: list[str] = []
 
     def plan() -> Iterator[InputShard]:
@@ -84,7 +92,6 @@ def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Any
             yield shard
 
     delete(join(options.output, NAME))  # until the end it is not a finished set
-    worker = ShardWorker(options.output, analyzer, options.min_face)
     for name in (engine or InProcess()).run(plan(), worker):
         if progress is not None:
             progress(name)

@@ -21,11 +21,14 @@ from ..faces.image_file import MAX_BYTES, image_format
 from .engines import one_thread
 from .facts import clean
 from .index import FORMAT, SCHEMA, readable_metadata, write_index
-from .manifest import check_encoder
+from .manifest import check_encoder, is_whole
 from .quality import pose, sharpness, thumbnail
 from .source import Source
-from .storage import exists, join, sha256, size, write_whole
+from .storage import join, sha256, size, write_whole
 
+REVISION = 2
+"""Rises when a shard of the same photos comes out otherwise, so that older ones are made again."""
+_UNTOLD = ("embedding", "thumbnail", "offset", "length")
 BATCH_PHOTOS = 32
 BATCH_PIXELS = 64_000_000  # a batch of huge photos would not fit into memory
 
@@ -43,7 +46,8 @@ class InputShard:
 
     def fingerprint(self, analyzer: FaceAnalyzer, min_face: float) -> str:
         """Changes with anything the shard is made from; photos count by their place and stamp."""
-        text = repr((FORMAT, analyzer.encoder.name, type(analyzer.detector).__name__, min_face, self.sources))
+        made_by = (FORMAT, REVISION, analyzer.encoder.name, type(analyzer.detector).__name__, min_face)
+        text = repr((made_by, self.sources))
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -82,7 +86,7 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
     tar, index = (join(output, f"{input.name}.{suffix}") for suffix in ("tar", "parquet"))
     if found := readable_metadata(index):
         check_encoder(index, found, encoder)
-        if found["fingerprint"] == fingerprint and exists(tar) and size(tar) == int(found["tar_bytes"]):
+        if found["fingerprint"] == fingerprint and is_whole(tar, found):
             return input.name
     rows: list[dict[str, Any]] = []
     with (
@@ -183,14 +187,12 @@ def _write_batch(
         ]
         rows += faced
         if any(kept):
-            told = [
-                {k: v for k, v in row.items() if k not in ("embedding", "thumbnail", "offset", "length")}
-                for row in faced
-            ]
+            told = [{name: value for name, value in row.items() if name not in _UNTOLD} for row in faced]
             _add(archive, f"{photo.key}.json", json.dumps(told, ensure_ascii=False).encode())
         for i, face in enumerate(faces):
             if kept[i]:
-                _add(archive, f"{photo.key}.{i}.png", _png(face.crop))
+                png = _png(face.crop)
+                faced[i] |= {"crop_offset": _add(archive, f"{photo.key}.{i}.png", png), "crop_length": len(png)}
                 _add(archive, f"{photo.key}.{i}.npy", _npy(face.embedding))
     return rows
 

@@ -6,10 +6,10 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from .facts import clean, decode, facts_of_json
+from .storage import FileSystem
 
 MAX_CAPTION = 1 << 20
 """Bytes of a caption that are read."""
@@ -27,7 +27,7 @@ class Blob:
         length: How many; to the end if None.
     """
 
-    filesystem: AbstractFileSystem = field(repr=False)
+    filesystem: FileSystem = field(repr=False)
     path: str
     stamp: str = ""
     start: int = 0

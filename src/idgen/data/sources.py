@@ -7,14 +7,13 @@ import os
 from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
-from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from ..errors import DataError
 from .archives import SUFFIXES, read_archives
 from .members import hidden, sources_of
 from .source import Blob, Source
-from .storage import place, stamp
+from .storage import FileSystem, place, stamp
 from .tables import read_table
 
 Layout: TypeAlias = Literal["folders", "flat", "webdataset", "parquet", "csv", "jsonl"]
@@ -58,13 +57,13 @@ def find_sources(photos: str, layout: Layout) -> Iterator[Source]:
     return itertools.chain.from_iterable(read_table(filesystem, path) for path in files)
 
 
-def _files_in(filesystem: AbstractFileSystem, root: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+def _files_in(filesystem: FileSystem, root: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     for path in filesystem.find(root):
         if path.lower().endswith(suffixes) and not hidden(path[len(root) :].split("/")):
             yield path
 
 
-def _walk(filesystem: AbstractFileSystem, root: str, people: bool) -> Iterator[Source]:
+def _walk(filesystem: FileSystem, root: str, people: bool) -> Iterator[Source]:
     """Depth first, sorted; a folder that was visited before (a loop of links) is an input that is dropped."""
     local = isinstance(filesystem, LocalFileSystem)
     seen: set[str] = set()

@@ -8,22 +8,25 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import fsspec
 from filelock import FileLock, Timeout
-from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from .. import files
 from ..errors import DataError
 from ..files import PARTIAL as PARTIAL
 
+FileSystem: TypeAlias = Any
+"""An `fsspec.AbstractFileSystem`; its annotations are too wide to be of use."""
+
 LOCK = ".lock"
 
 
-def place(url: str) -> tuple[AbstractFileSystem, str]:
+def place(url: str) -> tuple[FileSystem, str]:
     """The file system and the path that a path or URL means.
 
     A text without `://` is a path on the disk. fsspec would read `a::b` as a chain of addresses.
@@ -33,7 +36,7 @@ def place(url: str) -> tuple[AbstractFileSystem, str]:
     return (filesystem := LocalFileSystem()), str(filesystem._strip_protocol(url))
 
 
-def address(filesystem: AbstractFileSystem, path: str) -> str:
+def address(filesystem: FileSystem, path: str) -> str:
     """The path or URL for which `place` returns this file system and this path."""
     return path if isinstance(filesystem, LocalFileSystem) else filesystem.unstrip_protocol(path)
 
@@ -44,7 +47,7 @@ def open_file(url: str) -> Any:
     return filesystem.open(path, "rb")
 
 
-def stamp(filesystem: AbstractFileSystem, path: str, info: Mapping[str, Any] | None = None) -> str:
+def stamp(filesystem: FileSystem, path: str, info: Mapping[str, Any] | None = None) -> str:
     """Text that changes when a file is replaced or written to, though its name and size may stay.
 
     Args:
@@ -60,10 +63,10 @@ def stamp(filesystem: AbstractFileSystem, path: str, info: Mapping[str, Any] | N
         if isinstance(filesystem, LocalFileSystem):
             found = os.stat(path)
             return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
-        info = filesystem.info(path) if info is None else info
+        told = dict(filesystem.info(path) if info is None else info)
     except OSError:
         return ""
-    return hashlib.sha256(repr(sorted((key, str(value)) for key, value in info.items())).encode()).hexdigest()
+    return hashlib.sha256(repr(sorted((key, str(value)) for key, value in told.items())).encode()).hexdigest()
 
 
 def join(folder: str, name: str) -> str:
@@ -102,6 +105,18 @@ def sha256(url: str) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def checksum(url: str) -> str | None:
+    """The SHA-256 of a file on a disk, computed once in a process as long as the file stays the same; None elsewhere,
+    where all of it would be downloaded."""
+    filesystem, path = place(url)
+    return _checksum(path, stamp(filesystem, path)) if isinstance(filesystem, LocalFileSystem) else None
+
+
+@lru_cache(1 << 16)
+def _checksum(path: str, version: str) -> str:
+    return sha256(path)
 
 
 @contextmanager

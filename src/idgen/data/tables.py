@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from fsspec import AbstractFileSystem
-
 from ..errors import DataError, MissingDependencyError
 from .facts import encoding_of, facts_of
 from .source import Blob, Source
-from .storage import address, place, stamp
+from .storage import FileSystem, address, place, stamp
 
 _PATHS = ("path", "file_name")  # the second is the name in Hugging Face's tables beside photos
 _WANTED = (*_PATHS, "person", "caption", "licence", "license")
@@ -46,7 +44,7 @@ class Cell(Blob):
         return value[:limit]
 
 
-def read_table(filesystem: AbstractFileSystem, path: str) -> Iterator[Source]:
+def read_table(filesystem: FileSystem, path: str) -> Iterator[Source]:
     """The inputs of one table. A row that cannot be read is an input without a photo.
 
     Raises:
@@ -63,7 +61,7 @@ def read_table(filesystem: AbstractFileSystem, path: str) -> Iterator[Source]:
         raise DataError(f"'{address(filesystem, path)}' has no column 'path'; it has {sorted(told)}.")
 
 
-def read_rows(filesystem: AbstractFileSystem, path: str) -> Iterator[dict[str, Any] | None]:
+def read_rows(filesystem: FileSystem, path: str) -> Iterator[dict[str, Any] | None]:
     """The rows of a table of CSV or JSON lines, column → value; None for a row that cannot be read.
 
     The encoding is found by `encoding_of`. Columns of CSV are separated by commas, semicolons or tabs, whichever the
@@ -99,7 +97,7 @@ def _rows_of_jsonl(lines: Iterator[str]) -> Iterator[dict[str, Any] | None]:
             yield row if isinstance(row, dict) else None
 
 
-def _read_parquet(filesystem: AbstractFileSystem, path: str) -> Iterator[Source]:
+def _read_parquet(filesystem: FileSystem, path: str) -> Iterator[Source]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -126,7 +124,7 @@ def _read_parquet(filesystem: AbstractFileSystem, path: str) -> Iterator[Source]
 
 
 def _from_row(
-    filesystem: AbstractFileSystem, table: str, row: Mapping[str, Any], number: int, cell: Cell | None = None
+    filesystem: FileSystem, table: str, row: Mapping[str, Any], number: int, cell: Cell | None = None
 ) -> Source:
     path = next((row[name] for name in _PATHS if row.get(name)), None)
     photo = cell or _beside(filesystem, table, path)
@@ -135,7 +133,7 @@ def _from_row(
     return Source(name, photo, facts.pop("label", None), facts=facts, missing=None if photo else "missing")
 
 
-def _beside(filesystem: AbstractFileSystem, table: str, path: Any) -> Blob | None:
+def _beside(filesystem: FileSystem, table: str, path: Any) -> Blob | None:
     """The photo that a table names: by a URL, by an absolute path on the disk, or relative to the table. The last part
     of a chain of URLs, such as `zip://anna/1.jpg::photos.zip`, may be relative too.
 
@@ -157,7 +155,7 @@ def _beside(filesystem: AbstractFileSystem, table: str, path: Any) -> Blob | Non
 
 
 @lru_cache(1)  # photos are read in their order, and a row group is read as a whole
-def _read_images(filesystem: AbstractFileSystem, path: str, version: str, group: int) -> Any:
+def _read_images(filesystem: FileSystem, path: str, version: str, group: int) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
