@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from idgen.evaluation.cases import load_cases
 from idgen.evaluation.command import encoder_roles
 from idgen.evaluation.report import read_report
 from idgen.evaluation.summary import TITLES
@@ -191,11 +190,3 @@ def test_the_headline_is_an_encoder_that_the_adapter_never_met() -> None:
     roles = encoder_roles(["own", "loss", "unseen", "other"], "own", ["loss"])
     assert [role["headline"] for role in roles] == [False, False, True, False]
     assert not any(role["headline"] for role in encoder_roles(["own"], "own", []))
-
-
-def test_people_from_a_table(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.jpg"):
-        Image.new("RGB", (8, 8)).save(tmp_path / name)
-    (tmp_path / "t.csv").write_text("person,reference,target,group\nanna,a.jpg,b.jpg,f\nbruno,b.jpg,,m\n")
-    anna, bruno = load_cases(tmp_path / "t.csv")
-    assert (anna.target, anna.group, bruno.target) == (tmp_path / "b.jpg", "f", None)

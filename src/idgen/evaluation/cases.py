@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ..data.facts import clean
+from ..data.members import hidden, is_picture
+from ..data.sources import find_sources
+from ..data.storage import place
+from ..data.tables import read_rows
 from ..errors import EvaluationError
 from ..files import read_json
 
-PHOTOS = {".jpg", ".jpeg", ".png", ".webp"}
 MOST_PEOPLE = 4
 
 
@@ -40,12 +45,12 @@ class Case:
 
 
 def load_cases(source: Path) -> list[Case]:
-    """Read people.
+    """Read people. Folders and tables are read as `idgen prepare` reads them.
 
     Args:
-        source: A table (.csv: `person`, `reference`, and if known `target`, `prompt`, `group`, `noun`, `identity`;
-            paths are relative to it), a root in MultiID-Bench's layout (`ID/meta.json` beside `ref_1.jpg` …
-            `ref_4.jpg`, `ori.jpg`, `out.jpg`), or a folder with one of photos for each person: the first is the
+        source: A table (.csv or .jsonl: `person`, `reference`, and if known `target`, `prompt`, `group`, `noun`,
+            `identity`; paths are relative to it), a root in MultiID-Bench's layout (`ID/meta.json` beside `ref_1.jpg`
+            … `ref_4.jpg`, `ori.jpg`, `out.jpg`), or a folder with one of photos for each person: the first is the
             reference, the second the target.
 
     Raises:
@@ -54,8 +59,10 @@ def load_cases(source: Path) -> list[Case]:
     if source.is_file():
         cases = _read_table(source)
     elif source.is_dir():
-        folders = sorted(folder for folder in source.iterdir() if folder.is_dir())
-        cases = [_read_multiid(f) if (f / "meta.json").is_file() else _read_folder(f) for f in folders]
+        folders = sorted(folder for folder in source.iterdir() if folder.is_dir() and not hidden([folder.name]))
+        benches = [folder for folder in folders if (folder / "meta.json").is_file()]
+        cases = [_read_multiid(folder) for folder in benches]
+        cases += _read_folders(source, {folder.name for folder in folders if folder not in benches})
     else:
         raise EvaluationError(f"There is no '{source}' to read people from.")
     if not cases:
@@ -104,31 +111,45 @@ def _read_multiid(folder: Path) -> Case:
     )
 
 
-def _read_folder(folder: Path) -> Case:
-    photos = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTOS)
-    if not photos:
-        raise EvaluationError(f"'{folder}' holds no photo.")
-    return Case(name=folder.name, references=(photos[0],), target=photos[1] if len(photos) > 1 else None)
+def _read_folders(root: Path, names: set[str]) -> list[Case]:
+    photos: dict[str, list[Path]] = {name: [] for name in sorted(names)}
+    for source in find_sources(str(root), "folders") if names else ():
+        folder = source.name.split("/")[0]
+        if source.photo and folder in names and is_picture(source.name):
+            photos[folder].append(Path(source.photo.path))
+    if empty := [str(root / folder) for folder, found in photos.items() if not found]:
+        raise EvaluationError(f"No photo is in {', '.join(empty[:5])}.")
+    return [
+        Case(name=clean(folder) or "", references=(found[0],), target=found[1] if len(found) > 1 else None)
+        for folder, found in photos.items()
+    ]
 
 
 def _read_table(table: Path) -> list[Case]:
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"reference", "identity"} & set(rows.fieldnames or ()) or "person" not in (rows.fieldnames or ()):
-            raise EvaluationError(f"'{table}' needs columns 'person' and 'reference' or 'identity': {rows.fieldnames}")
-        return [_read_row(table.parent, row) for row in rows]
+    if table.suffix.lower() not in (".csv", ".tsv", ".jsonl", ".ndjson"):
+        raise EvaluationError(f"'{table}' is not a table in .csv or .jsonl.")
+    cases = []
+    for number, row in enumerate(read_rows(*place(str(table))), 1):
+        if row is None or "person" not in row or not {"reference", "identity"} & set(row):
+            told = None if row is None else [name for name in row if name]
+            raise EvaluationError(
+                f"'{table}' needs columns 'person' and 'reference' or 'identity'; its row {number} has {told}."
+            )
+        cases.append(_read_row(table.parent, row))
+    return cases
 
 
-def _read_row(folder: Path, row: dict[str, str]) -> Case:
-    paths = {key: folder / row[key] for key in ("reference", "target", "identity") if row.get(key)}
+def _read_row(folder: Path, row: Mapping[str, Any]) -> Case:
+    told = {name: text for name, value in row.items() if name and (text := clean(value)) is not None}
+    paths = {name: folder / str(row[name]) for name in ("reference", "target", "identity") if name in told}
     if not {"reference", "identity"} & set(paths):
-        raise EvaluationError(f"'{row['person']}' has neither a reference photo nor an identity.")
+        raise EvaluationError(f"'{told.get('person')}' has neither a reference photo nor an identity.")
     return Case(
-        name=row["person"],
+        name=told.get("person", ""),
         references=(paths["reference"],) if "reference" in paths else (),
         target=paths.get("target"),
         identity=paths.get("identity"),
-        prompt=row.get("prompt") or None,
-        group=row.get("group") or "",
-        noun=row.get("noun") or "person",
+        prompt=told.get("prompt"),
+        group=told.get("group", ""),
+        noun=told.get("noun", "person"),
     )
