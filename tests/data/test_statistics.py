@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from idgen.data.statistics import measure
+from idgen.data.manifest import Manifest
+from idgen.data.statistics import measure, measure_set, statistics_for
 from idgen.errors import CheckpointError, StatisticsError
 from idgen.faces import EncoderStatistics, ScoreDistribution
 
@@ -52,6 +58,36 @@ def test_the_figures_are_those_of_all_pairs(measured: EncoderStatistics) -> None
     assert measured.centre == pytest.approx(unit.mean(0), abs=1e-6)
 
 
+def test_a_set_is_measured_on_its_named_people(measured: EncoderStatistics, tmp_path: Path) -> None:
+    """Not on people whom `prepare` found by how similar faces are; where too few have names, the package helps."""
+    embeddings, _ = faces()
+    strangers = np.random.default_rng(1).normal(size=(500, DIM))  # would lower all cosines
+    names = [f"person-{i:04d}" for i in range(PEOPLE)]
+
+    def write(people: list[str]) -> str:
+        counts = [PHOTOS] * PEOPLE + [1] * len(strangers)
+        table = {
+            "person": people,
+            "split": ["train"] * len(people),
+            "start": np.cumsum([0, *counts[:-1]]),
+            "count": counts,
+        }
+        (tmp_path / "bank").mkdir(exist_ok=True)
+        pq.write_table(pa.table(table), tmp_path / "bank" / "people.parquet")
+        np.save(tmp_path / "bank" / "embeddings.npy", np.concatenate([embeddings, strangers]).astype(np.float32))
+        np.save(tmp_path / "bank" / "rows.npy", np.zeros((sum(counts), 2), int))
+        nothing: dict[str, Any] = {"counts": {}, "dropped": {}, "aside": {}, "splits": {}, "settings": {}}
+        Manifest(format="1", encoder="dlib-resnet-v1", dim=DIM, detector="d", shards={}, **nothing).save(str(tmp_path))
+        return str(tmp_path)
+
+    found = measure_set(write([*names, *(f"found-{i:04d}" for i in range(500))]), pairs=200_000)
+    assert (found.people, found.photos) == (PEOPLE, PEOPLE * PHOTOS)
+    assert found.threshold(1e-2) == pytest.approx(measured.threshold(1e-2), abs=1e-6)
+    assert statistics_for(str(tmp_path)).people == PEOPLE
+    write([*(f"found-{i:04d}" for i in range(PEOPLE)), *(f"named-{i}" for i in range(500))])
+    assert statistics_for(str(tmp_path)) is EncoderStatistics.of("dlib-resnet-v1")
+
+
 def test_a_temperature_makes_log_likelihood_ratios() -> None:
     """The slope of log p(s | same) − log p(s | strangers), where both are normal and equally wide."""
     random = np.random.default_rng(0)
@@ -66,7 +102,7 @@ def test_a_temperature_makes_log_likelihood_ratios() -> None:
     assert (0.35 - 0.25) / told.temperature == pytest.approx(ratio(0.35) - ratio(0.25), rel=0.01)
 
 
-def test_a_file_gives_the_same_back(measured: EncoderStatistics, tmp_path) -> None:
+def test_a_file_gives_the_same_back(measured: EncoderStatistics, tmp_path: Path) -> None:
     measured.save(tmp_path / "s.json")
     again = EncoderStatistics.load(tmp_path / "s.json")
     assert again.threshold() == pytest.approx(measured.threshold())

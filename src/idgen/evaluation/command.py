@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from ..errors import EvaluationError
-from ..faces import DlibDetector, DlibEncoder
+from ..errors import EvaluationError, StatisticsError
+from ..faces import DlibDetector, DlibEncoder, EncoderStatistics
 from ..identity import Identity
 from ..terminal import console, working
 from .cases import Case, load_cases, write_multiid
@@ -26,8 +26,8 @@ from .report import write_report
 from .summary import Scores, check_titles, summarise
 
 SFACE = "sface:opencv/face_recognition_sface"
-DLIB_NORM, ARCFACE_NORM = 1.5, 20.0
-"""Usual lengths of raw embeddings."""
+ARCFACE_LENGTH = 20.0
+"""Usual length of raw embeddings of ArcFace networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def generate_table(
     if table is None:
         names = [f"person-{number:05d}" for number in range(random)]
         config = adapter_of(pipeline).config
-        norm = 1.0 if config["normalised"] else DLIB_NORM if config["encoder"] == DlibEncoder.name else ARCFACE_NORM
+        norm = 1.0 if config["normalised"] else _usual_length(config["encoder"])
         crowd = random_people(
             random, config["encoder"], config["embedding_dim"], norm=norm, minimum_angle=minimum_angle
         )
@@ -178,6 +178,14 @@ def generate_table(
         for number, identity in enumerate(identities):
             identity.save(output / name / f"identity{f'-{number + 1}' if len(identities) > 1 else ''}.safetensors")
     _draw_with_progress(pipeline, drawings, people, settings, output, file_of, batch_size)
+
+
+def _usual_length(encoder: str) -> float:
+    """Of raw embeddings."""
+    try:
+        return EncoderStatistics.of(encoder).length
+    except StatisticsError:
+        return ARCFACE_LENGTH
 
 
 def enroll_cases(pipeline: Any, cases: Sequence[Case]) -> dict[str, list[Identity]]:
