@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +108,7 @@ def _in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that does not say how many steps takes two: fifty show no more, with networks that learned nothing."""
     for name in ("", "XL"):
         for kind in ("", "Img2Img", "Inpaint", "ControlNet"):
-            call = getattr(diffusers, f"StableDiffusion{name}{kind}Pipeline").__call__.__wrapped__
+            call: Any = inspect.unwrap(getattr(diffusers, f"StableDiffusion{name}{kind}Pipeline").__call__)
             fewer = tuple(2 if default == 50 else default for default in call.__defaults__)
             monkeypatch.setattr(call, "__defaults__", fewer)
 

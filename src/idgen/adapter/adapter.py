@@ -129,6 +129,14 @@ class IdentityAdapter(ModelMixin, ConfigMixin):
                 cast(WordProjection, adapter.to_words[str(i)]).start_like(table)
         return adapter
 
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"IdentityAdapter(encoder='{config['encoder']}', projection='{config['projection']}', "
+            f"num_tokens={config['num_tokens']}, cross_attention_dim={config['cross_attention_dim']}, "
+            f"layers={len(config['layers'])})"
+        )
+
     def start_for(self, embeddings: torch.Tensor) -> None:
         """Read embeddings, (people, embedding_dim), from the start as if each number had mean 0 and deviation 1.
 
