@@ -256,7 +256,7 @@ def test_mirrored_heads_look_the_other_way():
 def test_components_are_what_the_encoder_computes():
     """The network is the projection itself, whatever the directions; with all of them nothing is lost."""
     from diffusers import AutoencoderTiny
-    from recipe.components import set_encoder
+    from recipe.components import as_one_layer, set_encoder
 
     torch.manual_seed(0)
     for latents, width in ((4, 48), (48, 48), (192, 192)):
@@ -274,7 +274,9 @@ def test_components_are_what_the_encoder_computes():
             found = net.encode(2 * picture - 1).latents
         patches = picture.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 4, 5, 1).flatten(3, 4) - mean
         wanted = torch.einsum("nhwpc,pcl->nlhw", patches, basis)
+        layer = as_one_layer(net.encoder)
         assert torch.allclose(found, wanted, atol=1e-5)
+        assert torch.allclose(layer(2 * picture - 1), wanted, atol=1e-5)
         assert latents < 192 or torch.allclose(wanted.square().sum(), patches.square().sum(), rtol=1e-4)
 
 

@@ -72,7 +72,7 @@ def train(settings: Config, source: Path, output: Path) -> None:
         unpack(settings, source, folders)
         shutil.copytree(source / "tokenizer", folders["base"] / "tokenizer")
         make_encoder(settings, folders["crops"], folders["encoder"])
-        make_latents(folders["crops"], folders["encoder"], folders["latents"])
+        make_latents(settings.autoencoder, folders["crops"], folders["encoder"], folders["latents"])
         save_pieces(AutoencoderTiny.from_pretrained(folders["encoder"]).encoder, output, "encoder")
         model = train_base(settings, folders["latents"], folders["labels"], folders["base"])
         save_pieces(model, output, "base")

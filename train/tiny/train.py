@@ -43,7 +43,7 @@ STAGES: dict[str, Stage] = {
     "labels": make_labels,
     "encoder": lambda c, f: make_encoder(c, f["crops"], f["encoder"]),
     "autoencoder": lambda c, f: train_autoencoder(c, f["crops"], f["encoder"], f["autoencoder"]),
-    "latents": lambda c, f: make_latents(f["crops"], finished_encoder(c, f), f["latents"]),
+    "latents": lambda c, f: make_latents(c.autoencoder, f["crops"], finished_encoder(c, f), f["latents"]),
     "base": lambda c, f: train_base(c, f["latents"], f["labels"], f["base"]),
     "embeddings": make_embeddings,
     "joint": train_base_with_adapter,

@@ -10,8 +10,10 @@ import torch
 from diffusers import AutoencoderTiny
 from tqdm import tqdm
 
+from . import config
 from .attributes import mirror
 from .autoencoder import to_tensor
+from .components import as_one_layer
 from .crops import open_crops
 from .device import autocast, place
 from .faces import save
@@ -19,9 +21,11 @@ from .faces import save
 BATCH = 64
 
 
-def make_latents(crops: Path, autoencoder: Path, folder: Path) -> None:
+def make_latents(settings: config.Autoencoder, crops: Path, autoencoder: Path, folder: Path) -> None:
     """Write each photo as it is and mirrored, and each styled picture one of the two; see `open_latents`."""
     net = place(AutoencoderTiny.from_pretrained(autoencoder)).requires_grad_(False)
+    if settings.components is not None:
+        net.encoder = place(as_one_layer(net.encoder))
     data = open_crops(crops, "train")
     photos, styled = np.arange(len(data["images"])), np.arange(len(data["styled"]))
     parts = [
