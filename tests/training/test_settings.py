@@ -174,6 +174,7 @@ def test_the_loop_refuses_before_it_changes_anything(
 
 def test_other_weights_are_refused(begun: Path) -> None:
     loop = make_loop(begun, ema=0.0, resume_from_checkpoint="latest")
+    assert loop.trained.adapter is not None
     loop.trained.adapter.branches.requires_grad_(False)
     with pytest.raises(TrainingError, match=r"trained weights\.adapter was \d+, now \d+"):
         with_settings(loop, begun, lr_scheduler="constant").run()

@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
-from ..files import write_whole
+from ..files import unwritten, write_whole
 
 NAME = "metrics.jsonl"
 
 
 def append_row(file: Path, row: Mapping[str, Any]) -> None:
-    """Add a row; numbers that are not finite become null, which JSON has instead."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as opened:
-        opened.write(_line(row))
+    """Add a row; numbers that are not finite become null, which JSON has instead.
+
+    Raises:
+        TrainingError: The file cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(_line(row))
+    except OSError as error:
+        raise TrainingError(unwritten(file, error)) from error
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
