@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from idgen.data.manifest import Manifest
+from idgen.losses.settings import DEFAULTS
 from idgen.training.card import describe_training
 from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, RewardConfig
+from idgen.training.objectives import fitted
 from tests.components import make_adapter, make_unet
 
 MANIFEST = Manifest(
@@ -54,6 +56,12 @@ def test_stage_one(base: str, tmp_path: Path) -> None:
         assert "| losses | denoising 1, identity 0.5 |" in text
         assert "| similarity to unseen people, a | 0.750 (to the others 0.500) |" in text
         assert ('.from_pretrained("someone/base")' in text) == (base != "tiny")
+
+
+def test_settings_that_were_fitted_to_the_encoder(tmp_path: Path) -> None:
+    losses = fitted(LossConfig.only(contrastive=0.01), DEFAULTS)
+    text = card_of(tmp_path, DenoisingConfig(train_data_dir="s", output_dir=tmp_path, losses=losses), [{"step": 1}])
+    assert f"| settings of losses | temperature {DEFAULTS.temperature:.3g} |" in text
 
 
 def test_a_lora_alone(tmp_path: Path) -> None:

@@ -16,6 +16,14 @@ LOSSES = (
     *("identity", "contrastive", "triplet", "threshold", "mann_whitney", "preservation", "background", "editing"),
     *("layout", "semantic", "localisation", "increment", "words", "values"),
 )
+SETTINGS = {
+    "temperature": ("contrastive", "mann_whitney"),
+    "margin": ("triplet",),
+    "positive_threshold": ("threshold",),
+    "negative_threshold": ("threshold",),
+}
+"""Settings that follow from the face encoder unless they are given → losses that read them."""
+
 LORA_ALONE = """\
 ---
 library_name: diffusers
@@ -66,8 +74,12 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
 
 def _stage(config: dict[str, Any]) -> dict[str, str]:
     if "losses" in config:
-        used = [f"{name} {config['losses'][name]:g}" for name in LOSSES if config["losses"][name]]
-        return {"losses": ", ".join(["denoising 1", *used])}
+        losses = config["losses"]
+        used = [f"{name} {losses[name]:g}" for name in LOSSES if losses[name]]
+        read = {name for name, by in SETTINGS.items() if any(losses[loss] for loss in by)}
+        settings = [f"{name} {losses[name]:.3g}" for name in SETTINGS if name in read and losses[name] is not None]
+        told = {"settings of losses": ", ".join(settings)} if settings else {}
+        return {"losses": ", ".join(["denoising 1", *used]), **told}
     rollout = config["rollout"]
     weights = {"identity": rollout["identity_weight"], **{name: rollout[name] for name in BESIDE_IDENTITY}}
     if rollout["own"]:
