@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import ImageOps
@@ -43,29 +44,35 @@ def test_a_set_its_columns_and_its_report(tmp_path, monkeypatch, capsys, clip):
     save(portrait(), photos / "anna" / "1.png")
     save(ImageOps.mirror(portrait()), photos / "anna" / "2.png")
     save(portrait().convert("L"), photos / "ben" / "1.png")
+    save(portrait(100), photos / "anna" / "copy.png")
+    save(portrait(), photos / "anna" / "1.mask.png")
     (photos / "anna" / "1.txt").write_text("a photo of <id>")
     (tmp_path / "held-out.txt").write_text("ben\n\n")
     shares = ("--test-share", "0", "--validation-share", "0", "--test-people", tmp_path / "held-out.txt")
     idgen(monkeypatch, photos, "--output", shards, "--engine", "inprocess", "--shard-size", "2", *shares)
     manifest = Manifest.open(str(shards))
     assert manifest.splits["test"]["people"] == manifest.splits["train"]["people"] == 1
-    assert capsys.readouterr().out.strip() == str(shards / "report.html")
+    out, err = capsys.readouterr()
+    assert out.strip() == str(shards / "report.html")
+    assert "2 people, 1 of them with two photos or more; 3 usable faces from 5 inputs." in err
+    assert "Dropped: 1 companion." in err
+    assert "Set aside: 1 near-duplicate." in err
     assert (shards / "000001.augmented.safetensors").exists()  # by default
 
     columns = ("--cache", "latents", "text", "--base", "tiny", "--engine", "inprocess")
     idgen(monkeypatch, "--output", shards, *columns)
     idgen(monkeypatch, "--output", shards, "--cache", "features", "--base", clip, "--engine", "inprocess")
     rows = index(shards)
-    usable = usable_rows(rows)
+    usable = np.flatnonzero(usable_rows(rows)).tolist()
     values: dict[str, list[torch.Tensor | None]] = {}
     for name in ("latents", "text", "features"):
         open_columns = [Column(str(shards), shard, name) for shard in manifest.shards]
-        values[name] = [open_columns[row // 2][row % 2] for row in range(len(rows))]
-    assert all(usable)
+        values[name] = [open_columns[row // 2][row % 2] for row in usable]
+    assert len(usable) == 3
     assert all(value is not None and value.shape[0] == 2 for value in values["latents"])  # and mirrored
     assert all(value is not None and value.shape == (17, 16) for value in values["features"])
     assert [value is not None for value in values["text"]] == [
-        caption is not None for caption in rows["caption"].to_pylist()
+        caption is not None for caption in rows["caption"].take(usable).to_pylist()
     ]
 
     (shards / "report.html").unlink()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from idgen.data.bank import IdentityBank
-from idgen.data.columns import Column, write_column
+from idgen.data.columns import BATCH, Column, Entry, write_column
 from idgen.data.dataset import CAPTION, PairedIdentityDataset, Pairing
 from idgen.data.engines import LocalProcesses
 from idgen.data.framing import AlignedFraming, PhotoFraming
@@ -106,6 +108,36 @@ def test_cached_latents_are_those_of_the_pictures(cached):
         wanted = encode_images(maker.vae, pictures[5].picture.numpy()[None])[0]
         torch.testing.assert_close(data[5].picture.float(), wanted, atol=2e-3, rtol=2e-3)
         torch.testing.assert_close(data[5].landmarks, pictures[5].landmarks)
+
+
+class HomeBody(LatentMaker):
+    """Cannot be sent anywhere."""
+
+    def __reduce__(self) -> Any:
+        raise AssertionError("a large network was sent to a worker")
+
+
+def test_latents_are_made_in_batches_in_the_main_process(lfw_set, lfw_photos, tmp_path, monkeypatch):
+    """Whatever sizes the pictures have, and however many fit into a batch: those of one picture at a time."""
+    shutil.copytree(lfw_set, tmp_path / "set")
+    maker = HomeBody(load_tiny_base().vae, FRAMING)
+    batches = []
+    encode = maker.vae.encode
+    monkeypatch.setattr(maker.vae, "encode", lambda pixels: batches.append(pixels.shape) or encode(pixels))
+    write_column(str(tmp_path / "set"), maker, LocalProcesses(2))
+    assert max(shape[0] for shape in batches) == 2 * BATCH
+    files = [min(folder.glob("*.jpg")) for folder in sorted(lfw_photos.iterdir())[:5]]
+    widths = (150, 90, 150, 90, 150)
+    photos = [np.asarray(Image.open(f).crop((0, 0, width, 150))) for f, width in zip(files, widths, strict=True)]
+    row = {"box": [50, 50, 80, 80]}
+    entries = [Entry(photo, row, np.zeros((5, 2)), False) for photo in photos]
+    maker = LatentMaker(maker.vae, PhotoFraming(64, 16))
+    alone = [maker([entry])[0] for entry in entries]
+    for pixels in (1, 2 * 64 * 64, 4 * 64 * 64, 1 << 30):
+        monkeypatch.setattr("idgen.data.makers.PIXELS_ON_CPU", pixels)
+        for found, expected in zip(maker(entries), alone, strict=True):
+            torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)
+    assert len({latents.shape for latents in alone}) == 2
 
 
 def test_a_column_of_another_model_is_refused(cached):

@@ -93,7 +93,7 @@ def run_prepare(arguments: PrepareArguments) -> str:
     if arguments.photos:
         with tqdm(unit=" shards", desc="shards") as bar:
             manifest = prepare(_options(arguments), engine, lambda _: bar.update())
-        Console(stderr=True).print(told(manifest), markup=False, highlight=False)
+        Console(stderr=True).print(told(manifest), markup=False, highlight=False, soft_wrap=True)
     base, resolution = arguments.base, arguments.resolution
     with tqdm(unit=" shards", desc="columns") as bar:
         write_caches(
