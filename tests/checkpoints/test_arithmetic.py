@@ -10,7 +10,7 @@ import torch
 
 from idgen import Identity, IdentityAdapter
 from idgen.checkpoints.variants import VARIANTS
-from idgen.pipelines.conditioning import LoadedAdapter
+from idgen.pipelines.loaded import LoadedAdapter
 from tests.components import ONE_LEVEL, call_arguments, make_pipeline, seeded
 
 from .arithmetic import publish, tokens_of

@@ -18,7 +18,7 @@ from .layers import base_name, cross_attention_layers, forget_compiled, module_k
 from .lora import LayerLoRA, LoRABinding
 
 if TYPE_CHECKING:
-    from .adapter import IdentityAdapter
+    from .joining import Joining
 
 _attached: WeakKeyDictionary[object, WeakSet[nn.Module]] = WeakKeyDictionary()
 """Adapter → the UNets with its hooks. The UNets own the hooks, and nothing keeps a UNet alive but its users."""
@@ -35,7 +35,7 @@ class Attachment(ForwardBinding):
         BaseMismatchError: The UNet has other layers than those that the adapter was made for.
     """
 
-    def __init__(self, unet: nn.Module, adapter: IdentityAdapter) -> None:
+    def __init__(self, unet: nn.Module, adapter: Joining) -> None:
         cross = cross_attention_layers(unet)
         _check_base(adapter.config, cross)
         with lock_of(unet):
@@ -90,13 +90,13 @@ class Attachment(ForwardBinding):
             lora.scale = 0.0 if bound is None else bound.lora[path]
 
 
-def attachments(adapter: IdentityAdapter) -> list[Attachment]:
+def attachments(adapter: Joining) -> list[Attachment]:
     """All attachments of an adapter."""
     found = (attachment_to(adapter, unet) for unet in list(_attached.get(adapter, ())))
     return [attachment for attachment in found if attachment is not None]
 
 
-def attachment_to(adapter: IdentityAdapter, unet: nn.Module) -> Attachment | None:
+def attachment_to(adapter: Joining, unet: nn.Module) -> Attachment | None:
     """The attachment of an adapter to a UNet."""
     owners = map(owner_of, unet._forward_pre_hooks.values())
     return next((each for each in owners if isinstance(each, Attachment) and each.owner is adapter), None)

@@ -163,7 +163,5 @@ class Studio:
             options["controlnet"] = self.identity_net.to(self.pipe.device, self.pipe.unet.dtype)
         pipeline = families[task].from_pipe(self.pipe, **options)
         pipeline.set_progress_bar_config(disable=True)
-        for name, adapter in self.adapters.items():
-            pipeline.load_id_adapter(adapter, adapter_name=name)
         self._pipelines[task] = pipeline
         return pipeline

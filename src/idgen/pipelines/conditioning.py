@@ -80,8 +80,9 @@ def _activate(
     # ModelMixin's own `to` warns of layers kept in float32, even if there are none
     nn.Module.to(adapter, device=pipeline._execution_device, dtype=pipeline.unet.dtype)
     apart = ours.id_masks is not None
-    given = (people, None) if ours.id_embeds is None else (None, people)
-    persons = loaded.persons(*given, prompts, apart, blocklist_of(pipeline.unet))
+    given = {"id_image" if ours.id_embeds is None else "id_embeds": people}
+    blocklist = blocklist_of(pipeline.unet)
+    persons = loaded.persons(**given, prompts=prompts, apart=apart, blocklist=blocklist)
     at_start, of_call = adapter.scale, _scale_of_call(ours.id_scale, name, pipeline._loaded_id_adapters)
 
     def scale() -> Scale:

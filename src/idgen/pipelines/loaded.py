@@ -75,7 +75,13 @@ class LoadedAdapter:
 
     @torch.no_grad()
     def persons(
-        self, id_image: Any, id_embeds: Any, prompts: int, apart: bool, blocklist: Blocklist | None
+        self,
+        *,
+        id_image: Any = None,
+        id_embeds: Any = None,
+        prompts: int,
+        apart: bool,
+        blocklist: Blocklist | None = None,
     ) -> list[Person]:
         """Project all people to tokens.
 
