@@ -111,6 +111,7 @@ def test_a_scale_that_a_callback_sets_holds_from_the_next_step_on() -> None:
     anna = draw(other, id_embeds=ANNA)
     found, _ = during(other, "txt2img", "plain", {"": lambda: pipeline.set_id_adapter_scale(0.0)}, id_embeds=ANNA)
     assert np.array_equal(found, anna), "another pipeline's scale is its own"
+    assert np.array_equal(draw(copy.copy(pipeline), id_embeds=ANNA), draw(other)), "a copy begins with the same scale"
 
 
 def test_an_adapter_is_not_unloaded_under_a_running_call() -> None:

@@ -100,7 +100,7 @@ class IdentityAdapterMixin:
         self._loaded_adapters = after
 
     def set_id_adapter_scale(self, scale: Scale, adapter_name: str | None = None) -> None:
-        """Set how strongly identities act from now on; inside a callback, from the next step on.
+        """Set how strongly identities act in this pipeline from now on; inside a callback, from the next step on.
 
         Args:
             scale: A number, a value per block (`{"down": 0.2, "up_blocks.1": 1.0}`) or a `ScaleSchedule`.
@@ -111,7 +111,7 @@ class IdentityAdapterMixin:
         """
         changed = dict(self._loaded_or_raise())
         for name in [self._checked(adapter_name)] if adapter_name else list(changed):
-            changed[name].adapter.scale = scale  # checks it
+            changed[name].adapter.check_scale(scale)
             changed[name] = replace(changed[name], scale=scale)
         self._loaded_adapters = changed
 
