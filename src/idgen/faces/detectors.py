@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image
 
 from ..errors import MissingDependencyError
 from .face import Detection
+from .search import Doubt, search
+
+DOUBT = Doubt(sure=1.0, least=0.2)
+"""Upright faces score above 1 in nine of ten photos, faces on their head in none (0.68 at most, of 135). What is no
+face scores below 0.2 twice, and of 376 faces three that are some were lost."""
 
 
 @runtime_checkable
@@ -99,14 +103,13 @@ class DlibDetector:
         return dlib.shape_predictor(weights)  # pyright: ignore[reportAttributeAccessIssue]
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        height, width = image.shape[:2]
-        scale = min(3.0, self.working_side / max(height, width))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        work = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        boxes, scores, _ = self._detector.run(work, 0, self.score_threshold)
-        return [self._detection(work, box, score, scale) for box, score in zip(boxes, scores, strict=True)]
+        return search(image, self._run, self.working_side, doubt=DOUBT)
 
-    def _detection(self, work: np.ndarray, box: Any, score: float, scale: float) -> Detection:
-        parts = np.array([(p.x, p.y) for p in self._predictor(work, box).parts()], np.float64)
+    def _run(self, pixels: np.ndarray) -> list[Detection]:
+        boxes, scores, _ = self._detector.run(pixels, 0, self.score_threshold)
+        return [self._detection(pixels, box, score) for box, score in zip(boxes, scores, strict=True)]
+
+    def _detection(self, pixels: np.ndarray, box: Any, score: float) -> Detection:
+        parts = np.array([(p.x, p.y) for p in self._predictor(pixels, box).parts()], np.float64)
         corners = np.array([box.left(), box.top(), box.right() + 1, box.bottom() + 1], np.float64)
-        return Detection(corners / scale, self.landmarks(parts) / scale, float(score))
+        return Detection(corners, self.landmarks(parts), float(score))

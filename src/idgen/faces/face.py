@@ -90,13 +90,13 @@ def choose_face(faces: Sequence[Face], choice: Choice | None = None) -> Face:
         return faces[choice]
     if len(choice) != 4:
         raise ValueError(f"A box is (x0, y0, x1, y1), not {len(choice)} numbers.")
-    best = max(faces, key=lambda face: _overlap(face.box, choice))
-    if _overlap(best.box, choice) == 0:
+    best = max(faces, key=lambda face: overlap(face.box, choice))
+    if overlap(best.box, choice) == 0:
         raise NoFaceError(f"No face overlaps the box {tuple(choice)}; found: {list(faces)}")
     return best
 
 
-def _overlap(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
+def overlap(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
     """Intersection over union of two boxes."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])

@@ -1,0 +1,73 @@
+"""Laws of finding faces: landmarks do not depend on the size of a photo, on how it is turned, or on how tight it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from idgen.faces import Detection, DlibDetector, DlibEncoder, FaceDetector, load_photo
+from idgen.faces.opencv import YuNetDetector
+
+
+@pytest.fixture(scope="module", params=["dlib", "yunet"])
+def detector(request: pytest.FixtureRequest) -> FaceDetector:
+    if request.param == "dlib":
+        return DlibDetector()
+    return YuNetDetector(request.getfixturevalue("shared") / "models" / "yunet.onnx")
+
+
+@pytest.fixture(scope="module", params=["astronaut", "neutral", "smiling"])
+def photo(request: pytest.FixtureRequest) -> np.ndarray:
+    if request.param == "astronaut":
+        return request.getfixturevalue("astronaut")
+    shared: Path = request.getfixturevalue("shared")
+    person = {"neutral": "007", "smiling": "011"}[request.param]
+    return load_photo(shared / "data" / "london" / person / f"{request.param}.jpg")
+
+
+def largest(found: list[Detection]) -> Detection:
+    return max(found, key=lambda face: face.area)
+
+
+def eye_distance(face: Detection) -> float:
+    return float(np.linalg.norm(face.landmarks[1] - face.landmarks[0]))
+
+
+def enlarged(photo: np.ndarray, factor: int) -> np.ndarray:
+    image = Image.fromarray(photo)
+    return np.asarray(image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_enlarging_a_photo_moves_no_landmark(detector: FaceDetector, photo: np.ndarray, factor: int) -> None:
+    """By more than 3 % of the distance between the eyes."""
+    face, large = largest(detector.detect(photo)), largest(detector.detect(enlarged(photo, factor)))
+    moved = (large.landmarks + 0.5) / factor - 0.5 - face.landmarks
+    assert np.linalg.norm(moved, axis=1).max() < 0.03 * eye_distance(face)
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_turned_photo_shows_the_same_person_or_nobody(detector: FaceDetector, photo: np.ndarray, turn: int) -> None:
+    encoder, turned = DlibEncoder(), np.ascontiguousarray(np.rot90(photo, turn))
+    found = detector.detect(turned)
+    if not found:
+        assert isinstance(detector, DlibDetector)  # which does not see faces that lie on their side
+        return
+    upright = encoder.crop(photo, largest(detector.detect(photo)).landmarks)
+    one, other = encoder.embed(np.stack([upright, encoder.crop(turned, largest(found).landmarks)]))
+    assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.985  # strangers have 0.84
+
+
+def test_a_close_up_is_found(detector: FaceDetector, photo: np.ndarray) -> None:
+    """Of the face from the eyebrows to the chin, and little else."""
+    face = largest(detector.detect(photo))
+    left, right = face.landmarks[:, 0].min(), face.landmarks[:, 0].max()
+    top, bottom = face.landmarks[:, 1].min(), face.landmarks[:, 1].max()
+    margin = 0.45 * eye_distance(face)
+    x0, y0 = int(left - margin), int(top - margin)
+    close = largest(detector.detect(photo[y0 : int(bottom + 1.3 * margin), x0 : int(right + margin)]))
+    moved = close.landmarks + np.array([x0, y0]) - face.landmarks
+    assert np.linalg.norm(moved, axis=1).max() < 0.2 * eye_distance(face)
