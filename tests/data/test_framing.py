@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 
 from idgen.data.cache import framing_for
 from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.errors import DataError
-from idgen.faces import FaceAnalyzer
+from idgen.faces import ARCFACE_TEMPLATE, FaceAnalyzer, warp_faces
 from idgen.tiny import TINY_PATH
 
 
@@ -28,6 +31,43 @@ def test_landmarks_lie_where_the_detector_finds_them_in_the_picture(framing, par
     assert np.abs(found - place.landmarks).max() < 0.12 * eyes
     mirrored = analyzer.find(picture[:, ::-1].copy(), "largest").landmarks
     assert np.abs(mirrored - place.mirrored()).max() < 0.12 * eyes
+
+
+@pytest.mark.parametrize("size", [(640, 427), (427, 640), (300, 300), (1801, 997)])
+def test_landmarks_move_as_pixels_do(size):
+    """A bright spot of the photo lies at its landmark in the picture, to a tenth of a pixel."""
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    points = np.array([[0.4, 0.4], [0.6, 0.4], [0.5, 0.5], [0.42, 0.6], [0.58, 0.6]]) * size
+    framing, box = PhotoFraming(128, 64), [0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height]
+    place = framing.place(width, height, box, points)
+    for point, expected in zip(points, place.landmarks, strict=True):
+        spot = 255 * np.exp(-((x - point[0]) ** 2 + (y - point[1]) ** 2) / (2 * (0.03 * height) ** 2))
+        picture = framing.cut(np.repeat(spot.astype(np.uint8)[..., None], 3, 2), box, points)[..., 0].astype(float)
+        rows, columns = np.mgrid[: place.height, : place.width]
+        found = np.array([(picture * columns).sum(), (picture * rows).sum()]) / picture.sum()
+        assert np.abs(found - expected).max() < 0.1
+
+
+@pytest.mark.parametrize("point", [(400, 300), (10, 8), (790, 590), (-50, 300), (400, -900)])
+@pytest.mark.parametrize("zoom", [0.4, 1, 3.3])
+def test_an_aligned_picture_is_that_of_the_whole_mirrored_photo(point, zoom):
+    photo = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    framing = AlignedFraming(64)
+    landmarks = (framing.template - framing.template.mean(0)) * zoom @ [[0.9, 0.4], [-0.4, 0.9]] + point
+    wide = np.pad(photo, ((400, 400), (400, 400), (0, 0)), mode="reflect")
+    whole = torch.from_numpy(wide).permute(2, 0, 1)[None].double()
+    expected = warp_faces(whole, torch.from_numpy(landmarks + 400)[None], framing.template, 64)[0].permute(1, 2, 0)
+    assert np.abs(framing.cut(photo, [], landmarks) - expected.numpy()).max() < 0.52
+
+
+def test_a_small_crop_of_a_large_photo_takes_little_memory():
+    photo = np.zeros((4000, 6000, 3), np.uint8)
+    tracemalloc.start()
+    AlignedFraming(64).cut(photo, [], ARCFACE_TEMPLATE * 2 + (3000, 2000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize("resolution", [512, 1024])

@@ -1,4 +1,4 @@
-"""Laws of finding faces: landmarks do not depend on the size of a photo, on how it is turned, or on how tight it is."""
+"""Laws of finding faces: landmarks do not depend on a photo's size, on how it is turned, or on how tight it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 from idgen.faces import Detection, DlibDetector, DlibEncoder, FaceDetector, load_photo
 from idgen.faces.opencv import YuNetDetector
+from idgen.faces.search import Doubt, search
 
 
 @pytest.fixture(scope="module", params=["dlib", "yunet"])
@@ -71,3 +72,20 @@ def test_a_close_up_is_found(detector: FaceDetector, photo: np.ndarray) -> None:
     close = largest(detector.detect(photo[y0 : int(bottom + 1.3 * margin), x0 : int(right + margin)]))
     moved = close.landmarks + np.array([x0, y0]) - face.landmarks
     assert np.linalg.norm(moved, axis=1).max() < 0.2 * eye_distance(face)
+
+
+@pytest.mark.parametrize("size", [(100, 80), (900, 1300)])
+@pytest.mark.parametrize("side", [640, None])
+def test_what_is_too_large_for_a_detector_is_found_with_a_border(size: tuple[int, int], side: int | None) -> None:
+    """One that knows only what takes at most 60 % of a picture, as networks that were trained with some context."""
+
+    def run(pixels: np.ndarray) -> list[Detection]:
+        rows, columns = (np.flatnonzero(pixels.any((axis, 2))) for axis in (1, 0))
+        box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+        if (box[2:] - box[:2] > 0.6 * np.array(pixels.shape[1::-1])).any():
+            return []
+        return [Detection(box, np.tile((box[:2] + box[2:] - 1) / 2, (5, 1)), 1.0)]
+
+    (face,) = search(np.full((*size[::-1], 3), 200, np.uint8), run, side, doubt=Doubt(sure=1))
+    np.testing.assert_allclose(face.box, [0, 0, *size], atol=2)
+    np.testing.assert_allclose(face.landmarks[0], (np.array(size) - 1) / 2, atol=2)

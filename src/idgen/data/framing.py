@@ -95,7 +95,7 @@ class PhotoFraming:
     def place(self, width: int, height: int, box: Sequence[float], landmarks: np.ndarray) -> Place:
         rows, columns = self.size(width, height)
         (tall, wide), (top, left) = self._resized(width, height), self._corner(width, height, box)
-        points = landmarks * (wide / width, tall / height) - (left, top)
+        points = (landmarks + 0.5) * (wide / width, tall / height) - 0.5 - (left, top)  # of the middles of pixels
         return Place(rows, columns, points, (height, width, top, left, rows, columns))
 
     def cut(self, photo: np.ndarray, box: Sequence[float], landmarks: np.ndarray) -> np.ndarray:
@@ -153,5 +153,4 @@ class AlignedFraming:
     def cut(self, photo: np.ndarray, box: Sequence[float], landmarks: np.ndarray) -> np.ndarray:
         height, width = photo.shape[:2]
         border = min(max(height, width) // 2, min(height, width) - 1)  # mirrored: a black edge would be learned
-        wide = np.pad(photo, ((border, border), (border, border), (0, 0)), mode="reflect")
-        return align_face(wide, landmarks + border, self.template, self.resolution)
+        return align_face(photo, landmarks, self.template, self.resolution, mirrored=border)

@@ -71,7 +71,11 @@ def warp_faces(
 
 
 def align_face(
-    image: np.ndarray, landmarks: np.ndarray, template: np.ndarray = ARCFACE_TEMPLATE, size: int = 112
+    image: np.ndarray,
+    landmarks: np.ndarray,
+    template: np.ndarray = ARCFACE_TEMPLATE,
+    size: int = 112,
+    mirrored: int = 0,
 ) -> np.ndarray:
     """Cut one aligned face out of a photo: `warp_faces`, rounded to 8 bits.
 
@@ -80,24 +84,26 @@ def align_face(
         landmarks: (5, 2), pixels.
         template: (5, 2), where the landmarks shall lie in the crop.
         size: Side of the square crop in pixels.
+        mirrored: So many pixels around the photo are its mirror image, fewer than its shorter side has; what lies
+            farther out is black.
 
     Returns:
         (size, size, 3), uint8.
     """
-    points = torch.from_numpy(np.asarray(landmarks, np.float64))
-    if image.shape[0] * image.shape[1] > _LARGE:
-        image, points = _part_around(image, points, template, size)
+    points = torch.from_numpy(np.asarray(landmarks, np.float64)) + mirrored
+    if mirrored or image.shape[0] * image.shape[1] > _LARGE:
+        image, points = _part_around(image, points, template, size, mirrored)
     pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     crop = warp_faces(pixels, points[None], template, size)
     return crop[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
 
 
 def _part_around(
-    image: np.ndarray, points: torch.Tensor, template: np.ndarray, size: int
+    image: np.ndarray, points: torch.Tensor, template: np.ndarray, size: int, mirrored: int
 ) -> tuple[np.ndarray, torch.Tensor]:
-    """The part of a photo that a crop is made of, cut between blocks, and the points within it."""
+    """The part of a photo and its mirrored border that a crop is made of, cut between blocks; the points within it."""
     to_image = _invert(similarity_transform(points, torch.as_tensor(template)))
-    height, width = image.shape[:2]
+    height, width = (length + 2 * mirrored for length in image.shape[:2])
     block = int(to_image[:, 0].norm().floor().clamp(1, min(height, width)))
     corners = torch.tensor([[x, y, 1.0] for x in (0, size - 1) for y in (0, size - 1)], dtype=torch.float64)
     blocks = corners @ to_image.mT / block
@@ -105,7 +111,19 @@ def _part_around(
     low = torch.minimum((blocks.amin(0).floor().long() - 2).clamp(min=0), last) * block
     high = torch.maximum((blocks.amax(0).ceil().long() + 2) * block, low + block)
     (x0, y0), (x1, y1) = low.tolist(), high.tolist()
-    return image[y0:y1, x0:x1], points - low
+    if not mirrored:
+        return image[y0:y1, x0:x1], points - low
+    rows, columns = (
+        _reflected(np.arange(start, min(end, whole)) - mirrored, whole - 2 * mirrored)
+        for start, end, whole in ((y0, y1, height), (x0, x1, width))
+    )
+    return image[np.ix_(rows, columns)], points - low
+
+
+def _reflected(index: np.ndarray, length: int) -> np.ndarray:
+    """Where a mirror image takes the pixel from, as `np.pad(mode="reflect")` does."""
+    index = np.abs(index)
+    return np.where(index < length, index, 2 * (length - 1) - index)
 
 
 def _invert(matrix: torch.Tensor) -> torch.Tensor:
