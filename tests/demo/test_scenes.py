@@ -16,6 +16,7 @@ from PIL import Image
 from idgen import Identity, IdentityNet
 from idgen.demo.scenes import BLUE, RED
 from idgen.faces import DlibEncoder, draw_keypoints
+from idgen.provenance import IdentityBlocklist
 from tests.components import SIDE, make_adapter, make_pipeline
 from tests.demo.conftest import Served, gallery
 
@@ -23,9 +24,8 @@ QUICK = {"steps": 4, "style": "As written"}
 ANNA, BRUNO = (Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=seed) for seed in (1, 2))
 
 
-@pytest.fixture(scope="module")
-def served(serve: Any) -> Served:
-    """With two adapters and an IdentityNet."""
+def page_options() -> dict[str, Any]:
+    """Two adapters and an IdentityNet."""
     pipe = make_pipeline()
     for seed, name in enumerate(("one", "two")):
         adapter = make_adapter(pipe.unet, seed=seed, encoder=DlibEncoder.name, embedding_dim=128)
@@ -34,18 +34,28 @@ def served(serve: Any) -> Served:
     net = IdentityNet.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8))
     for weight in net.parameters():
         torch.nn.init.normal_(weight, std=0.1)
-    return serve(pipe, base="random", identity_net=net.eval())
+    return {"pipe": pipe, "base": "random", "identity_net": net.eval()}
+
+
+@pytest.fixture(scope="module")
+def served(serve: Any) -> Served:
+    return serve(**page_options())
 
 
 @pytest.fixture
 def client(served: Served, tmp_path: Path) -> Iterator[Any]:
+    client = knowing(served, tmp_path)
+    yield client
+    client.close()
+
+
+def knowing(served: Served, tmp_path: Path) -> Any:
     """A page that knows two people."""
     client = served.client()
     for name, identity in (("Anna", ANNA), ("Bruno", BRUNO)):
         identity.save(tmp_path / f"{name}.safetensors")
         client.predict(handle_file(str(tmp_path / f"{name}.safetensors")), name, api_name="/load_identity")
-    yield client
-    client.close()
+    return client
 
 
 def drawn(served: Served, shown: list[dict[str, Any]]) -> list[np.ndarray]:
@@ -208,3 +218,31 @@ def test_another_encoder_than_the_adapters_is_refused(client: Any, tmp_path: Pat
     for values, endpoint in ((("Anna", "Other"), "/mix"), (("Other", "Anna"), "/draw_two")):
         with pytest.raises(Exception, match="other"):
             client.predict(*values, **QUICK, api_name=endpoint)
+
+
+def test_nobody_on_the_pipelines_blocklist_is_drawn_by_any_tab(serve: Any, eileen: Path, tmp_path: Path) -> None:
+    options = page_options()
+    options["pipe"].id_blocklist = IdentityBlocklist.of(ANNA)
+    served = serve(**options)  # with marks that name no list of their own
+    client = knowing(served, tmp_path)
+    Image.new("RGBA", (SIDE, SIDE), "white").save(tmp_path / "paint.png")
+    regions = editor(composite=painted(tmp_path / "regions.png", RED, BLUE))
+    scene = editor(eileen, layer=tmp_path / "paint.png")
+    pose = handle_file(str(served.path(client.predict(gallery(eileen), [], SIDE, SIDE, api_name="/landmarks"))))
+    requests: list[tuple[str, tuple]] = [
+        ("/draw", ()),
+        ("/draw_two", ("Bruno", regions)),
+        ("/mix", ("Bruno", 0.0)),
+        ("/draw_pose", (pose, 0.8)),
+        ("/redraw", (scene, 0.8)),
+        ("/inpaint", (scene, 0.8)),
+        ("/compare", ("0.8", ["two"])),
+    ]
+    drawing = {f"/{call.fn.__name__}" for call in served.demo.fns.values() if call.concurrency_id == "pipeline"}
+    assert drawing == {endpoint for endpoint, _ in requests}
+    for endpoint, values in requests:
+        with pytest.raises(Exception, match="blocklist"):
+            client.predict("Anna", *values, **QUICK, api_name=endpoint)
+    for endpoint, values in requests[3:]:
+        assert client.predict("Bruno", *values, **QUICK, api_name=endpoint)[0]
+    client.close()

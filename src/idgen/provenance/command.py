@@ -45,7 +45,8 @@ class MarkOptions:
         _ = self.signer
         if self.check_output and self.people is None:
             raise IdgenError("Whom to look for? Give --blocklist with --check-output.")
-        pipeline.id_blocklist = self.people
+        if self.people is not None:  # else the pipeline keeps its own
+            pipeline.id_blocklist = self.people
 
     @cached_property
     def people(self) -> IdentityBlocklist | None:
