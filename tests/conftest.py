@@ -59,6 +59,7 @@ def analyzer() -> FaceAnalyzer:
 LONGEST = (
     "demo/test_api.py",
     "demo/test_browser.py",
+    "demo/test_network.py",
     "training/test_reachable.py",
     "evaluation/test_command.py",
     "data/test_layouts.py",
