@@ -135,7 +135,7 @@ def _log(file: Path) -> list[dict[str, Any]]:
 def _curve(log: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Updates and running means; what a line does not have, as a share of missed faces, is 0. A run that was killed
     has done some updates twice: the later ones count."""
-    values = {line["step"]: line.get(key, 0.0) for line in log}
+    values = {line["step"]: line.get(key, 0.0) for line in log if line.get(key, 0.0) is not None}  # null: not finite
     return _running(list(values), list(values.values()))
 
 
