@@ -10,7 +10,7 @@ from idgen.losses import Term
 from idgen.rewards import WeightedRewards
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
-from idgen.training.black_box import BlackBoxStep
+from idgen.training.ddpo import DDPOStep
 
 PICTURES, UPDATES = 8, 5
 
@@ -24,7 +24,7 @@ base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
 torch.manual_seed(0)
 adapter = IdentityAdapter.from_unet(base.unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
 adapter.attach(base.unet)
-step = BlackBoxStep(base, adapter, WeightedRewards({"warmth": Term(warm_colours)}), steps=8, learned=2)
+step = DDPOStep(base, adapter, WeightedRewards({"warmth": Term(warm_colours)}), steps=8, learned=2)
 optimizer = torch.optim.AdamW(adapter.parameters(), lr=3e-4)
 
 people = torch.stack([Identity.random(DlibEncoder.name, 128, norm=1.5, seed=i).embedding() for i in range(PICTURES)])

@@ -51,14 +51,31 @@ def hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def check(kind: Any, value: Any, where: str, name: str, error: type[IdgenError]) -> Any:
     """One value in the type of its annotation; arguments and errors as for `arguments`."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if _is_dataclass(kind) or (get_origin(kind) is UnionType and all(map(_is_dataclass, get_args(kind)))):
         where = f"{where}, [{name}]"
+        kind = kind if _is_dataclass(kind) else _variant(kind, value, where, error)
         return kind(**arguments(kind, value, where, error))
     found = _as(kind, value)
     if found is _NOTHING:
         said = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "").replace("pathlib.", "")
         raise error(f"{where}: {name} must be of type {said}, not {_short(value)}.")
     return found
+
+
+def _is_dataclass(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind) and isinstance(kind, type)
+
+
+def _variant(kinds: Any, value: Any, where: str, error: type[IdgenError]) -> Any:
+    """Of several dataclasses, told apart by a field of their own value each, the one that a table is of: the first if
+    the table does not say."""
+    first, *_ = options = get_args(kinds)
+    tag = next(name for name, kind in hints(first).items() if get_origin(kind) is Literal)
+    named = {hints(option)[tag].__args__[0]: option for option in options}
+    chosen = value.get(tag) if isinstance(value, Mapping) else None
+    if chosen is not None and (not isinstance(chosen, str) or chosen not in named):
+        raise error(f"{where}: {tag} must be one of {', '.join(named)}, not {_short(chosen)}.")
+    return first if chosen is None else named[chosen]
 
 
 def _as(kind: Any, value: Any) -> Any:

@@ -23,7 +23,8 @@ from idgen.losses import (
 )
 from idgen.losses.settings import DEFAULTS
 from idgen.rewards import IdentityReward
-from idgen.training.objectives import LossConfig, RolloutConfig, fitted
+from idgen.training.methods import AlignPropConfig
+from idgen.training.objectives import LossConfig, fitted
 from idgen.training.terms import make_terms
 from tests.components import seeded
 
@@ -130,6 +131,6 @@ def test_another_encoder_has_others_and_what_is_given_stays() -> None:
     assert other.margin == pytest.approx(0.29, abs=0.01)
     assert other.hinge == pytest.approx(0.6, abs=0.01)
     assert other.positive_threshold == pytest.approx(0.02 + 3.72 * 0.06, abs=0.02)
-    losses, rollout = fitted(LossConfig(temperature=0.07), other), fitted(RolloutConfig(), other)
+    losses, rollout = fitted(LossConfig(temperature=0.07), other), fitted(AlignPropConfig(), other)
     assert (losses.temperature, losses.margin, rollout.hinge) == (0.07, other.margin, other.hinge)
-    assert fitted(RolloutConfig(hinge=1.0), other).hinge == 1
+    assert fitted(AlignPropConfig(hinge=1.0), other).hinge == 1

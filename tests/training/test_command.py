@@ -105,6 +105,55 @@ def test_a_file_and_flags_are_one_configuration(tmp_path):
         parse("denoise", ["--config", str(file)], "idgen")
 
 
+METHODS_READ = {
+    "refl": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
+    "draft": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
+    "draft-lv": {"copies", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
+    "alignprop": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
+    "ddpo": {"learned"},
+    "grpo": {"learned", "group", "updates", "clip", "kl"},
+}
+VALUES = {"scheduler": "DDIMScheduler", "vae": "taesd", "clip": 0.01, "kl": 0.5, "guidance_scale": 3.0}
+
+
+@pytest.mark.parametrize("method", METHODS_READ)
+def test_a_method_refuses_what_it_does_not_read(method, tmp_path, capsys):
+    """By flag and in a file, where the flag can name another method."""
+    needed = ["--train_data_dir", "shards", "--output_dir", "run"]
+    file = tmp_path / "run.toml"
+    for name in sorted(set().union(*METHODS_READ.values())):
+        value = VALUES.get(name, 2)
+        flags = [*needed, "--rollout.method", method, f"--rollout.{name}", str(value)]
+        said = f'"{value}"' if isinstance(value, str) else value
+        file.write_text(f'train_data_dir = "shards"\noutput_dir = "run"\n[rollout]\n{name} = {said}\n')
+        in_file = ["--config", str(file), "--rollout.method", method]
+        if name in METHODS_READ[method]:
+            for config in (parse("reward", flags, "idgen"), parse("reward", in_file, "idgen")):
+                assert config.rollout.method == method
+                assert getattr(config.rollout, name) == value
+        else:
+            with pytest.raises(SystemExit):
+                parse("reward", flags, "idgen")
+            with pytest.raises(TrainingError, match=f"'?{name}'? is not known"):
+                parse("reward", in_file, "idgen")
+    file.write_text(f'train_data_dir = "shards"\noutput_dir = "run"\n[rollout]\nmethod = "{method}"\n')
+    assert parse("reward", ["--config", str(file)], "idgen").rollout.method == method
+
+
+def test_methods_that_do_not_fit_a_run():
+    needed = ["--train_data_dir", "shards", "--output_dir", "run"]
+    for flags, message in (
+        (["--rollout.method", "ppo"], "must be one of alignprop, refl, draft, draft-lv, ddpo, grpo, not 'ppo'"),
+        (["--rollout.method", "ddpo", "--train_batch_size", "1"], "train_batch_size must be at least 2"),
+        (["--rollout.method", "grpo", "--checkpointing_steps", "3"], "must be a multiple of 2, not 3"),
+        (["--rollout.method", "grpo", "--rollout.group", "1"], "group must be at least 2"),
+        (["--rollout.last", "30"], "last must lie between 1 and steps=8"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            parse("reward", [*needed, *flags], "idgen")
+    assert parse("reward", [*needed, "--train_batch_size", "1"], "idgen").rollout.method == "alignprop"
+
+
 _HELP = """
 import runpy, sys
 for script in sys.argv[1:]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,16 +12,20 @@ import torch
 
 from idgen import Identity
 from idgen.errors import EncoderMismatchError
-from idgen.losses import Term, WeightedTerms
+from idgen.losses import FaceEmbedder, Term, WeightedTerms
 from idgen.pipelines.loaded import LoadedAdapter
+from idgen.rewards import IdentityReward
 from idgen.training.batch import Batch
 from idgen.training.config import LossConfig
+from idgen.training.ddpo import DDPOStep
 from idgen.training.generated import ShortRollout
+from idgen.training.grpo import GRPOStep
 from idgen.training.rollout import Rollout, make_scheduler
 from idgen.training.step import TrainingStep
 from tests.components import ONE_LEVEL, seeded
 
 from .runs import RandomPeople, make_step
+from .test_black_box import make_step as make_black_box
 from .test_rollout import METHODS, Everywhere
 from .test_rollout import make_step as make_reward_step
 
@@ -52,9 +57,22 @@ def stage_two(method: str) -> tuple[TrainingStep, TrainingStep]:
     return step, without
 
 
+def without_gradient(kind: Any) -> tuple[TrainingStep, TrainingStep]:
+    """With the identity reward, and with a reward that is always zero."""
+    identity = Term(IdentityReward(embedder=FaceEmbedder.dlib()), 1.0, None, "face_found")
+    nothing = Term(lambda images: 0 * images.mean((1, 2, 3)))
+    options: dict[str, Any] = {"detector": Everywhere(), "learned": 2}
+    return (
+        make_black_box(kind, rewards={"identity": identity}, **options),
+        make_black_box(kind, rewards={"nothing": nothing}, **options),
+    )
+
+
 MODES = {
     **{f"denoising, {mode}": (stage_one, mode) for mode in ("target landmarks", "predicted landmarks", "rollout")},
     **{f"reward, {method}": (stage_two, method) for method in METHODS},
+    "reward, ddpo": (without_gradient, DDPOStep),
+    "reward, grpo": (without_gradient, partial(GRPOStep, group=3, updates=1)),
 }
 
 
@@ -78,12 +96,13 @@ def test_a_dropped_identity_contributes_nothing(name: str) -> None:
     found, gradients = run(step, batch)
     step.zero_grad()
     other, others = run(step, replace(batch, target_embeds=somebody))
-    assert torch.equal(found.values[DROPPED], other.values[DROPPED])
     plain, _ = run(without, batch)
-    assert torch.equal(found.values[DROPPED], plain.values[DROPPED])
-    assert not torch.equal(found.values[0], plain.values[0])
+    of_sample, of_other, of_plain = (each.values.unflatten(0, (3, -1)) for each in (found, other, plain))
+    assert torch.equal(of_sample[DROPPED], of_other[DROPPED])
+    assert torch.equal(of_sample[DROPPED], of_plain[DROPPED])
+    assert not torch.equal(of_sample[0], of_plain[0])
     compares = found.terms.keys() & COMPARE.keys()
-    copies = 2 if mode == "draft-lv" else 1
+    copies = 2 if mode == "draft-lv" else of_sample.shape[1]
     assert compares
     assert all(int(found.terms[name].samples) == 2 * copies for name in compares)
     assert all(int(found.terms[name].invalid) == 0 for name in compares)

@@ -22,8 +22,8 @@ from idgen.tiny import load_tiny_base
 from idgen.training.base import BaseModel
 from idgen.training.command import parse
 from idgen.training.judges import load_function, make_rewards
+from idgen.training.methods import ReFLConfig
 from idgen.training.metrics import read_rows
-from idgen.training.objectives import RolloutConfig
 from idgen.training.prompts import check_prompts, may_be_long
 from idgen.training.run import train_denoising, train_reward
 from tests.components import make_adapter
@@ -55,18 +55,24 @@ DENOISING = {
         *("--gradient_accumulation_steps", "2", "--dataloader_num_workers", "1"),
     ),
 }
-SHORT = ("--rollout.steps", "3", "--rollout.last", "2")
+SHORT = ("--rollout.steps", "3")
+LAST = ("--rollout.last", "2")
 REWARDS = {
     "refl, every reward": (
+        *LAST,
         *("--rollout.method", "refl", "--rollout.guidance_scale", "1", "--rollout.hinge", "0.9"),
         *("--rollout.aesthetic", "0.01", "--rollout.aesthetic_head", "{HEAD}", "--rollout.aesthetic_clip", "{CLIP}"),
         *("--rollout.structure", "0.1", "--rollout.structure_scorer", "{SCORER}", "--rollout.own", "{OWN}:brightness"),
     ),
-    "draft": ("--rollout.method", "draft", "--rollout.scheduler", "EulerDiscreteScheduler"),
+    "draft": (*LAST, "--rollout.method", "draft", "--rollout.scheduler", "EulerDiscreteScheduler"),
     "draft-lv": ("--rollout.method", "draft-lv", "--rollout.copies", "1", "--rollout.vae", "{VAE}"),
-    "alignprop": ("--rollout.method", "alignprop", "--rollout.no-checkpointing"),
-    "ddpo": ("--rollout.method", "ddpo", "--rollout.own", "{OWN}:colours"),
-    "a LoRA alone": ("--lora_rank", "2"),
+    "alignprop": (*LAST, "--rollout.method", "alignprop", "--rollout.no-checkpointing"),
+    "ddpo": ("--rollout.method", "ddpo", "--rollout.learned", "1", "--rollout.own", "{OWN}:colours"),
+    "grpo": (
+        *("--rollout.method", "grpo", "--rollout.group", "2", "--rollout.updates", "4", "--rollout.kl", "0.1"),
+        *("--rollout.own", "{OWN}:colours", "--rollout.identity_weight", "0.5", "--lora_rank", "2"),
+    ),
+    "a LoRA alone": (*LAST, "--lora_rank", "2"),
 }
 OWN = """
 def brightness(images):
@@ -152,7 +158,7 @@ def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Pat
     metrics, card = train("reward", files, tmp_path, (*SHORT, *flags))
     rewards = {"aesthetic", "structure", "own"} & {flag.removeprefix("--rollout.") for flag in flags}
     assert {"loss", *rewards} <= metrics
-    assert ({"preservation", "denoising"} <= metrics) == (name != "ddpo")
+    assert ({"preservation", "denoising"} <= metrics) == (name not in ("ddpo", "grpo"))
     assert f"by {name.split(',')[0]}" in card or "LoRA" in name
     assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
 
@@ -211,9 +217,9 @@ def test_rewards_that_are_not_there(files: dict[str, str]) -> None:
         with pytest.raises(TrainingError, match=message):
             load_function(where)
     with pytest.raises(TrainingError, match="needs a file: aesthetic_head"):
-        RolloutConfig(aesthetic=1.0)
+        ReFLConfig(aesthetic=1.0)
     with pytest.raises(TrainingError, match="needs a file: structure_scorer"):
-        RolloutConfig(structure=1.0)
-    config = RolloutConfig(aesthetic=1.0, aesthetic_head=files["HEAD"], aesthetic_clip="/nowhere")
+        ReFLConfig(structure=1.0)
+    config = ReFLConfig(aesthetic=1.0, aesthetic_head=files["HEAD"], aesthetic_clip="/nowhere")
     with pytest.raises(CheckpointError, match="CLIP could not be opened"):
         make_rewards(config, FaceEmbedder.dlib(), torch.device("cpu"))

@@ -60,6 +60,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def repeat(self, times: int) -> Self:
+        """Each sample so many times in a row."""
+        rows = [row for row in range(len(self)) for _ in range(times)]
+        repeated: dict[str, Any] = {
+            field.name: value[rows] if isinstance(value := getattr(self, field.name), torch.Tensor) else value
+            for field in fields(self)
+        }
+        return type(self)(**{**repeated, "prompts": tuple(self.prompts[row] for row in rows)})
+
     def to(self, device: torch.device) -> Self:
         """The same on a device."""
         moved: dict[str, Any] = {

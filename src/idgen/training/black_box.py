@@ -1,38 +1,47 @@
-"""Rewards without a gradient: DDPO with the score function (Black et al., arXiv 2305.13301, DDPO-SF)."""
+"""What methods for rewards without a gradient share: pictures drawn by a random walk, and what the rewards say."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import DDIMScheduler
 
 from ..adapter import IdentityAdapter
 from ..faces import FaceDetector
-from ..losses import TermLog, Weighted, find_landmarks
+from ..losses import LazyInputs, TermLog, Weighted, find_landmarks
 from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
-from .randomness import Generators, normal, uniform
+from .randomness import Generators, normal
 from .step import TrainingStep
+from .walk import RandomWalk, Walk
 
-CLIP = 5.0
-"""Advantages are cut off there, as in the authors' code."""
+
+class Judged(NamedTuple):
+    """Pictures that were drawn for a batch.
+
+    Attributes:
+        batch: What they were drawn from, a row for each picture.
+        walk: How they were drawn.
+        rewards: (pictures,), on the device of the latents.
+        terms: What each reward said.
+    """
+
+    batch: Batch
+    walk: Walk
+    rewards: torch.Tensor
+    terms: dict[str, TermLog]
 
 
 class BlackBoxStep(TrainingStep):
-    """One training step as a module: draw pictures by a random walk, judge them, make what was judged well likelier.
-
-    The walk is DDIM with η = 1, in which every step is a draw from a normal distribution. The gradient is that of
-    `− advantage · Σ log p(x_{t−1} | x_t)` over some of the steps; the advantage is the reward against the mean of the
-    batch, in its deviations, so a batch needs several samples.
+    """Draws and judges; `DDPOStep` and `GRPOStep` say what is learned from it.
 
     Args:
         base: See `TrainingStep`; so are `adapter` and `parts`.
         rewards: Read `images` (batch, 3, height, width) in [0, 1], `prompts`, `persons` and `target_embeds`; with a
             detector also what `IdentityReward` reads.
-        detector: Finds the faces in what was drawn.
+        detector: Finds the faces in what was drawn, if a reward reads them.
         steps: Denoising steps.
         learned: How many of them, chosen at random, have a gradient in an update.
     """
@@ -50,73 +59,53 @@ class BlackBoxStep(TrainingStep):
     ) -> None:
         super().__init__(base, adapter, **parts)
         self.rewards, self.detector = rewards, detector
-        self.steps, self.learned = steps, min(learned, steps)
-        unclipped = {"clip_sample": False, "thresholding": False}
-        self.scheduler: Any = DDIMScheduler.from_config({**base.scheduler.config, **unclipped})
+        self.walk = RandomWalk(base.scheduler, steps)
+        self.learned = min(learned, len(self.walk.noisy_steps()))
 
-    def forward(self, batch: Batch, random: Generators, stack: ExitStack) -> Weighted:
-        """Draw, judge, and weigh; arguments as of `IdentityDenoiser.forward`, the latents serve for their shape."""
+    @torch.no_grad()
+    def draw(self, batch: Batch, random: Generators) -> Judged:
+        """A picture for each sample, judged; the batch's latents serve for their shape."""
         person = self.person(batch)
         text = self.base.read(batch, person)
-        stack.enter_context(self.drawing(batch, person))
-        self.scheduler.set_timesteps(self.steps, device=batch.latents.device)
-        walk = self._walk(batch, text, random)
-        judged = self._judge(walk[-1][2], batch)
-        spread = judged.values.std(unbiased=False).clamp(min=1e-6)
-        advantage = ((judged.values - judged.values.mean()) / spread).clamp(-CLIP, CLIP).to(batch.latents.device)
-        values = torch.zeros_like(advantage)
-        for i in (
-            uniform(self.steps, random if isinstance(random, torch.Generator) else random[:1] * self.steps)
-            .argsort()[: self.learned]
-            .tolist()
-        ):
-            t, before, after = walk[i]
-            output = self.predict(batch, before, t.expand(len(batch)), text)
-            values = values - advantage * self.log_probability(output, t, before, after)
-        return self.with_words(Weighted(values * self.steps / self.learned, judged.terms), person)
+        noise = normal(batch.latents.shape, random).to(batch.latents)
+        with self.drawing(batch, person):
+            walk = self.walk.draw(lambda x, t: self.predict(batch, x, t.expand(len(x)), text), noise, random)
+        found = self.rewards(self._judged(walk.finished, batch))
+        rewards = found.values.to(noise.device)
+        size = torch.tensor(float(len(batch)), device=noise.device)
+        return Judged(batch, walk, rewards, {**found.terms, "reward": TermLog(rewards.sum(), size, 0 * size)})
 
-    @torch.no_grad()
-    def _walk(
-        self, batch: Batch, text: dict[str, torch.Tensor], random: Generators
-    ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Timestep, latents before and latents after, of each step."""
-        latents, walk = normal(batch.latents.shape, random).to(batch.latents), []
-        for t in self.scheduler.timesteps:
-            output = self.predict(batch, latents, t.expand(len(batch)), text)
-            noise = normal(latents.shape, random).to(latents)
-            after = self.scheduler.step(output, t, latents, eta=1.0, variance_noise=noise).prev_sample
-            walk.append((t, latents, after))
-            latents = after
-        return walk
+    def choose(self, random: Generators) -> list[int]:
+        """Numbers of the steps that are learned from in this update."""
+        noisy = self.walk.noisy_steps()
+        one = random if isinstance(random, torch.Generator) else random[0]
+        return [noisy[i] for i in torch.randperm(len(noisy), generator=one)[: self.learned].tolist()]
 
-    @torch.no_grad()
-    def _judge(self, latents: torch.Tensor, batch: Batch) -> Weighted:
-        images = self.base.decode(latents).clamp(0, 1)
-        inputs: dict[str, Any] = {
-            "images": images,
+    def _judged(self, latents: torch.Tensor, batch: Batch) -> LazyInputs:
+        """What rewards read of the pictures."""
+        ready = {
+            "images": self.base.decode(latents).clamp(0, 1),
             "prompts": batch.prompts,
             "persons": batch.persons,
             "target_embeds": batch.target_embeds,
             "has_identity": batch.has_identity,
         }
-        if self.detector is not None:
-            faces = find_landmarks(images, self.detector)
-            inputs |= {"face_images": images, "landmarks": faces.points, "face_found": faces.found}
-            inputs["reference_embeds"] = batch.target_embeds
-        found = self.rewards(inputs)
-        size = torch.tensor(float(len(batch)))
-        reward = TermLog(found.values.sum(), size, 0 * size)
-        return Weighted(found.values, {**found.terms, "reward": reward})
+        if self.detector is None:
+            return LazyInputs(ready, {})
+        detector = self.detector
+        lazy: dict[str, Callable[[], Any]] = {
+            "reference_embeds": lambda: batch.target_embeds,
+            "face_images": lambda: inputs["images"],
+            "faces": lambda: find_landmarks(inputs["images"], detector),
+            "landmarks": lambda: inputs["faces"].points,
+            "face_found": lambda: inputs["faces"].found,
+        }
+        inputs = LazyInputs(ready, lazy)
+        return inputs
 
-    def log_probability(
-        self, output: torch.Tensor, t: torch.Tensor, before: torch.Tensor, after: torch.Tensor
-    ) -> torch.Tensor:
-        """How likely the step was, (batch,): the mean over the latent's numbers of log N(after; μ, σ²), without what
-        does not depend on the prediction. The last step, which adds no noise, counts nothing."""
-        last = self.scheduler.config.num_train_timesteps // self.steps
-        variance = self.scheduler._get_variance(int(t), int(t) - last)
-        if variance <= 1e-8:
-            return 0 * output.flatten(1).mean(1)
-        nothing = torch.zeros_like(before)
-        mean = self.scheduler.step(output, t, before, eta=1.0, variance_noise=nothing).prev_sample
-        return (-(after - mean).square() / (2 * variance)).flatten(1).mean(1)
+    @staticmethod
+    def weighted(values: torch.Tensor, judged: Judged, **terms: torch.Tensor) -> Weighted:
+        """Losses and everything that is logged: what rewards said, and the means of further values, (pictures,)."""
+        size = torch.tensor(float(len(values)), device=values.device)
+        logs = {name: TermLog(part.detach().sum(), size, 0 * size) for name, part in terms.items()}
+        return Weighted(values, {**judged.terms, **logs})

@@ -81,7 +81,7 @@ def _stage(config: dict[str, Any]) -> dict[str, str]:
         told = {"settings of losses": ", ".join(settings)} if settings else {}
         return {"losses": ", ".join(["denoising 1", *used]), **told}
     rollout = config["rollout"]
-    weights = {"identity": rollout["identity_weight"], **{name: rollout[name] for name in BESIDE_IDENTITY}}
+    weights = {"identity": rollout["identity_weight"], **{name: rollout.get(name, 0.0) for name in BESIDE_IDENTITY}}
     if rollout["own"]:
         weights[rollout["own"].rpartition(":")[-1]] = rollout["own_weight"]
     used = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)

@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import tyro
 
+from ..errors import TrainingError
 from ..terminal import guarded, say_error, show
 from .config import DenoisingConfig, RewardConfig
+from .methods import METHODS
 from .toml import from_toml
 
 Stage = Literal["denoise", "reward"]
@@ -32,9 +34,17 @@ def parse(stage: Stage, arguments: Sequence[str], program: str) -> Any:
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
+    if stage == "reward":  # the method decides which settings there are
+        first.add_argument("--rollout.method", dest="method")
     known, rest = first.parse_known_args(list(arguments))
-    kind = _CONFIGS[stage]
-    given = {} if known.config is None else {"default": from_toml(kind, known.config)}
+    kind, method = _CONFIGS[stage], getattr(known, "method", None)
+    if method is not None and method not in METHODS:
+        raise TrainingError(f"rollout.method must be one of {', '.join(METHODS)}, not '{method}'.")
+    given: dict[str, Any] = {}
+    if known.config is not None:
+        given["default"] = from_toml(kind, known.config, method)
+    elif method is not None:
+        given["default"] = kind(train_data_dir=tyro.MISSING, output_dir=tyro.MISSING, rollout=METHODS[method]())
     example = f"{program} {_EXAMPLES[stage]}\n\n{program} --config {stage}.toml --seed 1"
     summary = (kind.__doc__ or "").split("\n\n")[0]
     return tyro.cli(kind, args=rest, prog=program, description=f"{summary}\n\n{example}", **given)

@@ -9,7 +9,8 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from ..errors import TrainingError
-from .objectives import FaceConfig, LossConfig, RolloutConfig
+from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig
+from .objectives import FaceConfig, LossConfig
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 MAX_SEED = 2**32 - 1
@@ -198,7 +199,7 @@ class RewardConfig:
         output_dir: Where the adapter, its checkpoints and metrics go.
         id_adapter: What stage one has made: a folder, a file or a hub id. Without it, a LoRA is trained alone.
         lora_rank: Of a LoRA on the base's UNet; 0 for none, or for that of `id_adapter`.
-        rollout: How pictures are drawn, and what counts.
+        rollout: How pictures are drawn and learned from, and what counts; each method has settings of its own.
         data: What is read.
         optimizer: How it learns.
         loop: How long and how often.
@@ -210,8 +211,21 @@ class RewardConfig:
     output_dir: Path
     id_adapter: str | None = None
     lora_rank: int = 0
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    rollout: Annotated[MethodConfig, tyro.conf.AvoidSubcommands] = field(default_factory=AlignPropConfig)
     data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
     validation: Annotated[ValidationConfig, _BARE] = field(default_factory=ValidationConfig)
+
+    def __post_init__(self) -> None:
+        method, loop = self.rollout, self.loop
+        if isinstance(method, DDPOConfig) and loop.train_batch_size < 2:
+            raise TrainingError(
+                f"ddpo compares the pictures of a batch: train_batch_size must be at least 2, not "
+                f"{loop.train_batch_size}. grpo draws several pictures of each sample."
+            )
+        if isinstance(method, GRPOConfig) and loop.checkpointing_steps % method.updates:
+            raise TrainingError(
+                f"grpo learns in {method.updates} updates from the same pictures, which no checkpoint holds: "
+                f"checkpointing_steps must be a multiple of {method.updates}, not {loop.checkpointing_steps}."
+            )

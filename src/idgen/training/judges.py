@@ -13,10 +13,10 @@ from transformers import CLIPVisionModelWithProjection
 from ..errors import CheckpointError, TrainingError
 from ..losses import FaceEmbedder, Term
 from ..rewards import AestheticHead, AestheticReward, ClipImageEmbeds, IdentityReward, StructureScorer, WeightedRewards
-from .objectives import RolloutConfig
+from .methods import RewardsConfig
 
 
-def make_rewards(config: RolloutConfig, embedder: FaceEmbedder, device: torch.device) -> WeightedRewards:
+def make_rewards(config: RewardsConfig, embedder: FaceEmbedder, device: torch.device) -> WeightedRewards:
     """Every reward whose weight is not zero.
 
     Args:
@@ -62,7 +62,7 @@ def load_function(where: str) -> Callable[..., Any]:
     return found
 
 
-def _aesthetic(config: RolloutConfig, device: torch.device) -> AestheticReward:
+def _aesthetic(config: RewardsConfig, device: torch.device) -> AestheticReward:
     assert config.aesthetic_head is not None
     head = AestheticHead.load(config.aesthetic_head).to(device)
     try:

@@ -115,7 +115,7 @@ class Loop:
         total = self.config.max_train_steps
         with tqdm(total=total, initial=self.done, disable=not self.accelerator.is_main_process) as bar:
             stream = iter(self.batches)
-            while self.done < total and not self._stopping():
+            while self.done < total and not (self.trained.at_rest and self._stopping()):
                 metrics = self.update(stream)
                 self.done += 1
                 self.schedule.step()

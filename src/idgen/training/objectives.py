@@ -1,4 +1,4 @@
-"""What a run learns from: losses, the faces that they read, and rewards."""
+"""What a run learns from: losses, and the faces that they read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from ..errors import TrainingError
 
 if TYPE_CHECKING:
     from ..losses import LossSettings
+    from .methods import RewardsConfig
 
-Config = TypeVar("Config", "LossConfig", "RolloutConfig")
+Config = TypeVar("Config", bound="LossConfig | RewardsConfig")
 
 
 def fitted(config: Config, settings: LossSettings) -> Config:
@@ -112,6 +113,7 @@ class FaceConfig:
     Attributes:
         steps: Passes of the UNet from the noisy picture to the clean one; 1 is cheapest.
         landmarks: Where the face is: the target's, or what a detector finds in the prediction.
+        detector: YuNet file to find faces with, instead of dlib's detector; it is many times faster.
         vae: A tiny VAE (`AutoencoderTiny`) that decodes in place of the base's: a folder or a hub id.
         margin: Latent pixels that are decoded around a face; docs/losses.md says how exact that is.
         checkpointing: Whether the decoder is run again in the backward pass instead of kept.
@@ -123,6 +125,7 @@ class FaceConfig:
 
     steps: int = 1
     landmarks: Literal["target", "prediction"] = "target"
+    detector: str | None = None
     vae: str | None = None
     margin: int = 4
     checkpointing: bool = True
@@ -134,61 +137,3 @@ class FaceConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rollout_steps < 0:
             raise TrainingError(f"Faces are made in at least 1 step, not {self.steps} and {self.rollout_steps}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutConfig:
-    """How pictures are drawn to be judged, and what counts.
-
-    The defaults are the recommended configuration, that of docs/results.md.
-
-    Attributes:
-        method: "refl", "draft", "draft-lv", "alignprop", or "ddpo", which needs no gradient; docs/training.md says
-            which costs what.
-        scheduler: As diffusers names it; the base model's if not given.
-        steps: Denoising steps.
-        last: How many last steps have a gradient, or are chosen from.
-        copies: Of each picture, noised again, for "draft-lv".
-        guidance_scale: As pictures will be drawn; 1 is cheapest, and what ReFL does.
-        identity_weight: Of the likeness to the reference.
-        hinge: A cosine beyond which more likeness counts nothing; if not given, what two photos of a person usually
-            have by the encoder. 1 is none.
-        aesthetic: Weight of a head over CLIP's features; 0.001 beside 0.2 for the identity in ID-Aligner.
-        aesthetic_head: Its safetensors file.
-        aesthetic_clip: The CLIP that it was made for.
-        structure: Weight of a `StructureScorer`.
-        structure_scorer: Its safetensors file.
-        own: A reward of one's own, "FILE.py:FUNCTION"; docs/rewards.md says what it may read.
-        own_weight: Of it.
-        preservation: Outside the face, draw what the base model draws; without it, rewards cost prompt fidelity.
-        denoising: Weight of denoising the photos beside it (ReFL's pre-training loss, ID-Aligner's LoRA mode).
-        vae: As for losses on faces; so are `margin` and `checkpointing`.
-        margin: See `vae`.
-        checkpointing: See `vae`.
-    """
-
-    method: Literal["refl", "draft", "draft-lv", "alignprop", "ddpo"] = "alignprop"
-    scheduler: str | None = None
-    steps: int = 8
-    last: int = 6
-    copies: int = 2
-    guidance_scale: float = 3.0
-    identity_weight: float = 5.0
-    hinge: float | None = None
-    aesthetic: float = 0.0
-    aesthetic_head: str | None = None
-    aesthetic_clip: str = "openai/clip-vit-large-patch14"
-    structure: float = 0.0
-    structure_scorer: str | None = None
-    own: str | None = None
-    own_weight: float = 1.0
-    preservation: float = 1.0
-    denoising: float = 1.0
-    vae: str | None = None
-    margin: int = 4
-    checkpointing: bool = True
-
-    def __post_init__(self) -> None:
-        for weight, file in (("aesthetic", "aesthetic_head"), ("structure", "structure_scorer")):
-            if getattr(self, weight) and getattr(self, file) is None:
-                raise TrainingError(f"The reward '{weight}' needs a file: {file}.")

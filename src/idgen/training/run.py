@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderTiny
 
 from ..adapter import RandomFusion
 from ..data.bank import IdentityBank
@@ -21,12 +20,10 @@ from ..data.loader import PairedLoader
 from ..data.makers import LatentMaker, TextMaker
 from ..data.statistics import statistics_for
 from ..data.storage import exists
-from ..errors import CheckpointError, TrainingError
-from ..faces import DlibDetector
-from ..losses import FaceDecoder, FaceEmbedder, LossSettings
+from ..errors import TrainingError
+from ..losses import FaceEmbedder, LossSettings
 from .accelerator import make_accelerator
 from .base import BaseModel
-from .black_box import BlackBoxStep
 from .card import describe_training
 from .config import DenoisingConfig, RewardConfig
 from .denoiser import IdentityDenoiser
@@ -34,13 +31,13 @@ from .distilled import DistilledLoRA
 from .dry_run import dry_run
 from .folder import check_start, locked, on_main
 from .generated import ShortRollout
-from .judges import make_rewards
 from .loop import Loop
-from .objectives import FaceConfig, RolloutConfig, fitted
+from .objectives import fitted
+from .openers import open_decoder, open_detector
 from .parts import Parts, make_parts
 from .prior import embed_prior
 from .prompts import check_captions, check_prompts
-from .rewarder import RewardStep
+from .reward_steps import make_reward_step
 from .rollout import Rollout, make_scheduler
 from .shard_batches import ShardBatches
 from .step import TrainingStep
@@ -85,8 +82,8 @@ def train_denoising(config: DenoisingConfig) -> int:
         **parts._asdict(),
         losses=terms,
         embedder=_embedder(batches, device) if sees else None,
-        decoder=_decoder(faces, base) if sees else None,
-        detector=DlibDetector() if sees and detects else None,
+        decoder=open_decoder(faces, base) if sees else None,
+        detector=open_detector(faces.detector) if sees and detects else None,
         clean_steps=faces.steps,
         rollout=_short_rollout(config, base, parts) if sees and faces.rollout_steps else None,
         bank=batches.bank if batches.negatives is not None else None,
@@ -109,38 +106,7 @@ def train_reward(config: RewardConfig) -> int:
     accelerator, base = _open(config)
     batches = open_batches(config, base, accelerator)
     parts = make_parts(config, base, batches)
-    rollout = config.rollout
-    embedder = _embedder(batches, accelerator.device)
-    rewards = make_rewards(rollout, embedder, accelerator.device)
-    scheduler = make_scheduler(rollout.scheduler, base.pipeline.scheduler)
-    if rollout.method == "ddpo":
-        step: TrainingStep = BlackBoxStep(
-            base,
-            **parts._asdict(),
-            rewards=rewards,
-            detector=DlibDetector(),
-            steps=rollout.steps,
-            learned=rollout.last,
-        )
-    else:
-        step = RewardStep(
-            base,
-            **parts._asdict(),
-            rollout=Rollout(
-                scheduler=scheduler,
-                method=rollout.method,
-                steps=rollout.steps,
-                last=rollout.last,
-                copies=rollout.copies,
-            ),
-            rewards=rewards,
-            embedder=embedder,
-            decoder=_decoder(rollout, base),
-            detector=DlibDetector(),
-            preservation=rollout.preservation,
-            denoising=rollout.denoising,
-            guidance_scale=rollout.guidance_scale,
-        )
+    step = make_reward_step(config.rollout, base, parts, _embedder(batches, accelerator.device), config.loop)
     return _run(config, step, batches, accelerator, base)
 
 
@@ -227,18 +193,6 @@ def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
         )
     embedder.encoder.to(device)
     return embedder
-
-
-def _decoder(config: FaceConfig | RolloutConfig, base: BaseModel) -> FaceDecoder:
-    """The base's VAE, or the tiny one that stands in for it, on the faces' parts of latents."""
-    vae = base.pipeline.vae
-    if config.vae is not None:
-        try:
-            vae = AutoencoderTiny.from_pretrained(config.vae, torch_dtype=base.unet.dtype).to(vae.device)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"'{config.vae}' could not be opened as a tiny VAE: {error}") from error
-        vae.eval().requires_grad_(False)
-    return FaceDecoder(vae=vae, margin=config.margin, checkpointing=config.checkpointing)
 
 
 def _short_rollout(config: DenoisingConfig, base: BaseModel, parts: Parts) -> ShortRollout:

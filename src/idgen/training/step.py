@@ -71,6 +71,11 @@ class TrainingStep(nn.Module):
         """Pixels per latent pixel."""
         return self.base.pipeline.vae_scale_factor
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether a run can stop here and go on exactly: the next update uses nothing that a checkpoint lacks."""
+        return True
+
     def person(self, batch: Batch) -> Person | None:
         """Who is drawn; nobody where there is no adapter.
 

@@ -13,8 +13,13 @@ from ..typed import arguments
 Config = TypeVar("Config")
 
 
-def from_toml(kind: type[Config], file: Path) -> Config:
+def from_toml(kind: type[Config], file: Path, method: str | None = None) -> Config:
     """Read a configuration from a TOML file whose tables are the parts of the dataclass.
+
+    Args:
+        kind: The dataclass.
+        file: The file.
+        method: Method of the table `rollout`, in place of the one that the file names.
 
     Raises:
         TrainingError: The file cannot be read, or holds a key that is not known or a value of the wrong type.
@@ -23,4 +28,7 @@ def from_toml(kind: type[Config], file: Path) -> Config:
         values = tomllib.loads(read_text(file, error=TrainingError))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TrainingError(f"'{file}' could not be read as TOML: {error}") from error
+    if method is not None:
+        rollout = values.get("rollout", {})
+        values["rollout"] = {**rollout, "method": method} if isinstance(rollout, dict) else rollout
     return kind(**arguments(kind, values, str(file), TrainingError))
