@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -14,7 +13,7 @@ from ..losses.identity import cosine
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class IdentityReward:
-    """Identity consistency, `cos(φ(x0), φ(reference))` (ID-Aligner, arXiv 2404.15449, eq. 3).
+    """Identity consistency, the mean `cos(φ(x0), φ(reference))` over references (ID-Aligner, arXiv 2404.15449, eq. 3).
 
     With a hinge it is `min(cos, m)`: ReFL's `relu(m − R)` (ImageReward, arXiv 2304.05977), up to a constant. Once a
     face is like enough it is pushed no further, which guards against copied photos and against pictures that please
@@ -22,20 +21,16 @@ class IdentityReward:
 
     Attributes:
         embedder: The face encoder of the reward; another one than the evaluation's.
-        over: Of several references, the `"mean"` cosine or the `"max"`.
         hinge: m, a cosine; none by default.
 
     Raises:
-        LossError: `over` is not known or the hinge is no cosine.
+        LossError: The hinge is no cosine.
     """
 
     embedder: FaceEmbedder
-    over: Literal["mean", "max"] = "mean"
     hinge: float | None = None
 
     def __post_init__(self) -> None:
-        if self.over not in ("mean", "max"):
-            raise LossError(f"over={self.over!r} is not known; use 'mean' or 'max'.")
         if self.hinge is not None and not -1 < self.hinge <= 1:
             raise LossError(f"A hinge is a cosine in (-1, 1], not {self.hinge}.")
 
@@ -62,6 +57,5 @@ class IdentityReward:
                 f"References must have the shape ({len(found)}, references, {found.shape[1]}), not "
                 f"{tuple(reference_embeds.shape)}."
             )
-        cosines = cosine(found[:, None], references)
-        reward = cosines.mean(1) if self.over == "mean" else cosines.amax(1)
+        reward = cosine(found[:, None], references).mean(1)
         return reward if self.hinge is None else reward.clamp(max=self.hinge)
