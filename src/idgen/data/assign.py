@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..faces import load_photo
+from .columns import open_photo
 from .duplicates import same_files, same_pictures
 from .index import read_index, write_index
 from .people import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
-from .storage import join, read_bytes
+from .storage import join
 from .thresholds import (
     centre_threshold,
     genuine_cosines,
@@ -128,7 +128,7 @@ class _Faces:
             thumbnails=thumbnails,
             labels=np.asarray(labels.indices.fill_null(-1)).astype(np.int64),
             names=labels.dictionary.to_pylist(),
-            crop=_crops(tars, table["crop_offset"].to_numpy(), table["crop_length"].to_numpy()),
+            crop=_crops(tars, table.select(["key", "crop_offset", "crop_length"])),
         )
 
     def assign(self, encoder: str, options: AssignOptions) -> Assigned:
@@ -219,12 +219,13 @@ class _Faces:
         ]
 
 
-def _crops(tars: Sequence[str], offsets: np.ndarray, lengths: np.ndarray) -> Callable[[int], np.ndarray]:
+def _crops(tars: Sequence[str], places: pa.Table) -> Callable[[int], np.ndarray]:
     """Reads the aligned crop of a row, (112, 112, 3) uint8; few of them are looked at."""
 
     @lru_cache(64)
     def crop(row: int) -> np.ndarray:
-        return load_photo(read_bytes(tars[row], int(offsets[row]), int(lengths[row])))
+        key, offset, length = (column[row].as_py() for column in places.columns)
+        return open_photo(tars[row], {"key": key, "offset": offset, "length": length})
 
     return crop
 

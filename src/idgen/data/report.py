@@ -12,10 +12,10 @@ import pyarrow as pa
 from PIL import Image
 
 from ..errors import MissingDependencyError
-from ..faces import load_photo
+from .columns import open_photo
 from .index import read_index, usable_rows
 from .manifest import Manifest
-from .storage import join, read_bytes, write_whole
+from .storage import join, write_whole
 
 EXAMPLES = 12
 MEANINGS = {
@@ -36,7 +36,7 @@ MEANINGS = {
 }
 _MANY = 20  # photos of a person that stand in the last bar
 _SHOWN = ["size", "sharpness", "yaw", "person"]
-_COLUMNS = ("source", "offset", "length", "box", "dropped", "aside", *_SHOWN)
+_COLUMNS = ("key", "source", "offset", "length", "box", "dropped", "aside", *_SHOWN)
 
 
 def write_report(shards: str, manifest: Manifest) -> str:
@@ -140,7 +140,7 @@ def _add_examples(found: dict[str, list[dict[str, str]]], tar: str, table: pa.Ta
 def _face(tar: str, row: dict[str, Any]) -> str:
     if row["offset"] is None or row["box"] is None:
         return ""
-    photo = Image.fromarray(load_photo(read_bytes(tar, row["offset"], row["length"])))
+    photo = Image.fromarray(open_photo(tar, row))
     x0, y0, x1, y1 = (round(v) for v in row["box"])
     face = photo.crop((x0, y0, x1, y1)).resize((84, 84))
     buffer = io.BytesIO()
