@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import warnings
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from idgen import FaceAnalyzer, enroll
-from idgen.errors import ManyFacesError
+from idgen import FaceAnalyzer, Identity, enroll
+from idgen.errors import ManyFacesError, NoFaceError
 
 
 def test_mean_of_photos(analyzer: FaceAnalyzer, astronaut: np.ndarray) -> None:
@@ -26,3 +28,33 @@ def test_one_of_several_faces(analyzer: FaceAnalyzer, group_photo: Path) -> None
     for choice in ("largest", 0, tuple(largest.box)):
         chosen = enroll(group_photo, analyzer, face=choice)
         assert np.array_equal(chosen.embedding().numpy(), largest.embedding)
+
+
+def test_two_photos_of_two_people_are_a_warning(
+    analyzer: FaceAnalyzer, astronaut: np.ndarray, group_photo: Path
+) -> None:
+    """Every pair of seven people; and none of a person and changed photos of hers."""
+    people = [enroll(group_photo, analyzer, face=number) for number in range(6)] + [enroll(astronaut, analyzer)]
+    for pair in combinations(people, 2):
+        with pytest.warns(UserWarning, match=r"two people: their cosine by 'dlib-resnet-v1' is 0\.\d+"):
+            Identity.mean(pair)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for changed in (astronaut[:, ::-1], astronaut // 2, astronaut[:400, 80:440]):
+            enroll([astronaut, changed], analyzer)
+        Identity.mean([Identity.random("unknown", 128, seed=seed) for seed in (0, 1)])
+
+
+def test_errors_say_in_which_photo(analyzer: FaceAnalyzer, astronaut: np.ndarray, group_photo: Path) -> None:
+    nobody = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(NoFaceError, match=r"In photo 2 of 3: No face was found"):
+        enroll([astronaut, nobody, astronaut], analyzer)
+    with pytest.raises(ManyFacesError, match=r"In photo 1 of 2, '.*t1\.jpg': 6 faces"):
+        enroll([group_photo, astronaut], analyzer)
+    with pytest.raises(NoFaceError, match=r"^No face was found"):
+        enroll(nobody, analyzer)
+
+
+def test_a_photo_can_be_the_bytes_of_a_file(analyzer: FaceAnalyzer, group_photo: Path) -> None:
+    from_bytes, from_path = (enroll(photo, analyzer, face=0) for photo in (group_photo.read_bytes(), group_photo))
+    assert np.array_equal(from_bytes.embeddings, from_path.embeddings)

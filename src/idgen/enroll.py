@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from .errors import FaceError
 from .faces import Choice, ClipFeatures, FaceAnalyzer, Photo, load_photo
 from .identity import Identity
 
@@ -32,18 +34,31 @@ def enroll(
 
     Raises:
         ImageError: A photo cannot be opened.
-        NoFaceError: A photo shows no face.
+        NoFaceError: A photo shows no face; the error says which one.
         ManyFacesError: A photo shows several faces and `face` is not given.
         IdentityError: The weights do not fit.
     """
     analyzer = analyzer or FaceAnalyzer()
-    several = isinstance(photos, Sequence) and not isinstance(photos, str)
-    single = [_enroll_one(photo, analyzer, face, clip) for photo in (photos if several else [photos])]  # type: ignore
+    several = isinstance(photos, Sequence) and not isinstance(photos, str | bytes)
+    listed: Sequence[Photo] = photos if several else [photos]  # pyright: ignore[reportAssignmentType]
+    names = [_name(photo, number, len(listed)) for number, photo in enumerate(listed, 1)]
+    single = [_enroll_one(*each, analyzer, face, clip) for each in zip(listed, names, strict=True)]
     return Identity.mean(single, weights, name)
 
 
-def _enroll_one(photo: Photo, analyzer: FaceAnalyzer, choice: Choice | None, clip: ClipFeatures | None) -> Identity:
+def _name(photo: Photo, number: int, count: int) -> str:
+    """How errors call a photo: by its path, and by its number where there are several."""
+    path = f"'{os.fspath(photo)}'" if isinstance(photo, str | os.PathLike) else ""
+    return ", ".join(part for part in (f"photo {number} of {count}" if count > 1 else "", path) if part)
+
+
+def _enroll_one(
+    photo: Photo, name: str, analyzer: FaceAnalyzer, choice: Choice | None, clip: ClipFeatures | None
+) -> Identity:
     image = load_photo(photo)
-    face = analyzer.find(image, choice)
+    try:
+        face = analyzer.find(image, choice)
+    except FaceError as error:
+        raise (type(error)(f"In {name}: {error}") if name else error) from error
     features = clip(np.stack([clip.crop(image, face.landmarks)])) if clip else None
     return Identity(embeddings=torch.from_numpy(face.embedding)[None], encoder=face.encoder, features=features)

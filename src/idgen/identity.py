@@ -12,7 +12,8 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 
-from .errors import CheckpointError, EncoderMismatchError, IdentityError
+from .errors import CheckpointError, EncoderMismatchError, IdentityError, StatisticsError
+from .faces.statistics import EncoderStatistics
 from .files import parse_json, read_tensors, write_tensors
 from .typed import arguments
 
@@ -214,7 +215,9 @@ def _slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
 def _warn_of_outliers(person: Identity) -> None:
     directions = F.normalize(person.embeddings, dim=-1)
     count = len(directions)
-    if count < 3:  # of two that differ, nobody can say which is the wrong one
+    if count == 2:  # of two that differ, nobody can say which is the wrong one
+        _warn_of_strangers(person.encoder, float(directions[0] @ directions[1]))
+    if count < 3:
         return
     others = (directions.sum(0) - directions) / (count - 1)
     distance = (directions - others).norm(dim=-1)
@@ -226,3 +229,17 @@ def _warn_of_outliers(person: Identity) -> None:
                 "it out.",
                 stacklevel=3,
             )
+
+
+def _warn_of_strangers(encoder: str, cosine: float) -> None:
+    """Where nothing is known of the encoder, no cosine says that two photos show two people."""
+    try:
+        _, least = EncoderStatistics.of(encoder).equal_error
+    except StatisticsError:
+        return
+    if cosine < least:
+        warnings.warn(
+            f"The two photos look like two people: their cosine by '{encoder}' is {cosine:.3f}, and photos of one "
+            f"person rarely have less than {least:.3f}. Use photos of one person.",
+            stacklevel=4,
+        )
