@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from idgen import Identity
+from idgen.adapter import ScaleSchedule
 from idgen.errors import EncoderMismatchError
 from idgen.losses import FaceEmbedder, Term, WeightedTerms
 from idgen.pipelines.loaded import LoadedAdapter
@@ -147,6 +148,27 @@ def test_training_reads_an_embedding_as_a_pipeline_does(normalised: bool, pool_p
     torch.testing.assert_close(found.tokens, expected.tokens)
     nobody = step.person(replace(batch, id_embeds=0 * batch.id_embeds))
     torch.testing.assert_close(nobody.tokens[0], nobody.tokens[1])
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_the_base_is_alone_also_with_a_schedule_of_the_scale(lora_rank: int) -> None:
+    step = make_step(unet=ONE_LEVEL, adapter={"lora_rank": lora_rank})
+    batch, times = RandomPeople(2).make(0), torch.tensor([300, 300])
+    for lora in step.adapter.loras.parameters():
+        torch.nn.init.normal_(lora, std=0.5)
+    step.adapter.scale = ScaleSchedule(scale=0.8, start=0.2)
+    step.adapter.lora_scale = None  # follows the scale
+    text = step.base.encode(batch.prompts)
+    with torch.no_grad():
+        expected = step.base.predict(batch.latents, times, text)
+        with step.drawing(batch, step.person(batch)):
+            before = step.predict(batch, batch.latents, times, text)
+            with step.alone():
+                alone = step.predict(batch, batch.latents, times, text)
+            after = step.predict(batch, batch.latents, times, text)
+    assert torch.equal(alone, expected)
+    assert torch.equal(before, after)
+    assert not torch.allclose(before, expected, atol=1e-3)
 
 
 def test_embeddings_of_another_encoder_are_refused() -> None:

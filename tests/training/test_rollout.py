@@ -18,7 +18,7 @@ from idgen.rewards import IdentityReward, WeightedRewards
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.rewarder import RewardStep
-from idgen.training.rollout import Rollout
+from idgen.training.rollout import Rollout, make_scheduler
 from tests.components import SIDE, make_adapter, make_pipeline, seeded
 
 from .runs import POINTS, RandomPeople
@@ -180,3 +180,11 @@ def test_preservation_is_against_the_base_model() -> None:
 def test_rollouts_that_cannot_be() -> None:
     with pytest.raises(TrainingError, match="1 to all 4"):
         make_step("draft", last=5)
+    base = make_pipeline().scheduler
+    for name, message in (
+        ("DDMIScheduler", "no scheduler 'DDMIScheduler'"),
+        ("UNet2DConditionModel", "no scheduler"),
+        ("FlowMatchEulerDiscreteScheduler", "does not fit a noise schedule of DDIMScheduler"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            make_scheduler(name, base)

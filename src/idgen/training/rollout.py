@@ -39,13 +39,15 @@ def make_scheduler(name: str | None, base: Any) -> Any:
     """A scheduler by diffusers' name, with the noise schedule of another; that one itself if no name is given.
 
     Raises:
-        TrainingError: diffusers has none of that name.
+        TrainingError: diffusers has none of that name, or it is not one for noise schedules like the base model's.
     """
     if name is None:
         return base
     kind = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise TrainingError(f"diffusers has no scheduler '{name}'; try DDIMScheduler or EulerDiscreteScheduler.")
+    if not all(hasattr(kind, part) for part in ("scale_model_input", "add_noise", "step")):
+        raise TrainingError(f"{name} does not fit a noise schedule of {type(base).__name__}; try DDIMScheduler.")
     return kind.from_config(base.config, timestep_spacing="trailing")  # pyright: ignore[reportAttributeAccessIssue]
 
 
