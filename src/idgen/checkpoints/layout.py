@@ -68,8 +68,10 @@ def numbered(layers: Iterable[str]) -> dict[str, int]:
 
 
 def _file_order(path: str) -> tuple[int, list[int]]:
-    blocks = ("down_blocks", "up_blocks", "mid_block")
-    return blocks.index(path.split(".")[0]), [int(number) for number in re.findall(r"\d+", path)]
+    blocks, first = ("down_blocks", "up_blocks", "mid_block"), path.split(".")[0]
+    if first not in blocks:
+        raise CheckpointError(f"'{path}' is no layer of a UNet, whose paths begin with {', '.join(blocks)}.")
+    return blocks.index(first), [int(number) for number in re.findall(r"\d+", path)]
 
 
 def rename(layers: Mapping[str, int], lora: bool) -> dict[str, str]:

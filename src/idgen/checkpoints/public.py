@@ -110,7 +110,7 @@ def _renamed(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> di
 
 def _names(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """Name in the public file → ours, for everything that is named differently."""
-    names = rename(config["layers"], bool(config["lora_rank"]))
+    names = rename(config["layers"], bool(config.get("lora_rank")))
     for name in state:
         if name.startswith("image_proj."):
             names[name] = "to_tokens." + name.removeprefix("image_proj.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from posixpath import dirname, join, normpath
+from typing import Any
 
 from ..errors import DataError
 from .members import parts_of, shared_root, sources_of
@@ -16,6 +18,9 @@ from .source import Blob, Source
 from .storage import FileSystem, address, stamp
 
 SUFFIXES = (".tar", ".zip")
+MAX_HEADER = 1 << 20
+"""Bytes of a tar's header, long names and pax records included."""
+
 _UTF8_FLAG = 0x800
 _FROM_DOS = 0
 
@@ -81,26 +86,57 @@ def _resolve(
 
 
 def _list_tar(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
-    version = stamp(filesystem, path)
+    version, end = stamp(filesystem, path), 0
     try:
-        with filesystem.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        size = filesystem.size(path) or sys.maxsize  # some servers do not tell
+        headers: Any = _Headers(filesystem.open(path, "rb"), size)
+        with headers, tarfile.open(fileobj=headers, mode="r:") as tar:
             for member in tar:
                 tar.members.clear()  # pyright: ignore  # tarfile would keep every header
+                if not (end <= member.offset and 0 <= member.size <= size):
+                    raise tarfile.ReadError(f"'{member.name[:200]}' says that it has {member.size:.0e} bytes")
+                end = member.offset_data
                 if member.issym():
                     yield parts_of(member.name), _Link(parts_of(normpath(join(dirname(member.name), member.linkname))))
                 elif member.islnk():
                     yield parts_of(member.name), _Link(parts_of(member.linkname))
                 elif member.isfile():
                     yield parts_of(member.name), Blob(filesystem, path, version, member.offset_data, member.size)
-    except (tarfile.TarError, ValueError, EOFError) as error:
+    except Exception as error:  # tarfile raises whatever the numbers in a header make it stumble over
         raise DataError(f"'{address(filesystem, path)}' is not an uncompressed tar: {error}") from error
+
+
+class _Headers:
+    """A tar as tarfile reads its headers: no more bytes at once than a header may have, and none beyond the end."""
+
+    def __init__(self, file: Any, size: int) -> None:
+        self._file, self._size = file, size
+
+    def read(self, count: int) -> bytes:
+        if count > MAX_HEADER:
+            raise tarfile.ReadError(f"a header says that it has {count:.0e} bytes")
+        return self._file.read(count)
+
+    def seek(self, place: int) -> int:
+        if not 0 <= place <= self._size:
+            raise tarfile.ReadError("a member ends behind the end of the file")
+        return self._file.seek(place)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def __enter__(self) -> None:
+        self._file.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._file.__exit__(*error)
 
 
 def _list_zip(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
     version = stamp(filesystem, path)
     try:
         infos = _open_zip(filesystem, path, version).infolist()
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+    except Exception as error:  # zipfile raises whatever the numbers in a header make it stumble over
         raise DataError(f"'{address(filesystem, path)}' is not a zip: {error}") from error
     for info in infos:
         if not info.is_dir():

@@ -67,7 +67,11 @@ def _write_embeddings(path: Path, output: str, names: Sequence[str], rows: np.nd
             if not len(places):
                 continue
             column = read_index(join(output, f"{name}.parquet"), ["embedding"])["embedding"]
-            values = column.take(rows[places, 1]).combine_chunks().flatten().to_numpy().reshape(-1, dim)
+            values = column.take(rows[places, 1]).combine_chunks().flatten().to_numpy()
+            if len(values) != len(places) * dim:
+                raise DataError(f"Embeddings in the shard '{name}' of '{output}' do not have {dim} numbers each.")
+            values = values.reshape(-1, dim)
+            check_finite(f"{output}, shard {name}", values)
             for place, value in zip(places.tolist(), values, strict=True):
                 file.seek(first + 4 * dim * place)
                 file.write(value.tobytes())
@@ -86,7 +90,8 @@ class IdentityBank:
         seed: Of the draws.
 
     Raises:
-        DataError: There is no bank, or nobody in the split.
+        DataError: There is no bank, nobody is in the split, or the bank is damaged: its files do not fit together, or
+            an embedding holds NaN or infinity. All embeddings of the split are read once for it.
 
     Attributes:
         people: Their names; a person's number is the place in this list.
@@ -105,6 +110,7 @@ class IdentityBank:
         hard: bool = False,
         too_similar: float | None = None,
         seed: int = 0,
+        _reopened: bool = False,
     ) -> None:
         self._arguments = {
             "shards": shards,
@@ -119,16 +125,17 @@ class IdentityBank:
             people = pq.read_table(folder / "people.parquet", filters=[("split", "=", split)])
             embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
             rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+        except Exception as error:  # a header of numpy is Python's syntax, and can be wrong in many ways
             raise DataError(f"'{shards}' has no bank of people: {error}. Run `idgen prepare` to its end.") from error
         if not len(people):
             raise DataError(f"Nobody is in the split '{split}' of '{shards}'.")
+        part = _check_bank(shards, people, embeddings, rows)
         self.people: list[str] = people["person"].to_pylist()
         self.counts = people["count"].to_numpy()
-        first = int(people["start"][0].as_py())  # a split lies in one piece
-        self.starts = people["start"].to_numpy() - first
-        part = slice(first, first + int(self.counts.sum()))
+        self.starts = people["start"].to_numpy() - part.start
         self.embeddings, self.rows = embeddings[part], rows[part]
+        if not _reopened:
+            check_finite(shards, self.embeddings)
         self.count, self.hard, self.too_similar, self.seed = count, hard, too_similar, seed
 
     def __len__(self) -> int:
@@ -136,7 +143,7 @@ class IdentityBank:
 
     def __reduce__(self) -> Any:
         """Another process opens the files again, instead of being sent what is in them."""
-        return partial(type(self), **self._arguments), ()
+        return partial(type(self), **self._arguments, _reopened=True), ()
 
     def person_of(self, faces: np.ndarray) -> np.ndarray:
         """Numbers of the people whom faces, numbers of rows, belong to."""
@@ -178,6 +185,36 @@ class IdentityBank:
         )
         order = order[:, : self.count]
         return torch.from_numpy(embeddings[order]), torch.from_numpy(np.take_along_axis(numbers, order, 1))
+
+
+def check_finite(place: str, embeddings: np.ndarray) -> None:
+    """Raise DataError if an embedding, (faces, dim), is not made of finite numbers; in parts that fit into memory."""
+    step = max(1, (1 << 24) // max(1, embeddings.shape[1]))
+    for start in range(0, len(embeddings), step):
+        bad = ~np.isfinite(embeddings[start : start + step]).all(1)
+        if bad.any():
+            raise DataError(f"The embedding of face {start + int(bad.argmax())} in '{place}' is not finite.")
+
+
+def _check_bank(shards: str, people: pa.Table, embeddings: Any, rows: Any) -> slice:
+    """Where the faces of these people lie, in one piece and in their order."""
+    kinds = {"person": pa.string(), "start": pa.int64(), "count": pa.int64()}
+    if any(
+        name not in people.column_names or people[name].type != kind or people[name].null_count
+        for name, kind in kinds.items()
+    ):
+        raise DataError(f"The table of people in the bank of '{shards}' is damaged. Run `idgen prepare` again.")
+    starts, counts = people["start"].to_numpy(), people["count"].to_numpy()
+    whole = isinstance(embeddings, np.ndarray) and isinstance(rows, np.ndarray)
+    whole = whole and embeddings.ndim == 2 and embeddings.dtype == np.float32 and embeddings.shape[1] > 0
+    whole = whole and rows.shape == (len(embeddings), 2) and np.issubdtype(rows.dtype, np.integer)
+    # each count is bounded before the sum, which could overflow
+    fits = whole and starts[0] >= 0 and ((counts >= 1) & (counts <= len(rows))).all()
+    fits = fits and (np.diff(starts) == counts[:-1]).all() and starts[-1] + counts[-1] <= len(rows)
+    part = slice(int(starts[0]), int(starts[-1] + counts[-1]))
+    if not fits or (rows[part] < 0).any():
+        raise DataError(f"The files in the bank of '{shards}' do not fit together. Run `idgen prepare` again.")
+    return part
 
 
 def _few_of(random: np.random.Generator, total: int, count: int) -> np.ndarray:

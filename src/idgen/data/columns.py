@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from ..errors import DataError, ImageError
 from ..faces import load_photo
+from ..faces.image_file import MAX_BYTES
 from ..files import open_tensors, parse_json
 from .engines import Engine, InProcess, one_thread
 from .index import read_index
@@ -140,8 +141,10 @@ def open_photo(tar: str, row: dict[str, Any]) -> np.ndarray:
     """The photo of a row of the index, (height, width, 3) uint8, without reading the rest of the tar.
 
     Raises:
-        DataError: It cannot be read or is damaged.
+        DataError: The row says no place in the tar, or what stands there cannot be read or is damaged.
     """
+    if not ((row["offset"] or 0) >= 0 and 0 < (row["length"] or 0) <= MAX_BYTES):
+        raise DataError(f"A row of the index of '{tar}' is damaged: {row['length']} bytes from {row['offset']} on.")
     try:
         return load_photo(read_bytes(tar, row["offset"], row["length"]))
     except (OSError, ImageError) as error:
@@ -174,8 +177,13 @@ class Column:
         self._url, self._open = url, ExitStack()
         file = self._open.enter_context(_opened(url))
         with _blamed(url):
-            self._starts, self._shapes = file.get_tensor("starts").tolist(), file.get_tensor("shapes").tolist()
+            starts, shapes = file.get_tensor("starts"), file.get_tensor("shapes")
             self._values = file.get_slice("values")
+            if starts.ndim != 1 or shapes.ndim != 2 or len(starts) != len(shapes) + 1:
+                raise DataError("rows and shapes are not of one number")
+            if starts[0] != 0 or [int(starts[-1])] != self._values.get_shape() or (starts.diff() < 0).any():
+                raise DataError("the rows do not lie one after the other")
+            self._starts, self._shapes = starts.tolist(), shapes.tolist()
 
     def __getitem__(self, row: int) -> torch.Tensor | None:
         """The value of a row of the index; None if it has none. Raises DataError for a damaged file."""
@@ -207,7 +215,7 @@ def _blamed(url: str) -> Iterator[None]:
     """Whatever goes wrong while a column is read, its file is damaged."""
     try:
         yield
-    except (DataError, SafetensorError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (DataError, SafetensorError, IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Delete it and write the column again.") from error
 
 

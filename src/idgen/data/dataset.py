@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -122,6 +123,8 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         self.manifest = Manifest.open(shards)
         self.bank = IdentityBank(shards, split, seed=seed)
         self.shards, self.names = shards, list(self.manifest.shards)
+        if (self.bank.rows[:, 0] >= len(self.names)).any():
+            raise DataError(f"The bank of '{shards}' names shards that are not there. Run `idgen prepare` again.")
         self.framing, self.pairing, self.seed = framing, pairing or Pairing(), seed
         self.latents, self.text, self.embeddings = latents, text, embeddings
         augmented = AugmentedMaker(self.manifest.encoder)
@@ -179,8 +182,15 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
 
     def row(self, face: int) -> dict[str, Any]:
         """What the index says of a face."""
-        shard, row = self.bank.rows[face]
-        return {name: column[row] for name, column in self._table(int(shard)).items()}
+        shard, row = map(int, self.bank.rows[face])
+        table = self._table(shard)
+        if row >= len(table["offset"]):
+            raise DataError(f"The bank of '{self.shards}' names row {row} of shard {shard}, which has fewer rows.")
+        found = {name: column[row] for name, column in table.items()}
+        numbers = [found["width"], found["height"], *(found["box"] or [None]), *(found["landmarks"] or [None])]
+        if not all(number is not None and math.isfinite(number) for number in numbers) or min(numbers[:2]) < 1:
+            raise DataError(f"Row {row} of shard {shard} in '{self.shards}' is no face, or its numbers are damaged.")
+        return found
 
     def _references(self, face: int, person: int, random: np.random.Generator) -> np.ndarray:
         start, count = int(self.bank.starts[person]), int(self.bank.counts[person])

@@ -51,6 +51,9 @@ photo's bytes and those of the aligned crop begin in the tar. The last four are 
 set has been seen: who it is, the split, why the face is set aside if it is, and its cosine to the person's centre."""
 
 
+_TOLD = ("encoder", "dim", "fingerprint", "tar_bytes", "tar_sha256")
+
+
 def index_metadata(url: str) -> dict[str, str]:
     """What a shard's index says about how it was made.
 
@@ -62,9 +65,11 @@ def index_metadata(url: str) -> dict[str, str]:
             found = pq.read_schema(file).metadata or {}  # pyright: ignore[reportArgumentType]
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Delete it and prepare again.") from error
-    metadata = {key.decode(): value.decode() for key, value in found.items()}
+    metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in found.items()}
     if metadata.get("format") != FORMAT:
         raise DataError(f"'{url}' is not an index of {FORMAT}, but of {metadata.get('format')!r}. Prepare it anew.")
+    if not all(name in metadata for name in _TOLD) or not metadata["tar_bytes"].isdecimal():
+        raise DataError(f"'{url}' does not say all of {', '.join(_TOLD)}. Prepare it anew.")
     return metadata
 
 
@@ -80,10 +85,14 @@ def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
     """(rows) of a shard's index; see `SCHEMA`. Columns that are not asked for are not read."""
     try:
         with open_file(url) as file:
-            table = pq.ParquetFile(file, page_checksum_verification=True)
-            return table.read(None if columns is None else list(columns))
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            table = parquet.read(None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error
+    for name in SCHEMA.names if columns is None else columns:
+        if name not in table.column_names or table.schema.field(name).type != SCHEMA.field(name).type:
+            raise DataError(f"'{url}' has no column '{name}' of type {SCHEMA.field(name).type}. Prepare it anew.")
+    return table
 
 
 def write_index(url: str, table: pa.Table) -> None:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import DataError, EncoderMismatchError
+from ..files import parse_json
+from ..typed import arguments
 from .index import index_metadata
 from .storage import checksum, exists, join, read_bytes, size, write_whole
 
@@ -68,9 +70,10 @@ class Manifest:
         if not exists(url):
             raise DataError(f"'{shards}' is not a finished set: it has no {NAME}. Run `idgen prepare` to its end.")
         try:
-            manifest = cls(**json.loads(read_bytes(url)))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error
+            told = parse_json(read_bytes(url), f"'{url}'", DataError)
+            manifest = cls(**arguments(cls, told, f"'{url}'", DataError))
+        except (OSError, DataError) as error:
+            raise DataError(f"'{url}' cannot be read: {error} Run `idgen prepare` again.") from error
         for name, expected in manifest.shards.items():
             found = check_shard(shards, name, manifest.encoder)
             if found["tar_sha256"] != expected or not is_whole(join(shards, f"{name}.tar"), found):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..errors import DataError, MissingDependencyError
+from ..errors import DataError, IdgenError, MissingDependencyError
 from .facts import encoding_of, facts_of
 from .source import Blob, Source
 from .storage import FileSystem, address, place, stamp
@@ -33,7 +33,7 @@ class Cell(Blob):
     row: int = 0
 
     def _read(self, limit: int | None) -> bytes:
-        value = _read_images(self.filesystem, self.path, self.stamp, self.group)[self.row].as_py()
+        value = _images_of(self.filesystem, self.path, self.stamp, self.group).read(self.row)
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, str):
@@ -58,7 +58,7 @@ def read_table(filesystem: FileSystem, path: str) -> Iterator[Source]:
         told |= set(row or ())
         yield _from_row(filesystem, path, row or {}, number)
     if not told & set(_PATHS):
-        raise DataError(f"'{address(filesystem, path)}' has no column 'path'; it has {sorted(told)}.")
+        raise DataError(f"'{address(filesystem, path)}' has no column 'path'; it has {sorted(map(str, told))}.")
 
 
 def read_rows(filesystem: FileSystem, path: str) -> Iterator[dict[str, Any] | None]:
@@ -99,7 +99,6 @@ def _rows_of_jsonl(lines: Iterator[str]) -> Iterator[dict[str, Any] | None]:
 
 def _read_parquet(filesystem: FileSystem, path: str) -> Iterator[Source]:
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingDependencyError("Parquet needs pyarrow: pip install 'idgen-diffusers[data]'") from error
@@ -107,20 +106,29 @@ def _read_parquet(filesystem: FileSystem, path: str) -> Iterator[Source]:
     version = stamp(filesystem, path)
     try:
         with filesystem.open(path, "rb") as file:
-            table = pq.ParquetFile(file)
+            table = pq.ParquetFile(file, pre_buffer=False)
             names = table.schema_arrow.names
             if not {"image", *_PATHS} & set(names):
                 raise DataError(f"'{address(filesystem, path)}' has no column 'image' or 'path'; it has {names}.")
             wanted = [name for name in _WANTED if name in names]
             number = itertools.count()
             for group in range(table.num_row_groups):
-                count = table.metadata.row_group(group).num_rows
-                rows = table.read_row_group(group, columns=wanted).to_pylist() if wanted else [{}] * count
-                for i, row in enumerate(rows):
+                for i, row in enumerate(_rows_of(table, group, wanted)):
                     cell = Cell(filesystem, path, version, group=group, row=i) if "image" in names else None
                     yield _from_row(filesystem, path, row, next(number), cell)
-    except (OSError, pa.ArrowException) as error:
+    except IdgenError:
+        raise
+    except Exception as error:  # of text that is not UTF-8 and dates that Python lacks, too
         raise DataError(f"'{address(filesystem, path)}' is not a parquet table: {error}") from error
+
+
+def _rows_of(table: Any, group: int, wanted: list[str]) -> Iterator[dict[str, Any]]:
+    """Few rows at a time: one long value that a small file says often would fill the memory."""
+    if not wanted:
+        yield from itertools.repeat({}, table.metadata.row_group(group).num_rows)
+        return
+    for batch in table.iter_batches(batch_size=16, row_groups=[group], columns=wanted):
+        yield from batch.to_pylist()
 
 
 def _from_row(
@@ -154,13 +162,36 @@ def _beside(filesystem: FileSystem, table: str, path: Any) -> Blob | None:
         return None
 
 
-@lru_cache(1)  # photos are read in their order, and a row group is read as a whole
-def _read_images(filesystem: FileSystem, path: str, version: str, group: int) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+@lru_cache(1)  # photos are read in their order
+def _images_of(filesystem: FileSystem, path: str, version: str, group: int) -> _Images:
+    return _Images(filesystem, path, group)
 
-    try:
+
+class _Images:
+    """The column `image` of a row group, of which one row at a time is in memory."""
+
+    def __init__(self, filesystem: FileSystem, path: str, group: int) -> None:
+        self._place = filesystem, path, group
+        self._rows: Iterator[Any] = iter(())
+        self._next = 0
+
+    def read(self, row: int) -> Any:
+        """The value of a row; raises OSError if it cannot be read."""
+        try:
+            if row < self._next or not self._next:
+                self._rows, self._next = self._open(), 0
+            skipped = row - self._next
+            self._next = row + 1
+            return next(itertools.islice(self._rows, skipped, None))
+        except Exception as error:
+            self._next = 0
+            raise OSError(f"row {row} in '{self._place[1]}' cannot be read: {error}") from error
+
+    def _open(self) -> Iterator[Any]:
+        import pyarrow.parquet as pq
+
+        filesystem, path, group = self._place
         with filesystem.open(path, "rb") as file:
-            return pq.ParquetFile(file).read_row_group(group, columns=["image"])["image"]
-    except pa.ArrowException as error:
-        raise OSError(f"'{path}' cannot be read: {error}") from error
+            table = pq.ParquetFile(file, pre_buffer=False)
+            for batch in table.iter_batches(batch_size=1, row_groups=[group], columns=["image"]):
+                yield batch.column(0)[0].as_py()
