@@ -89,8 +89,9 @@ def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
             table = parquet.read(None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error
-    for name in SCHEMA.names if columns is None else columns:
-        if name not in table.column_names or table.schema.field(name).type != SCHEMA.field(name).type:
+    found = {field.name: field.type for field in table.schema}
+    for name in {*found} & {*SCHEMA.names} if columns is None else columns:  # an older set may lack some
+        if found.get(name) != SCHEMA.field(name).type:
             raise DataError(f"'{url}' has no column '{name}' of type {SCHEMA.field(name).type}. Prepare it anew.")
     return table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from PIL import Image
 
 from ..errors import CheckpointError, EvaluationError, MissingDependencyError
 from ..faces import FaceAnalyzer, FaceEncoder, align_face
+from ..files import parse_json
+from ..typed import check
 
 NORMALISATIONS = {
     "arcface": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -88,7 +89,9 @@ class PromptClassifier:
 
     def __init__(self, path: str | Path) -> None:
         self._net = OnnxNetwork(path)
-        self.labels: list[str] = json.loads(self._net.metadata.get("labels", "[]"))
+        where = f"The labels in '{path}'"
+        labels = parse_json(self._net.metadata.get("labels", "[]"), where)
+        self.labels: list[str] = check(list[str], labels, where, "labels", CheckpointError)
         if len(self.labels) != self._net.dim:
             raise CheckpointError(
                 f"'{path}' has {self._net.dim} outputs and {len(self.labels)} labels in its metadata."

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from ..errors import TrainingError
+from ..terminal import visible
 from .accelerator import check_accumulation
 from .average import Average
 from .batch import Batch, Batches
@@ -223,7 +224,7 @@ class Loop:
         on_main(cut_rows, self._metrics, state.step)
         self._load(start, state)
         if self.accelerator.is_main_process:
-            tqdm.write(f"Going on from {start}.", file=sys.stderr)
+            tqdm.write(visible(f"Going on from {start}."), file=sys.stderr)
         if not on_main(self._is_measured):  # the run ended between the checkpoint and its validation
             self._measure()
 
