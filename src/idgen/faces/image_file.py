@@ -126,7 +126,7 @@ def read_image_file(file: str | os.PathLike[str] | bytes) -> bytes:
                 raise ImageError(f"{name} is not a file but a device or a pipe.")
             if status.st_size > MAX_BYTES:
                 raise ImageError(f"{name} has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read.", "too-large")
-            return opened.read(MAX_BYTES)
+            return opened.read(status.st_size)  # of a larger number Python allocates all of it
     except FileNotFoundError as error:
         raise ImageError(f"There is no file {name}.") from error
     except IsADirectoryError as error:
