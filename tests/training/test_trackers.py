@@ -40,6 +40,7 @@ class TinyPeople(RandomPeople):
             "latents": torch.randn(self.size, 8, 16, 16, generator=random),
             "id_embeds": torch.randn(self.size, 128, generator=random),
             "landmarks": 2 * POINTS.expand(self.size, -1, -1),
+            "encoder": DlibEncoder.name,
         }
         return Batch(**{**vars(super().make(number)), **wide})
 
