@@ -34,7 +34,7 @@ class Served:
     sessions: Any
 
     def client(self) -> Any:
-        return gradio_client.Client(self.url, verbose=False, download_files=False)
+        return gradio_client.Client(self.url, verbose=False, download_files=False, httpx_kwargs={"timeout": 120})
 
     def files(self) -> list[Path]:
         """Also while folders vanish, which `rglob` would fail of."""

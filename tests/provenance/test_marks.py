@@ -119,5 +119,5 @@ def test_mark_does_both_and_watermarks_are_left_out_by_name(picture: Image.Image
 
 def test_what_to_install_is_said(picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "imwatermark", None)
-    with pytest.raises(MissingDependencyError, match=r"idgen\[provenance\].*--no-watermark"):
+    with pytest.raises(MissingDependencyError, match=r"idgen-diffusers\[provenance\].*--no-watermark"):
         mark(picture, {})
