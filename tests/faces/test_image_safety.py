@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import os
 import random
 import sys
@@ -142,22 +144,39 @@ def _memory(field: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
-def test_eps_never_starts_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there once `gs` was started."""
+    if sys.platform == "win32":
+        pytest.skip("the program is a shell script")
     started, program = tmp_path / "started", tmp_path / "bin" / "gs"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\ntouch '{started}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # Pillow remembers whether there is one
+    return started
+
+
+def test_eps_never_starts_ghostscript(ghostscript: Path, tmp_path: Path) -> None:
     (path := tmp_path / "anna.jpg").write_bytes(encode(picture(), "EPS"))
     for photo in (path, path.read_bytes(), Image.open(path)):
         with pytest.raises(ImageError, match=r"EPS|not a picture"):
             load_photo(photo)
-    assert not started.exists()
+    assert not ghostscript.exists()
     with pytest.raises(OSError, match="cannot identify"):
         Image.open(path).load()
-    assert started.exists()  # the trap works
+    assert ghostscript.exists()  # the trap works
+
+
+def test_in_the_demo_no_library_starts_ghostscript(ghostscript: Path) -> None:
+    """Gradio opens what its editor sends, with all of Pillow's formats."""
+    import idgen.demo.uploads
+
+    importlib.reload(idgen.demo.uploads)  # other tests may have imported it before the trap was set
+    with pytest.raises(OSError, match="Ghostscript"):
+        Image.open(io.BytesIO(encode(picture(), "EPS"))).load()
+    assert not ghostscript.exists()
 
 
 @pytest.mark.parametrize("form", ["PPM", "TGA", "ICO", "PCX", "JPEG2000", "PSD"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gradio.route_utils import MultiPartException, upload_fn
 from gradio.routes import file_upload_statuses
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -20,6 +20,8 @@ from ..faces import load_photo
 from ..faces.image_file import decode_image
 from .components import MAX_FILE_BYTES
 from .sessions import Sessions
+
+EpsImagePlugin.gs_binary = False  # Gradio opens what its editor sends with all of Pillow: no EPS starts a program
 
 MAX_PHOTOS = 8
 
