@@ -25,7 +25,7 @@ from .projection import MLPProjection, PlusProjection, Resampler, make_projectio
 from .words import WordProjection
 
 
-class IdentityAdapter(Joining, ModelMixin, ConfigMixin):  # pyright: ignore[reportIncompatibleVariableOverride]
+class IdentityAdapter(Joining, ModelMixin, ConfigMixin):
     """A projection (identity → tokens) and one branch per cross-attention layer of a UNet.
 
     The base model owns nothing of it: no key enters its state dict, and `detach` leaves it as it was, bit for bit.

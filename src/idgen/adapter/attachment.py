@@ -37,7 +37,7 @@ class Attachment(ForwardBinding):
 
     def __init__(self, unet: nn.Module, adapter: Joining) -> None:
         cross = cross_attention_layers(unet)
-        _check_base(adapter.config, cross)
+        _check_base(cast(Any, adapter).config, cross)
         with lock_of(unet):
             super().__init__(unet, adapter, uuid.uuid4().hex)
             self._loras: dict[str, LoRABinding] = {}

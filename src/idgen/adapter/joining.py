@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.utils.torch_utils import unwrap_module
@@ -24,7 +24,6 @@ from .scale import Scale, check_scale
 class Joining(nn.Module):
     """The part of `IdentityAdapter` that concerns UNets."""
 
-    config: Any
     branches: nn.ModuleDict
     loras: nn.ModuleDict
     _scale: Scale = 1.0
@@ -73,7 +72,7 @@ class Joining(nn.Module):
 
     def check_scale(self, scale: Scale) -> None:
         """Raise AdapterError for what cannot be a scale of this adapter."""
-        check_scale(scale, self.config["layers"])
+        check_scale(scale, cast(Any, self).config["layers"])
 
     @property
     def lora_scale(self) -> Scale | None:
@@ -156,5 +155,8 @@ class Joining(nn.Module):
                 photos = row.reshape(-1, row.shape[-1])
                 photos = photos[photos.norm(dim=-1) > 0]  # zero stands for no identity
                 if len(photos):
-                    made_by = {"encoder": self.config["encoder"], "normalised": self.config["normalised"]}
+                    made_by = {
+                        "encoder": cast(Any, self).config["encoder"],
+                        "normalised": cast(Any, self).config["normalised"],
+                    }
                     blocklist.check(Identity(embeddings=photos, **made_by))
