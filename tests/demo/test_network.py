@@ -115,9 +115,9 @@ def test_one_page_cannot_fill_the_queue(served: Served, client: Any, tmp_path: P
     other.close()
 
 
-def png(*size: int, value: int = 0) -> bytes:
+def png(width: int, height: int, value: int = 0) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, (value, value, value)).save(buffer, "PNG")
+    Image.new("RGB", (width, height), (value, value, value)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -216,7 +216,8 @@ def test_folders_of_dead_demos_are_deleted_at_the_start(tmp_path: Path) -> None:
     process.kill()
     process.join()
     assert (folder / "photo.png").is_file()  # nothing can be done about SIGKILL
-    os.utime(folder, (time.time() - YOUNG + 30,) * 2)
+    young = time.time() - YOUNG + 30
+    os.utime(folder, (young, young))
     delete_dead_folders(tmp_path)
     assert folder.is_dir()  # a new one may not have taken its lock yet
     os.utime(folder, (0, 0))

@@ -40,7 +40,8 @@ PROJECTIONS: tuple[dict[str, Any], ...] = (
 def use_adapter(path: Path) -> None:
     """Open an adapter, and have it make tokens and values of all layers, as the first picture would."""
     base = make_unet(cross_attention_dim=16) if path.suffix == ".bin" else None
-    adapter = torch.nn.Module.to(IdentityAdapter.from_pretrained(path, unet=base), torch.float32)
+    adapter = IdentityAdapter.from_pretrained(path, unet=base)
+    torch.nn.Module.to(adapter, torch.float32)
     features = torch.ones(1, 2, adapter.config["feature_dim"]) if adapter.config["projection"] == "plus" else None
     person = adapter.person(torch.ones(1, adapter.config["embedding_dim"]), features, features)
     for value in adapter.values(person.tokens):
@@ -157,13 +158,14 @@ def hostile_pickle(chance: random.Random, file: Path) -> bytes:
         doubled = {"a": doubled, "b": doubled}
     quantised = torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
     indices, size = torch.zeros(1, 1).long(), (1 << 40,)
+    rebuild = torch._utils._rebuild_sparse_tensor  # pyright: ignore[reportAttributeAccessIssue]
     replacements: list[Any] = [
         *(torch.zeros(1).expand(1 << 31), torch.zeros(1).expand(1 << 34), torch.zeros(1, 1).expand(1 << 16, 1 << 16)),
         *(torch.zeros(2, 2).to_sparse(), torch.empty(1 << 20, 1 << 20, device="meta"), quantised, tensor.long()),
         *(torch.nn.Parameter(tensor), tensor.half(), tensor[..., None], tensor.flatten()[0], tensor.flatten()[:0]),
         *(None, 3, "a", [], {}, b"a" * 1000, itself, doubled, {1: tensor}, {"": tensor}),
         *(Calls(bytearray, 3_000_000_000), Calls(set, [1]), Calls(print, "code")),
-        Calls(torch._utils._rebuild_sparse_tensor, torch.sparse_coo, (indices, tensor, size)),
+        Calls(rebuild, torch.sparse_coo, (indices, tensor, size)),
     ]
     kind = chance.random()
     new = file.with_name("new.bin")

@@ -6,7 +6,7 @@ import copy
 import gc
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import numpy as np
@@ -190,12 +190,12 @@ def test_every_pipeline_that_shares_the_unet_refuses(eileen: Identity, derived: 
     source = make_pipeline()
     source.load_id_adapter(make_adapter(source.unet, encoder=eileen.encoder, embedding_dim=eileen.dim))
     source.id_blocklist = IdentityBlocklist.of(eileen)
-    made: Any = DERIVED[derived](source)
+    made = cast(Any, DERIVED[derived](source))
     made.set_progress_bar_config(disable=True)
     task = "img2img" if isinstance(made, diffusers.StableDiffusionImg2ImgPipeline) else "txt2img"
 
     def draw(who: Any) -> Any:
-        return made(**call_arguments(task), id_embeds=who).images
+        return cast(Any, made(**call_arguments(task), id_embeds=who)).images
 
     for who in (eileen, eileen.embedding(), eileen.embedding().tolist(), {"default": eileen}):
         with pytest.raises(BlockedIdentityError):
