@@ -90,7 +90,7 @@ class IdentityBank:
         seed: Of the draws.
 
     Raises:
-        DataError: There is no bank, nobody is in the split, or the bank is damaged: its files do not fit together, or
+        DataError: There is no bank, the split has no people, or the bank is damaged: its files do not fit together, or
             an embedding holds NaN or infinity. All embeddings of the split are read once for it.
 
     Attributes:

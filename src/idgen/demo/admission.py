@@ -12,7 +12,7 @@ from ..errors import DemoError, IdgenError
 from .sessions import Sessions
 
 MAX_WAITING = 64
-"""Requests in the queue; more are told to come back."""
+"""Requests in the queue; further ones are refused."""
 
 MAX_WAITING_OF_ONE = 16
 """Requests of one page in the queue."""
@@ -21,7 +21,8 @@ MAX_WAITING_OF_ONE = 16
 class Admission:
     """Asked before a request joins Gradio's queue.
 
-    The files that a request names belong to its page from then on, so that nobody else's leaving deletes them.
+    The files that a request names belong to its page from then on, so that they are not deleted when another visitor
+    leaves.
 
     Args:
         queue: Gradio's.
