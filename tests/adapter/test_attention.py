@@ -304,3 +304,9 @@ def test_a_start_for_one_person_is_an_ordinary_one() -> None:
     adapter, plain = (make_adapter(make_unet(), seed=3) for _ in range(2))
     adapter.to_tokens.start_for(torch.ones(1, 8))  # pyright: ignore[reportCallIssue]
     assert torch.equal(adapter(torch.ones(1, 8)), plain(torch.ones(1, 8)))
+
+
+def test_repr_is_short() -> None:
+    adapter = make_adapter(make_unet("sdxl"))
+    assert repr(adapter).startswith("IdentityAdapter(encoder='test'")
+    assert len(repr(adapter)) < 150
