@@ -223,14 +223,15 @@ def test_compiled_unet(way: str) -> None:
     torch.testing.assert_close(unet(**inputs).sample, neutral, atol=1e-6, rtol=0)
 
 
-def test_gradient_checkpointing_gives_the_same_gradients() -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_gradient_checkpointing_gives_the_same_gradients(training: bool) -> None:
     def gradients(checkpointing: bool) -> list[torch.Tensor]:
         unet = make_unet()
         adapter = make_adapter(unet).train()
         adapter.attach(unet)
         if checkpointing:
-            unet.enable_gradient_checkpointing()
-            unet.train()
+            unet.enable_gradient_checkpointing()  # diffusers' blocks recompute in both modes
+            unet.train(training)
         with adapter.drawing([somebody(adapter, rows=2)], pictures=2):
             unet(**unet_inputs(unet, batch=2)).sample.square().mean().backward()
         return [p.grad for p in adapter.parameters() if p.grad is not None]

@@ -75,7 +75,7 @@ def test_only_what_was_named(run: Path, report: Path, tmp_path: Path) -> None:
             records.training(name, [])
     with pytest.raises(DemoError, match=r"no metrics\.jsonl"):
         records.training("empty", [])
-    with pytest.raises(EvaluationError, match="no report"):
+    with pytest.raises(EvaluationError, match="There is no file"):
         records.report("first")
 
 

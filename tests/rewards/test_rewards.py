@@ -72,7 +72,7 @@ def test_one_reference(embedder: FaceEmbedder) -> None:
     for wrong in (REFERENCES[:1], REFERENCES[:, :0], REFERENCES[..., :4]):
         with pytest.raises(LossError, match="References must"):
             reward(pictures(), LANDMARKS, wrong)
-    nonsense: list[dict[str, Any]] = [{"over": "median"}, {"hinge": 1.5}, {"hinge": -1}]
+    nonsense: list[dict[str, Any]] = [{"hinge": 1.5}, {"hinge": -1}]
     for options in nonsense:
         with pytest.raises(LossError):
             IdentityReward(embedder=embedder, **options)

@@ -157,4 +157,4 @@ class ForwardBinding(Owner, ABC):
 
 def _recomputes(module: nn.Module) -> bool:
     """Whether the backward pass runs the module's layers again."""
-    return torch.is_grad_enabled() and module.training and bool(getattr(module, "is_gradient_checkpointing", False))
+    return torch.is_grad_enabled() and bool(getattr(module, "is_gradient_checkpointing", False))
