@@ -115,3 +115,11 @@ def test_push_to_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "upload_folder", upload)
     assert make_adapter(make_unet()).push_to_hub("adapter").endswith("anna/adapter/commit/1")
     assert uploaded == {"anna/adapter": {"config.json", WEIGHTS, "README.md"}}
+
+
+def test_a_setting_that_is_not_known_is_refused(folder: Path) -> None:
+    """A misspelt one would otherwise count as not given."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "normalized": True}))
+    with pytest.raises(CheckpointError, match="normalized"):
+        IdentityAdapter.from_pretrained(folder)

@@ -133,7 +133,10 @@ class IdentityNet(ControlNetModel):
             net = build(cls, config, state, os.fspath(pretrained_model_name_or_path))
             nn.Module.to(net, dtype=kwargs.get("torch_dtype"))
             return net
-        return native.load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+        # ControlNets are published with settings of other versions of diffusers
+        return native.load_pretrained(
+            cls, super().from_pretrained, pretrained_model_name_or_path, known_only=True, **kwargs
+        )
 
 
 class _Reading:

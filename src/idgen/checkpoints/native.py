@@ -21,7 +21,12 @@ CONFIG = "config.json"
 
 
 def load_pretrained(
-    kind: type[nn.Module], from_pretrained: Callable[..., Any], path: str | os.PathLike[str], **kwargs: Any
+    kind: type[nn.Module],
+    from_pretrained: Callable[..., Any],
+    path: str | os.PathLike[str],
+    *,
+    known_only: bool = False,
+    **kwargs: Any,
 ) -> Any:
     """Call diffusers' `from_pretrained`, and refuse what it lets pass.
 
@@ -29,6 +34,7 @@ def load_pretrained(
         kind: A diffusers model class.
         from_pretrained: That of the class.
         path: A folder or a hub id.
+        known_only: See `check_config`.
         kwargs: As in diffusers.
 
     Raises:
@@ -38,7 +44,7 @@ def load_pretrained(
     path = os.fspath(path)
     if os.path.isdir(path) and kwargs.get("subfolder"):  # diffusers prefers weights that lie above the subfolder
         path = os.path.join(path, kwargs.pop("subfolder"))
-    check_config(kind, read_json(_find_config(path, kwargs)), path, known_only=True)
+    check_config(kind, read_json(_find_config(path, kwargs)), path, known_only)
     with limited(path):
         model, info = from_pretrained(path, **{**kwargs, "use_safetensors": True, "output_loading_info": True})
     mismatched = [key[0] for key in info["mismatched_keys"]]
