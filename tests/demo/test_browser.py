@@ -187,10 +187,12 @@ def test_paint_over_a_picture(open_page: Any, served: Served, eileen: Path) -> N
     page = open_page()
     enroll(page, eileen, "Eileen")
     page.get_by_role("tab", name="Change a picture").click()
+    page.locator("#editor canvas").first.wait_for()
+    page.wait_for_timeout(2000)  # Gradio's editor fails on what comes before its scripts have run
     with page.expect_file_chooser() as chooser:
         page.locator("#editor").get_by_text("Upload an image").click()
     chooser.value.set_files(str(eileen))
-    page.wait_for_timeout(2000)
+    page.wait_for_timeout(3000)
     page.locator("#editor button[aria-label*=rush], #editor button[title*=rush]").first.click()
     box = page.locator("#editor canvas").first.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
