@@ -36,7 +36,7 @@ def conditioned(
     Raises:
         AdapterError: See `IdentityArguments`.
     """
-    loaded: Mapping[str, LoadedAdapter] = pipeline.__dict__.get("_loaded_id_adapters", {})
+    loaded: Mapping[str, LoadedAdapter] = pipeline._loaded_adapters
     arguments = _with_defaults(call)
     if (people := ours.people) is None:
         if names_somebody(arguments) and any(each.adapter.config["num_words"] for each in loaded.values()):
@@ -44,6 +44,7 @@ def conditioned(
         yield call.args[1:], call.kwargs
         return
     by_name = _by_adapter(people, loaded)
+    guard(pipeline)
     prompts, pictures = _batch(arguments)
     with ExitStack() as stack:
         drawn = {
@@ -70,9 +71,8 @@ def _activate(
     arguments: Mapping[str, Any],
 ) -> list[Person]:
     """Activate one adapter until the stack closes."""
-    loaded: LoadedAdapter = pipeline._loaded_id_adapters[name]
+    loaded: LoadedAdapter = pipeline._loaded_adapters[name]
     adapter = loaded.adapter
-    guard(pipeline)
     if not adapter.is_attached_to(pipeline.unet):  # the UNet was exchanged, or another pipeline unloaded the adapter
         adapter.attach(pipeline.unet)
     if hasattr(pipeline.unet, "_hf_hook"):  # offloading: the adapter is no component, so it moves by itself
@@ -83,12 +83,12 @@ def _activate(
     given = {"id_image" if ours.id_embeds is None else "id_embeds": people}
     blocklist = blocklist_of(pipeline.unet)
     persons = loaded.persons(**given, prompts=prompts, apart=apart, blocklist=blocklist)
-    at_start, of_call = adapter.scale, _scale_of_call(ours.id_scale, name, pipeline._loaded_id_adapters)
+    at_start, of_call = adapter.scale, _scale_of_call(ours.id_scale, name, pipeline._loaded_adapters)
 
     def scale() -> Scale:
         if of_call is not None:
             return of_call
-        now: LoadedAdapter = pipeline._loaded_id_adapters.get(name, loaded)  # a callback may have set another
+        now: LoadedAdapter = pipeline._loaded_adapters.get(name, loaded)  # a callback may have set another
         return at_start if now.scale is None else now.scale
 
     drawing = adapter.drawing(

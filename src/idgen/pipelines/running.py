@@ -88,8 +88,7 @@ def encoding_alone(stock: Callable[..., Any]) -> Callable[..., Any]:
 def _refuse(call: _Call) -> None:
     """Raise for a call that diffusers' own state on the pipeline or the UNet makes impossible now."""
     for other in _running:
-        has_adapters = "_loaded_id_adapters" in vars(call.pipeline)
-        if other.pipeline is call.pipeline and other.thread != call.thread and has_adapters:
+        if other.pipeline is call.pipeline and other.thread != call.thread and call.pipeline._loaded_adapters:
             raise AdapterError(
                 "The pipeline is drawing in another thread. Draw with a copy, which shares its networks: "
                 "copy.copy(pipe)(…)."
