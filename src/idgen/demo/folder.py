@@ -19,7 +19,7 @@ PREFIX = "idgen-demo-"
 LOCK = ".lock"
 
 YOUNG = 60
-"""Seconds for which a folder is left alone although nobody holds its lock: its program is about to take it."""
+"""Seconds for which a new folder is kept although its lock is free: its program is about to take it."""
 
 
 @functools.cache

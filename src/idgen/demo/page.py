@@ -30,7 +30,7 @@ from .uploads import MAX_FILE_BYTES, MAX_UPLOAD, upload_routes
 from .wiring import Wiring
 
 TIDY_SECONDS = MAX_IDLE_SECONDS / 12
-"""Between two looks for closed pages and files that nobody needs."""
+"""Seconds between two searches for closed pages and unused files."""
 
 TABS = {
     "Picture": tabs.picture_tab,

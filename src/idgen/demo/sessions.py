@@ -85,7 +85,7 @@ class Session:
 class Sessions:
     """All open pages by Gradio's session hash, and the files of their visitors.
 
-    Every file lies in a folder of its own with a name that nobody can guess. A page owns the folders of what it
+    Every file lies in a folder of its own with a name that cannot be guessed. A page owns the folders of what it
     sent and of what was drawn for it; a folder is deleted when the last page that owns it is closed.
 
     Args:
