@@ -18,7 +18,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: $(BIN)/.installed
-	$(BIN)/python examples/quickstart.py $(if $(JUDGE),--encoder imagenet:$(JUDGE))
+	$(BIN)/python examples/quickstart.py $(if $(JUDGE),--eval-encoder imagenet:$(JUDGE))
 
 # A process is given one file after the other, as `tests/conftest.py` puts them: those that take longest first.
 test: $(BIN)/.installed

@@ -1,11 +1,11 @@
 """Take the pictures of the running demo again.
 
-    python docs/screenshots.py [--encoder imagenet:FILE.onnx]
+    python docs/screenshots.py [--eval-encoder imagenet:FILE.onnx]
 
 Starts `idgen demo`, visits it with Chromium as on a desk and on a phone, and writes docs/images/demo/. The photo is
 NASA's of Eileen Collins (public domain); the other person is a random embedding. Takes about five minutes on two
-cores, half of them for a training of ten updates and an evaluation to show. `--encoder` names a second face encoder to
-judge by, as for `idgen demo`.
+cores, half of them for a training of ten updates and an evaluation to show. `--eval-encoder` names a second face
+encoder to judge by, as for `idgen demo`.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ SEED, SEED_OF_TWO = 2, 8
 """Of the better ones; the small model draws worse faces too, and two seldom."""
 
 
-def main(encoder: str | None = None) -> None:
+def main(eval_encoder: str | None = None) -> None:
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    judge = () if encoder is None else ("--encoder", encoder)
+    judge = () if eval_encoder is None else ("--eval-encoder", eval_encoder)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         work = Path(folder)
         make_people(work)
@@ -76,7 +76,7 @@ def make_records(work: Path, judge: tuple[str, ...]) -> None:
     command("prepare", "people", "--output", "shards", "--engine", "inprocess", *shares, work=work)
     size = ("--resolution", "64", "--max_train_steps", "10")
     command("train", "denoise", "--train_data_dir", "shards", "--output_dir", "run", *size, work=work)
-    judges = ("--encoder", DlibEncoder.name, *judge[1:])
+    judges = ("--eval-encoder", DlibEncoder.name, *judge[1:])
     drawing = ("--identities", "people", "--prompts", "tiny", "--guidance-scale", "3")
     command("evaluate", *drawing, "--output", "report", *judges, work=work)
 

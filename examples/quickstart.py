@@ -1,6 +1,6 @@
 """The main job on a real photo: `make quickstart`. Runs offline in seconds, on the small model that idgen ships.
 
-    python examples/quickstart.py [--encoder imagenet:FILE.onnx]
+    python examples/quickstart.py [--eval-encoder imagenet:FILE.onnx]
 
 Likeness is judged by the face encoder that the adapter reads, and by a second one if you have one.
 """
@@ -19,7 +19,7 @@ from idgen.evaluation import cosine_similarity
 from idgen.evaluation.networks import open_encoder
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--encoder", help="as for `idgen evaluate`: a face recogniser that the adapter has never met")
+parser.add_argument("--eval-encoder", help="as for `idgen evaluate`: a face recogniser that the adapter has never met")
 arguments = parser.parse_args()
 
 output = Path("outputs/quickstart.png")
@@ -46,8 +46,8 @@ print(eileen)
 hers, nobodys = draw(id_embeds=eileen), draw()
 
 judges = {"the adapter's own encoder": FaceAnalyzer()}
-if arguments.encoder:
-    judges["an encoder it never met"] = FaceAnalyzer(encoder=open_encoder(arguments.encoder))
+if arguments.eval_encoder:
+    judges["an encoder it never met"] = FaceAnalyzer(encoder=open_encoder(arguments.eval_encoder))
 for name, judge in judges.items():
     print(f"Cosine to the photo by {name}: {likeness(hers, judge)}; without her: {likeness(nobodys, judge)}")
 

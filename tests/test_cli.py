@@ -45,12 +45,12 @@ def test_enroll_generate_info(run, photo: Path, models: Path, tmp_path: Path) ->
     assert run("enroll", photo, "--name", "Eileen", "--output", identity).strip() == str(identity)
     assert Identity.load(identity).name == "Eileen"
 
-    common = ["generate", "a face", "--base", models / "base", "--adapter", models / "adapter", "--steps", 2]
+    common = ["generate", "a face", "--base", models / "base", "--id-adapter", models / "adapter", "--steps", 2]
     from_file, from_photo = tmp_path / "a.png", tmp_path / "b.png"
     run(*common, "--identity", identity, "--output", from_file)
     run(*common, "--photo", photo, "--output", from_photo)
     assert np.array_equal(np.asarray(Image.open(from_file)), np.asarray(Image.open(from_photo)))
-    run(*common, "--photo", photo, "--output", from_photo, "--scale", 0)
+    run(*common, "--photo", photo, "--output", from_photo, "--id-scale", 0)
     assert not np.array_equal(np.asarray(Image.open(from_file)), np.asarray(Image.open(from_photo)))
 
     shown = run("info", identity)
@@ -62,7 +62,7 @@ def test_enroll_generate_info(run, photo: Path, models: Path, tmp_path: Path) ->
 
 
 def test_several_pictures(run, photo: Path, models: Path, tmp_path: Path) -> None:
-    common = ["generate", "a face", "--base", models / "base", "--adapter", models / "adapter", "--steps", 1]
+    common = ["generate", "a face", "--base", models / "base", "--id-adapter", models / "adapter", "--steps", 1]
     paths = run(*common, "--photo", photo, "--count", 2, "--output", tmp_path / "x.png").split()
     assert paths == [str(tmp_path / "x-1.png"), str(tmp_path / "x-2.png")]
     first, second = (np.asarray(Image.open(path)) for path in paths)

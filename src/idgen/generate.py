@@ -27,11 +27,11 @@ class GenerateOptions:
         photo: One or several photos of the person.
         identity: What `idgen enroll` wrote, instead of photos.
         base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
-        adapter: Identity adapter for this base: a folder, a file or a hub id, of ours or a public one
+        id_adapter: Identity adapter for this base: a folder, a file or a hub id, of ours or a public one
             (InstantX/InstantID, h94/IP-Adapter-FaceID).
         weight_name: Its file, where the folder or repository holds several.
         output: Where the picture goes, a PNG with its settings inside; several get a number each.
-        scale: How strongly the identity acts.
+        id_scale: Strength of the identity conditioning; 0 turns it off.
         face: Which face is meant where a photo shows several (indices count from 0, largest first).
         negative_prompt: What the picture shall not show.
         steps: Denoising steps.
@@ -52,10 +52,10 @@ class GenerateOptions:
     photo: tuple[Path, ...] = ()
     identity: Path | None = None
     base: str = "tiny"
-    adapter: Annotated[str | None, tyro.conf.arg(aliases=["--id-adapter"])] = None
+    id_adapter: str | None = None
     weight_name: str | None = None
     output: Path = Path("picture.png")
-    scale: float = 0.8
+    id_scale: float = 0.8
     face: FaceOption = None
     negative_prompt: str = ""
     steps: int = 25
@@ -98,13 +98,13 @@ def generate(options: GenerateOptions, open_pipeline: Callable[..., Any]) -> lis
         )
     settings = Settings(
         base=options.base,
-        adapter=options.adapter or options.base,  # the small model brings its own
-        scale=options.scale,
+        adapter=options.id_adapter or options.base,  # the small model brings its own
+        id_scale=options.id_scale,
         steps=options.steps,
         guidance_scale=options.guidance_scale,
         negative_prompt=options.negative_prompt,
     )
-    pipeline = open_pipeline(options.base, options.adapter, options.weight_name, options.device)
+    pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, options.device)
     options.marks.prepare(pipeline)
     return (_draw_table if many else _draw_one_person)(pipeline, settings, options)
 
@@ -144,7 +144,7 @@ def _draw_one_person(pipeline: Any, settings: Settings, options: GenerateOptions
         options.prompt,
         negative_prompt=options.negative_prompt,
         id_embeds=person,
-        id_scale=options.scale,
+        id_scale=options.id_scale,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         num_images_per_prompt=options.count,

@@ -27,7 +27,7 @@ PICTURES = (PEOPLE + 1) * 9
 @pytest.fixture(scope="module")
 def report(run, people: Path, encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "first"
-    run("evaluate", "--identities", people, *DRAW, "--encoder", encoder, "--write-multiid", "--output", folder)
+    run("evaluate", "--identities", people, *DRAW, "--eval-encoder", encoder, "--write-multiid", "--output", folder)
     return folder
 
 
@@ -78,7 +78,7 @@ def test_multiid_layout_is_written_and_read(run, report: Path, encoder: str, tmp
     root = report / "multiid" / "000-0"
     assert {file.name for file in (root / "eileen").iterdir()} == {"out.jpg", "ref_1.jpg", "ori.jpg", "meta.json"}
     assert json.loads((root / "eileen" / "meta.json").read_text()) == {"prompt": "a photo of a face"}
-    run("evaluate", "--identities", root, "--drawn", "--encoder", encoder, "--output", tmp_path)
+    run("evaluate", "--identities", root, "--drawn", "--eval-encoder", encoder, "--output", tmp_path)
     again = {row["person"]: row["values"] for row in read_report(tmp_path)["pictures"]}
     first = [row for row in read_report(report)["pictures"] if row["prompt"] == "a photo of a face"]
     for row in first:
@@ -89,7 +89,7 @@ def test_multiid_layout_is_written_and_read(run, report: Path, encoder: str, tmp
 def test_two_processes_draw_what_one_draws(report: Path, people: Path, encoder: str, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("photo\ta photo of a face\n")
-    flags = ("--prompts", prompts, *DRAW[2:], "--encoder", encoder, "--output", tmp_path / "two")
+    flags = ("--prompts", prompts, *DRAW[2:], "--eval-encoder", encoder, "--output", tmp_path / "two")
     run_in_two(run_command, "evaluate", "--identities", people, *flags)
     two, one = read_report(tmp_path / "two"), read_report(report)
     alone = {(row["person"], row["seed"]): row for row in one["pictures"] if row["prompt"] == "a photo of a face"}
@@ -112,13 +112,13 @@ def test_a_metric_without_a_title_is_refused_before_drawing(
 ) -> None:
     monkeypatch.delitem(TITLES, "disruption")
     with pytest.raises(SystemExit):
-        run("evaluate", "--identities", people, *DRAW, "--encoder", encoder, "--output", tmp_path / "out")
+        run("evaluate", "--identities", people, *DRAW, "--eval-encoder", encoder, "--output", tmp_path / "out")
     assert "no title for disruption" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_a_killed_run_goes_on(report: Path, run, people: Path, encoder: str, tmp_path: Path) -> None:
-    command = ["evaluate", "--identities", people, *DRAW, "--encoder", encoder, "--output", tmp_path]
+    command = ["evaluate", "--identities", people, *DRAW, "--eval-encoder", encoder, "--output", tmp_path]
     process = start_command(*command)
     pictures = tmp_path / "pictures"
     deadline = time.monotonic() + 240
@@ -141,8 +141,10 @@ def test_other_settings_are_not_mixed_in(
     run, report: Path, people: Path, encoder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        run("evaluate", "--identities", people, *DRAW, "--scale", 0.1, "--encoder", encoder, "--output", report)
-    assert "scale" in capsys.readouterr().err
+        run(
+            "evaluate", "--identities", people, *DRAW, "--id-scale", 0.1, "--eval-encoder", encoder, "--output", report
+        )
+    assert "id_scale" in capsys.readouterr().err
 
 
 def test_compare(run, report: Path, tmp_path: Path) -> None:
@@ -181,7 +183,9 @@ def test_a_photo_without_a_face_is_said_before_drawing(
     Image.new("RGB", (200, 200)).save(tmp_path / "in" / "nobody" / "1.png")
     shutil.copytree(people / "eileen", tmp_path / "in" / "eileen")
     with pytest.raises(SystemExit):
-        run("evaluate", "--identities", tmp_path / "in", *DRAW, "--encoder", encoder, "--output", tmp_path / "out")
+        run(
+            "evaluate", "--identities", tmp_path / "in", *DRAW, "--eval-encoder", encoder, "--output", tmp_path / "out"
+        )
     assert "nobody" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -45,6 +45,8 @@ def test_several_at_once(tmp_path: Path) -> None:
     whole = pictures(tmp_path / "many")
     for lost in ("b/1.json", "both/0.png", "nobody/1.json"):
         (tmp_path / "many" / lost).unlink()
+    old = tmp_path / "many" / "a" / "0.json"
+    old.write_text(old.read_text().replace('"id_scale"', '"scale"'))  # the name up to version 0.1.0
     draw(pipe, DRAWINGS, PEOPLE, SETTINGS, tmp_path / "many", batch_size=4)
     assert pictures(tmp_path / "many") == whole
 

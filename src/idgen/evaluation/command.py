@@ -44,11 +44,11 @@ class EvaluateOptions:
         output: Folder of pictures and report. Started again, an interrupted run goes on there.
         seeds: Pictures for each person and prompt.
         seed: The first one.
-        scale: How strongly the identity acts.
+        id_scale: Strength of the identity conditioning; 0 turns it off.
         steps: Denoising steps.
         guidance_scale: How closely the prompt is followed.
         batch_size: Pictures drawn at once.
-        encoder: Face encoders to judge with, beside the adapter's own: "dlib-resnet-v1", "insightface/PACK",
+        eval_encoder: Face encoders to judge with, beside the adapter's own: "dlib-resnet-v1", "insightface/PACK",
             "sface:FILE", "arcface:FILE.onnx" or "imagenet:FILE.onnx". By default one that the adapter does not read.
         trained_with: Encoders that the adapter's losses or rewards used; they are shown and never the headline.
         detector: YuNet file to find faces with, instead of dlib's detector.
@@ -69,11 +69,11 @@ class EvaluateOptions:
     output: Path = Path("report")
     seeds: int = 1
     seed: int = 0
-    scale: float = 0.8
+    id_scale: float = 0.8
     steps: int = 25
     guidance_scale: float = 5.0
     batch_size: int = 1
-    encoder: tuple[str, ...] = ()
+    eval_encoder: tuple[str, ...] = ()
     trained_with: tuple[str, ...] = ()
     detector: Path | None = None
     clip: str | None = None
@@ -209,7 +209,7 @@ def open_judges(options: EvaluateOptions, conditioning: str | None) -> Judges:
 
     unseen = (SFACE if conditioning in (None, DlibEncoder.name) else DlibEncoder.name,)
     encoders = [
-        open_encoder(name) for name in (*(options.encoder or unseen), *([conditioning] if conditioning else []))
+        open_encoder(name) for name in (*(options.eval_encoder or unseen), *([conditioning] if conditioning else []))
     ]
     detector: Any = DlibDetector()
     if options.detector is not None:
@@ -243,7 +243,7 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
     settings = Settings(
         base=options.base,
         adapter=options.id_adapter or options.base,
-        scale=options.scale,
+        id_scale=options.id_scale,
         steps=options.steps,
         guidance_scale=options.guidance_scale,
     )
@@ -317,7 +317,7 @@ def _about(options: EvaluateOptions, cases: Sequence[Case], shots: Sequence[Shot
     drawn = {
         "base": options.base,
         "adapter": options.id_adapter or options.base,  # the small model brings its own
-        "scale": options.scale,
+        "identity scale": options.id_scale,
         "steps": options.steps,
         "guidance scale": options.guidance_scale,
         "prompts": options.prompts or "each case's own",

@@ -38,7 +38,7 @@ class Settings:
 
     base: str
     adapter: str
-    scale: float = 0.8
+    id_scale: float = 0.8
     steps: int = 25
     guidance_scale: float = 5.0
     negative_prompt: str = ""
@@ -181,7 +181,10 @@ def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
     """What stands beside a picture: `describe`, and the seconds that it took."""
     file = folder / f"{drawing.path}.json"
     try:
-        return read_json(file, EvaluationError)
+        told = read_json(file, EvaluationError)
+        if "scale" in told:  # its name up to version 0.1.0
+            told["id_scale"] = told.pop("scale")
+        return told
     except EvaluationError as error:
         raise EvaluationError(f"{error} Delete it, and the picture is drawn again.") from error
 
@@ -201,7 +204,7 @@ def _draw_together(
     shown = [person for drawing in drawings for person in people.get(drawing.person, ())]
     options: dict[str, Any] = {}
     if shown:
-        options = {"id_embeds": shown[0] if len(shown) == 1 else shown, "id_scale": settings.scale}
+        options = {"id_embeds": shown[0] if len(shown) == 1 else shown, "id_scale": settings.id_scale}
     if len(shown) > len(drawings):
         options["id_masks"] = _strips(len(shown))
     return pipeline(
