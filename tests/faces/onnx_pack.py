@@ -3,6 +3,7 @@ recogniser."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,53 @@ def _recogniser(rng: np.random.Generator, dim: int = EMBEDDING_DIM) -> onnx.Mode
     ]
     output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [None, dim])
     return _model(nodes, [None, 3, 112, 112], [output], weights)
+
+
+def write_iresnet(path: Path, depths: tuple[int, ...], width: int = 64, side: int = 112, dim: int = 512) -> Path:
+    """ArcFace's network (IResNet, arXiv 1801.07698) with random weights, as insightface's packs store it: the
+    normalisation after a convolution is part of it, the one before it is not. Depths (3, 4, 14, 3) make IResNet-50."""
+    rng = np.random.default_rng(0)
+    nodes: list[Any] = []
+    weights: dict[str, np.ndarray] = {}
+
+    def layer(kind: str, source: str, *tensors: np.ndarray, **attributes: Any) -> str:
+        name = f"{kind}_{len(nodes)}"
+        names = [f"{name}.{i}" for i in range(len(tensors))]
+        weights.update(zip(names, (t.astype(np.float32) for t in tensors), strict=True))
+        nodes.append(helper.make_node(kind, [source, *names], [name], **attributes))
+        return name
+
+    def convolution(source: str, inside: int, outside: int, kernel: int = 3, stride: int = 1) -> str:
+        weight = rng.normal(scale=(kernel**2 * inside) ** -0.5, size=(outside, inside, kernel, kernel))
+        bias = rng.normal(scale=0.1, size=outside)
+        pads, sizes = [kernel // 2] * 4, {"kernel_shape": [kernel] * 2, "strides": [stride] * 2}
+        return layer("Conv", source, weight, bias, pads=pads, **sizes)
+
+    def normalisation(source: str, channels: int) -> str:
+        gain, bias, mean = rng.uniform(0.5, 1.5, channels), *rng.normal(scale=0.1, size=(2, channels))
+        variance = rng.uniform(0.5, 1.5, channels)
+        return layer("BatchNormalization", source, gain, bias, mean, variance, epsilon=1e-5)
+
+    def slope(source: str, channels: int) -> str:
+        return layer("PRelu", source, rng.uniform(0.1, 0.4, (channels, 1, 1)))
+
+    at, channels = slope(convolution("input", 3, width), width), width
+    for stage, depth in enumerate(depths):
+        inside, channels = channels, width * 2**stage
+        for block in range(depth):
+            stride, source = 2 if block == 0 else 1, inside if block == 0 else channels
+            inner = slope(convolution(normalisation(at, source), source, channels), channels)
+            inner = convolution(inner, channels, channels, stride=stride)
+            short = at if block else convolution(at, source, channels, kernel=1, stride=2)
+            nodes.append(helper.make_node("Add", [inner, short], [f"sum_{len(nodes)}"]))
+            at = nodes[-1].output[0]
+    cells = math.ceil(side / 2 ** len(depths)) ** 2 * channels
+    at = layer("Flatten", normalisation(at, channels))
+    at = layer("Gemm", at, rng.normal(scale=cells**-0.5, size=(dim, cells)), np.zeros(dim), transB=1)
+    at = normalisation(at, dim)
+    output = helper.make_tensor_value_info(at, TensorProto.FLOAT, [None, dim])
+    onnx.save(_model(nodes, [None, 3, side, side], [output], weights), path)
+    return path
 
 
 def _model(nodes: list, shape: list, outputs: list, weights: dict[str, np.ndarray]) -> onnx.ModelProto:
