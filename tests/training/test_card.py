@@ -65,7 +65,7 @@ def test_settings_that_were_fitted_to_the_encoder(tmp_path: Path) -> None:
 
 
 def test_a_lora_alone(tmp_path: Path) -> None:
-    config = RewardConfig(train_data_dir="shards", output_dir=tmp_path, lora_rank=4)
+    config = RewardConfig(train_data_dir="shards", output_dir=tmp_path, unet_lora_rank=4)
     text = card_of(tmp_path, config, [{"step": 3}])
     assert "load_lora_weights" in text
     assert "| from | nothing |" in text

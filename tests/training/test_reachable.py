@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from idgen import IdentityAdapter
 from idgen.data.cache import write_caches
 from idgen.errors import CheckpointError, DataError, TrainingError
 from idgen.losses import FaceEmbedder
@@ -50,7 +51,17 @@ DENOISING = {
     ),
     "faces of a rollout": ("--losses.identity", "0.1", "--faces.rollout_steps", "2", "--gradient_checkpointing"),
     "parts, in half precision": (
-        *("--lora_rank", "2", "--identity_net", "--projection", "resampler", "--mixed_precision", "bf16"),
+        *(
+            "--lora_rank",
+            "2",
+            "--unet_lora_rank",
+            "2",
+            "--identity_net",
+            "--projection",
+            "resampler",
+            "--mixed_precision",
+            "bf16",
+        ),
         *("--optimizer.ema_decay", "0.9", "--optimizer.lr_scheduler", "cosine", "--report_to", "tensorboard"),
         *("--gradient_accumulation_steps", "2", "--dataloader_num_workers", "1"),
     ),
@@ -70,9 +81,9 @@ REWARDS = {
     "ddpo": ("--rollout.method", "ddpo", "--rollout.learned", "1", "--rollout.own", "{OWN}:colours"),
     "grpo": (
         *("--rollout.method", "grpo", "--rollout.group", "2", "--rollout.updates", "4", "--rollout.kl", "0.1"),
-        *("--rollout.own", "{OWN}:colours", "--rollout.identity_weight", "0.5", "--lora_rank", "2"),
+        *("--rollout.own", "{OWN}:colours", "--rollout.identity_weight", "0.5", "--unet_lora_rank", "2"),
     ),
-    "a LoRA alone": (*LAST, "--lora_rank", "2"),
+    "a LoRA alone": (*LAST, "--unet_lora_rank", "2"),
 }
 OWN = """
 def brightness(images):
@@ -163,6 +174,24 @@ def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Pat
     assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
 
 
+def test_an_adapter_gets_a_lora_and_then_an_identity_net(files: dict[str, str], adapter: str, tmp_path: Path) -> None:
+    """The LoRA lies in the adapter's own file; a frozen adapter stays as it is, bit by bit."""
+    wide, net = tmp_path / "wide", tmp_path / "net"
+    train("denoise", files, wide, ("--id_adapter", adapter, "--lora_rank", "2"))
+    before = IdentityAdapter.from_pretrained(wide)
+    assert before.config["lora_rank"] == 2
+    assert not (wide / "pytorch_lora_weights.safetensors").exists()
+    assert any(weight.any() for name, weight in before.loras.named_parameters() if "up" in name)
+    with pytest.raises(TrainingError, match="has a LoRA of rank 2: lora_rank=4"):
+        train("denoise", files, tmp_path / "refused", ("--id_adapter", str(wide), "--lora_rank", "4"))
+    with pytest.raises(TrainingError, match="Nothing would be trained"):
+        train("denoise", files, tmp_path / "refused", ("--id_adapter", str(wide), "--frozen"))
+    train("denoise", files, net, ("--id_adapter", str(wide), "--frozen", "--identity_net"))
+    after = IdentityAdapter.from_pretrained(net).state_dict()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.state_dict().items())
+    assert (net / "identity_net" / "config.json").exists()
+
+
 def test_a_run_goes_on_as_what_it_was(files: dict[str, str], adapter: str, tmp_path: Path) -> None:
     run, latest = shutil.copytree(adapter, tmp_path / "run"), ("--resume_from_checkpoint", "latest")
     sets.save(sets.portrait(512), tmp_path / "photos" / "anna" / "1.jpg")
@@ -173,7 +202,7 @@ def test_a_run_goes_on_as_what_it_was(files: dict[str, str], adapter: str, tmp_p
         ("denoise", {}, (*latest, "--resolution", "256"), "resolution was 512, now 256"),  # and not the cached latents
         ("denoise", {}, (*latest, "--num_words", "2"), "num_words was 0, now 2"),
         ("denoise", {"SHARDS": str(tmp_path / "others")}, latest, r"train_data_dir\.photos was"),
-        ("reward", {}, (*latest, "--lora_rank", "2"), "stage was 'denoise', now 'reward'"),
+        ("reward", {}, (*latest, "--unet_lora_rank", "2"), "stage was 'denoise', now 'reward'"),
     ):
         with pytest.raises(TrainingError, match=message):
             train(stage, files | changed, run, flags)

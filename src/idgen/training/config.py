@@ -23,18 +23,23 @@ class AdapterConfig:
     """A new adapter, or one to go on with.
 
     Attributes:
-        id_adapter: Folder, file or hub id of an adapter to go on with; the rest is then its own.
+        id_adapter: Folder, file or hub id of an adapter to go on with. Its own configuration replaces these settings,
+            except for `lora_rank`, `unet_lora_rank`, `identity_net`, `random_fusion` and `frozen`.
+        frozen: Whether the adapter of `id_adapter` is kept as it is, so that only what is beside it is trained.
         encoder: Face encoder whose embeddings it reads.
         projection: "mlp" (4 tokens as FaceID) or "resampler" (16 as InstantID).
         num_tokens: Tokens for one identity.
         num_words: Pseudo-words for `<id>` in prompts; 0 for none.
         normalised: Whether embeddings are scaled to unit length.
         random_fusion: Whether text and identity are weighed at random, as in PhotoVerse.
-        lora_rank: Of a LoRA on the base's UNet that is trained beside it; 0 for none.
-        identity_net: Whether an IdentityNet, which reads landmarks, is trained beside it.
+        lora_rank: Rank of the adapter's own LoRA on the UNet's attention, stored in its file and active only with an
+            identity (IP-Adapter-FaceID); 0 for none. An adapter of `id_adapter` that has no LoRA gets one.
+        unet_lora_rank: Rank of a separate LoRA on the UNet, which `load_lora_weights` loads; 0 for none.
+        identity_net: Whether to train an IdentityNet, which reads landmarks, beside the adapter.
     """
 
     id_adapter: str | None = None
+    frozen: bool = False
     encoder: str = "dlib-resnet-v1"
     projection: Literal["mlp", "resampler"] = "mlp"
     num_tokens: int = 4
@@ -42,7 +47,14 @@ class AdapterConfig:
     normalised: bool = True
     random_fusion: bool = False
     lora_rank: int = 0
+    unet_lora_rank: int = 0
     identity_net: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frozen and self.id_adapter is None:
+            raise TrainingError("frozen keeps an adapter as it is: name it with id_adapter.")
+        if self.frozen and not (self.unet_lora_rank or self.identity_net):
+            raise TrainingError("Nothing would be trained: frozen needs identity_net or unet_lora_rank.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +210,7 @@ class RewardConfig:
         train_data_dir: Shards that `idgen prepare` has written.
         output_dir: Where the adapter, its checkpoints and metrics go.
         id_adapter: What stage one has made: a folder, a file or a hub id. Without it, a LoRA is trained alone.
-        lora_rank: Of a LoRA on the base's UNet; 0 for none, or for that of `id_adapter`.
+        unet_lora_rank: Rank of a separate LoRA on the UNet; 0 for none, or for the one in the folder of `id_adapter`.
         rollout: How pictures are drawn and learned from, and what counts; each method has settings of its own.
         data: What is read.
         optimizer: How it learns.
@@ -210,7 +222,7 @@ class RewardConfig:
     train_data_dir: str
     output_dir: Path
     id_adapter: str | None = None
-    lora_rank: int = 0
+    unet_lora_rank: int = 0
     rollout: Annotated[MethodConfig, tyro.conf.AvoidSubcommands] = field(default_factory=AlignPropConfig)
     data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

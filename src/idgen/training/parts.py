@@ -10,7 +10,7 @@ import torch
 
 from ..adapter import IdentityAdapter, IdentityNet
 from ..convert import NET
-from ..errors import EncoderMismatchError
+from ..errors import EncoderMismatchError, TrainingError
 from ..files import open_tensors
 from .base import BaseModel
 from .config import AdapterConfig, DenoisingConfig, RewardConfig
@@ -32,19 +32,23 @@ def make_parts(config: DenoisingConfig | RewardConfig, base: BaseModel, batches:
     Raises:
         EncoderMismatchError: The adapter reads embeddings of another encoder than the shards hold.
         CheckpointError: The adapter to go on with cannot be opened.
+        TrainingError: The adapter to go on with has a LoRA of another rank.
     """
     given = given_adapter(config)
+    ours = config.adapter if isinstance(config, DenoisingConfig) else None
     if given is not None:
-        adapter = IdentityAdapter.from_pretrained(given).train().requires_grad_(True)
+        adapter = with_lora(IdentityAdapter.from_pretrained(given), ours.lora_rank if ours else 0)
+        adapter.train().requires_grad_(not (ours and ours.frozen))
     else:
-        adapter = _new_adapter(config.adapter, base, batches) if isinstance(config, DenoisingConfig) else None
+        adapter = _new_adapter(ours, base, batches) if ours else None
     if adapter is not None:
         _check_encoder(adapter, batches)
         adapter.to(base.unet.device).attach(base.unet)
     folder = None if given is None else Path(given)
-    wanted = isinstance(config, DenoisingConfig) and config.adapter.identity_net
-    rank = config.adapter.lora_rank if isinstance(config, DenoisingConfig) else config.lora_rank
-    net = _identity_net(base, wanted, folder)  # before the LoRA: it begins as a copy of the UNet's weights
+    rank = config.unet_lora_rank if isinstance(config, RewardConfig) else config.adapter.unet_lora_rank
+    net = _identity_net(
+        base, ours is not None and ours.identity_net, folder
+    )  # before the LoRA: it begins as a copy of the UNet's weights
     return Parts(adapter, _lora(base, rank, folder), net)
 
 
@@ -52,6 +56,22 @@ def new_identity_net(base: BaseModel) -> IdentityNet:
     """One that changes nothing yet, whose first layers make a picture as small as the base's latents."""
     channels = (16, 32, 96, 256)[: round(math.log2(base.pipeline.vae_scale_factor)) + 1]
     return IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=channels)
+
+
+def with_lora(adapter: IdentityAdapter, rank: int) -> IdentityAdapter:
+    """The adapter with a LoRA of this rank, which changes nothing until it is trained; rank 0 keeps it as it is.
+
+    Raises:
+        TrainingError: It has a LoRA of another rank.
+    """
+    found = adapter.config["lora_rank"]
+    if rank in (0, found):
+        return adapter
+    if found:
+        raise TrainingError(f"The adapter has a LoRA of rank {found}: lora_rank={rank} cannot change it.")
+    wide = IdentityAdapter.from_config({**adapter.config, "lora_rank": rank})
+    wide.load_state_dict(adapter.state_dict() | wide.loras.state_dict(prefix="loras."))
+    return wide
 
 
 def given_adapter(config: DenoisingConfig | RewardConfig) -> str | None:
@@ -71,6 +91,7 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
         normalised=ours.normalised,
         projection=ours.projection,
         num_tokens=ours.num_tokens,
+        lora_rank=ours.lora_rank,
         **words,
     )
     some = torch.from_numpy(bank.embeddings[:10_000].copy())

@@ -99,8 +99,10 @@ def train_denoising(config: DenoisingConfig) -> int:
 @_in_its_folder
 def train_reward(config: RewardConfig) -> int:
     """Run stage two to its end, or to a signal; returns and raises as `train_denoising`."""
-    if config.id_adapter is None and not config.lora_rank:
-        raise TrainingError("Name what shall learn: id_adapter, which stage one has made, or lora_rank, a LoRA alone.")
+    if config.id_adapter is None and not config.unet_lora_rank:
+        raise TrainingError(
+            "Nothing would be trained: give id_adapter, the adapter of stage one, or unet_lora_rank, a LoRA alone."
+        )
     if config.rollout.hinge is None and config.rollout.identity_weight:
         config = replace(config, rollout=fitted(config.rollout, _fitting(config)))
     accelerator, base = _open(config)
