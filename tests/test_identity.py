@@ -65,7 +65,7 @@ def test_mix_moves_along_the_sphere() -> None:
         Identity.mix(a, person([1.0, 0.0, 0.0]), 0.5)
 
 
-def test_anonymise_turns_by_the_angle_and_keeps_the_length() -> None:
+def test_anonymise_turns_by_the_angle_on_the_sphere_of_an_unknown_encoder() -> None:
     anna = Identity.random("test", 128, norm=1.5, seed=1)
     other = anna.anonymise(50, seed=2)
     assert angle(anna.embedding(), other.embedding()) == pytest.approx(50, abs=1e-2)

@@ -42,7 +42,7 @@ class GenerateOptions:
         table: Draw everybody in a table (.csv: person, reference or identity, noun) or a folder with one of photos for
             each; `output` is a folder then, and an interrupted run goes on when it is started again.
         random: In the same way, so many people who do not exist.
-        minimum_angle: How many degrees lie between any two of those.
+        false_match_rate: No two of those people are more similar than this share of pairs of real strangers.
         batch_size: With `--table` or `--random`: pictures drawn at once.
         prompts: A set (fastcomposer, pulid-portrait, tiny) or a text file, a prompt a line, for --table and --random.
         marks: How pictures are marked, and who is refused.
@@ -65,7 +65,7 @@ class GenerateOptions:
     device: str | None = None
     table: Path | None = None
     random: int = 0
-    minimum_angle: float = 60.0
+    false_match_rate: float = 1e-3
     batch_size: int = 1
     prompts: str = ""
     marks: Annotated[MarkOptions, tyro.conf.arg(name="")] = field(default_factory=MarkOptions)
@@ -118,7 +118,7 @@ def _draw_table(pipeline: Any, settings: Settings, options: GenerateOptions) -> 
         options.output,
         table=options.table,
         random=options.random,
-        minimum_angle=options.minimum_angle,
+        false_match_rate=options.false_match_rate,
         prompts=options.prompts or options.prompt,
         seeds=options.seeds,
         file_of=options.marks.file_of,

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from .errors import CheckpointError, EncoderMismatchError, IdentityError, StatisticsError
+from .faces.space import FaceSpace
 from .faces.statistics import EncoderStatistics
 from .files import parse_json, read_tensors, write_tensors
 from .typed import arguments
@@ -137,30 +138,38 @@ class Identity:
         return replace(a, embeddings=(direction * length)[None], weights=None, features=features, name=None)
 
     def anonymise(self, angle: float, seed: int | None = None) -> Self:
-        """Somebody else: the direction turned by `angle` degrees towards a random side, the length kept.
+        """A different person: the embedding turned away from this person, with its length kept.
 
         CLIP features are dropped, since they show the person.
-        """
-        embedding = self.embedding(normalised=self.normalised)
-        direction = F.normalize(embedding, dim=-1)
-        side = torch.randn(self.dim, generator=_generator(seed))
-        side = F.normalize(side - (side @ direction) * direction, dim=-1)
-        radians = torch.deg2rad(torch.tensor(float(angle)))
-        turned = direction * radians.cos() + side * radians.sin()
-        return replace(self, embeddings=(turned * embedding.norm())[None], weights=None, features=None, name=None)
-
-    @classmethod
-    def random(cls, encoder: str, dim: int, *, norm: float = 1.0, seed: int | None = None) -> Self:
-        """A person who does not exist: a direction drawn evenly from the sphere (IDiff-Face, arXiv 2308.04995).
 
         Args:
-            encoder: Name of the encoder whose space this is.
-            dim: Length of its embeddings.
-            norm: Length of the embedding; raw embeddings of dlib have about 1.5, of ArcFace networks about 20.
-            seed: For the same person again.
+            angle: Degrees between what distinguishes both people from the mean face of the encoder; 90 leaves nothing
+                in common. See `FaceSpace.turn`.
+            seed: Seed of the random direction.
         """
-        direction = F.normalize(torch.randn(dim, generator=_generator(seed)), dim=-1)
-        return cls(embeddings=(direction * norm)[None], encoder=encoder)
+        embedding = self.embedding(normalised=self.normalised)
+        turned = _space(self.encoder, self.dim).turn(embedding, angle, _generator(seed))
+        return replace(self, embeddings=turned[None], weights=None, features=None, name=None)
+
+    @classmethod
+    def random(cls, encoder: str, dim: int, *, norm: float | None = None, seed: int | None = None) -> Self:
+        """A person who does not exist, drawn from where the faces of the encoder lie. See `FaceSpace`.
+
+        The whole sphere is taken for an encoder of which the package knows nothing.
+
+        Args:
+            encoder: Name of the encoder.
+            dim: Length of its embeddings.
+            norm: Length of the embedding vector; that of a random person of the encoder if not given.
+            seed: Seed of the person.
+
+        Raises:
+            EncoderMismatchError: The encoder has embeddings of another length.
+        """
+        embedding = _space(encoder, dim).draw(_generator(seed))
+        if norm is not None:
+            embedding = F.normalize(embedding, dim=-1) * norm
+        return cls(embeddings=embedding[None], encoder=encoder)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file of a few KB, whole or not at all. It holds no picture."""
@@ -185,6 +194,17 @@ class Identity:
         if not isinstance(header, dict):
             raise CheckpointError(f"The description in {where} is no table but {type(header).__name__}.")
         return cls(**arguments(cls, {**header, **tensors}, where, CheckpointError))
+
+
+def _space(encoder: str, dim: int) -> FaceSpace:
+    """What is known of an encoder, or the whole sphere."""
+    try:
+        space = FaceSpace.of(encoder)
+    except StatisticsError:
+        return FaceSpace.even(encoder, dim)
+    if space.dim != dim:
+        raise EncoderMismatchError(f"Embeddings of '{encoder}' have {space.dim} numbers, not {dim}.")
+    return space
 
 
 def _check_same_encoder(a: Identity, b: Identity) -> None:

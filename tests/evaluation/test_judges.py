@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from idgen.evaluation.measure import Measured, Shot, measure
 from idgen.evaluation.networks import Clip, OnnxEncoder, PromptClassifier, open_encoder
 from idgen.evaluation.prompts import PROMPT_SETS, load_prompts
 from idgen.evaluation.summary import check_titles
-from idgen.faces import Detection
+from idgen.faces import Detection, DlibEncoder, EncoderStatistics
 from tests.components import make_tokenizer
 from tests.evaluation.conftest import save_pictures
 
@@ -250,15 +249,17 @@ def test_all_metrics_are_announced(run_of_many: list[Shot]) -> None:
         check_titles({"sharpness", *every.metrics})
 
 
-def test_random_people_keep_apart_and_stay_the_same() -> None:
-    people = random_people(12, "test", 3, minimum_angle=40, seed=5)
+def test_random_people_differ_as_strangers_do_and_stay_the_same() -> None:
+    statistics = EncoderStatistics.of(DlibEncoder.name)
+    people = random_people(60, DlibEncoder.name, DlibEncoder.dim, false_match_rate=0.01, seed=5)
     directions = np.stack([p.embedding(normalised=True).numpy() for p in people])
-    cosines = directions @ directions.T - 2 * np.eye(12)
-    assert math.degrees(math.acos(cosines.max())) >= 40
-    again = random_people(3, "test", 3, minimum_angle=40, seed=5)
+    cosines = (directions @ directions.T)[np.triu_indices(60, 1)]
+    assert cosines.max() <= statistics.threshold(0.01)
+    assert cosines.mean() == pytest.approx(statistics.impostor.mean, abs=0.02)
+    again = random_people(3, DlibEncoder.name, DlibEncoder.dim, false_match_rate=0.01, seed=5)
     assert all((a.embeddings == b.embeddings).all() for a, b in zip(people, again, strict=False))
-    with pytest.raises(EvaluationError, match="fit 80"):
-        random_people(20, "test", 3, minimum_angle=80)
+    with pytest.raises(EvaluationError, match=r"of 1000 people .* give a lower rate"):
+        random_people(1000, DlibEncoder.name, DlibEncoder.dim, false_match_rate=0.3)
 
 
 def test_prompt_sets_and_files(tmp_path: Path) -> None:

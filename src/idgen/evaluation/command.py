@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from ..errors import EvaluationError, StatisticsError
-from ..faces import DlibDetector, DlibEncoder, EncoderStatistics
+from ..errors import EvaluationError
+from ..faces import DlibDetector, DlibEncoder
 from ..identity import Identity
 from ..terminal import console, working
 from .cases import Case, load_cases, write_multiid
@@ -26,8 +26,6 @@ from .report import write_report
 from .summary import Scores, check_titles, summarise
 
 SFACE = "sface:opencv/face_recognition_sface"
-ARCFACE_LENGTH = 20.0
-"""Usual length of raw embeddings of ArcFace networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +134,7 @@ def generate_table(
     *,
     table: Path | None,
     random: int,
-    minimum_angle: float,
+    false_match_rate: float,
     prompts: str,
     seeds: Sequence[int],
     file_of: Callable[[Any, Mapping[str, Any]], bytes],
@@ -150,7 +148,7 @@ def generate_table(
         output: The folder.
         table: People as `load_cases` reads them; None for people who do not exist.
         random: How many of those.
-        minimum_angle: Between any two of them, in degrees.
+        false_match_rate: See `random_people`.
         prompts: See `load_prompts`; a text that is neither is a prompt itself.
         seeds: A picture each.
         file_of: See `draw`.
@@ -161,10 +159,7 @@ def generate_table(
     if table is None:
         names = [f"person-{number:05d}" for number in range(random)]
         config = adapter_of(pipeline).config
-        norm = 1.0 if config["normalised"] else _usual_length(config["encoder"])
-        crowd = random_people(
-            random, config["encoder"], config["embedding_dim"], norm=norm, minimum_angle=minimum_angle
-        )
+        crowd = random_people(random, config["encoder"], config["embedding_dim"], false_match_rate=false_match_rate)
         cases = [Case(name=name, references=()) for name in names]
         people = {name: [replace(person, name=name)] for name, person in zip(names, crowd, strict=True)}
     else:
@@ -178,14 +173,6 @@ def generate_table(
         for number, identity in enumerate(identities):
             identity.save(output / name / f"identity{f'-{number + 1}' if len(identities) > 1 else ''}.safetensors")
     _draw_with_progress(pipeline, drawings, people, settings, output, file_of, batch_size)
-
-
-def _usual_length(encoder: str) -> float:
-    """Of raw embeddings."""
-    try:
-        return EncoderStatistics.of(encoder).length
-    except StatisticsError:
-        return ARCFACE_LENGTH
 
 
 def enroll_cases(pipeline: Any, cases: Sequence[Case]) -> dict[str, list[Identity]]:

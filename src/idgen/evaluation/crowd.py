@@ -1,44 +1,62 @@
-"""People who do not exist, kept apart: the way IDiff-Face (arXiv 2308.04995) makes data for face recognition."""
+"""People who do not exist and are told apart, as IDiff-Face (arXiv 2308.04995) makes data for face recognition."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from ..errors import EvaluationError
+from ..errors import EvaluationError, StatisticsError
+from ..faces import EncoderStatistics
 from ..identity import Identity
 
 ATTEMPTS = 1000
 
 
 def random_people(
-    count: int, encoder: str, dim: int, *, norm: float = 1.0, minimum_angle: float = 0.0, seed: int = 0
+    count: int,
+    encoder: str,
+    dim: int,
+    *,
+    false_match_rate: float = 1e-3,
+    seed: int = 0,
 ) -> list[Identity]:
-    """Draw directions from the sphere; one nearer than `minimum_angle` degrees to an earlier person is drawn again.
+    """Draw people by `Identity.random`; one who is too similar to an earlier one is drawn again.
 
     Args:
-        count: How many people.
-        encoder: Name of the encoder whose space this is.
+        count: Number of people.
+        encoder: Name of the encoder.
         dim: Length of its embeddings.
-        norm: Length of the embeddings, see `Identity.random`.
-        minimum_angle: Between any two, in degrees.
-        seed: For the same people again; more of them begin with the same ones.
+        false_match_rate: No two people are more similar than this share of pairs of real strangers. It is not checked
+            for an encoder of which the package has no statistics.
+        seed: Seed of the people; more of them begin with the same ones.
 
     Raises:
-        EvaluationError: So many do not fit at this angle.
+        EvaluationError: No more people fit at this rate.
+        StatisticsError: The encoder was measured on too few pairs for this rate.
     """
     people: list[Identity] = []
     chosen = torch.empty(0, dim)
-    largest = torch.cos(torch.deg2rad(torch.tensor(float(minimum_angle))))
+    largest = _threshold(encoder, false_match_rate)
     for number in range(count):
         for attempt in range(ATTEMPTS):
             state = np.random.SeedSequence([seed, number, attempt]).generate_state(1)
-            person = Identity.random(encoder, dim, norm=norm, seed=int(state[0]))
+            person = Identity.random(encoder, dim, seed=int(state[0]))
             direction = person.embedding(normalised=True)
             if not len(chosen) or (chosen @ direction).max() <= largest:
                 break
         else:
-            raise EvaluationError(f"{number} people fit {minimum_angle}° apart in {dim} dimensions, not {count}.")
+            raise EvaluationError(
+                f"Only {number} of {count} people could be told apart at a false-match rate of {false_match_rate:g}; "
+                "give a lower rate."
+            )
         people.append(person)
         chosen = torch.cat([chosen, direction[None]])
     return people
+
+
+def _threshold(encoder: str, false_match_rate: float) -> float:
+    try:
+        statistics = EncoderStatistics.of(encoder)
+    except StatisticsError:
+        return 1.0
+    return statistics.threshold(false_match_rate)

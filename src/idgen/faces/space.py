@@ -1,0 +1,167 @@
+"""Where a face encoder's embeddings lie, and people who do not exist drawn from there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..errors import CheckpointError, StatisticsError
+from ..files import FilePath, parse_json, read_tensors, write_tensors
+
+FORMAT = "idgen-face-space-1"
+MAX_BYTES = 1 << 24
+RANK = 16
+ARCFACE_LENGTH = 20.0
+"""Usual length of raw embeddings of ArcFace networks."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FaceSpace:
+    """A normal distribution of the directions of people's embeddings.
+
+    The faces of an encoder fill a small part of the sphere: by dlib's network two strangers have a cosine of 0.84, and
+    a direction drawn evenly from the sphere has one of 0 to all of them. An adapter has never seen such an embedding,
+    and draws nearly the same face for all of them. The covariance is kept as a factor of low rank and one variance for
+    the other directions, so no person that it was measured on can be read from it.
+
+    Attributes:
+        encoder: Name of the encoder, as in `FaceEncoder.name`.
+        people: Number of people it was measured on.
+        mean: (dim,), mean direction of the people.
+        factor: (dim, rank), principal axes, each as long as its standard deviation.
+        remainder: Standard deviation along every other axis.
+        length: Mean length of raw embeddings.
+        length_deviation: Standard deviation of that length.
+    """
+
+    encoder: str
+    people: int
+    mean: torch.Tensor
+    factor: torch.Tensor
+    remainder: float
+    length: float
+    length_deviation: float
+
+    @classmethod
+    def fit(cls, encoder: str, embeddings: np.ndarray, labels: np.ndarray, rank: int = RANK) -> Self:
+        """Measure it on people whose photos are known.
+
+        Args:
+            encoder: Name of the encoder.
+            embeddings: (photos, dim), raw.
+            labels: (photos,), the person of each photo, from 0.
+            rank: Number of principal axes that are kept.
+
+        Raises:
+            StatisticsError: There are fewer than ten people per axis.
+        """
+        lengths = np.linalg.norm(embeddings, axis=1)
+        people, first = np.unique(labels, return_index=True)
+        if len(people) < 10 * rank:
+            raise StatisticsError(f"{len(people)} people are too few for {rank} axes; {10 * rank} are needed.")
+        directions = embeddings[first] / lengths[first, None]  # one photo each: a face as one photo shows it
+        mean = directions.mean(0)
+        variances, axes = np.linalg.eigh(np.cov((directions - mean).T))
+        variances, axes = variances[::-1], axes[:, ::-1]
+        return cls(
+            encoder=encoder,
+            people=len(people),
+            mean=torch.from_numpy(mean).float(),
+            factor=torch.from_numpy(axes[:, :rank] * np.sqrt(variances[:rank])).float(),
+            remainder=float(np.sqrt(variances[rank:].mean())) if rank < len(variances) else 0.0,
+            length=float(lengths.mean()),
+            length_deviation=float(lengths.std()),
+        )
+
+    @classmethod
+    def even(cls, encoder: str, dim: int) -> Self:
+        """The whole sphere, for an encoder of which nothing is known (IDiff-Face, arXiv 2308.04995)."""
+        return cls(
+            encoder=encoder,
+            people=0,
+            mean=torch.zeros(dim),
+            factor=torch.zeros(dim, 0),
+            remainder=dim**-0.5,
+            length=ARCFACE_LENGTH,
+            length_deviation=0.0,
+        )
+
+    @classmethod
+    def of(cls, encoder: str) -> FaceSpace:
+        """What the package knows of an encoder.
+
+        Raises:
+            StatisticsError: It knows nothing of this one.
+        """
+        return _packaged(encoder)
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return len(self.mean)
+
+    def draw(self, generator: torch.Generator | None = None) -> torch.Tensor:
+        """(dim,): the raw embedding of a person who does not exist."""
+        length = self.length + self.length_deviation * torch.randn((), generator=generator)
+        return F.normalize(self.mean + self._offset(generator), dim=-1) * length
+
+    def turn(self, embedding: torch.Tensor, angle: float, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Turn an embedding around the mean towards a random person.
+
+        Args:
+            embedding: (dim,), raw or of unit length.
+            angle: Degrees between what distinguishes both people from the mean; 90 leaves nothing in common.
+            generator: Of the random person.
+
+        Returns:
+            (dim,), of the same length.
+        """
+        own = F.normalize(embedding, dim=-1) - self.mean
+        side = self._offset(generator)
+        side = side - (side @ own) / (own @ own) * own
+        side = side * own.norm() / side.norm()
+        radians = torch.deg2rad(torch.tensor(float(angle)))
+        turned = self.mean + own * radians.cos() + side * radians.sin()
+        return F.normalize(turned, dim=-1) * embedding.norm()
+
+    def _offset(self, generator: torch.Generator | None) -> torch.Tensor:
+        """What distinguishes a random person from the mean, (dim,)."""
+        along = self.factor @ torch.randn(self.factor.shape[1], generator=generator)
+        return along + self.remainder * torch.randn(self.dim, generator=generator)
+
+    def save(self, path: FilePath) -> None:
+        """Write to a safetensors file of a few KB, whole or not at all."""
+        told = {name: getattr(self, name) for name in ("encoder", "people", "remainder", "length", "length_deviation")}
+        tensors = {"mean": self.mean.half(), "factor": self.factor.half()}
+        write_tensors(path, tensors, {"format": FORMAT, "space": json.dumps(told)})
+
+    @classmethod
+    def load(cls, path: FilePath) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: The file is missing, damaged, or something else.
+        """
+        tensors, metadata = read_tensors(path, MAX_BYTES)
+        try:
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')!r}")
+            told = parse_json(metadata["space"], "the description")
+            return cls(**told, mean=tensors["mean"].float(), factor=tensors["factor"].float())
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"'{path}' does not hold the space of a face encoder: {error}") from error
+
+
+@cache
+def _packaged(encoder: str) -> FaceSpace:
+    found = files("idgen.faces") / f"{encoder}.safetensors"
+    if "/" in encoder or not found.is_file():
+        raise StatisticsError(f"Nothing is known of where the embeddings of '{encoder}' lie.")
+    return FaceSpace.load(str(found))
