@@ -40,7 +40,7 @@ def card_of(folder: Path, config: Any, rows: list[dict[str, Any]]) -> str:
 def test_stage_one(base: str, tmp_path: Path) -> None:
     make_adapter(make_unet()).save_pretrained(tmp_path)
     config = DenoisingConfig(
-        pretrained_model_name_or_path=base,
+        base=base,
         train_data_dir="shards",
         output_dir=tmp_path,
         losses=LossConfig.only(identity=0.5),

@@ -203,7 +203,7 @@ def test_settings_that_no_run_could_use(tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match=f"seed must lie between 0 and 4294967295, not {seed}"):
             LoopConfig(seed=seed)
     schedule: Any = "piecewise_constant"  # which diffusers knows, but it needs rules that no flag gives
-    with pytest.raises(TrainingError, match=r"lr_scheduler is one of .*cosine.* not 'piecewise_constant'"):
+    with pytest.raises(TrainingError, match=r"lr_scheduler must be one of .*cosine.* not 'piecewise_constant'"):
         OptimizerConfig(lr_scheduler=schedule)
     assert make_loop(tmp_path, steps=1, seed=2**32 - 1).run() == 1
 

@@ -53,7 +53,7 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
     card = output_dir / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else LORA_ALONE
     text = text.split(HEADING)[0].rstrip("\n")
-    base = config["pretrained_model_name_or_path"]
+    base = config["base"]
     if base != "tiny":  # which is no name that diffusers knows
         text = text.replace("<base model>", base)
     rows = read_rows(output_dir / METRICS)

@@ -1,4 +1,4 @@
-"""What can be set in a training run. Fields carry the names of diffusers' training scripts where those have one."""
+"""The configuration of a training run. Fields have the names of diffusers' training scripts where those have one."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosi
 MAX_SEED = 2**32 - 1
 
 _BARE = tyro.conf.arg(name="")  # --max_train_steps, as in diffusers' scripts, and not --loop.max_train_steps
+_Base = Annotated[str, tyro.conf.arg(aliases=["--pretrained-model-name-or-path"])]  # its name in diffusers' scripts
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """A new adapter, or one to go on with.
+    """The adapter to train, and the modules to train with it.
 
     Attributes:
-        id_adapter: Folder, file or hub id of an adapter to go on with. Its own configuration replaces these settings,
-            except for `lora_rank`, `unet_lora_rank`, `identity_net`, `random_fusion` and `frozen`.
-        frozen: Whether the adapter of `id_adapter` is kept as it is, so that only what is beside it is trained.
-        encoder: Face encoder whose embeddings it reads.
-        projection: "mlp" (4 tokens as FaceID) or "resampler" (16 as InstantID).
-        num_tokens: Tokens for one identity.
-        num_words: Pseudo-words for `<id>` in prompts; 0 for none.
-        normalised: Whether embeddings are scaled to unit length.
-        random_fusion: Whether text and identity are weighed at random, as in PhotoVerse.
-        lora_rank: Rank of the adapter's own LoRA on the UNet's attention, stored in its file and active only with an
-            identity (IP-Adapter-FaceID); 0 for none. An adapter of `id_adapter` that has no LoRA gets one.
-        unet_lora_rank: Rank of a separate LoRA on the UNet, which `load_lora_weights` loads; 0 for none.
-        identity_net: Whether to train an IdentityNet, which reads landmarks, beside the adapter.
+        id_adapter: Adapter to continue from: a folder, a file or a hub id. Its own configuration then replaces
+            projection, num_tokens, num_words and normalised.
+        frozen: Do not train the adapter of id_adapter, only the IdentityNet or the separate LoRA.
+        projection: How an identity embedding becomes tokens: "mlp" (as IP-Adapter FaceID) or "resampler" (as
+            InstantID).
+        num_tokens: Identity tokens per person.
+        num_words: Pseudo-words per person, which replace `<id>` in prompts; 0 for none.
+        normalised: Scale identity embeddings to unit length.
+        random_fusion: Weight text against identity at random in each sample, as PhotoVerse does.
+        lora_rank: Rank of the adapter's own LoRA, which is stored in the adapter's file and acts only with an
+            identity, as in IP-Adapter FaceID; 0 for none. If the adapter of id_adapter has no LoRA, one is added.
+        unet_lora_rank: Rank of a separate LoRA on the UNet, which is stored in a file of its own for
+            load_lora_weights and acts with and without an identity; 0 for none.
+        identity_net: Also train an IdentityNet, a ControlNet that reads face landmarks.
     """
 
     id_adapter: str | None = None
     frozen: bool = False
-    encoder: str = "dlib-resnet-v1"
     projection: Literal["mlp", "resampler"] = "mlp"
     num_tokens: int = 4
     num_words: int = 0
@@ -52,24 +53,26 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         if self.frozen and self.id_adapter is None:
-            raise TrainingError("frozen keeps an adapter as it is: name it with id_adapter.")
+            raise TrainingError("frozen needs id_adapter, the adapter that is not trained.")
         if self.frozen and not (self.unet_lora_rank or self.identity_net):
             raise TrainingError("Nothing would be trained: frozen needs identity_net or unet_lora_rank.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """How the adapter learns.
+    """The optimizer, the learning rate schedule and the weight average.
 
     Attributes:
-        name: "adamw", "adamw8bit" (needs bitsandbytes) or "prodigy" (needs prodigyopt; use learning_rate 1).
-        learning_rate: At its height.
-        weight_decay: Of AdamW.
-        lr_scheduler: Schedule of the learning rate, as diffusers names it.
-        lr_warmup_steps: Steps until the height.
-        max_grad_norm: Gradients are shortened to this length …
-        explosion: … and not used at all when so many times longer than those before them; 0 for no such limit.
-        ema_decay: Of the average that is saved and validated; 0 for none.
+        name: Optimizer: "adamw", "adamw8bit" (needs bitsandbytes) or "prodigy" (needs prodigyopt; use
+            learning_rate 1).
+        learning_rate: Learning rate after warm-up.
+        weight_decay: Weight decay of the optimizer.
+        lr_scheduler: Learning rate schedule, by its name in diffusers.
+        lr_warmup_steps: Warm-up steps of the learning rate.
+        max_grad_norm: Maximum norm for gradient clipping.
+        explosion: Skip updates whose gradient norm exceeds this many times the running mean; 0 to never skip.
+        ema_decay: Decay of the exponential moving average of the weights, which is then validated and saved; 0 for
+            none.
     """
 
     name: Literal["adamw", "adamw8bit", "prodigy"] = "adamw"
@@ -83,30 +86,32 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.lr_scheduler not in get_args(Schedule):
-            raise TrainingError(f"lr_scheduler is one of {', '.join(get_args(Schedule))}, not '{self.lr_scheduler}'.")
+            raise TrainingError(
+                f"lr_scheduler must be one of {', '.join(get_args(Schedule))}, not '{self.lr_scheduler}'."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How long, how often, where to.
+    """The length of the run, its batches, checkpoints and logs.
 
     Attributes:
-        max_train_steps: Updates of the weights.
-        train_batch_size: Samples of one process in one pass.
-        gradient_accumulation_steps: Passes for one update.
-        gradient_checkpointing: Whether the UNet's layers are run again in the backward pass instead of kept.
-        mixed_precision: "no", "fp16" or "bf16"; what accelerate is configured for if not given. The adapter itself
-            stays in float32.
-        checkpointing_steps: A checkpoint every so many updates.
-        checkpoints_total_limit: How many are kept.
-        resume_from_checkpoint: "latest", the newest in output_dir that is whole (a new run if there is none yet), or
-            the folder of one. Without it, an output_dir that holds a run already is refused.
-        max_bad_steps: So many updates in a row whose loss is not finite, or explodes, end the run; single ones are
-            skipped.
-        report_to: "tensorboard", "wandb" (which sends numbers and pictures to its service) or "trackio";
-            metrics.jsonl is written always.
-        seed: Of weights, noise and the order of the samples, 0 to 4294967295.
-        dry_run: Say what the run needs, time a few steps, and end.
+        max_train_steps: Total number of weight updates.
+        train_batch_size: Samples per process and forward pass.
+        gradient_accumulation_steps: Forward and backward passes per weight update.
+        gradient_checkpointing: Recompute the UNet's activations in the backward pass: less memory, more time.
+        mixed_precision: Precision of the frozen networks: "no", "fp16" or "bf16"; by default what accelerate is
+            configured for. Trained weights stay in float32.
+        checkpointing_steps: Save a checkpoint, and validate, every this many updates.
+        checkpoints_total_limit: Number of checkpoints to keep; older ones are deleted.
+        resume_from_checkpoint: Checkpoint to resume from: a folder, or "latest" for the newest undamaged checkpoint
+            in output_dir (a new run if there is none). Without it, an output_dir that already holds a run is refused.
+        max_bad_steps: Stop with an error after more than this many skipped updates in a row. An update is skipped if
+            its gradient is not finite or too large (see optimizer.explosion).
+        report_to: Tracker: "tensorboard", "wandb" (sends metrics and pictures to its service) or "trackio".
+            metrics.jsonl is always written.
+        seed: Random seed of the initial weights, the noise and the order of the samples, 0 to 4294967295.
+        dry_run: Print the number of parameters, the peak memory and the expected duration, and exit.
     """
 
     max_train_steps: int = 10_000
@@ -133,17 +138,18 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is read of the shards.
+    """How samples are read from the shards.
 
     Attributes:
-        resolution: Pictures have about its square in pixels; the small model's are faces of 64 px.
-        paired_ratio: Share of the samples that know the person from another photo.
-        references: Photos that a sample knows the person from.
-        drop_text: Share of the samples without a prompt …
-        drop_identity: … without an identity …
-        drop_both: … and without either.
-        component_dropout: Chance of each number of an embedding to be zero.
-        dataloader_num_workers: Processes that read beside the training.
+        resolution: Side in pixels of a square with as many pixels as a training picture; pictures keep their aspect
+            ratio. The built-in model's pictures are aligned faces of 64 px.
+        paired_ratio: Share of samples whose reference is another photo of the person than the target.
+        references: Reference photos per sample.
+        drop_text: Probability of dropping only the prompt.
+        drop_identity: Probability of dropping only the identity embedding.
+        drop_both: Probability of dropping both the prompt and the identity embedding.
+        component_dropout: Probability of setting each component of an identity embedding to zero.
+        dataloader_num_workers: Processes that load data; 0 to load in the main process.
     """
 
     resolution: int = 512
@@ -158,13 +164,14 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """Pictures at every checkpoint, of people whom the training does not see.
+    """Pictures of people from the validation split, drawn and measured at every checkpoint.
 
     Attributes:
-        validation_people: How many of the validation split are drawn; 0 for no pictures.
-        validation_prompts: What the pictures show; `<id>` where the adapter has words.
-        judge: A second face encoder that the training never uses ("insightface/PACK", or ONNX as in `idgen evaluate
-            --encoder`): the run ends when its similarity falls while that of the adapter's encoder rises.
+        validation_people: Number of people of the validation split to draw; 0 for no validation.
+        validation_prompts: Prompts to draw each person with. They may hold `<id>` if the adapter has pseudo-words.
+        judge: Second face encoder for validation, never used in training: "insightface/PACK" or an ONNX file, as in
+            `idgen evaluate --eval-encoder`. The run stops when its similarity falls while that of the training's
+            encoder rises.
     """
 
     validation_people: int = 4
@@ -174,22 +181,22 @@ class ValidationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingConfig:
-    """Stage one: train an adapter by denoising photos of people, each drawn from another photo of them.
+    """Stage one: train an adapter to denoise a photo of a person, given another photo of that person.
 
     Attributes:
-        pretrained_model_name_or_path: Stable Diffusion model: a folder, a hub id, or "tiny".
-        train_data_dir: Shards that `idgen prepare` has written.
-        output_dir: Where the adapter, its checkpoints and metrics go.
-        adapter: What is trained.
-        losses: What each loss counts.
-        faces: How the faces that losses read are made.
-        data: What is read.
-        optimizer: How it learns.
-        loop: How long and how often.
-        validation: Pictures while it goes on.
+        base: Stable Diffusion model: a folder, a hub id, or "tiny" for the built-in model.
+        train_data_dir: Shards written by `idgen prepare`.
+        output_dir: Folder for the trained adapter, its checkpoints and its metrics.
+        adapter: The adapter to train.
+        losses: Weights and settings of the losses.
+        faces: How the faces for identity losses are generated.
+        data: How samples are read.
+        optimizer: Optimizer and learning rate.
+        loop: Length of the run, checkpoints and logs.
+        validation: Pictures drawn during the run.
     """
 
-    pretrained_model_name_or_path: str = "tiny"
+    base: _Base = "tiny"
     train_data_dir: str
     output_dir: Path
     adapter: Annotated[AdapterConfig, _BARE] = field(default_factory=AdapterConfig)
@@ -203,22 +210,22 @@ class DenoisingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
-    """Stage two: go on with an adapter, by what a face encoder says of the pictures that it draws.
+    """Stage two: train an adapter further with rewards on the pictures it generates.
 
     Attributes:
-        pretrained_model_name_or_path: Stable Diffusion model: a folder, a hub id, or "tiny".
-        train_data_dir: Shards that `idgen prepare` has written.
-        output_dir: Where the adapter, its checkpoints and metrics go.
-        id_adapter: What stage one has made: a folder, a file or a hub id. Without it, a LoRA is trained alone.
-        unet_lora_rank: Rank of a separate LoRA on the UNet; 0 for none, or for the one in the folder of `id_adapter`.
-        rollout: How pictures are drawn and learned from, and what counts; each method has settings of its own.
-        data: What is read.
-        optimizer: How it learns.
-        loop: How long and how often.
-        validation: Pictures while it goes on.
+        base: Stable Diffusion model: a folder, a hub id, or "tiny" for the built-in model.
+        train_data_dir: Shards written by `idgen prepare`.
+        output_dir: Folder for the trained adapter, its checkpoints and its metrics.
+        id_adapter: Adapter to continue from: a folder, a file or a hub id. Without it, only a LoRA is trained.
+        unet_lora_rank: Rank of a separate LoRA on the UNet; 0 for none, or for the LoRA in the folder of id_adapter.
+        rollout: How pictures are generated and rewarded; each method has its own settings.
+        data: How samples are read.
+        optimizer: Optimizer and learning rate.
+        loop: Length of the run, checkpoints and logs.
+        validation: Pictures drawn during the run.
     """
 
-    pretrained_model_name_or_path: str = "tiny"
+    base: _Base = "tiny"
     train_data_dir: str
     output_dir: Path
     id_adapter: str | None = None
@@ -234,10 +241,10 @@ class RewardConfig:
         if isinstance(method, DDPOConfig) and loop.train_batch_size < 2:
             raise TrainingError(
                 f"ddpo compares the pictures of a batch: train_batch_size must be at least 2, not "
-                f"{loop.train_batch_size}. grpo draws several pictures of each sample."
+                f"{loop.train_batch_size}. With grpo it may be 1."
             )
         if isinstance(method, GRPOConfig) and loop.checkpointing_steps % method.updates:
             raise TrainingError(
-                f"grpo learns in {method.updates} updates from the same pictures, which no checkpoint holds: "
+                f"grpo uses the same pictures in {method.updates} updates, and checkpoints do not contain them: "
                 f"checkpointing_steps must be a multiple of {method.updates}, not {loop.checkpointing_steps}."
             )

@@ -46,9 +46,8 @@ def make_parts(config: DenoisingConfig | RewardConfig, base: BaseModel, batches:
         adapter.to(base.unet.device).attach(base.unet)
     folder = None if given is None else Path(given)
     rank = config.unet_lora_rank if isinstance(config, RewardConfig) else config.adapter.unet_lora_rank
-    net = _identity_net(
-        base, ours is not None and ours.identity_net, folder
-    )  # before the LoRA: it begins as a copy of the UNet's weights
+    wanted = ours is not None and ours.identity_net
+    net = _identity_net(base, wanted, folder)  # before the LoRA: it begins as a copy of the UNet's weights
     return Parts(adapter, _lora(base, rank, folder), net)
 
 
@@ -86,7 +85,7 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
     )
     adapter = IdentityAdapter.from_unet(
         base.unet,
-        encoder=ours.encoder,
+        encoder=batches.loader.dataset.manifest.encoder,
         embedding_dim=bank.embeddings.shape[1],
         normalised=ours.normalised,
         projection=ours.projection,

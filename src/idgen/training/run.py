@@ -126,7 +126,7 @@ def open_batches(
     Raises:
         DataError: The shards cannot be read, or what is cached is another model's.
     """
-    data, name = config.data, config.pretrained_model_name_or_path
+    data, name = config.data, config.base
     framing = framing_for(name, data.resolution)
     cached, said = (exists(column_url(config.train_data_dir, "000000", column)) for column in ("latents", "text"))
     latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
@@ -170,7 +170,7 @@ def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseMode
         on_main(check_start, config.output_dir, loop.resume_from_checkpoint, _settings(config, accelerator))
     torch.manual_seed(loop.seed)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[accelerator.mixed_precision]
-    base = BaseModel.open(config.pretrained_model_name_or_path, dtype, accelerator.device)
+    base = BaseModel.open(config.base, dtype, accelerator.device)
     if loop.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     if not loop.dry_run:
@@ -224,7 +224,7 @@ def _run(
         on_main(check_captions, batches.loader.dataset, base, step.adapter)
         if validate is not None:
             check_prompts(config.validation.validation_prompts, "validation_prompts", base, step.adapter)
-    found = {"train_data_dir.photos": batches.key(), "pretrained_model_name_or_path.weights": base.keys}
+    found = {"train_data_dir.photos": batches.key(), "base.weights": base.keys}
     loop = Loop(
         step,
         batches,
