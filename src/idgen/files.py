@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -22,6 +23,9 @@ from .errors import CheckpointError, IdgenError
 
 PARTIAL = ".partial"
 """How names of files end that are being written; one that a killed process left behind may be deleted."""
+
+LOCK = ".lock"
+"""Name of the file in a folder that is locked."""
 
 MAX_JSON_BYTES = 1 << 24
 """Parsed, this much can take 20 times as much memory."""
@@ -94,6 +98,38 @@ def write_folder(
             sync(target)
     except (OSError, SafetensorError) as problem:
         raise error(unwritten(target, problem)) from problem
+
+
+@contextmanager
+def locked(folder: FilePath, error: type[IdgenError] = CheckpointError) -> Iterator[None]:
+    """Keep other processes from writing into a folder, which is made if it does not exist.
+
+    The lock ends with the process, even with a killed one. It can be nested within a process.
+
+    Args:
+        folder: On a local disk.
+        error: Kind of error to raise.
+
+    Raises:
+        IdgenError: Another process holds the lock, or the folder cannot be written, of the kind `error`.
+    """
+    file = Path(folder, LOCK)
+    lock = FileLock(file, blocking=False, is_singleton=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as problem:
+        raise error(
+            f"Another process is writing to '{folder}'. Wait until it ends, or use another folder."
+        ) from problem
+    except OSError as problem:
+        raise error(unwritten(folder, problem)) from problem
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            file.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_bytes(path: FilePath, content: bytes, error: type[IdgenError] = CheckpointError) -> None:

@@ -19,8 +19,9 @@ from idgen.data.bank import IdentityBank
 from idgen.data.engines import LocalProcesses
 from idgen.data.manifest import Manifest
 from idgen.data.report import write_report
-from idgen.data.storage import LOCK
 from idgen.errors import DataError, EncoderMismatchError
+from idgen.faces import EncoderStatistics
+from idgen.files import LOCK
 
 from .sets import assert_nothing_is_missing, contents, fates, index, make_set, portrait, save
 
@@ -144,7 +145,7 @@ def test_flat_finds_the_people(photos, tmp_path):
     assert manifest.counts["named"] == 0
     assert people["anna/1.png"] == people["anna/deep er/2.jpg"] == people["Zo\u00eb/1.webp"]
     assert manifest.counts["people"] == 1
-    assert manifest.thresholds["same_person"] == 0.940
+    assert manifest.thresholds["same_person"] == EncoderStatistics.of("dlib-resnet-v1").threshold(1e-4)
 
 
 def test_other_places_than_a_disk(photos, folders, tmp_path):

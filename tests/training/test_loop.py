@@ -66,7 +66,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while not list_checkpoints(folder) and time.monotonic() < deadline:
         time.sleep(0.01)
-    with pytest.raises(TrainingError, match="Another run is using"):
+    with pytest.raises(TrainingError, match="Another process is writing to"):
         other.run()
     process.kill()
     process.join()

@@ -15,7 +15,7 @@ import torch
 from ..errors import DataError
 from .index import read_index, usable_rows
 from .people import unit
-from .storage import join, local_copy, write_whole
+from .storage import join, local_copy, write_file
 
 FOLDER = "bank"
 _COLUMNS = ("person", "split", "dropped", "aside", "embedding")
@@ -45,11 +45,11 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
     counts = np.diff(starts, append=len(codes))
     people = order.select(["person", "split"]).take(starts)
     people = people.append_column("start", pa.array(starts)).append_column("count", pa.array(counts))
-    with write_whole(join(output, f"{FOLDER}/embeddings.npy")) as path:
+    with write_file(join(output, f"{FOLDER}/embeddings.npy")) as path:
         _write_embeddings(path, output, names, rows, dim)
-    with write_whole(join(output, f"{FOLDER}/rows.npy")) as path, path.open("wb") as file:
+    with write_file(join(output, f"{FOLDER}/rows.npy")) as path, path.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
-    with write_whole(join(output, f"{FOLDER}/people.parquet")) as path:
+    with write_file(join(output, f"{FOLDER}/people.parquet")) as path:
         pq.write_table(people, path)
 
 

@@ -26,7 +26,7 @@ from ..files import open_tensors, parse_json
 from .engines import Engine, InProcess, one_thread
 from .index import read_index
 from .manifest import Manifest
-from .storage import exists, join, local_file, locked, read_bytes, write_whole
+from .storage import exists, join, local_file, locked, read_bytes, write_file
 
 BATCH = 16
 
@@ -247,5 +247,5 @@ def _save(url: str, values: Sequence[torch.Tensor], metadata: dict[str, str]) ->
         "starts": sizes.cumsum(0),
         "shapes": shapes,
     }
-    with write_whole(url) as path:
+    with write_file(url) as path:
         save_file(tensors, path, metadata={"idgen": json.dumps(metadata)})  # one key: several come in any order

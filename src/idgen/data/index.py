@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from .storage import exists, open_file, write_whole
+from .storage import exists, open_file, write_file
 
 FORMAT = "idgen-shard-1"
 
@@ -97,7 +97,7 @@ def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def write_index(url: str, table: pa.Table) -> None:
-    with write_whole(url) as path:
+    with write_file(url) as path:
         pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 

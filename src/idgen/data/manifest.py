@@ -11,7 +11,7 @@ from ..errors import DataError, EncoderMismatchError
 from ..files import parse_json
 from ..typed import arguments
 from .index import index_metadata
-from .storage import checksum, exists, join, read_bytes, size, write_whole
+from .storage import checksum, exists, join, read_bytes, size, write_file
 
 NAME = "manifest.json"
 
@@ -52,7 +52,7 @@ class Manifest:
 
     def save(self, output: str) -> None:
         """Write it into the set's folder."""
-        with write_whole(join(output, NAME)) as path:
+        with write_file(join(output, NAME)) as path:
             path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod

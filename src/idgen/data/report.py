@@ -15,7 +15,7 @@ from ..errors import MissingDependencyError
 from .columns import open_photo
 from .index import read_index, usable_rows
 from .manifest import Manifest
-from .storage import join, write_whole
+from .storage import join, write_file
 
 EXAMPLES = 12
 MEANINGS = {
@@ -73,7 +73,7 @@ def write_report(shards: str, manifest: Manifest) -> str:
         examples=examples,
     )
     url = join(shards, "report.html")
-    with write_whole(url) as path:
+    with write_file(url) as path:
         path.write_text(html, encoding="utf-8")
     return url
 

@@ -24,7 +24,7 @@ from .index import FORMAT, SCHEMA, readable_metadata, write_index
 from .manifest import check_encoder, is_whole
 from .quality import pose, sharpness, thumbnail
 from .source import Source
-from .storage import join, sha256, size, write_whole
+from .storage import join, sha256, size, write_file
 
 REVISION = 2
 """Rises when a shard of the same photos comes out otherwise, so that older ones are made again."""
@@ -90,7 +90,7 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
             return input.name
     rows: list[dict[str, Any]] = []
     with (
-        write_whole(tar) as path,
+        write_file(tar) as path,
         path.open("wb") as file,
         one_thread(),
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,

@@ -7,13 +7,12 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import fsspec
-from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
 from .. import files
@@ -22,8 +21,6 @@ from ..files import PARTIAL as PARTIAL
 
 FileSystem: TypeAlias = Any
 """An `fsspec.AbstractFileSystem`; its annotations are too wide to be of use."""
-
-LOCK = ".lock"
 
 
 def place(url: str) -> tuple[FileSystem, str]:
@@ -121,34 +118,18 @@ def _checksum(path: str, version: str) -> str:
 
 @contextmanager
 def locked(folder: str) -> Iterator[None]:
-    """Keep other processes from writing into a folder on a disk; the folder is made if it is missing.
-
-    The system drops the lock when the process ends, however it ends. Object stores have no locks: there the block
-    runs unguarded.
+    """Lock a folder on a disk; see `idgen.files.locked`. Object stores have no locks: nothing is locked there.
 
     Raises:
         DataError: Another process holds the lock, or the folder cannot be written.
     """
     filesystem, path = place(folder)
-    if not isinstance(filesystem, LocalFileSystem):
+    with files.locked(path, DataError) if isinstance(filesystem, LocalFileSystem) else nullcontext():
         yield
-        return
-    lock = FileLock(join(path, LOCK))
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise DataError(f"Another `idgen prepare` is writing into '{folder}'. Wait until it has ended.") from error
-    except OSError as error:
-        raise DataError(f"'{folder}' could not be written: {error}. Check the place and try again.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
-def write_whole(url: str) -> Iterator[Path]:
+def write_file(url: str) -> Iterator[Path]:
     """Give a path to write to; what was written appears at `url` when the block ends without an error.
 
     On a disk the file is written beside its place and renamed. On an object store it is uploaded from a temporary

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, StatisticsError
+from ..faces import EncoderStatistics
 from .people import nearest_centres, person_sums, unit
-
-SAME_PERSON = {"dlib-resnet-v1": 0.940}
-"""Encoder → cosine that one in ten thousand pairs of different people exceeds, for sets that name too few people to
-measure it on. dlib's is that of the LFW people whom models may be trained with; docs/prepare.md has the figures."""
 
 _PAIRS_ABOVE = 10  # so many pairs of people must lie above a threshold for it to be a measurement
 
@@ -31,12 +28,13 @@ def same_person_threshold(
     """
     if _enough(labels, false_match_rate):
         return float(np.quantile(impostor_cosines(units, labels, pairs), 1 - false_match_rate))
-    if encoder not in SAME_PERSON:
+    try:
+        return EncoderStatistics.of(encoder).threshold(false_match_rate)
+    except StatisticsError as error:
         raise DataError(
-            f"There is no calibrated threshold for '{encoder}', and too few people have names here to measure one. "
-            "Give --threshold: the cosine that different people do not exceed."
-        )
-    return SAME_PERSON[encoder]
+            f"No threshold is known for '{encoder}', and the set names too few people to measure one. Pass "
+            "--threshold: the cosine above which two faces are the same person."
+        ) from error
 
 
 def centre_threshold(units: np.ndarray, labels: np.ndarray, false_match_rate: float = 1e-2) -> float | None:

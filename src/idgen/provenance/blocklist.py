@@ -10,8 +10,8 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 
-from ..errors import BlockedIdentityError, CheckpointError, EncoderMismatchError, IdentityError
-from ..faces import FaceAnalyzer, Photo
+from ..errors import BlockedIdentityError, CheckpointError, EncoderMismatchError, IdentityError, StatisticsError
+from ..faces import EncoderStatistics, FaceAnalyzer, Photo
 from ..files import parse_json, read_tensors, write_tensors
 from ..identity import Identity
 from ..typed import arguments
@@ -19,9 +19,6 @@ from ..typed import arguments
 FORMAT = "idgen-blocklist-1"
 MAX_BYTES = 1 << 29
 """Of a file: 250,000 people of 512 numbers each."""
-
-THRESHOLDS = {"dlib-resnet-v1": 0.941}
-"""Cosine that one in 10,000 pairs of strangers reaches; docs/safety.md says on which data."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -73,11 +70,7 @@ class IdentityBlocklist:
         if not people:
             raise IdentityError("A blocklist needs at least one person.")
         encoder = people[0].encoder
-        threshold = THRESHOLDS.get(encoder) if threshold is None else threshold
-        if threshold is None:
-            raise IdentityError(
-                f"No threshold is known for '{encoder}': calibrate one with idgen.provenance.calibration.calibrate."
-            )
+        threshold = _default_threshold(encoder) if threshold is None else threshold
         empty = cls(embeddings=torch.empty(0, people[0].dim), encoder=encoder, threshold=threshold)
         return empty.adding(*people)
 
@@ -139,3 +132,13 @@ class IdentityBlocklist:
                 "whether this person is on it. Make a blocklist with the adapter's encoder."
             )
         return torch.cat([person.embedding(normalised=True)[None], person.by_photo(normalised=True)])
+
+
+def _default_threshold(encoder: str) -> float:
+    """The cosine that one in 10,000 pairs of different people exceed; its confidence interval is wider than 0.001."""
+    try:
+        return round(EncoderStatistics.of(encoder).threshold(1e-4), 3)
+    except StatisticsError as error:
+        raise IdentityError(
+            f"No threshold is known for '{encoder}': find one with idgen.provenance.calibration.calibrate."
+        ) from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from filelock import BaseFileLock, FileLock, Timeout
 
+from .. import files
 from ..errors import CheckpointError, IdgenError, TrainingError
 from .checkpoint import check_whole, list_checkpoints, load_state, set_aside, step_of
 from .lora import FILE as LORA
@@ -19,7 +19,6 @@ from .metrics import NAME as METRICS
 from .settings import check_unchanged, flatten
 from .step import CONFIG
 
-LOCK = ".lock"
 LATEST = "latest"
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
@@ -43,31 +42,14 @@ def on_main(work: Callable[..., Result], *arguments: Any) -> Result:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder. The lock ends with the process, even a killed one; it can be nested.
+    """Keep other runs out of a folder; the main process holds the lock, see `idgen.files.locked`.
 
     Raises:
         TrainingError: Another run holds the folder, or nothing can be written there.
     """
-    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
-    on_main(_acquire, lock, folder)
-    try:
+    with ExitStack() as stack:
+        on_main(stack.enter_context, files.locked(folder, TrainingError))
         yield
-    finally:
-        if lock.lock_counter == 1:
-            (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
-
-
-def _acquire(lock: BaseFileLock, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise TrainingError(
-            f"Another run is using '{folder}'. Wait until it ends, or give another output_dir."
-        ) from error
-    except OSError as error:
-        raise TrainingError(f"Nothing can be written to '{folder}': {error}.") from error
 
 
 def check_free(folder: Path) -> None:
