@@ -149,8 +149,8 @@ class Contestants:
     def _with_adapter(self, tokens: int) -> Iterator[dict[str, Any]]:
         adapter = self.adapters[tokens]
         adapter.attach(self.unet)
-        person = adapter.person(torch.ones(1, EMBEDDING_DIM, device=self.unet.device, dtype=self.unet.dtype))
-        with adapter.drawing([person], pictures=1):
+        person = adapter.encode(torch.ones(1, EMBEDDING_DIM, device=self.unet.device, dtype=self.unet.dtype))
+        with adapter.activate([person], num_images=1):
             yield self.inputs
         adapter.detach()
 

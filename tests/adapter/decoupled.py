@@ -9,7 +9,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 
 from idgen import IdentityAdapter
-from idgen.adapter import Person, cross_attention_layers
+from idgen.adapter import IdentityTokens, cross_attention_layers
 from idgen.adapter.layers import module_key
 
 
@@ -42,9 +42,9 @@ class DecoupledAttention:
         return attn.to_out[1](attn.to_out[0](found))  # pyright: ignore
 
 
-def tokens_of(person: Person, negatives: int, positives: int) -> torch.Tensor:
+def tokens_of(person: IdentityTokens, negatives: int, positives: int) -> torch.Tensor:
     """(batch, tokens, dim) with the negative half first."""
-    return torch.cat([person.negative.expand(negatives, -1, -1), person.tokens.expand(positives, -1, -1)])
+    return torch.cat([person.negative_tokens.expand(negatives, -1, -1), person.tokens.expand(positives, -1, -1)])
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def unet_inputs(unet: Any, batch: int = 4, timestep: int = 500, side: int = 16) 
 
 
 def somebody(adapter: IdentityAdapter, rows: int = 1, seed: int = 3):
-    return adapter.person(torch.randn(rows, 8, generator=seeded(seed)).to(adapter.dtype))
+    return adapter.encode(torch.randn(rows, 8, generator=seeded(seed)).to(adapter.dtype))
 
 
 def add_lora(unet: Any) -> None:
@@ -79,7 +79,7 @@ def test_branch_is_decoupled_attention(family: str, change: str) -> None:
 
     before = unet(**inputs).sample
     adapter.scale = 0.7
-    with adapter.drawing([person], pictures=2):
+    with adapter.activate([person], num_images=2):
         found = unet(**inputs).sample
     after = unet(**inputs).sample
     with decoupled(unet, adapter, [tokens_of(person, 2, 2)], scale=0.7):
@@ -100,7 +100,7 @@ def test_bfloat16_is_exact_to_its_precision() -> None:
         adapter = make_adapter(unet).to(dtype)  # pyright: ignore
         adapter.attach(unet)
         person = somebody(adapter)
-        with adapter.drawing([person], pictures=2):
+        with adapter.activate([person], num_images=2):
             pictures["hooks", dtype] = unet(**unet_inputs(unet)).sample.float()
         with decoupled(unet, adapter, [tokens_of(person, 2, 2)]):
             pictures["plain", dtype] = unet(**unet_inputs(unet)).sample.float()
@@ -117,7 +117,7 @@ def test_regions() -> None:
     one, two = somebody(adapter, seed=1), somebody(adapter, seed=2)
     left = torch.zeros(16, 16)
     left[:, :8] = 1
-    with adapter.drawing([one, two], pictures=2, masks=[left, 1 - left]):
+    with adapter.activate([one, two], num_images=2, masks=[left, 1 - left]):
         found = unet(**unet_inputs(unet)).sample
     with decoupled(unet, adapter, [tokens_of(one, 2, 2), tokens_of(two, 2, 2)]) as layers:
         for path, layer in layers.items():
@@ -141,9 +141,9 @@ def test_regions_of_every_picture_size(side: int) -> None:
     adapter = make_adapter(unet)
     adapter.attach(unet)
     person = somebody(adapter)
-    with adapter.drawing([person], pictures=1):
+    with adapter.activate([person], num_images=1):
         everywhere = unet(**unet_inputs(unet, batch=2, side=side)).sample
-    with adapter.drawing([person], pictures=1, masks=[torch.ones(30, 20)]):
+    with adapter.activate([person], num_images=1, masks=[torch.ones(30, 20)]):
         masked = unet(**unet_inputs(unet, batch=2, side=side)).sample
     torch.testing.assert_close(masked, everywhere, atol=1e-6, rtol=0)
 
@@ -158,7 +158,7 @@ def test_scale_zero_is_no_identity_and_blocks_are_separate() -> None:
 
     def draw(scale: Any) -> torch.Tensor:
         adapter.scale = scale
-        with adapter.drawing([person], pictures=2):
+        with adapter.activate([person], num_images=2):
             return unet(**inputs).sample
 
     assert torch.equal(draw(0), before)
@@ -179,7 +179,7 @@ def test_schedule_reads_the_timestep() -> None:
 
     def draw(scale: Any, timestep: int) -> torch.Tensor:
         adapter.scale = scale
-        with adapter.drawing([person], pictures=2):
+        with adapter.activate([person], num_images=2):
             return unet(**unet_inputs(unet, timestep=timestep)).sample
 
     late = ScaleSchedule(scale=0.5, start=0.4, end=0.8)
@@ -212,7 +212,7 @@ def test_compiled_unet(way: str) -> None:
     for scale, seed in ((0.7, 1), (0.7, 2), (0.2, 2)):
         person = somebody(adapter, seed=seed)
         adapter.scale = scale
-        with adapter.drawing([person], pictures=2):
+        with adapter.activate([person], num_images=2):
             found = unet(**inputs).sample
         plain = make_unet(**ONE_LEVEL)
         with decoupled(plain, adapter, [tokens_of(person, 2, 2)], scale):
@@ -232,7 +232,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(training: bool) -> None
         if checkpointing:
             unet.enable_gradient_checkpointing()  # diffusers' blocks recompute in both modes
             unet.train(training)
-        with adapter.drawing([somebody(adapter, rows=2)], pictures=2):
+        with adapter.activate([somebody(adapter, rows=2)], num_images=2):
             unet(**unet_inputs(unet, batch=2)).sample.square().mean().backward()
         return [p.grad for p in adapter.parameters() if p.grad is not None]
 
@@ -273,21 +273,21 @@ def test_misuse_is_named() -> None:
     unet = make_unet()
     adapter = make_adapter(unet)
     person = somebody(adapter)
-    with pytest.raises(AdapterError, match="not attached"), adapter.drawing([person], 1):
+    with pytest.raises(AdapterError, match="not attached"), adapter.activate([person], 1):
         pass
     with pytest.raises(BaseMismatchError, match=r"width 16.*width 32"):
         adapter.attach(make_unet("sdxl"))
     adapter.attach(unet)
     with pytest.raises(AdapterError, match="attached already"):
         adapter.attach(unet)
-    with pytest.raises(AdapterError, match="mask each"), adapter.drawing([person, person], 1):
+    with pytest.raises(AdapterError, match="mask each"), adapter.activate([person, person], 1):
         pass
-    with adapter.drawing([person], 1):
+    with adapter.activate([person], 1):
         with pytest.raises(AdapterError, match="batch of 4"):
             unet(**unet_inputs(unet, batch=4))
         with pytest.raises(AdapterError, match="while a call is drawing"):
             adapter.detach()
-    with pytest.raises(AdapterError, match="3 identities"), adapter.drawing([somebody(adapter, rows=3)], 4):
+    with pytest.raises(AdapterError, match="3 identities"), adapter.activate([somebody(adapter, rows=3)], 4):
         pass
 
 
@@ -296,14 +296,14 @@ def test_a_start_for_embeddings_that_are_nearly_alike() -> None:
     torch.manual_seed(0)
     adapter, plain = (make_adapter(make_unet(), seed=3) for _ in range(2))
     embeddings = 5 + 0.01 * torch.randn(500, 8, generator=seeded(1))
-    adapter.to_tokens.start_for(embeddings)  # pyright: ignore[reportCallIssue]
+    adapter.to_tokens.standardise_input(embeddings)  # pyright: ignore[reportCallIssue]
     standard = (embeddings - embeddings.mean(0)) / embeddings.std(0)
     torch.testing.assert_close(adapter(embeddings[:4]), plain(standard[:4]), atol=1e-3, rtol=1e-3)
 
 
 def test_a_start_for_one_person_is_an_ordinary_one() -> None:
     adapter, plain = (make_adapter(make_unet(), seed=3) for _ in range(2))
-    adapter.to_tokens.start_for(torch.ones(1, 8))  # pyright: ignore[reportCallIssue]
+    adapter.to_tokens.standardise_input(torch.ones(1, 8))  # pyright: ignore[reportCallIssue]
     assert torch.equal(adapter(torch.ones(1, 8)), plain(torch.ones(1, 8)))
 
 

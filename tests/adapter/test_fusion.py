@@ -24,7 +24,7 @@ def test_each_picture_has_factors_of_its_own() -> None:
     unet = make_unet()
     adapter = make_adapter(unet)
     adapter.attach(unet)
-    person = adapter.person(torch.randn(3, 8, generator=seeded(1)))
+    person = adapter.encode(torch.randn(3, 8, generator=seeded(1)))
     sample = torch.randn(3, 4, 16, 16, generator=seeded(2))
     text = torch.randn(3, 7, TEXT_DIM, generator=seeded(3))
     layer = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2  # pyright: ignore
@@ -34,7 +34,7 @@ def test_each_picture_has_factors_of_its_own() -> None:
     def enters(scale: float, fusion: Fusion | None = None) -> torch.Tensor:
         seen.clear()
         adapter.scale = scale
-        with adapter.drawing([person], 3, fusion=fusion), torch.no_grad():
+        with adapter.activate([person], 3, fusion=fusion), torch.no_grad():
             unet(sample, 10, text)
         return seen[0]
 

@@ -12,7 +12,7 @@ from diffusers import ControlNetModel
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
 from idgen import Identity, IdentityNet
-from idgen.adapter import Person, cross_attention_layers
+from idgen.adapter import IdentityTokens, cross_attention_layers
 from idgen.errors import AdapterError
 from tests.components import SIDE, call_arguments, make_adapter, make_controlnet, make_pipeline, seeded
 
@@ -47,8 +47,8 @@ def make_net(unet: Any, kind: type = IdentityNet) -> Any:
 def person_of(pipe: Any, seed: int = 1) -> tuple[Identity, torch.Tensor]:
     """Somebody, and the adapter's tokens of nobody and of them, (2, tokens, dim)."""
     who = Identity(embeddings=torch.randn(1, 8, generator=seeded(seed)), encoder="test")
-    person = pipe.id_adapters["default"].person(who.embedding()[None])
-    return who, torch.cat([person.negative, person.tokens]).detach()
+    person = pipe.id_adapters["default"].encode(who.embedding()[None])
+    return who, torch.cat([person.negative_tokens, person.tokens]).detach()
 
 
 def pair(family: str, task: str = "txt2img", extra: bool = False) -> tuple[Any, Any, Identity]:
@@ -125,12 +125,12 @@ def test_next_call_starts_anew() -> None:
     assert (ours(**call_arguments(controlnet=True, **call)).images == first).all()
 
 
-def layer_output(net: IdentityNet, persons: list[Person], masks: list[torch.Tensor] | None) -> torch.Tensor:
+def layer_output(net: IdentityNet, persons: list[IdentityTokens], masks: list[torch.Tensor] | None) -> torch.Tensor:
     """What the net's first cross-attention layer gives out, (1, 16, 16, width)."""
     seen: list[torch.Tensor] = []
     layer = next(iter(cross_attention_layers(net).values()))
     sample, picture = torch.randn(1, 4, 16, 16, generator=seeded(3)), torch.rand(1, 3, SIDE, SIDE, generator=seeded(4))
-    with net.reading(persons, 1, masks=masks), torch.no_grad():
+    with net.activate(persons, 1, masks=masks), torch.no_grad():
         handle = layer.register_forward_hook(lambda *call: seen.append(call[-1]))
         net(sample, 10, torch.empty(0), picture, return_dict=False)
         handle.remove()
@@ -140,8 +140,8 @@ def layer_output(net: IdentityNet, persons: list[Person], masks: list[torch.Tens
 def test_people_are_read_where_they_may_appear() -> None:
     pipe = make_pipeline(controlnet=True)
     net, adapter = make_net(pipe.unet), make_adapter(pipe.unet)
-    a, b = (adapter.person(torch.randn(1, 8, generator=seeded(i))) for i in (1, 2))
-    nobody = Person(a.negative, a.negative)
+    a, b = (adapter.encode(torch.randn(1, 8, generator=seeded(i))) for i in (1, 2))
+    nobody = IdentityTokens(a.negative_tokens, a.negative_tokens)
     left, right = torch.zeros(2, SIDE, SIDE).unbind()
     left[:, : SIDE // 4] = 1
     right[:, SIDE // 2 :] = 1
@@ -195,8 +195,8 @@ def test_text_is_never_taken_for_a_person() -> None:
     plain.load_id_adapter(make_adapter(plain.unet))
     with pytest.raises(AdapterError, match="has none"):
         plain(**call_arguments(), id_embeds=who, control_interval=2)
-    wide = make_adapter(make_pipeline("sdxl").unet).person(torch.ones(1, 8))
-    with pytest.raises(AdapterError, match="width 16"), ours.controlnet.reading([wide], 1):
+    wide = make_adapter(make_pipeline("sdxl").unet).encode(torch.ones(1, 8))
+    with pytest.raises(AdapterError, match="width 16"), ours.controlnet.activate([wide], 1):
         pass
 
 
@@ -217,9 +217,9 @@ def test_gradients_reach_the_net_and_the_tokens() -> None:
     pipe = make_pipeline()
     net, adapter = make_net(pipe.unet).train(), make_adapter(pipe.unet)
     net.enable_gradient_checkpointing()
-    person = adapter.person(torch.randn(2, 8, generator=seeded(1)))
+    person = adapter.encode(torch.randn(2, 8, generator=seeded(1)))
     sample, picture = torch.randn(2, 4, 16, 16, generator=seeded(3)), torch.rand(2, 3, SIDE, SIDE, generator=seeded(4))
-    with net.reading([person], 2):
+    with net.activate([person], 2):
         down, mid = net(sample, torch.tensor([10, 500]), torch.empty(0), picture, return_dict=False)
     (mid.square().mean() + sum(residual.square().mean() for residual in down)).backward()
     assert all(weight.grad is not None for weight in net.parameters() if weight.requires_grad)

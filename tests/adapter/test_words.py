@@ -88,7 +88,7 @@ def test_starts_like_the_encoders_words() -> None:
     table.weight.data = 0.02 * torch.randn(1000, 48, generator=seeded(2)) + 0.01
     torch.manual_seed(3)
     projection = WordProjection(128, 2, 48)
-    projection.start_like(table)
+    projection.initialise_like(table)
     found = projection(torch.randn(500, 128, generator=seeded(4)))
     assert found.shape == (500, 2, 48)
     assert abs(float(found.std(0).mean()) / 0.02 - 1) < 0.15
@@ -103,6 +103,6 @@ def test_an_adapter_with_words() -> None:
     assert first is not None
     assert first.shape == (3, 2, TEXT_DIM)
     assert second is None
-    person = adapter.person(torch.randn(1, 4, 8, generator=seeded(6)))
+    person = adapter.encode(torch.randn(1, 4, 8, generator=seeded(6)))
     assert person.words[0] is not None
     assert person.words[0].shape == (1, 2, TEXT_DIM)

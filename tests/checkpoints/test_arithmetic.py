@@ -22,7 +22,7 @@ class Clip:
 
     dim = 12
 
-    def nobody(self) -> torch.Tensor:
+    def unconditional(self) -> torch.Tensor:
         return torch.randn(1, 5, 12, generator=seeded(8))
 
 
@@ -70,7 +70,7 @@ def test_pictures_are_those_of_the_published_maths(variant: str, family: str, gu
     features = None if who.features is None else who.features.mean(0, keepdim=True)
     tokens = torch.cat(
         [
-            tokens_of(variant, parts["image_proj"], torch.zeros_like(who.embeddings), Clip().nobody()),
+            tokens_of(variant, parts["image_proj"], torch.zeros_like(who.embeddings), Clip().unconditional()),
             tokens_of(variant, parts["image_proj"], who.embeddings, features),
         ]
     )
@@ -101,7 +101,7 @@ def test_pictures_are_those_of_diffusers(variant: str, family: str, tmp_path: Pa
     stock.set_ip_adapter_scale(0.7)
     if "plus" in variant:
         projection = stock.unet.encoder_hid_proj.image_projection_layers[0]
-        projection.clip_embeds = torch.cat([Clip().nobody(), who.features])[:, None]  # pyright: ignore
+        projection.clip_embeds = torch.cat([Clip().unconditional(), who.features])[:, None]  # pyright: ignore
         projection.shortcut = variant == "faceid-plusv2"
     embeds = torch.cat([torch.zeros_like(direction), direction])
     expected = stock(**arguments(family), ip_adapter_image_embeds=[embeds]).images

@@ -32,7 +32,7 @@ def test_features_are_those_of_the_last_but_one_layer(encoder: CLIPVisionModelWi
     expected = encoder(pixels, output_hidden_states=True).hidden_states[-2]
     torch.testing.assert_close(ClipFeatures(encoder)(crops), expected, atol=1e-5, rtol=0)
     zeros = encoder(torch.zeros_like(pixels[:1]), output_hidden_states=True).hidden_states[-2]
-    torch.testing.assert_close(ClipFeatures(encoder).nobody(), zeros)
+    torch.testing.assert_close(ClipFeatures(encoder).unconditional(), zeros)
 
 
 def test_plus_adapter_in_a_pipeline(

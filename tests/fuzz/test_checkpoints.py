@@ -43,7 +43,7 @@ def use_adapter(path: Path) -> None:
     adapter = IdentityAdapter.from_pretrained(path, unet=base)
     torch.nn.Module.to(adapter, torch.float32)
     features = torch.ones(1, 2, adapter.config["feature_dim"]) if adapter.config["projection"] == "plus" else None
-    person = adapter.person(torch.ones(1, adapter.config["embedding_dim"]), features, features)
+    person = adapter.encode(torch.ones(1, adapter.config["embedding_dim"]), features, features)
     for value in adapter.values(person.tokens):
         assert value.numel() < 1 << 24
 

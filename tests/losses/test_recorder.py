@@ -45,7 +45,7 @@ class Scene:
             self.inputs["added_cond_kwargs"] = conditions
 
     def drawing(self, id_embeds: torch.Tensor) -> Any:
-        return self.adapter.drawing([self.adapter.person(id_embeds)], pictures=2)
+        return self.adapter.activate([self.adapter.encode(id_embeds)], num_images=2)
 
     def record(self, block: str = "", prompt: torch.Tensor | None = None) -> Recording:
         inputs = self.inputs if prompt is None else {**self.inputs, "encoder_hidden_states": prompt}
@@ -66,7 +66,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_recording_is_the_layers_arithmetic(family: str, change: str) -> None:
     scene = Scene(family, CHANGES[change])
-    person = scene.adapter.person(ID_EMBEDS)
+    person = scene.adapter.encode(ID_EMBEDS)
     with scene.drawing(ID_EMBEDS):
         recording = scene.record()
     layers = cross_attention_layers(scene.unet)

@@ -84,7 +84,7 @@ class Step:
             self.batch["without_id"] = recorder.take()
             u = torch.rand(len(self.id_embeds), generator=torch.Generator().manual_seed(0))
             mixed = mix_identities(self.id_embeds, u)
-            with self.adapter.drawing([self.adapter.person(mixed)], pictures=3):
+            with self.adapter.activate([self.adapter.encode(mixed)], num_images=3):
                 self.batch["output_mixed_id"] = self.predict()
 
     def predict(self) -> torch.Tensor:
@@ -92,8 +92,8 @@ class Step:
         return self.unet(self.noisy, self.timesteps, encoder_hidden_states=text).sample
 
     def __call__(self, then: Callable[[Weighted], object]) -> Weighted:
-        person = self.adapter.person(self.id_embeds)
-        with self.adapter.drawing([person], pictures=3), AttentionRecorder(self.unet) as recorder:
+        person = self.adapter.encode(self.id_embeds)
+        with self.adapter.activate([person], num_images=3), AttentionRecorder(self.unet) as recorder:
             model_output = self.predict()
 
             def generated_embeds() -> torch.Tensor:

@@ -179,10 +179,10 @@ def test_gradient_checkpointing_refuses_two_identities_in_one_backward_pass() ->
     unet.enable_gradient_checkpointing()
     unet.train()
     sample, text = torch.randn(1, 4, 8, 8), torch.randn(1, 5, 16)
-    person = adapter.person(torch.ones(1, 8))
-    with adapter.drawing([person], 1):
+    person = adapter.encode(torch.ones(1, 8))
+    with adapter.activate([person], 1):
         unet(sample, 500, encoder_hidden_states=text)
-        with torch.no_grad(), adapter.paused():
+        with torch.no_grad(), adapter.deactivate():
             unet(sample, 500, encoder_hidden_states=text)
-        with adapter.paused(), pytest.raises(AdapterError, match="backward pass"):
+        with adapter.deactivate(), pytest.raises(AdapterError, match="backward pass"):
             unet(sample, 500, encoder_hidden_states=text)

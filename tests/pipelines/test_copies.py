@@ -180,7 +180,7 @@ def test_a_schedule_does_not_act_in_a_pause() -> None:
     adapter.scale = ScaleSchedule(function=lambda progress: 1 + progress)
     inputs = {"sample": torch.ones(1, 4, 8, 8), "timestep": 500, "encoder_hidden_states": torch.ones(1, 5, 16)}
     nobody = unet(**inputs).sample
-    with adapter.drawing([adapter.person(torch.ones(1, 8))], 1):
+    with adapter.activate([adapter.encode(torch.ones(1, 8))], 1):
         assert not torch.equal(unet(**inputs).sample, nobody)
-        with adapter.paused():
+        with adapter.deactivate():
             assert torch.equal(unet(**inputs).sample, nobody)

@@ -92,7 +92,7 @@ def test_guidance_on_and_off(family: str, guidance_scale: float) -> None:
     draw(pipeline, id_embeds=ANNA, num_inference_steps=1, guidance_scale=guidance_scale)
     someone = outputs.pop()
     zero = torch.zeros(1, 8)
-    adapter.person = lambda *_: idgen.adapter.Person(adapter(zero), adapter(zero))  # nobody in both halves
+    adapter.encode = lambda *_: idgen.adapter.IdentityTokens(adapter(zero), adapter(zero))  # nobody in both halves
     draw(pipeline, id_embeds=ANNA, num_inference_steps=1, guidance_scale=guidance_scale)
     nobody = outputs.pop()
     handle.remove()

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from PIL import Image
 
-from idgen.adapter import Person, ScaleSchedule
+from idgen.adapter import IdentityTokens, ScaleSchedule
 from idgen.errors import AdapterError
 from tests.components import FAMILIES, SIDE, TASKS, call_arguments, make_adapter, make_pipeline, seeded
 
@@ -28,9 +28,9 @@ def halves_that_see_a_person(pipeline: Any, act: Callable[[], Any]) -> list[list
     with_person = list(outputs)
     outputs.clear()
     zero = torch.zeros(1, 8)
-    adapter.person = lambda *_: Person(adapter(zero), adapter(zero))  # the negative tokens in all rows
+    adapter.encode = lambda *_: IdentityTokens(adapter(zero), adapter(zero))  # the negative tokens in all rows
     act()
-    del adapter.person
+    del adapter.encode
     handle.remove()
     rows = len(with_person) if len(with_person) < 3 else 1
     return [
@@ -171,9 +171,9 @@ def test_a_schedule_ends_after_its_share_of_the_steps(scheduler: str, task: str)
     binding = next(
         hook.__self__
         for hook in pipeline.unet.get_submodule(layer)._forward_pre_hooks.values()
-        if hasattr(hook.__self__, "persons")
+        if hasattr(hook.__self__, "people")
     )
-    pipeline.unet.get_submodule(layer).register_forward_hook(lambda *_: acted.append(binding.persons is not None))
+    pipeline.unet.get_submodule(layer).register_forward_hook(lambda *_: acted.append(binding.people is not None))
     steps: dict[str, Any] = {"num_inference_steps": 10} | ({"strength": 0.8} if task == "img2img" else {})
     draw(pipeline, task, id_embeds=ANNA, id_scale=ScaleSchedule(end=0.5), **steps)
     done = 0.2 if task == "img2img" else 0.0

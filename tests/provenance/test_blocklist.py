@@ -211,16 +211,16 @@ def test_no_way_around_the_pipeline(eileen: Identity) -> None:
     """The check is where an embedding becomes tokens, and where tokens meet the UNet."""
     source = make_pipeline()
     adapter = make_adapter(source.unet, encoder=eileen.encoder, embedding_dim=eileen.dim)
-    before = adapter.person(eileen.embedding()[None])
+    before = adapter.encode(eileen.embedding()[None])
     source.id_blocklist = IdentityBlocklist.of(eileen)
     adapter.attach(source.unet)
     with pytest.raises(BlockedIdentityError):
-        adapter.person(eileen.embedding()[None])
-    with pytest.raises(BlockedIdentityError), adapter.drawing([before], 1):
+        adapter.encode(eileen.embedding()[None])
+    with pytest.raises(BlockedIdentityError), adapter.activate([before], 1):
         pass
     unknown = replace(before, id_embeds=None)
-    with pytest.raises(BlockedIdentityError, match="without their id_embeds"), adapter.drawing([unknown], 1):
+    with pytest.raises(BlockedIdentityError, match="without their id_embeds"), adapter.activate([unknown], 1):
         pass
-    nobody = adapter.person(torch.zeros(1, eileen.dim))
-    with adapter.drawing([nobody], 1):
+    nobody = adapter.encode(torch.zeros(1, eileen.dim))
+    with adapter.activate([nobody], 1):
         pass

@@ -68,7 +68,7 @@ def test_denoising_is_the_published_loss(family: str) -> None:
     if text is None:
         text = step.base.pipeline.encode_prompt(["a face"] * 2, device="cpu", do_classifier_free_guidance=False)
         added = {"text_embeds": text[2], "time_ids": batch.time_ids}
-    with step.adapter.drawing([step.adapter.person(batch.id_embeds)], 2), torch.no_grad():
+    with step.adapter.activate([step.adapter.encode(batch.id_embeds)], 2), torch.no_grad():
         output = step.base.unet(noisy, t, text[0], added_cond_kwargs=added).sample
     snr = alpha / (1 - alpha)
     expected = (output - noise).square().mean((1, 2, 3)) * snr.clamp(max=5) / snr

@@ -74,7 +74,7 @@ def test_a_lora_beside_an_adapter_draws_the_same_in_a_stock_pipeline(family: str
     stock.load_id_adapter(tmp_path)
     fresh = BaseModel(stock, torch.float32, torch.device("cpu"))
     adapter = stock.id_adapters["default"]
-    with torch.no_grad(), adapter.drawing([adapter.person(batch.id_embeds)], 2):
+    with torch.no_grad(), adapter.activate([adapter.encode(batch.id_embeds)], 2):
         found = fresh.predict(noisy, times, text, batch.time_ids)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
         stock.unload_lora_weights()
@@ -210,7 +210,7 @@ def test_an_identity_net_sees_what_the_pipeline_shows_it() -> None:
         [draw_keypoints(batch.landmarks[0].numpy(), (side, side)).astype("float32") / 255], height=side, width=side
     )
     black = torch.zeros_like(picture)  # the second sample has no face
-    with torch.no_grad(), step.adapter.drawing([person], 2), net.reading([person], 2):
+    with torch.no_grad(), step.adapter.activate([person], 2), net.activate([person], 2):
         down, middle = net(
             batch.latents, times, text["encoder_hidden_states"], torch.cat([picture, black]), return_dict=False
         )
@@ -230,7 +230,7 @@ def test_a_new_identity_net_fits_the_base_that_ships_with_the_package() -> None:
     adapter = IdentityAdapter.from_unet(base.unet, encoder="random", embedding_dim=8)
     adapter.attach(base.unet)
     latents, times, text = torch.randn(1, 8, 16, 16), torch.tensor([300]), base.encode(["a face"])
-    with torch.no_grad(), net.reading([adapter.person(torch.randn(1, 8))], 1):
+    with torch.no_grad(), net.activate([adapter.encode(torch.randn(1, 8))], 1):
         words = text["encoder_hidden_states"]
         residuals = net(latents, times, words, torch.rand(1, 3, 64, 64), return_dict=False)
         found = base.predict(latents, times, text, residuals=residuals)

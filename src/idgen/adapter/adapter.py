@@ -7,25 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, cast
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
 from diffusers.utils.torch_utils import unwrap_module
 from torch import nn
 
 from ..checkpoints import native, public
 from ..checkpoints.building import build
-from ..checkpoints.card import model_card
+from ..checkpoints.model_card import model_card
 from ..errors import IdentityError
 from .attention import IdentityBranch
-from .joining import Joining
+from .layer_lora import LayerLoRA
 from .layers import cross_attention_layers, module_key, self_attention_path
-from .lora import LayerLoRA
-from .persons import Person
-from .projection import MLPProjection, PlusProjection, Resampler, make_projection
+from .projections import MLPProjection, PlusProjection, Resampler, make_projection
+from .tokens import IdentityTokens
+from .unet_mixin import UNetMixin
 from .words import WordProjection
 
 
-class IdentityAdapter(Joining, ModelMixin, ConfigMixin):
+class IdentityAdapter(UNetMixin):
     """A projection (identity → tokens) and one branch per cross-attention layer of a UNet.
 
     The base model owns nothing of it: no key enters its state dict, and `detach` leaves it as it was, bit for bit.
@@ -117,7 +116,7 @@ class IdentityAdapter(Joining, ModelMixin, ConfigMixin):
                 getattr(branch, name).weight.data.copy_(source.weight.data)
         for i, table in enumerate(tables):
             if str(i) in adapter.to_words:
-                cast(WordProjection, adapter.to_words[str(i)]).start_like(table)
+                cast(WordProjection, adapter.to_words[str(i)]).initialise_like(table)
         return adapter
 
     def __repr__(self) -> str:
@@ -128,7 +127,7 @@ class IdentityAdapter(Joining, ModelMixin, ConfigMixin):
             f"layers={len(config['layers'])})"
         )
 
-    def start_for(self, embeddings: torch.Tensor) -> None:
+    def standardise_input(self, embeddings: torch.Tensor) -> None:
         """Read embeddings, (people, embedding_dim), from the start as if each number had mean 0 and deviation 1.
 
         For a new adapter of an encoder whose embeddings differ little from person to person (dlib's). The resampler is
@@ -136,7 +135,7 @@ class IdentityAdapter(Joining, ModelMixin, ConfigMixin):
         """
         for part in (self.to_tokens, *self.to_words.values()):
             if isinstance(part, MLPProjection | WordProjection):
-                part.start_for(embeddings)
+                part.standardise_input(embeddings)
 
     # -- identity → tokens
 
@@ -161,13 +160,13 @@ class IdentityAdapter(Joining, ModelMixin, ConfigMixin):
             return self.to_tokens(id_embeds, features)
         return self.to_tokens(id_embeds[:, None] if isinstance(self.to_tokens, Resampler) else id_embeds)
 
-    def person(
+    def encode(
         self,
         id_embeds: torch.Tensor,
         features: torch.Tensor | None = None,
         negative_features: torch.Tensor | None = None,
-    ) -> Person:
-        """Tokens of a person, those of a zero embedding, and their words; see `forward` for the shapes.
+    ) -> IdentityTokens:
+        """Encode a person: tokens, negative tokens and pseudo-words; see `forward` for the shapes.
 
         Raises:
             BlockedIdentityError: The blocklist of a UNet that the adapter is attached to refuses the person.
@@ -175,7 +174,7 @@ class IdentityAdapter(Joining, ModelMixin, ConfigMixin):
         self._refuse_blocked(id_embeds)
         tokens, negative = self(id_embeds, features), self(torch.zeros_like(id_embeds[:1]), negative_features)
         words = self.words(id_embeds if id_embeds.ndim == 2 else id_embeds.mean(1))
-        return Person(tokens, negative, words, id_embeds)
+        return IdentityTokens(tokens, negative, words, id_embeds)
 
     def words(self, id_embeds: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """(batch, embedding_dim) → pseudo-words (batch, num_words, text_dim) for each text encoder, or `None`."""

@@ -1,4 +1,4 @@
-"""An adapter's tie to one UNet: the hooks on its layers."""
+"""The hooks of an adapter on one UNet."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary, WeakSet
 
+from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from ..errors import BaseMismatchError
-from .attention import Binding
-from .call import ForwardBinding, lock_of
-from .condition import Acting, Condition
-from .hooks import owner_of, remove_hooks
+from .attention import AttentionHooks
+from .conditioning import Conditioning, ForwardConditioning
+from .hooks import ForwardHooks, owner_of, remove_hooks
+from .layer_lora import LayerLoRA, LoRAHooks
 from .layers import base_name, cross_attention_layers, forget_compiled, module_key, self_attention_path
-from .lora import LayerLoRA, LoRABinding
+from .state import lock_of
 
 if TYPE_CHECKING:
-    from .joining import Joining
+    from .unet_mixin import UNetMixin
 
 _attached: WeakKeyDictionary[object, WeakSet[nn.Module]] = WeakKeyDictionary()
-"""Adapter → the UNets with its hooks. The UNets own the hooks, and nothing keeps a UNet alive but its users."""
+"""Adapter → the UNets with its hooks. The UNets own the hooks; nothing here keeps a UNet alive."""
 
 
-class Attachment(ForwardBinding):
-    """Hooks on a UNet that bind an adapter's active `Condition` for the time of each forward.
+class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
+    """Hooks on a UNet that apply an adapter's active `Conditioning` during each forward.
 
     Args:
         unet: A `UNet2DConditionModel` of SD or SDXL.
@@ -35,16 +36,16 @@ class Attachment(ForwardBinding):
         BaseMismatchError: The UNet has other layers than those that the adapter was made for.
     """
 
-    def __init__(self, unet: nn.Module, adapter: Joining) -> None:
+    def __init__(self, unet: nn.Module, adapter: UNetMixin) -> None:
         cross = cross_attention_layers(unet)
-        _check_base(cast(Any, adapter).config, cross)
+        _check_base(adapter.config, cross)
         with lock_of(unet):
             super().__init__(unet, adapter, uuid.uuid4().hex)
-            self._loras: dict[str, LoRABinding] = {}
+            self._loras: dict[str, LoRAHooks] = {}
             for path in [p for at in cross for p in (self_attention_path(at), at)] if len(adapter.loras) else []:
                 lora = cast(LayerLoRA, adapter.loras[module_key(path)])
-                self._loras[path] = LoRABinding(cast(Any, unet.get_submodule(path)), lora, self.token)
-            self._bindings = {path: Binding(layer, self.token) for path, layer in cross.items()}
+                self._loras[path] = LoRAHooks(cast(Attention, unet.get_submodule(path)), lora, self.token)
+            self._layers = {path: AttentionHooks(layer, self.token) for path, layer in cross.items()}
         _attached.setdefault(adapter, WeakSet()).add(unet)
         forget_compiled(unet)
 
@@ -56,7 +57,7 @@ class Attachment(ForwardBinding):
     @property
     def heads(self) -> dict[str, int]:
         """Layer path → attention heads."""
-        return {path: binding.heads for path, binding in self._bindings.items()}
+        return {path: hooks.heads for path, hooks in self._layers.items()}
 
     @property
     def lora_paths(self) -> Iterable[str]:
@@ -64,50 +65,50 @@ class Attachment(ForwardBinding):
         return self._loras.keys()
 
     def remove(self) -> None:
-        """Leave the UNet as it was, also where layers have been replaced or copied since."""
+        """Remove all hooks from the UNet, also from layers that have been replaced or copied since."""
         with lock_of(self.module):
             for module in self.module.modules():
                 remove_hooks(module, self.token)
         _attached[self.owner].discard(self.module)
         forget_compiled(self.module)
 
-    def bind(self, state: Condition, args: tuple, kwargs: dict[str, Any]) -> Acting:
-        """See `ForwardBinding`."""
+    def bind(self, state: Conditioning, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForwardConditioning:
+        """See `ForwardHooks`."""
         sample = args[0] if args else kwargs["sample"]
-        acting = state.at(len(sample), args[1] if len(args) > 1 else kwargs["timestep"])
-        if acting.regions is not None:
-            acting.regions.fit(*sample.shape[-2:])
-        return acting
+        conditioning = state.at(len(sample), args[1] if len(args) > 1 else kwargs["timestep"])
+        if conditioning.regions is not None:
+            conditioning.regions.fit(*sample.shape[-2:])
+        return conditioning
 
-    def apply(self, bound: Acting | None) -> None:
-        """See `ForwardBinding`."""
-        for path, binding in self._bindings.items():
+    def apply(self, bound: ForwardConditioning | None) -> None:
+        """See `ForwardHooks`."""
+        for path, hooks in self._layers.items():
             if bound is None:
-                binding.persons = binding.regions = binding.text = None
+                hooks.people = hooks.regions = hooks.text_scale = None
             else:
-                binding.persons, binding.regions, binding.text = bound.persons.get(path), bound.regions, bound.text
+                hooks.people, hooks.regions, hooks.text_scale = bound.people.get(path), bound.regions, bound.text_scale
         for path, lora in self._loras.items():
-            lora.scale = 0.0 if bound is None else bound.lora[path]
+            lora.scale = 0.0 if bound is None else bound.lora_scale[path]
 
 
-def attachments(adapter: Joining) -> list[Attachment]:
+def attachments(adapter: UNetMixin) -> list[Attachment]:
     """All attachments of an adapter."""
     found = (attachment_to(adapter, unet) for unet in list(_attached.get(adapter, ())))
     return [attachment for attachment in found if attachment is not None]
 
 
-def attachment_to(adapter: Joining, unet: nn.Module) -> Attachment | None:
+def attachment_to(adapter: UNetMixin, unet: nn.Module) -> Attachment | None:
     """The attachment of an adapter to a UNet."""
     owners = map(owner_of, unet._forward_pre_hooks.values())
     return next((each for each in owners if isinstance(each, Attachment) and each.owner is adapter), None)
 
 
-def _check_base(config: Mapping[str, Any], cross: Mapping[str, Any]) -> None:
+def _check_base(config: Mapping[str, Any], cross: Mapping[str, Attention]) -> None:
     layers, width = config["layers"], config["cross_attention_dim"]
     found = {path: layer.inner_dim for path, layer in cross.items()}
     widths = {layer.cross_attention_dim for layer in cross.values()}
     if any(layer.norm_q is not None or layer.norm_k is not None for layer in cross.values()):
-        raise BaseMismatchError("UNets whose layers normalise queries and keys are not supported.")
+        raise BaseMismatchError("UNets whose attention layers normalise queries and keys are not supported.")
     if found != dict(layers) or widths != {width}:
         raise BaseMismatchError(
             f"The adapter was made for {base_name(layers, width)}, but the pipeline's UNet is "

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ..errors import AdapterError
-from .call import activate, active_state
-from .projection import standardise_input
+from .projections import standardise_linear
+from .state import active, active_state
 
 
 class WordProjection(nn.Module):
@@ -38,7 +38,7 @@ class WordProjection(nn.Module):
         return self.proj(id_embeds).unflatten(-1, (self.num_words, -1))
 
     @torch.no_grad()
-    def start_like(self, embeddings: nn.Module) -> None:
+    def initialise_like(self, embeddings: nn.Module) -> None:
         """Start with words that have the mean and the spread of a text encoder's own, or it reads noise."""
         table: Any = embeddings.weight
         last = self.proj[-1]
@@ -47,11 +47,11 @@ class WordProjection(nn.Module):
         # what enters the last map is GELU of unit noise, whose mean square is 0.425
         nn.init.normal_(last.weight, std=float(table.float().std(0).mean()) / (0.425 * last.in_features) ** 0.5)
 
-    def start_for(self, embeddings: torch.Tensor) -> None:
-        """See `MLPProjection.start_for`."""
+    def standardise_input(self, embeddings: torch.Tensor) -> None:
+        """See `MLPProjection.standardise_input`."""
         first = self.proj[0]
         assert isinstance(first, nn.Linear)
-        standardise_input(first, embeddings)
+        standardise_linear(first, embeddings)
 
 
 @contextmanager
@@ -83,14 +83,14 @@ def pseudo_words(text_encoder: nn.Module, words: Sequence[torch.Tensor], marker:
 
     handle = text_encoder.get_input_embeddings().register_forward_hook(read)  # pyright: ignore[reportCallIssue]
     try:
-        with activate(call, words):
+        with active(call, words):
             yield
     finally:
         handle.remove()
 
 
 class _Words:
-    """The owner of one call's words; see `activate`."""
+    """The owner of one call's words; see `state.active`."""
 
 
 def _in_turn(words: Sequence[torch.Tensor], row: int, rows: int, places: int) -> torch.Tensor:

@@ -50,7 +50,7 @@ class ClipFeatures:
         return self._features((pixels - mean) / deviation)
 
     @torch.no_grad()
-    def nobody(self) -> torch.Tensor:
+    def unconditional(self) -> torch.Tensor:
         """(1, tokens, dim): features of nothing, for the negative half of guidance."""
         return self._features(torch.zeros(1, 3, self.size, self.size, device=self.model.device))
 

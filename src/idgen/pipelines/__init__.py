@@ -3,7 +3,8 @@
 from .arguments import IdentityArguments
 from .inpaint import LatentInpaintPipeline
 from .mixin import IdentityAdapterMixin
-from .named import (
+from .register import register
+from .stable_diffusion import (
     StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetInpaintPipeline,
     StableDiffusionControlNetPipeline,
@@ -17,7 +18,6 @@ from .named import (
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
 )
-from .register import register
 
 __all__ = [
     "IdentityAdapterMixin",

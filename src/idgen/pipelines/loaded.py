@@ -1,4 +1,4 @@
-"""`LoadedAdapter`: an adapter in a pipeline, with what turns photos into its identities."""
+"""`LoadedAdapter`: an adapter in a pipeline, with the face encoder that makes its identities."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import Any, Self
 
 import torch
 
-from ..adapter import Blocklist, IdentityAdapter, Person, Scale
+from ..adapter import IdentityAdapter, IdentityTokens, Scale
+from ..adapter.guard import Blocklist
 from ..enroll import enroll
 from ..errors import AdapterError, EncoderMismatchError, IdentityError
 from ..faces import ClipFeatures, FaceAnalyzer, Photo
 from ..identity import Identity
-from .people import identities, photos
+from .arguments import IdEmbeds, IdImage, as_identities, as_photos
 
 CLIP_H = ("h94/IP-Adapter", "models/image_encoder", 1280)
-"""Hub id, folder and width of the image encoder that the published FaceID-Plus adapters read."""
+"""Hub id, folder and width of the image encoder of the published FaceID-Plus adapters."""
 
 
 @dataclass(eq=False)
 class LoadedAdapter:
-    """An adapter in a pipeline. Pipelines that share it have objects of their own, so that their scales are separate.
+    """An adapter in a pipeline. Pipelines that share an adapter have separate objects with separate scales.
 
     Attributes:
-        adapter: Attached to the pipeline's UNet.
-        analyzer: Opened when the first photo comes, if it was not given.
-        clip: Image encoder of a `"plus"` adapter.
-        scale: What `set_id_adapter_scale` of the pipeline has set; the adapter's own if nothing.
+        adapter: The adapter, attached to the pipeline's UNet.
+        analyzer: Finds and embeds faces; loaded at the first photo if not given.
+        clip: Image encoder, for an adapter that reads CLIP features; loaded at the first photo if not given.
+        scale: The scale that `set_id_adapter_scale` of the pipeline has set, or `None` for the adapter's own.
     """
 
     adapter: IdentityAdapter
@@ -40,7 +41,7 @@ class LoadedAdapter:
         encoder = self.adapter.config["encoder"]
         if self.analyzer is not None and self.analyzer.encoder.name != encoder:
             raise EncoderMismatchError(
-                f"The adapter reads embeddings of '{encoder}', but the face analyzer makes those of "
+                f"The adapter reads embeddings of '{encoder}', but face_analyzer makes embeddings of "
                 f"'{self.analyzer.encoder.name}'."
             )
         if self.clip is not None and self.clip.dim != self.adapter.config["feature_dim"]:
@@ -51,18 +52,18 @@ class LoadedAdapter:
         self._opened: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Networks that were opened on demand are opened again by an unpickled pipeline."""
+        """Networks that were loaded on demand are not pickled."""
         return {**self.__dict__, "_opened": {}}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy of the adapter, with the same analyzer and image encoder, which have no state."""
+        """Copies the adapter, and shares the analyzer and the image encoder, which have no state."""
         other = copy.copy(self)
         other.adapter = copy.deepcopy(self.adapter, memo)
         return other
 
     @property
     def face_analyzer(self) -> FaceAnalyzer:
-        """What finds faces and embeds them."""
+        """The analyzer that finds and embeds faces."""
         if self.analyzer is not None:
             return self.analyzer
         if "analyzer" not in self._opened:
@@ -71,58 +72,66 @@ class LoadedAdapter:
 
     def enroll(self, photos: Photo | Sequence[Photo], **options: Any) -> Identity:
         """`idgen.enroll` with the encoder that this adapter was trained with."""
-        return enroll(photos, self.face_analyzer, clip=self._needed_clip(), **options)
+        return enroll(photos, self.face_analyzer, clip=self._clip_features(), **options)
 
     @torch.no_grad()
-    def persons(
+    def encode(
         self,
         *,
-        id_image: Any = None,
-        id_embeds: Any = None,
-        prompts: int,
-        apart: bool,
+        id_image: IdImage | None = None,
+        id_embeds: IdEmbeds | None = None,
+        num_prompts: int,
+        regional: bool,
         blocklist: Blocklist | None = None,
-    ) -> list[Person]:
-        """Project all people to tokens.
+    ) -> list[IdentityTokens]:
+        """Encode all people to tokens.
 
         Args:
             id_image: See `IdentityArguments`; either this or `id_embeds`.
-            id_embeds: The same.
-            prompts: How many prompts there are.
-            apart: Whether all people are in each picture, each in a region of their own.
-            blocklist: Checked by photo, before photos are averaged.
+            id_embeds: See `IdentityArguments`.
+            num_prompts: Number of prompts.
+            regional: Whether all people are in each image, each in their own region. Otherwise there is one person
+                for all prompts, or one per prompt.
+            blocklist: Checked for each photo, before photos are averaged.
+
+        Returns:
+            The tokens of each person if `regional`; otherwise one item with a row per person.
 
         Raises:
             BlockedIdentityError: A person is on the blocklist.
             AdapterError: The number of people does not fit the number of prompts.
-            EncoderMismatchError: An identity was made by another encoder.
+            EncoderMismatchError: An identity was made by another face encoder.
         """
         config = self.adapter.config
         if id_embeds is not None:
-            people = identities(id_embeds, config["encoder"], config["embedding_dim"], config["normalised"])
+            people = as_identities(id_embeds, config["encoder"], config["embedding_dim"], config["normalised"])
         else:
-            people = [one if isinstance(one, Identity) else self.enroll(one) for one in photos(id_image)]
-        if not apart and len(people) not in (1, prompts):
+            people = [one if isinstance(one, Identity) else self.enroll(one) for one in as_photos(id_image)]  # pyright: ignore
+        if not regional and len(people) not in (1, num_prompts):
             raise AdapterError(
-                f"{len(people)} people for {prompts} prompt(s). Give as many prompts, or id_masks to draw them in "
-                "one picture; several photos of one person go through encode_identity first."
+                f"Got {len(people)} people for {num_prompts} prompt(s). Pass one prompt per person, or id_masks for "
+                "several people in one image. Combine several photos of one person with encode_identity."
             )
         for person in people:
             self._check_encoder(person)
             if blocklist is not None:
                 blocklist.check(person)
-        return [self._person([one]) for one in people] if apart else [self._person(people)]
+        return [self._encode([one]) for one in people] if regional else [self._encode(people)]
 
-    def _person(self, people: Sequence[Identity]) -> Person:
+    def _encode(self, people: Sequence[Identity]) -> IdentityTokens:
         where = {"device": self.adapter.device, "dtype": self.adapter.dtype}
         embeds = [self._embedding(identity) for identity in people]
         if len({each.shape for each in embeds}) > 1:
-            raise AdapterError("This adapter gives each photo tokens of its own: all people need as many photos.")
-        clip = self._needed_clip()
+            raise AdapterError(
+                "This adapter has separate tokens for each photo: all people must have the same number of photos."
+            )
+        clip = self._clip_features()
         if clip is None:
-            return self.adapter.person(torch.stack(embeds).to(**where))
+            return self.adapter.encode(torch.stack(embeds).to(**where))
         features = torch.stack([_mean_features(identity) for identity in people])
-        return self.adapter.person(torch.stack(embeds).to(**where), features.to(**where), clip.nobody().to(**where))
+        return self.adapter.encode(
+            torch.stack(embeds).to(**where), features.to(**where), clip.unconditional().to(**where)
+        )
 
     def _check_encoder(self, identity: Identity) -> None:
         if identity.encoder != self.adapter.config["encoder"]:
@@ -137,7 +146,7 @@ class LoadedAdapter:
             return identity.embedding(normalised=normalised)
         return identity.by_photo(normalised=normalised)
 
-    def _needed_clip(self) -> ClipFeatures | None:
+    def _clip_features(self) -> ClipFeatures | None:
         if self.adapter.config["projection"] != "plus":
             return None
         if self.clip is not None:
@@ -146,7 +155,7 @@ class LoadedAdapter:
             repo, subfolder, dim = CLIP_H
             if self.adapter.config["feature_dim"] != dim:
                 raise AdapterError(
-                    "This adapter reads CLIP features: load_id_adapter(…, image_encoder=<folder or hub id>)."
+                    "This adapter reads CLIP features: pass load_id_adapter(…, image_encoder=<folder or hub id>)."
                 )
             self._opened["clip"] = ClipFeatures(repo, subfolder)
         return self._opened["clip"]
@@ -155,7 +164,7 @@ class LoadedAdapter:
 def _mean_features(identity: Identity) -> torch.Tensor:
     if identity.features is None:
         raise IdentityError(
-            f"{identity} holds no CLIP features, which this adapter reads; enrol it with this pipeline."
+            f"{identity} has no CLIP features, which this adapter requires; enrol it with pipe.encode_identity."
         )
     assert identity.weights is not None
     return torch.einsum("p,pnc->nc", identity.weights, identity.features)

@@ -1,4 +1,4 @@
-"""Masks of people as users have them → where each person may appear in the picture that is drawn."""
+"""`id_masks` → where each person may appear in the generated image."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from PIL import Image
 
 from ..errors import AdapterError
 from ..faces import load_photo
+from .arguments import IdMasks
+from .supported import Pipeline
 
 
-def region_masks(masks: Any, people: int) -> list[torch.Tensor]:
-    """Pictures, arrays or tensors, white where the person may appear → (height, width) in [0, 1].
+def read_masks(masks: IdMasks) -> list[torch.Tensor]:
+    """Images, arrays or tensors, white where the person may appear → (height, width) in [0, 1].
 
-    Floats are in [0, 1] and integers in [0, 255]; integers that are only 0 and 1, and bools, are on or off.
+    Floats are in [0, 1] and integers in [0, 255]; integers that are all 0 or 1, and bools, mean off or on.
 
     Raises:
-        AdapterError: There are not as many masks as people, or one is empty or has values out of range.
-        ImageError: One is not a picture.
+        AdapterError: A mask is empty, or has values out of range or another shape.
+        ImageError: A mask cannot be opened as an image.
     """
-    masks = masks if isinstance(masks, list | tuple) else [masks]
-    if len(masks) != people:
-        raise AdapterError(f"{people} people need as many masks, not {len(masks)}.")
-    return [_mask(mask, f"id_masks[{i}]") for i, mask in enumerate(masks)]
+    return [
+        _mask(mask, f"id_masks[{i}]") for i, mask in enumerate(masks if isinstance(masks, list | tuple) else [masks])
+    ]
 
 
-def in_crop(masks: list[torch.Tensor], pipeline: Any, arguments: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Masks of the whole picture → of the part that inpainting with `padding_mask_crop` draws."""
+def crop_masks(masks: list[torch.Tensor], pipeline: Pipeline, arguments: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Masks of the whole image → of the part that inpainting with `padding_mask_crop` generates."""
     padding, painted = arguments.get("padding_mask_crop"), arguments.get("mask_image")
     if padding is None or not isinstance(painted, Image.Image):
         return masks
@@ -44,7 +45,7 @@ def in_crop(masks: list[torch.Tensor], pipeline: Any, arguments: Mapping[str, An
         part = processor.resize(whole.crop(box), height, width, resize_mode="fill").convert("L")
         cropped.append(torch.from_numpy(np.asarray(part, np.float32) / 255))
         if not cropped[-1].any():
-            raise AdapterError(f"id_masks[{i}] lies outside of the part that padding_mask_crop draws.")
+            raise AdapterError(f"id_masks[{i}] lies outside of the part that padding_mask_crop generates.")
     return cropped
 
 
@@ -62,7 +63,7 @@ def _mask(mask: Any, name: str) -> torch.Tensor:
     if not found.isfinite().all() or found.min() < 0 or found.max() > 1:
         raise AdapterError(f"{name}: floats must be in [0, 1], got {found.min():g} to {found.max():g}.")
     if not found.any():
-        raise AdapterError(f"{name} is empty: the person may appear nowhere.")
+        raise AdapterError(f"{name} is empty; it must be white where the person may appear.")
     return found
 
 
@@ -74,5 +75,5 @@ def _one_channel(mask: np.ndarray, name: str) -> np.ndarray:
             squeezed[0] if squeezed.shape[0] in (1, 3) and squeezed.shape[-1] not in (1, 3) else squeezed[..., 0]
         )
     if squeezed.ndim != 2 or 0 in squeezed.shape:
-        raise AdapterError(f"{name}: a mask has the shape (height, width), not {mask.shape}.")
+        raise AdapterError(f"{name}: a mask must have the shape (height, width), got {mask.shape}.")
     return squeezed

@@ -11,13 +11,14 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
-from ..adapter import IdentityAdapter, Scale, blocklist_of, set_blocklist
+from ..adapter import IdentityAdapter, Scale
+from ..adapter.guard import blocklist_of, set_blocklist
 from ..errors import AdapterError
 from ..faces import Choice, ClipFeatures, Face, FaceAnalyzer, Photo
 from ..identity import Identity
 from ..provenance.blocklist import IdentityBlocklist
-from .conditioning import guard
-from .hand_over import register_auto_pipelines
+from .activation import apply_blocklist
+from .from_pipe import wrap_auto_pipelines
 from .landmarks import landmark_image
 from .loaded import LoadedAdapter
 from .supported import check_supported
@@ -43,7 +44,7 @@ class IdentityAdapterMixin:
 
         It holds for the UNet, and so for all pipelines that share it, and for adapters that are loaded later.
         """
-        guard(self)
+        apply_blocklist(self)  # pyright: ignore[reportArgumentType]
         return blocklist_of(self.unet)  # pyright: ignore[reportReturnType]
 
     @id_blocklist.setter
@@ -82,7 +83,7 @@ class IdentityAdapterMixin:
             EncoderMismatchError: `face_analyzer` makes embeddings of another encoder.
         """
         check_supported(self)
-        register_auto_pipelines()
+        wrap_auto_pipelines()
         source = pretrained_model_name_or_path_or_adapter
         if isinstance(source, IdentityAdapter):
             adapter = source

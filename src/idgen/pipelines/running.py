@@ -1,8 +1,7 @@
-"""Which calls are running, so that calls on shared networks do not disturb each other.
+"""Registers running calls, so that calls on shared networks do not disturb each other.
 
 diffusers keeps the state of a call on the pipeline, on its scheduler and, for perturbed-attention guidance, on the
-UNet.
-Copies of a pipeline and what `from_pipe` makes share the last two.
+UNet. Copies of a pipeline, and pipelines made by `from_pipe`, share the last two.
 """
 
 from __future__ import annotations
@@ -17,13 +16,15 @@ from typing import Any
 from diffusers.utils.torch_utils import unwrap_module
 from torch import nn
 
-from ..adapter import is_hooked, lock_of
+from ..adapter.hooks import is_hooked
+from ..adapter.state import lock_of
 from ..errors import AdapterError
+from .supported import Pipeline
 
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    pipeline: Any
+    pipeline: Pipeline
     unet: nn.Module
     scheduler: Any
     thread: int
@@ -39,15 +40,15 @@ _registry = threading.Lock()
 
 
 @contextmanager
-def running(pipeline: Any) -> Iterator[None]:
-    """Register a call on a UNet with identity adapters; calls on other UNets are left as they are.
+def running(pipeline: Pipeline) -> Iterator[None]:
+    """Register a call on a UNet with identity adapters inside the `with`; other calls are not changed.
 
-    A call whose scheduler is in use gets one of its own. A call of the same pipeline inside a callback leaves the
-    pipeline as it was.
+    If another call uses the pipeline's scheduler, the call gets a new scheduler. After a call inside a callback, the
+    state of the outer call of the same pipeline is restored.
 
     Raises:
-        AdapterError: The pipeline is drawing in another thread, or perturbed-attention guidance would meet another
-            call on the same UNet.
+        AdapterError: The pipeline is running in another thread, or a call with perturbed-attention guidance and
+            another call would run on the same UNet.
     """
     unet = getattr(pipeline, "unet", None)
     if unet is None or not is_hooked(unwrap_module(unet)):
@@ -60,41 +61,38 @@ def running(pipeline: Any) -> Iterator[None]:
         is_nested = any(other.pipeline is pipeline for other in _running)
         before = {name: value for name, value in vars(pipeline).items() if name.startswith("_") and is_nested}
         if is_taken:
-            pipeline.scheduler = type(call.scheduler).from_config(call.scheduler.config)
+            pipeline.scheduler = type(call.scheduler).from_config(call.scheduler.config)  # pyright: ignore
         _running.append(call)
     try:
         yield
     finally:
         with _registry:
             if is_taken:
-                pipeline.scheduler = call.scheduler
+                pipeline.scheduler = call.scheduler  # pyright: ignore
             vars(pipeline).update({name: value for name, value in before.items() if "_id_" not in name})
             _running.remove(call)
 
 
-def encoding_alone(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a pipeline class's `encode_prompt` take its tokenizer's lock: tokenizers keep padding as state."""
+def lock_tokenizer(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """A pipeline class's `encode_prompt` that takes its tokenizer's lock: tokenizers keep padding as state."""
 
     @functools.wraps(stock)
     def encode_prompt(self: Any, *args: Any, **kwargs: Any) -> Any:
         with lock_of(self.tokenizer if getattr(self, "tokenizer", None) is not None else self):
             return stock(self, *args, **kwargs)
 
-    marked: Any = encode_prompt
-    marked.is_guarded = True
-    return marked
+    return encode_prompt
 
 
 def _refuse(call: _Call) -> None:
-    """Raise for a call that diffusers' own state on the pipeline or the UNet makes impossible now."""
+    """Refuse a call that would share diffusers' own state on the pipeline or the UNet with a running call."""
     for other in _running:
         if other.pipeline is call.pipeline and other.thread != call.thread and call.pipeline._loaded_adapters:
             raise AdapterError(
-                "The pipeline is drawing in another thread. Draw with a copy, which shares its networks: "
-                "copy.copy(pipe)(…)."
+                "The pipeline is running in another thread. Use a copy, which shares its networks: copy.copy(pipe)(…)."
             )
         if other.unet is call.unet and (call.changes_processors or other.changes_processors):
             raise AdapterError(
-                "A pipeline with perturbed-attention guidance changes the UNet's attention processors while it draws, "
-                "so no other call can run on the same UNet. Wait for the end of the other call."
+                "A pipeline with perturbed-attention guidance changes the UNet's attention processors while it runs, "
+                "so no other call can run on the same UNet. Wait until the other call has finished."
             )

@@ -9,13 +9,13 @@ import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
 from torch import nn
 
-from ..adapter import Person
+from ..adapter import IdentityTokens
 from ..data.makers import network_key
 from ..errors import TrainingError
 from ..losses import Parametrisation
 from ..losses.parametrisation import at_least_float32
 from ..losses.precision import network_dtype, own_precision
-from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, persons_in_prompts
+from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, insert_pseudo_words
 from ..tiny import load_tiny_base
 from .batch import Batch
 
@@ -70,7 +70,7 @@ class BaseModel:
         names = ("text_encoder", "text_encoder_2")
         return [encoder for name in names if (encoder := getattr(self.pipeline, name, None)) is not None]
 
-    def encode(self, prompts: Sequence[str], person: Person | None = None) -> dict[str, torch.Tensor]:
+    def encode(self, prompts: Sequence[str], person: IdentityTokens | None = None) -> dict[str, torch.Tensor]:
         """Prompts → what the UNet reads of them.
 
         `<id>` is the person, with the gradient into their pseudo-words; without a person, or words, it is "person".
@@ -80,13 +80,13 @@ class BaseModel:
         """
         arguments: dict[str, Any] = {"prompt": list(prompts)}
         if person is not None and any(words is not None for words in person.words):
-            with persons_in_prompts(self.pipeline, [person], arguments) as changed:
+            with insert_pseudo_words(self.pipeline, [person], arguments) as changed:
                 return self._encode(changed)
         plain = [prompt.replace(PLACEHOLDER, CLASS_WORD) for prompt in prompts]
         with torch.no_grad():
             return self._encode({"prompt": plain})
 
-    def read(self, batch: Batch, person: Person | None = None) -> dict[str, torch.Tensor]:
+    def read(self, batch: Batch, person: IdentityTokens | None = None) -> dict[str, torch.Tensor]:
         """What the UNet reads of a batch's prompts: as cached, unless a person's words are in them; see `encode`."""
         words = person is not None and any(words is not None for words in person.words)
         if batch.encoder_hidden_states is None or words:
@@ -94,7 +94,7 @@ class BaseModel:
         cached = {"encoder_hidden_states": batch.encoder_hidden_states, "text_embeds": batch.text_embeds}
         return {name: part for name, part in cached.items() if part is not None}
 
-    def word_places(self, prompts: Sequence[str], person: Person) -> tuple[torch.Tensor, torch.Tensor]:
+    def word_places(self, prompts: Sequence[str], person: IdentityTokens) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the first text encoder reads a person's words.
 
         Returns:
@@ -106,7 +106,7 @@ class BaseModel:
         words = person.words[0] if person.words else None
         if words is None:
             raise TrainingError("The adapter has no pseudo-words that could be found in a prompt; set num_words.")
-        with persons_in_prompts(self.pipeline, [person], {"prompt": list(prompts)}) as changed:
+        with insert_pseudo_words(self.pipeline, [person], {"prompt": list(prompts)}) as changed:
             tokenizer = self.pipeline.tokenizer
             tokens = tokenizer(changed["prompt"], padding="max_length", truncation=True, return_tensors="pt").input_ids
         marked = tokens == tokenizer.bos_token_id

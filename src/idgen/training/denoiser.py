@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..adapter import IdentityAdapter, Person, RandomFusion
+from ..adapter import IdentityAdapter, IdentityTokens, RandomFusion
 from ..errors import TrainingError
 from ..faces import FaceDetector
 from ..losses import (
@@ -185,14 +185,16 @@ class IdentityDenoiser(TrainingStep):
         chosen = integers(0, len(self.edits), len(batch), random).tolist()
         return tuple(f"{prompt}, {self.edits[i]}" for prompt, i in zip(batch.prompts, chosen, strict=True))
 
-    def _draw(self, short: ShortRollout, batch: Batch, person: Person | None, random: Generators) -> torch.Tensor:
+    def _draw(
+        self, short: ShortRollout, batch: Batch, person: IdentityTokens | None, random: Generators
+    ) -> torch.Tensor:
         """Clean latents drawn from pure noise in a few steps, with their graph."""
         text = self.base.encode([short.prompt] * len(batch), person)
         noise = normal(batch.latents.shape, random).to(batch.latents)
         with nullcontext() if short.distilled is None else short.distilled.acting():
             return short.rollout(lambda x, t: self.predict(batch, x, t.expand(len(x)), text), noise, random).latents
 
-    def _places(self, batch: Batch, person: Person | None) -> dict[str, torch.Tensor]:
+    def _places(self, batch: Batch, person: IdentityTokens | None) -> dict[str, torch.Tensor]:
         """Where the prompts name the person, and the face that these words shall attend to."""
         assert person is not None
         places, named = self.base.word_places(batch.prompts, person)
@@ -218,7 +220,7 @@ class IdentityDenoiser(TrainingStep):
             torch.cat([embeds, others.embeds.to(embeds)], -2), torch.cat([persons, others.persons.to(persons)], -1)
         )
 
-    def _values(self, person: Person | None) -> list[torch.Tensor]:
+    def _values(self, person: IdentityTokens | None) -> list[torch.Tensor]:
         """What the identity's branches say."""
         assert self.adapter is not None
         assert person is not None

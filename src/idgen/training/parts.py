@@ -94,7 +94,7 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
         **words,
     )
     some = torch.from_numpy(bank.embeddings[:10_000].copy())
-    adapter.start_for(torch.nn.functional.normalize(some, dim=-1) if ours.normalised else some)
+    adapter.standardise_input(torch.nn.functional.normalize(some, dim=-1) if ours.normalised else some)
     return adapter
 
 

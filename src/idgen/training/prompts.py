@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from ..adapter import IdentityAdapter, Person
+from ..adapter import IdentityAdapter, IdentityTokens
 from ..data.dataset import PairedIdentityDataset
 from ..data.index import read_index
 from ..data.storage import join
 from ..errors import AdapterError, DataError, TrainingError
-from ..pipelines.prompts import PLACEHOLDER, names_somebody, persons_in_prompts
+from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
 from .base import BaseModel
 
 NAMED = 3
@@ -50,19 +50,21 @@ def check_prompts(prompts: Sequence[str], name: str, base: BaseModel, adapter: I
     """
     for prompt in prompts:
         try:
-            if names_somebody({"prompt": prompt}):
-                with persons_in_prompts(base.pipeline, [_somebody(adapter)], {"prompt": prompt}):
+            if has_placeholder({"prompt": prompt}):
+                with insert_pseudo_words(base.pipeline, [_somebody(adapter)], {"prompt": prompt}):
                     pass
         except AdapterError as error:
             raise TrainingError(f"{name} '{prompt}' cannot be used: {error}") from error
 
 
 @torch.no_grad()
-def _somebody(adapter: IdentityAdapter) -> Person:
-    return adapter.person(torch.zeros(1, adapter.config["embedding_dim"], device=adapter.device))
+def _somebody(adapter: IdentityAdapter) -> IdentityTokens:
+    return adapter.encode(torch.zeros(1, adapter.config["embedding_dim"], device=adapter.device))
 
 
-def _long_captions(dataset: PairedIdentityDataset, base: BaseModel, person: Person) -> Iterator[tuple[str, str]]:
+def _long_captions(
+    dataset: PairedIdentityDataset, base: BaseModel, person: IdentityTokens
+) -> Iterator[tuple[str, str]]:
     """Photos and captions whose tokens are worth counting."""
     room = base.pipeline.tokenizer.model_max_length - 2
     words = max(words.shape[1] for words in person.words if words is not None)
@@ -84,9 +86,9 @@ def may_be_long(caption: str, words: int, room: int) -> bool:
     return bool(found) and 2 * len(before.encode()) + words * caption.count(PLACEHOLDER) > room
 
 
-def _fits(base: BaseModel, person: Person, caption: str) -> bool:
+def _fits(base: BaseModel, person: IdentityTokens, caption: str) -> bool:
     try:
-        with persons_in_prompts(base.pipeline, [person], {"prompt": caption}):
+        with insert_pseudo_words(base.pipeline, [person], {"prompt": caption}):
             return True
     except AdapterError:
         return False

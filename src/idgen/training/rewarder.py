@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..adapter import IdentityAdapter, Person
+from ..adapter import IdentityAdapter, IdentityTokens
 from ..faces import FaceDetector
 from ..losses import (
     DenoisingLoss,
@@ -144,7 +144,7 @@ class RewardStep(TrainingStep):
         size = torch.tensor(float(len(values)), device=values.device)
         return Weighted(self.preservation * values, {"preservation": TermLog(values.detach().sum(), size, 0 * size)})
 
-    def _denoised(self, batch: Batch, person: Person | None, random: Generators) -> Weighted:
+    def _denoised(self, batch: Batch, person: IdentityTokens | None, random: Generators) -> Weighted:
         """The error of denoising the targets."""
         parametrisation = self.base.parametrisation
         timesteps = integers(0, parametrisation.num_train_timesteps, len(batch), random)

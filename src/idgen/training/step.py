@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..adapter import Fusion, IdentityAdapter, IdentityNet, Person
+from ..adapter import Fusion, IdentityAdapter, IdentityNet, IdentityTokens
 from ..convert import NET
 from ..errors import EncoderMismatchError, TrainingError
 from ..faces import draw_keypoints
@@ -76,7 +76,7 @@ class TrainingStep(nn.Module):
         """Whether a run can stop here and go on exactly: the next update uses nothing that a checkpoint lacks."""
         return True
 
-    def person(self, batch: Batch) -> Person | None:
+    def person(self, batch: Batch) -> IdentityTokens | None:
         """Who is drawn; nobody where there is no adapter.
 
         Raises:
@@ -89,16 +89,16 @@ class TrainingStep(nn.Module):
             raise EncoderMismatchError(
                 f"The adapter reads embeddings of '{config['encoder']}', the batch holds those of '{batch.encoder}'."
             )
-        return self.adapter.person(as_read(batch.id_embeds, config["normalised"], config["pool_photos"]))
+        return self.adapter.encode(as_read(batch.id_embeds, config["normalised"], config["pool_photos"]))
 
     @contextmanager
-    def drawing(self, batch: Batch, person: Person | None, fusion: Fusion | None = None) -> Iterator[None]:
+    def drawing(self, batch: Batch, person: IdentityTokens | None, fusion: Fusion | None = None) -> Iterator[None]:
         """Let a person act in all `predict` inside the `with`, and in their backward passes."""
         with ExitStack() as stack:
             if self.adapter is not None and person is not None and self.image_branch:
-                stack.enter_context(self.adapter.drawing([person], len(batch), fusion=fusion))
+                stack.enter_context(self.adapter.activate([person], len(batch), fusion=fusion))
             if self.identity_net is not None and person is not None:
-                stack.enter_context(self.identity_net.reading([person], len(batch)))
+                stack.enter_context(self.identity_net.activate([person], len(batch)))
             yield
 
     @contextmanager
@@ -106,7 +106,7 @@ class TrainingStep(nn.Module):
         """Let the base model draw alone inside the `with`, which may stand in a `drawing`."""
         with ExitStack() as stack:
             if self.adapter is not None:
-                stack.enter_context(self.adapter.paused())
+                stack.enter_context(self.adapter.deactivate())
             if self.lora is not None:
                 stack.enter_context(self.lora.paused())
             self._is_alone = True
@@ -144,7 +144,7 @@ class TrainingStep(nn.Module):
         return torch.from_numpy(np.stack(drawn)).to(batch.latents.device).permute(0, 3, 1, 2).float() / 255
 
     @staticmethod
-    def with_words(found: Weighted, person: Person | None) -> Weighted:
+    def with_words(found: Weighted, person: IdentityTokens | None) -> Weighted:
         """The same losses, of which pseudo-words are a part also where no prompt holds them.
 
         Processes add up their gradients, and wait for all of them: nobody may have one that others lack.

@@ -73,5 +73,5 @@ def new_adapter(settings: config.Config, base: BaseModel, people: CachedPeople) 
         num_words=ours.num_words,
     )
     assert isinstance(adapter.to_tokens, MLPProjection)
-    adapter.to_tokens.start_for(torch.nn.functional.normalize(people.embeds, dim=-1))
+    adapter.to_tokens.standardise_input(torch.nn.functional.normalize(people.embeds, dim=-1))
     return adapter

@@ -57,7 +57,7 @@ class MLPProjection(nn.Module):
         self.norm = nn.LayerNorm(cross_attention_dim)
 
     @torch.no_grad()
-    def start_for(self, embeddings: torch.Tensor) -> None:
+    def standardise_input(self, embeddings: torch.Tensor) -> None:
         """Start with a first layer that reads these embeddings as if each number had mean 0 and deviation 1.
 
         Embeddings of some encoders (dlib's) differ little from person to person beside what all have in common, and an
@@ -66,7 +66,7 @@ class MLPProjection(nn.Module):
         """
         first = self.proj[0]
         assert isinstance(first, nn.Linear)
-        standardise_input(first, embeddings)
+        standardise_linear(first, embeddings)
 
     def forward(self, id_embeds: torch.Tensor) -> torch.Tensor:
         """(batch, embedding_dim) → (batch, num_tokens, cross_attention_dim)."""
@@ -74,7 +74,7 @@ class MLPProjection(nn.Module):
 
 
 @torch.no_grad()
-def standardise_input(first: nn.Linear, embeddings: torch.Tensor) -> None:
+def standardise_linear(first: nn.Linear, embeddings: torch.Tensor) -> None:
     """Change a map so that it does to embeddings, (people, dim), what it did to numbers of mean 0 and deviation 1.
 
     One person differs from nobody: the map then stays as it is.

@@ -1,4 +1,4 @@
-"""Adapters go along when diffusers makes a pipeline from another one."""
+"""`from_pipe` keeps the adapters of the pipeline that a new one is made from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from ..errors import AdapterError
 from .loaded import LoadedAdapter
-from .supported import check_supported
+from .supported import Pipeline, check_supported
 
 
-def hand_over(source: Any, target: Any) -> None:
-    """Let a pipeline have the adapters of the one it was made from, if its kind and its UNet allow it."""
+def copy_adapters(source: Pipeline, target: Pipeline) -> None:
+    """Load the adapters of one pipeline into another, if the other is supported and its UNet fits."""
     loaded: dict[str, LoadedAdapter] = getattr(source, "_loaded_adapters", {})
     if not loaded or getattr(target, "unet", None) is None:
         return
@@ -22,32 +22,32 @@ def hand_over(source: Any, target: Any) -> None:
             if not each.adapter.is_attached_to(target.unet):
                 each.adapter.attach(target.unet)
     except AdapterError:
-        return  # its calls refuse identity arguments
-    target._loaded_adapters = {name: replace(each) for name, each in loaded.items()}
+        return  # calls of the target refuse identity arguments
+    target.__dict__["_loaded_id_adapters"] = {name: replace(each) for name, each in loaded.items()}
     if "_id_blocklist" in source.__dict__:
         target.__dict__["_id_blocklist"] = source.__dict__["_id_blocklist"]
 
 
-def register_auto_pipelines() -> None:
-    """Hand adapters over in `from_pipe` of `AutoPipeline…`, which takes long to import: only with an adapter."""
+def wrap_auto_pipelines() -> None:
+    """Wrap `from_pipe` of the `AutoPipeline…` classes, at the first adapter because their import is slow."""
     from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 
     for auto in (AutoPipelineForText2Image, AutoPipelineForImage2Image, AutoPipelineForInpainting):
-        hand_over_from_pipe(auto)
+        wrap_from_pipe(auto)
 
 
-def hand_over_from_pipe(kind: Any) -> None:
-    """Wrap the class method `from_pipe` of a class, once."""
+def wrap_from_pipe(kind: Any) -> None:
+    """Make the class method `from_pipe` of a class copy adapters. Wrapping again has no effect."""
     stock = kind.__dict__["from_pipe"].__func__
-    if getattr(stock, "hands_over", False):
+    if getattr(stock, "is_wrapped", False):
         return
 
     @functools.wraps(stock)
     def from_pipe(cls: type, pipeline: Any, **kwargs: Any) -> Any:
         made = stock(cls, pipeline, **kwargs)
-        hand_over(pipeline, made)
+        copy_adapters(pipeline, made)
         return made
 
-    marked: Any = from_pipe
-    marked.hands_over = True
-    kind.from_pipe = classmethod(marked)
+    wrapped: Any = from_pipe
+    wrapped.is_wrapped = True
+    kind.from_pipe = classmethod(wrapped)

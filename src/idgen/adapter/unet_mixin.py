@@ -1,0 +1,153 @@
+"""The part of `IdentityAdapter` that concerns UNets: attaching, scales, and activation for a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.torch_utils import unwrap_module
+from torch import nn
+
+from ..errors import AdapterError
+from .attachment import Attachment, attachment_to, attachments
+from .conditioning import Conditioning
+from .fusion import Fusion
+from .guard import refuse_blocked
+from .scale import Scale, check_scale
+from .state import active, in_use
+from .tokens import BatchLayout, IdentityTokens
+
+
+class UNetMixin(ModelMixin, ConfigMixin):
+    """Attaches an adapter to UNets and activates identity conditioning."""
+
+    branches: nn.ModuleDict
+    loras: nn.ModuleDict
+    _scale: Scale = 1.0
+    _lora_scale: Scale | None = 1.0
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the adapter is attached to a UNet."""
+        return bool(attachments(self))
+
+    def is_attached_to(self, unet: nn.Module) -> bool:
+        """Whether the adapter is attached to this UNet."""
+        return attachment_to(self, unwrap_module(unet)) is not None
+
+    def attach(self, unet: nn.Module) -> None:
+        """Attach the adapter to a UNet. The UNet's output does not change by a bit until `activate`.
+
+        Several adapters can be attached to one UNet, and one adapter to several UNets.
+
+        Raises:
+            AdapterError: The adapter is already attached to this UNet.
+            BaseMismatchError: The UNet has other layers than the one that this adapter was made for.
+        """
+        if self.is_attached_to(unet):
+            raise AdapterError("The adapter is already attached to this UNet; call detach() first.")
+        Attachment(unwrap_module(unet), self)
+
+    def detach(self) -> None:
+        """Detach the adapter from all UNets, which are then as before; does nothing when not attached.
+
+        Raises:
+            AdapterError: A call is using the adapter.
+        """
+        if in_use(self):
+            raise AdapterError("The adapter cannot be detached while a call is using it.")
+        for attachment in attachments(self):
+            attachment.remove()
+
+    @property
+    def scale(self) -> Scale:
+        """Strength of identity conditioning: a number, a value per block, or a `ScaleSchedule`."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: Scale) -> None:
+        self.check_scale(scale)
+        self._scale = scale
+
+    def check_scale(self, scale: Scale) -> None:
+        """Raise AdapterError if this is not a valid scale for this adapter."""
+        check_scale(scale, self.config["layers"])
+
+    @property
+    def lora_scale(self) -> Scale | None:
+        """Strength of the adapter's LoRA, if it has one; `None` follows `scale`. Published files are made for 1."""
+        return self._lora_scale
+
+    @lora_scale.setter
+    def lora_scale(self, scale: Scale | None) -> None:
+        if scale is not None:
+            self.check_scale(scale)
+        self._lora_scale = scale
+
+    @contextmanager
+    def activate(
+        self,
+        people: Sequence[IdentityTokens],
+        num_images: int,
+        *,
+        masks: Sequence[torch.Tensor] | None = None,
+        scale: Callable[[], Scale] | None = None,
+        layout: Callable[[], BatchLayout] | None = None,
+        progress: Callable[[float], float] = lambda timestep: 1 - timestep / 1000,
+        fusion: Fusion | None = None,
+    ) -> Iterator[None]:
+        """Activate identity conditioning for the UNet calls inside the `with`, in this thread and context only.
+
+        Keys and values of all layers are computed once, at the beginning.
+
+        Args:
+            people: The tokens of each person in the image, from `encode`.
+            num_images: Images that are generated at once, which is the UNet's batch size without guidance.
+            masks: Where each person may appear, (height, width) in [0, 1] for each; any size.
+            scale: Called at each forward; the adapter's `scale` if not given.
+            layout: Called at each forward: which parts of the UNet's batch are conditional. If not given, a batch of
+                `num_images` is conditional, and one of twice as many has the negative half first.
+            progress: Timestep → progress in [0, 1], for a `ScaleSchedule`.
+            fusion: Factors on text and identity for each image, in training without guidance; see `RandomFusion`.
+
+        Raises:
+            AdapterError: The adapter is not attached, or the numbers of people, masks and images do not fit together.
+            BlockedIdentityError: The UNet's blocklist refuses a person.
+        """
+        attached = attachments(self)
+        if not attached:
+            raise AdapterError("The adapter is not attached to a UNet; call attach(unet) first.")
+        for person in people:
+            self._refuse_blocked(person.id_embeds)
+        conditioning = Conditioning(
+            self.branches,
+            attached[0].heads,
+            list(attached[0].lora_paths),
+            people,
+            num_images,
+            scale=scale or (lambda: self.scale),
+            lora_scale=lambda: self.lora_scale,
+            masks=masks,
+            layout=layout,
+            progress=progress,
+            fusion=fusion,
+        )
+        with active(self, conditioning):
+            try:
+                yield
+            finally:
+                for attachment in attached:
+                    attachment.release(conditioning)
+
+    @contextmanager
+    def deactivate(self) -> Iterator[None]:
+        """Deactivate identity conditioning inside the `with`, also inside that of `activate`."""
+        with active(self, None):
+            yield
+
+    def _refuse_blocked(self, id_embeds: torch.Tensor | None) -> None:
+        unets = [attachment.module for attachment in attachments(self)]
+        refuse_blocked(unets, id_embeds, encoder=self.config["encoder"], normalised=self.config["normalised"])

@@ -1,0 +1,226 @@
+"""Activates the identity conditioning of one pipeline call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
+from diffusers.utils.torch_utils import unwrap_module
+from torch import nn
+
+from ..adapter import BatchLayout, IdentityNet, IdentityTokens, Scale
+from ..adapter.guard import blocklist_of, set_blocklist
+from ..errors import AdapterError
+from .arguments import IdEmbeds, IdentityArguments, IdImage
+from .loaded import LoadedAdapter
+from .masks import crop_masks, read_masks
+from .prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
+from .supported import Pipeline
+
+
+@contextmanager
+def activated(
+    pipeline: Pipeline, bound: inspect.BoundArguments, ours: IdentityArguments
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Activate the identity conditioning of a call inside the `with`.
+
+    Args:
+        pipeline: The diffusers pipeline.
+        bound: The pipeline and the arguments of its own `__call__`.
+        ours: The identity arguments.
+
+    Yields:
+        The positional and keyword arguments for the pipeline's own `__call__`, with pseudo-words in the prompts.
+
+    Raises:
+        AdapterError: See `IdentityArguments`.
+    """
+    call = _Call(pipeline, _with_defaults(bound), ours)
+    if (people := ours.people) is None:
+        if has_placeholder(call.arguments) and any(each.adapter.config["num_words"] for each in call.loaded.values()):
+            raise AdapterError(f"The prompt contains {PLACEHOLDER}, which requires id_image or id_embeds.")
+        yield bound.args[1:], bound.kwargs
+        return
+    by_adapter = _by_adapter(people, call.loaded)
+    apply_blocklist(pipeline)
+    with ExitStack() as stack:
+        tokens = {name: call.activate_adapter(stack, name, given) for name, given in by_adapter.items()}
+        call.activate_nets(stack, next(iter(tokens.values())))
+        if has_placeholder(call.arguments):
+            with_words = [each for each in tokens.values() if any(words is not None for words in each[0].words)]
+            people = (with_words or list(tokens.values()))[0]
+            _replace(bound, stack.enter_context(insert_pseudo_words(pipeline, people, call.arguments)))
+        yield bound.args[1:], bound.kwargs
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A pipeline call.
+
+    Attributes:
+        pipeline: The diffusers pipeline.
+        arguments: All arguments of its own `__call__` by name, with defaults.
+        ours: The identity arguments.
+    """
+
+    pipeline: Pipeline
+    arguments: Mapping[str, Any]
+    ours: IdentityArguments
+
+    @property
+    def loaded(self) -> Mapping[str, LoadedAdapter]:
+        return self.pipeline._loaded_adapters
+
+    @property
+    def num_prompts(self) -> int:
+        prompt, embeds = self.arguments.get("prompt"), self.arguments.get("prompt_embeds")
+        return len(prompt) if isinstance(prompt, list | tuple) else 1 if embeds is None else len(embeds)
+
+    @property
+    def num_images(self) -> int:
+        return self.num_prompts * (self.arguments.get("num_images_per_prompt") or 1)
+
+    @cached_property
+    def masks(self) -> list[torch.Tensor] | None:
+        if self.ours.id_masks is None:
+            return None
+        return crop_masks(read_masks(self.ours.id_masks), self.pipeline, self.arguments)
+
+    def activate_adapter(self, stack: ExitStack, name: str, people: IdImage | IdEmbeds) -> list[IdentityTokens]:
+        """Activate one adapter until the stack closes; returns the tokens of each person."""
+        pipeline, loaded = self.pipeline, self.loaded[name]
+        adapter = loaded.adapter
+        if not adapter.is_attached_to(
+            pipeline.unet
+        ):  # the UNet was exchanged, or another pipeline unloaded the adapter
+            adapter.attach(pipeline.unet)
+        if hasattr(pipeline.unet, "_hf_hook"):  # offloading moves components only, and the adapter is none
+            stack.callback(lambda home=adapter.device: adapter.to(home))
+        # ModelMixin's own `to` warns of layers kept in float32, even if there are none
+        nn.Module.to(adapter, device=pipeline._execution_device, dtype=pipeline.unet.dtype)
+        given: dict[str, Any] = {"id_image" if self.ours.id_embeds is None else "id_embeds": people}
+        tokens = loaded.encode(
+            **given,
+            num_prompts=self.num_prompts,
+            regional=self.ours.id_masks is not None,
+            blocklist=blocklist_of(pipeline.unet),
+        )
+        initial, of_call = adapter.scale, _given_scale(self.ours.id_scale, name, self.loaded)
+
+        def scale() -> Scale:
+            if of_call is not None:
+                return of_call
+            current = self.loaded.get(name, loaded).scale  # a callback may call set_id_adapter_scale
+            return initial if current is None else current
+
+        conditioning = adapter.activate(
+            tokens,
+            self.num_images,
+            masks=self.masks,
+            scale=scale,
+            layout=self.layout,
+            progress=lambda timestep: _progress(pipeline.scheduler, timestep),
+        )
+        stack.enter_context(conditioning)
+        return tokens
+
+    def activate_nets(self, stack: ExitStack, people: list[IdentityTokens]) -> None:
+        """Activate the pipeline's IdentityNets for the people of the first adapter until the stack closes."""
+        controlnet = getattr(self.pipeline, "controlnet", None)
+        all_nets = controlnet.nets if isinstance(controlnet, MultiControlNetModel) else [controlnet]
+        nets = [net for net in map(unwrap_module, all_nets) if isinstance(net, IdentityNet)]
+        if len({id(net) for net in nets}) < len(nets):
+            raise AdapterError(
+                "The pipeline's list of ControlNets contains the same IdentityNet twice; load it twice."
+            )
+        interval = self.ours.control_interval
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise AdapterError(f"control_interval must be an integer >= 1, got {interval!r}.")
+        if interval != 1 and not nets:
+            raise AdapterError("control_interval requires an IdentityNet, but the pipeline has none.")
+        # schedulers of order 2 call the network twice per step
+        calls = 1 if interval == 1 else interval * self.pipeline.scheduler.order
+        for net in nets:
+            conditioning = net.activate(people, self.num_images, masks=self.masks, layout=self.layout, interval=calls)
+            stack.enter_context(conditioning)
+
+    def layout(self) -> BatchLayout:
+        """Which parts of the UNet's batch are conditional in the next forward."""
+        pipeline = self.pipeline
+        if (guider := getattr(pipeline, "guider", None)) is not None:  # Modular Diffusers: one forward per condition
+            return (bool(guider.is_conditional),)
+        conditional = (True, True) if getattr(pipeline, "do_perturbed_attention_guidance", False) else (True,)
+        return (False, *conditional) if pipeline.do_classifier_free_guidance else conditional
+
+
+def apply_blocklist(pipeline: Pipeline) -> None:
+    """Set the pipeline's blocklist on its current UNet."""
+    blocklist = pipeline.__dict__.get("_id_blocklist")
+    if blocklist is not None and blocklist_of(pipeline.unet) is None:
+        set_blocklist(pipeline.unet, blocklist)
+
+
+def _by_adapter(
+    people: IdImage | IdEmbeds | Mapping[str, IdImage | IdEmbeds], loaded: Mapping[str, LoadedAdapter]
+) -> dict[str, IdImage | IdEmbeds]:
+    if not loaded:
+        raise AdapterError("No identity adapter is loaded; call pipe.load_id_adapter(…) first.")
+    if not isinstance(people, Mapping):
+        return dict.fromkeys(loaded, people)
+    if not people:
+        raise AdapterError(f"The dict of identities is empty; loaded adapters: {list(loaded)}.")
+    for name in people:
+        if name not in loaded:
+            raise AdapterError(f"No adapter is named '{name}'; loaded adapters: {list(loaded)}.")
+    return dict(people)
+
+
+def _given_scale(
+    id_scale: Scale | Mapping[str, Scale] | None, name: str, loaded: Mapping[str, LoadedAdapter]
+) -> Scale | None:
+    """The checked `id_scale` of one adapter, or `None` if it was not given."""
+    scale: Any = id_scale
+    if isinstance(id_scale, Mapping) and (known := set(id_scale) & set(loaded)):
+        if unknown := set(id_scale) - known:
+            raise AdapterError(
+                f"id_scale names adapters ({sorted(known)}) and others ({sorted(unknown)}): pass either a scale per "
+                f"adapter (loaded: {list(loaded)}), or a scale per block."
+            )
+        scale = id_scale.get(name)
+    if scale is not None:
+        loaded[name].adapter.check_scale(scale)
+    return scale
+
+
+def _progress(scheduler: Any, timestep: float) -> float:
+    """The fraction of the scheduler's steps that are done, also for continuous timesteps."""
+    times = scheduler.timesteps.float().cpu()
+    return int((times - timestep).abs().argmin()) / len(times)
+
+
+def _with_defaults(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """All arguments of a call by name, with defaults."""
+    full = inspect.BoundArguments(bound.signature, bound.arguments.copy())  # pyright: ignore[reportArgumentType]
+    full.apply_defaults()
+    arguments = dict(full.arguments)
+    for parameter in bound.signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(parameter.name)
+    state = arguments.get("state")  # of Modular Diffusers, where a call continues with the values of another
+    return {**getattr(state, "values", {}), **arguments}
+
+
+def _replace(bound: inspect.BoundArguments, changed: Mapping[str, Any]) -> None:
+    """Put changed arguments into a call, by name or among its other keywords."""
+    rest = next((p.name for p in bound.signature.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD), "")
+    for name, value in changed.items():
+        if name in bound.signature.parameters:
+            bound.arguments[name] = value
+        else:
+            bound.arguments[rest] = {**bound.arguments.get(rest, {}), name: value}
