@@ -13,7 +13,7 @@ import torch
 from diffusers.training_utils import EMAModel
 
 from idgen import IdentityAdapter
-from idgen.adapter.projection import MLPProjection
+from idgen.adapter.projections import MLPProjection
 from idgen.faces import DlibEncoder
 from idgen.training.base import BaseModel
 from idgen.training.config import LossConfig
