@@ -278,14 +278,14 @@ def test_misuse_is_named() -> None:
     with pytest.raises(BaseMismatchError, match=r"width 16.*width 32"):
         adapter.attach(make_unet("sdxl"))
     adapter.attach(unet)
-    with pytest.raises(AdapterError, match="attached already"):
+    with pytest.raises(AdapterError, match="already attached"):
         adapter.attach(unet)
-    with pytest.raises(AdapterError, match="mask each"), adapter.activate([person, person], 1):
+    with pytest.raises(AdapterError, match="one mask per person"), adapter.activate([person, person], 1):
         pass
     with adapter.activate([person], 1):
         with pytest.raises(AdapterError, match="batch of 4"):
             unet(**unet_inputs(unet, batch=4))
-        with pytest.raises(AdapterError, match="while a call is drawing"):
+        with pytest.raises(AdapterError, match="while a call is using"):
             adapter.detach()
     with pytest.raises(AdapterError, match="3 identities"), adapter.activate([somebody(adapter, rows=3)], 4):
         pass

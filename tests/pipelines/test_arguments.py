@@ -141,7 +141,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"id_embeds": ANNA, "control_interval": 0}, "integer"),
     ({"id_embeds": ANNA, "control_interval": 1.5}, "integer"),
     ({"id_embeds": [ANNA, BRUNO]}, "1 prompt"),
-    ({"id_embeds": [ANNA, BRUNO], "id_masks": [np.ones((8, 8), bool)]}, "as many masks"),
+    ({"id_embeds": [ANNA, BRUNO], "id_masks": [np.ones((8, 8), bool)]}, "one mask per person: got 1 for 2"),
     ({"id_embeds": ANNA, "id_masks": [np.zeros((8, 8), bool)]}, "empty"),
     ({"id_embeds": ANNA, "id_masks": [np.full((8, 8), 2.0)]}, r"\[0, 1\]"),
     ({"id_embeds": ANNA, "id_masks": [np.full((8, 8), 300)]}, r"\[0, 255\]"),

@@ -119,7 +119,7 @@ def test_an_adapter_is_not_unloaded_under_a_running_call() -> None:
     pipeline.load_id_adapter(make_adapter(pipeline.unet))
     twin = copy.copy(pipeline)
     anna = draw(pipeline, id_embeds=ANNA)
-    with pytest.raises(AdapterError, match="while a call is drawing"):
+    with pytest.raises(AdapterError, match="while a call is using"):
         during(pipeline, "txt2img", "plain", {"": twin.unload_id_adapter}, id_embeds=ANNA)
     twin.unload_id_adapter()
     assert np.array_equal(draw(pipeline, id_embeds=ANNA), anna), "the pipeline that still has it attaches it again"

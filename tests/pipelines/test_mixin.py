@@ -158,7 +158,7 @@ def test_people_that_do_not_fit(pipeline: Any) -> None:
     pipeline.load_id_adapter(make_adapter(pipeline.unet))
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"id_embeds": [ANNA, BRUNO]}, "2 people for 1 prompt"),
-        ({"id_embeds": [ANNA, BRUNO], "id_masks": [np.ones((4, 4))]}, "2 people need as many masks"),
+        ({"id_embeds": [ANNA, BRUNO], "id_masks": [np.ones((4, 4))]}, "one mask per person: got 1 for 2 people"),
         ({"id_scale": 0.5}, "id_image or id_embeds"),
         ({"id_embeds": ANNA, "id_image": "photo.jpg"}, "not both"),
         ({"id_embeds": {"none": ANNA}}, "'none'"),

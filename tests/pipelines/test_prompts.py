@@ -126,7 +126,7 @@ def test_long_prompts() -> None:
 
 def test_prompts_that_name_nobody_who_is_there() -> None:
     pipe, _ = load("sd")
-    with pytest.raises(AdapterError, match="names a person"):
+    with pytest.raises(AdapterError, match="requires id_image or id_embeds"):
         pipe(**call_arguments(prompt="a <id>"))
     plain = make_pipeline()
     plain.load_id_adapter(make_adapter(plain.unet))
