@@ -120,7 +120,7 @@ def test_long_prompts() -> None:
     pipe, _ = load("sd")
     words = "a b c d e " * 12  # 60 tokens of this alphabet
     pipe(**call_arguments(prompt=f"{words} <id> {words}"), id_embeds=somebody())
-    with pytest.raises(AdapterError, match=r"word 12\d of the prompt, and the text encoder reads 75"):
+    with pytest.raises(AdapterError, match=r"token 12\d of the prompt, but the text encoder reads 75"):
         pipe(**call_arguments(prompt=f"{words * 2} <id>"), id_embeds=somebody())
 
 
@@ -130,5 +130,5 @@ def test_prompts_that_name_nobody_who_is_there() -> None:
         pipe(**call_arguments(prompt="a <id>"))
     plain = make_pipeline()
     plain.load_id_adapter(make_adapter(plain.unet))
-    with pytest.raises(AdapterError, match="has no words"):
+    with pytest.raises(AdapterError, match="has no pseudo-words"):
         plain(**call_arguments(prompt="a <id>"), id_embeds=somebody())
