@@ -35,8 +35,8 @@ from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
-from idgen.training.rewarder import RewardStep
-from idgen.training.rollout import Rollout
+from idgen.training.methods import ReFLConfig
+from idgen.training.reward_backprop import RewardStep
 from idgen.training.step import TrainingStep
 from idgen.training.terms import make_terms
 
@@ -92,17 +92,16 @@ class Ours:
         )
 
     def reward(self, preservation: float) -> Side:
-        rollout = Rollout(scheduler=self.base.pipeline.scheduler, method="refl", steps=self.steps, last=1)
+        config = ReFLConfig(steps=self.steps, last=1, guidance_scale=1.0, preservation=preservation, denoising=0.0)
         identity = Term(IdentityReward(embedder=self.embedder), 1.0, None, "face_found")
         step = RewardStep(
             self.base,
             self.adapter,
-            rollout,
             WeightedRewards({"identity": identity}),
+            config,
             embedder=self.embedder,
             decoder=self._decoder(),
             detector=ToldDetector(),
-            preservation=preservation,
         )
         return self._updates(step)
 

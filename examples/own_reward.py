@@ -1,6 +1,4 @@
-"""A reward of one's own, and some updates of an adapter by it: python examples/own_reward.py"""
-
-from contextlib import ExitStack
+"""Train an adapter with a custom reward: python examples/own_reward.py"""
 
 import torch
 
@@ -11,12 +9,13 @@ from idgen.rewards import WeightedRewards
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.ddpo import DDPOStep
+from idgen.training.methods import DDPOConfig
 
 PICTURES, UPDATES = 8, 5
 
 
 def warm_colours(images: torch.Tensor) -> list[float]:
-    """More red than blue. Any program may stand here: the numbers need no gradient."""
+    """More red than blue. The reward may be any function: its values need no gradient."""
     return (images[:, 0] - images[:, 2]).mean((1, 2)).tolist()
 
 
@@ -24,7 +23,7 @@ base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
 torch.manual_seed(0)
 adapter = IdentityAdapter.from_unet(base.unet, encoder=DlibEncoder.name, embedding_dim=DlibEncoder.dim)
 adapter.attach(base.unet)
-step = DDPOStep(base, adapter, WeightedRewards({"warmth": Term(warm_colours)}), steps=8, learned=2)
+step = DDPOStep(base, adapter, WeightedRewards({"warmth": Term(warm_colours)}), DDPOConfig(steps=8, learned=2))
 optimizer = torch.optim.AdamW(adapter.parameters(), lr=3e-4)
 
 people = torch.stack([Identity.random(DlibEncoder.name, 128, norm=1.5, seed=i).embedding() for i in range(PICTURES)])
@@ -40,8 +39,8 @@ batch = Batch(
     persons=torch.arange(PICTURES),
 )
 for update in range(UPDATES):
-    with ExitStack() as stack:
-        loss = step(batch, torch.Generator().manual_seed(update), stack)
+    with step:
+        loss = step(batch, torch.Generator().manual_seed(update))
         loss.values.mean().backward()
     optimizer.step()
     optimizer.zero_grad()

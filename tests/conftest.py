@@ -72,7 +72,7 @@ LONGEST = (
     "tiny/test_adapter.py",
     "demo/test_scenes.py",
     "training/test_sharded.py",
-    "training/test_black_box.py",
+    "training/test_policy_gradient.py",
     "faces/test_analyzer.py",
 )
 """Files that take more than half a minute; with them begun first, no process is left with one at the end."""

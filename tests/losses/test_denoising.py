@@ -29,7 +29,7 @@ def test_min_snr_weighs_the_error_of_the_clean_latent(kind: str, gamma: float) -
     parametrisation = Parametrisation(TABLE, kind)
     scheduler: Any = DDPMScheduler()
     noisy = scheduler.add_noise(LATENTS, NOISE, TIMESTEPS)
-    error = (parametrisation.clean(OUTPUT, noisy, TIMESTEPS) - LATENTS).square().mean((1, 2, 3))
+    error = (parametrisation.predict_x0(OUTPUT, noisy, TIMESTEPS) - LATENTS).square().mean((1, 2, 3))
     snr = TABLE[TIMESTEPS] / (1 - TABLE[TIMESTEPS])
     found = loss(kind, snr_gamma=gamma)(OUTPUT, LATENTS, NOISE, TIMESTEPS)
     torch.testing.assert_close(found, error * snr.clamp(max=gamma), rtol=1e-5, atol=1e-6)

@@ -40,7 +40,7 @@ def inputs(seed: int) -> dict[str, Any]:
     """Of two samples: all that any loss reads, but the mask and the timesteps."""
     pictures = ("model_output", "latents", "noise", "output_without_id", "output_mixed_id")
     faces = ("generated_embeds", "target_embeds", "prior_embeds")
-    recordings = ("with_id", "without_id", "neutral", "edited", "neutral_without_id", "edited_without_id")
+    recordings = ("with_id", "without_id", "with_id", "edited", "without_id", "edited_without_id")
     return {
         **{name: normal(2, 4, 4, 4, seed=100 * seed + i) for i, name in enumerate(pictures)},
         **{name: normal(2, 8, seed=100 * seed + 10 + i) for i, name in enumerate(faces)},

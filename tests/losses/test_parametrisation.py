@@ -28,7 +28,7 @@ def test_a_perfect_prediction_gives_the_clean_latent(cls: Any, kind: str) -> Non
     parametrisation = Parametrisation.of(scheduler(cls, kind))
     noisy = scheduler(DDPMScheduler, kind).add_noise(LATENTS, NOISE, TIMESTEPS)
     perfect = parametrisation.target(LATENTS, NOISE, TIMESTEPS)
-    torch.testing.assert_close(parametrisation.clean(perfect, noisy, TIMESTEPS), LATENTS, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(parametrisation.predict_x0(perfect, noisy, TIMESTEPS), LATENTS, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,7 +38,7 @@ def test_it_is_what_diffusers_computes_but_not_clipped(kind: str) -> None:
     stock.set_timesteps(1000)
     rows = zip(NOISE.split(1), TIMESTEPS, LATENTS.split(1), strict=True)
     expected = torch.cat([stock.step(noise, int(t), x).pred_original_sample for noise, t, x in rows])
-    found = parametrisation.clean(NOISE, LATENTS, TIMESTEPS)
+    found = parametrisation.predict_x0(NOISE, LATENTS, TIMESTEPS)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert found.abs().amax((1, 2, 3)).min() > 1  # which clip_sample=True, the default, would cut off
 
@@ -54,10 +54,10 @@ def test_the_target_is_diffusers(kind: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_comes_out_as_float32(kind: str, dtype: torch.dtype) -> None:
-    clean = Parametrisation.of(scheduler(DDPMScheduler, kind)).clean
-    found = clean(NOISE.to(dtype), LATENTS.to(dtype), TIMESTEPS)
+    predict_x0 = Parametrisation.of(scheduler(DDPMScheduler, kind)).predict_x0
+    found = predict_x0(NOISE.to(dtype), LATENTS.to(dtype), TIMESTEPS)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, clean(NOISE, LATENTS, TIMESTEPS).float(), atol=0.5, rtol=0.05)
+    torch.testing.assert_close(found, predict_x0(NOISE, LATENTS, TIMESTEPS).float(), atol=0.5, rtol=0.05)
 
 
 def test_a_schedule_that_ends_in_pure_noise() -> None:
@@ -66,7 +66,7 @@ def test_a_schedule_that_ends_in_pure_noise() -> None:
         Parametrisation.of(DDIMScheduler(**config))
     last = Parametrisation.of(DDIMScheduler(**config, prediction_type="v_prediction"))
     v = normal(1, 4, 2, 2, seed=3)
-    assert torch.equal(last.clean(v, torch.zeros_like(v), torch.tensor([999])), -v)
+    assert torch.equal(last.predict_x0(v, torch.zeros_like(v), torch.tensor([999])), -v)
 
 
 def test_what_is_refused() -> None:

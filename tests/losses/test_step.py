@@ -18,7 +18,6 @@ from idgen.losses import (
     DenoisingLoss,
     FaceDecoder,
     FaceEmbedder,
-    LazyInputs,
     Parametrisation,
     Term,
     UpTo,
@@ -96,17 +95,15 @@ class Step:
         with self.adapter.activate([person], num_images=3), AttentionRecorder(self.unet) as recorder:
             model_output = self.predict()
 
-            def generated_embeds() -> torch.Tensor:
-                clean = self.parametrisation.clean(model_output, self.noisy, self.timesteps)
-                images, offsets = self.decoder(clean, self.embedder.boxes(self.landmarks))
-                return self.embedder(images, self.landmarks - offsets[:, None])
-
+            x0 = self.parametrisation.predict_x0(model_output, self.noisy, self.timesteps)
+            images, offsets = self.decoder(x0, self.embedder.boxes(self.landmarks))
             made = {
+                "generated_embeds": self.embedder(images, self.landmarks - offsets[:, None]),
                 "model_output": model_output,
                 "with_id": recorder.take(),
                 "identity_values": [branch.to_v(person.tokens) for branch in self.adapter.branches.values()],  # pyright: ignore
             }
-            out = self.losses(LazyInputs(self.batch | made, {"generated_embeds": generated_embeds}), self.timesteps)
+            out = self.losses(self.batch | made, self.timesteps)
             then(out)  # while the identity is drawn, so that a UNet with checkpointing can run its layers again
         return out
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
 from idgen.errors import LossError
-from idgen.losses import Decay, LazyInputs, Parametrisation, SignalPower, Term, UpTo, WeightedTerms
+from idgen.losses import Decay, Inputs, Parametrisation, SignalPower, Term, UpTo, WeightedTerms
 
 TIMESTEPS = torch.tensor([0, 599, 600, 601, 999])
 X = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
@@ -69,11 +71,16 @@ def test_what_is_without_a_face_has_no_gradient_whatever_its_value() -> None:
 def test_nothing_is_made_for_shut_gates() -> None:
     made = []
 
-    def decode() -> torch.Tensor:
-        made.append(1)
-        return X
+    class Decoded(Inputs):
+        def __init__(self) -> None:
+            self.scale, self._private = 2.0, None
 
-    inputs = LazyInputs({"scale": 2.0}, {"x": decode})
+        @cached_property
+        def x(self) -> torch.Tensor:
+            made.append(1)
+            return X
+
+    inputs = Decoded()
     losses = WeightedTerms({"square": Term(square, gate=UpTo(0.5))})
     out = losses(inputs, torch.tensor([700, 800, 900, 999, 501]))
     assert not made
@@ -85,6 +92,9 @@ def test_nothing_is_made_for_shut_gates() -> None:
     assert len(made) == 1  # once for both terms
     assert sorted(inputs) == ["scale", "x"]
     assert len(inputs) == 2
+    assert "_private" not in inputs
+    with pytest.raises(KeyError):
+        inputs["get"]
     assert both.gates(TIMESTEPS)["a"].tolist() == [1, 0, 0, 0, 0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from idgen.errors import LossError, TrainingError
 from idgen.training.batch import Batch
 from idgen.training.card import LOSSES
 from idgen.training.config import LossConfig
-from idgen.training.denoiser import face_mask
+from idgen.training.faces import face_mask
 from tests.components import seeded
 
 from .runs import LATENT, POINTS, RandomPeople, make_step
@@ -45,8 +44,8 @@ def make_everything() -> Any:
 
 
 def run(step: Any, batch: Batch, backward: bool = True) -> Any:
-    with ExitStack() as stack:
-        found = step(batch, seeded(1), stack)
+    with step:
+        found = step(batch, seeded(1))
         if backward:
             found.total.backward()
     return found
@@ -154,12 +153,12 @@ def test_an_edit_is_compared_with_what_it_changes_without_the_person() -> None:
 
 def test_words_are_found_in_the_prompts_that_hold_them() -> None:
     step = make_step(words=2, losses=LossConfig.only(localisation=1.0))
-    person = step.person(RandomPeople(2).make(0))
+    person = step.encode(RandomPeople(2).make(0))
     places, named = step.base.word_places(["a <id> at sea", "the sea"], person)
     assert named.tolist() == [True, False]
     assert places.tolist() == [[2, 3], [0, 0]]
     wordless = make_step()
-    nameless = wordless.person(RandomPeople(1).make(0))
+    nameless = wordless.encode(RandomPeople(1).make(0))
     with pytest.raises(TrainingError, match="no pseudo-words"):
         wordless.base.word_places(["a <id>"], nameless)
     unnamed = run(step, RandomPeople(2, prompt="the sea").make(0))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -19,14 +17,13 @@ from idgen.rewards import IdentityReward
 from idgen.training.batch import Batch
 from idgen.training.config import LossConfig
 from idgen.training.ddpo import DDPOStep
-from idgen.training.generated import ShortRollout
 from idgen.training.grpo import GRPOStep
-from idgen.training.rollout import Rollout, make_scheduler
+from idgen.training.rollout import Rollout, ShortRollout, make_scheduler
 from idgen.training.step import TrainingStep
 from tests.components import ONE_LEVEL, seeded
 
 from .runs import RandomPeople, make_step
-from .test_black_box import make_step as make_black_box
+from .test_policy_gradient import make_step as make_policy_gradient_step
 from .test_rollout import METHODS, Everywhere
 from .test_rollout import make_step as make_reward_step
 
@@ -58,28 +55,30 @@ def stage_two(method: str) -> tuple[TrainingStep, TrainingStep]:
     return step, without
 
 
-def without_gradient(kind: Any) -> tuple[TrainingStep, TrainingStep]:
+def policy_gradient(kind: Any) -> tuple[TrainingStep, TrainingStep]:
     """With the identity reward, and with a reward that is always zero."""
     identity = Term(IdentityReward(embedder=FaceEmbedder.dlib()), 1.0, None, "face_found")
     nothing = Term(lambda images: 0 * images.mean((1, 2, 3)))
     options: dict[str, Any] = {"detector": Everywhere(), "learned": 2}
+    if kind is GRPOStep:
+        options |= {"group": 3, "updates": 1}
     return (
-        make_black_box(kind, rewards={"identity": identity}, **options),
-        make_black_box(kind, rewards={"nothing": nothing}, **options),
+        make_policy_gradient_step(kind, rewards={"identity": identity}, **options),
+        make_policy_gradient_step(kind, rewards={"nothing": nothing}, **options),
     )
 
 
 MODES = {
     **{f"denoising, {mode}": (stage_one, mode) for mode in ("target landmarks", "predicted landmarks", "rollout")},
     **{f"reward, {method}": (stage_two, method) for method in METHODS},
-    "reward, ddpo": (without_gradient, DDPOStep),
-    "reward, grpo": (without_gradient, partial(GRPOStep, group=3, updates=1)),
+    "reward, ddpo": (policy_gradient, DDPOStep),
+    "reward, grpo": (policy_gradient, GRPOStep),
 }
 
 
 def run(step: TrainingStep, batch: Batch) -> tuple[Any, list[torch.Tensor | None]]:
-    with ExitStack() as stack:
-        found = step(batch, [seeded(i) for i in range(len(batch))], stack)
+    with step:
+        found = step(batch, [seeded(i) for i in range(len(batch))])
         found.total.backward()
     return found, [weight.grad for weight in step.parameters()]
 
@@ -143,10 +142,10 @@ def test_training_reads_an_embedding_as_a_pipeline_does(normalised: bool, pool_p
     batch = replace(RandomPeople(2).make(0), id_embeds=raw.squeeze(1))
     people = [Identity(embeddings=embeds, encoder="test") for embeds in raw]
     (expected,) = LoadedAdapter(step.adapter).encode(id_embeds=people, num_prompts=2, regional=False)
-    found = step.person(batch)
+    found = step.encode(batch)
     assert found.tokens.shape == (2, (1 if pool_photos else photos) * 4, found.tokens.shape[2])
     torch.testing.assert_close(found.tokens, expected.tokens)
-    nobody = step.person(replace(batch, id_embeds=0 * batch.id_embeds))
+    nobody = step.encode(replace(batch, id_embeds=0 * batch.id_embeds))
     torch.testing.assert_close(nobody.tokens[0], nobody.tokens[1])
 
 
@@ -161,9 +160,9 @@ def test_the_base_is_alone_also_with_a_schedule_of_the_scale(lora_rank: int) -> 
     text = step.base.encode(batch.prompts)
     with torch.no_grad():
         expected = step.base.predict(batch.latents, times, text)
-        with step.drawing(batch, step.person(batch)):
+        with step.activate(batch, step.encode(batch)):
             before = step.predict(batch, batch.latents, times, text)
-            with step.alone():
+            with step.base_only():
                 alone = step.predict(batch, batch.latents, times, text)
             after = step.predict(batch, batch.latents, times, text)
     assert torch.equal(alone, expected)

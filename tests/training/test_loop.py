@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
@@ -139,9 +138,9 @@ def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> N
     expected: list[torch.Tensor] | None = None
     for rank in range(2):
         step = step_for_two(words)
-        with ExitStack() as stack:
+        with step:
             random = torch.Generator().manual_seed(rank)
-            (step(people_for_two(rank).make(rank), random, stack).total / 2).backward()
+            (step(people_for_two(rank).make(rank), random).total / 2).backward()
         own = [weight.grad for weight in step.parameters()]
         expected = own if expected is None else [a + b for a, b in zip(expected, own, strict=True)]
     assert expected is not None
@@ -168,9 +167,9 @@ def two_backward_passes(folder: Path, words: int) -> None:
     prepared = accelerator.prepare_model(step)
     for _ in range(2):
         step.zero_grad()
-        with ExitStack() as stack:
+        with step:
             random = torch.Generator().manual_seed(rank)
-            accelerator.backward(prepared(people_for_two(rank).make(rank), random, stack).total)
+            accelerator.backward(prepared(people_for_two(rank).make(rank), random).total)
     torch.save([weight.grad for weight in step.parameters()], folder / f"gradients-{rank}.pt")
     accelerator.end_training()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
 from idgen.training.lora import UNetLoRA
+from idgen.training.methods import ReFLConfig
 from idgen.training.parts import new_identity_net
-from idgen.training.rewarder import RewardStep
-from idgen.training.rollout import Rollout
+from idgen.training.reward_backprop import RewardStep
 from idgen.training.step import TrainingStep
 from idgen.training.terms import make_terms
 from tests.components import call_arguments, make_adapter, make_pipeline, seeded
@@ -43,8 +42,8 @@ def denoiser(base: BaseModel, adapter: IdentityAdapter | None, losses: LossConfi
 
 
 def evaluate(step: TrainingStep, batch: Any, backward: bool = True) -> Any:
-    with ExitStack() as stack:
-        found = step(batch, seeded(1), stack)
+    with step:
+        found = step(batch, seeded(1))
         if backward:
             found.total.backward()
     return found
@@ -66,7 +65,7 @@ def test_a_lora_beside_an_adapter_draws_the_same_in_a_stock_pipeline(family: str
     assert all(not torch.equal(a, b) for a, b in zip(before, step.lora.parameters(), strict=True))
     batch = RandomPeople(2, xl=family == "sdxl").make(0)
     text, noisy, times = base.encode(batch.prompts), batch.latents, torch.tensor([300, 600])
-    with torch.no_grad(), step.drawing(batch, step.person(batch)):
+    with torch.no_grad(), step.activate(batch, step.encode(batch)):
         expected = step.predict(batch, noisy, times, text)
 
     stock = make_pipeline(family)
@@ -89,9 +88,9 @@ def test_preservation_compares_with_the_base_without_its_lora() -> None:
     for weight in step.lora.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     assert step.adapter is not None
-    with torch.no_grad(), step.drawing(batch, step.person(batch)):
+    with torch.no_grad(), step.activate(batch, step.encode(batch)):
         drawn = step.predict(batch, batch.latents, torch.tensor([5, 5]), base.encode(batch.prompts))
-        with step.alone():
+        with step.base_only():
             alone = step.predict(batch, batch.latents, torch.tensor([5, 5]), base.encode(batch.prompts))
         again = step.predict(batch, batch.latents, torch.tensor([5, 5]), base.encode(batch.prompts))
     assert torch.equal(alone, base_alone)
@@ -106,12 +105,11 @@ def lora_reward(base: BaseModel) -> RewardStep:
     return RewardStep(
         base,
         None,
-        Rollout(scheduler=base.pipeline.scheduler, method="refl", steps=3, last=2),
         WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), 0.2, None, "face_found")}),
+        ReFLConfig(steps=3, last=2, guidance_scale=1.0, denoising=1.0),
         embedder=embedder,
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=2),
         detector=Everywhere(),
-        denoising=1.0,
         lora=UNetLoRA(base.unet, 4),
     )
 
@@ -199,8 +197,8 @@ def test_an_identity_net_sees_what_the_pipeline_shows_it() -> None:
         torch.nn.init.normal_(block.weight, std=0.1)  # pyright: ignore
     step = denoiser(base, make_adapter(base.unet), identity_net=net)
     batch, text = RandomPeople(2).make(0), base.encode(["a face"] * 2)
-    times, person = torch.tensor([300, 600]), step.person(batch)
-    with torch.no_grad(), step.drawing(batch, person):
+    times, person = torch.tensor([300, 600]), step.encode(batch)
+    with torch.no_grad(), step.activate(batch, person):
         found = step.predict(batch, batch.latents, times, text)
     pipe = make_pipeline(controlnet=True)
     from idgen.faces import draw_keypoints
@@ -218,7 +216,7 @@ def test_an_identity_net_sees_what_the_pipeline_shows_it() -> None:
         without = base.predict(batch.latents, times, text)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(found, without, atol=1e-3)
-    with torch.no_grad(), step.drawing(batch, person), step.alone():
+    with torch.no_grad(), step.activate(batch, person), step.base_only():
         alone = step.predict(batch, batch.latents, times, text)
     assert torch.equal(alone, open_base().predict(batch.latents, times, text))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -17,7 +17,8 @@ from idgen.losses import FaceDecoder, FaceEmbedder, Term
 from idgen.rewards import IdentityReward, WeightedRewards
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
-from idgen.training.rewarder import RewardStep
+from idgen.training.methods import METHODS as CONFIGS
+from idgen.training.reward_backprop import RewardStep
 from idgen.training.rollout import Rollout, make_scheduler
 from tests.components import SIDE, make_adapter, make_pipeline, seeded
 
@@ -47,16 +48,17 @@ def make_step(method: str, guidance: float = 1.0, dtype: torch.dtype = torch.flo
     embedder = FaceEmbedder.dlib()
     embedder.encoder.to(dtype)
     settings = {"steps": 4, "last": 2} | rollout
+    if method == "draft-lv":
+        del settings["last"]
+    config: Any = CONFIGS[method](preservation=0.5, denoising=0.0, guidance_scale=guidance, **settings)
     return RewardStep(
         base,
         adapter,
-        Rollout(scheduler=pipeline.scheduler, method=method, **settings),  # pyright: ignore
         WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), 1.0, None, "face_found")}),
+        config,
         embedder=embedder,
         decoder=FaceDecoder(vae=pipeline.vae),
         detector=Everywhere(),
-        preservation=0.5,
-        guidance_scale=guidance,
     )
 
 
@@ -66,9 +68,9 @@ def test_draws_what_the_pipeline_draws(scheduler: str, guidance: float) -> None:
     step = make_step("draft", guidance, scheduler=scheduler)
     batch, pipe = RandomPeople(2).make(0), step.base.pipeline
     noise = torch.randn(2, 4, 16, 16, generator=seeded(3))
-    person = step.person(batch)
+    person = step.encode(batch)
     text = step._text(batch, person)
-    with step.drawing(batch, person):
+    with step.activate(batch, person):
         found = step.rollout(lambda noisy, t: step._predict(noisy, t, text, batch), noise, seeded(4)).latents
     pipe.load_id_adapter(step.adapter)
     expected = pipe(
@@ -88,11 +90,11 @@ def test_draws_what_the_pipeline_draws(scheduler: str, guidance: float) -> None:
 def test_every_method_learns_with_every_scheduler(method: str, scheduler: str) -> None:
     step = make_step(method, scheduler=scheduler)
     if method == "refl" and scheduler == "DPMSolverMultistepScheduler":
-        with pytest.raises(TrainingError, match="predicts x0"), ExitStack() as stack:
-            step(RandomPeople(2).make(0), seeded(1), stack)
+        with pytest.raises(TrainingError, match="predicts x0"), step:
+            step(RandomPeople(2).make(0), seeded(1))
         return
-    with ExitStack() as stack:
-        found = step(RandomPeople(2).make(0), seeded(1), stack)
+    with step:
+        found = step(RandomPeople(2).make(0), seeded(1))
         found.total.backward()
     assert found.values.shape == (2,)
     assert set(found.terms) == {"identity", "preservation"}
@@ -116,7 +118,7 @@ def test_gradients_are_those_of_finite_differences(method: str, settings: dict[s
     settings = {"steps": settings.get("last", 1), **settings}
     step = make_step(method, dtype=torch.float64, **settings)
     step.decoder = FaceDecoder(vae=step.base.pipeline.vae, exact=False, margin=SIDE)  # statistics are constants else
-    step.preservation = 0.0
+    step.config = replace(step.config, preservation=0.0)
     batch = RandomPeople(2).make(0)
     parts: dict[str, Any] = vars(batch)
     wide: Any = {
@@ -125,11 +127,11 @@ def test_gradients_are_those_of_finite_differences(method: str, settings: dict[s
     batch = Batch(**{**parts, **wide})
 
     def value() -> torch.Tensor:
-        with ExitStack() as stack:
-            return step(batch, seeded(2), stack).total
+        with step:
+            return step(batch, seeded(2)).total
 
-    with ExitStack() as stack:
-        step(batch, seeded(2), stack).total.backward()
+    with step:
+        step(batch, seeded(2)).total.backward()
     weights = list(parameters(step))
     directions = [torch.randn(w.shape, generator=seeded(i), dtype=w.dtype) for i, w in enumerate(weights)]
     expected = sum((w.grad * d).sum() for w, d in zip(weights, directions, strict=True))  # pyright: ignore
@@ -150,8 +152,8 @@ def test_alignprop_is_draft_of_a_random_length() -> None:
         gradients = []
         for method, last in (("alignprop", 3), ("draft", 3 - chosen)):
             step = make_step(method, steps=3, last=last)
-            with ExitStack() as stack:
-                step(batch, seeded(seed), stack).total.backward()
+            with step:
+                step(batch, seeded(seed)).total.backward()
             gradients.append([weight.grad for weight in step.parameters()])
         for a, b in zip(*gradients, strict=True):
             torch.testing.assert_close(a, b)
@@ -167,20 +169,20 @@ def _after_noise(seed: int) -> torch.Generator:
 def test_preservation_is_against_the_base_model() -> None:
     step = make_step("refl", steps=1, last=1)
     batch = RandomPeople(2).make(0)
-    with ExitStack() as stack:
-        found = step(batch, seeded(1), stack)
+    with step:
+        found = step(batch, seeded(1))
     assert found.terms["preservation"].mean > 0
     assert step.adapter is not None
     for weight in step.adapter.branches.parameters():
         weight.data.zero_()
-    with ExitStack() as stack:
-        assert step(batch, seeded(1), stack).terms["preservation"].mean < 1e-12
+    with step:
+        assert step(batch, seeded(1)).terms["preservation"].mean < 1e-12
 
 
 def test_rollouts_that_cannot_be() -> None:
-    with pytest.raises(TrainingError, match="1 to all 4"):
-        make_step("draft", last=5)
     base = make_pipeline().scheduler
+    with pytest.raises(TrainingError, match="last must be between 1 and steps=4, not 5"):
+        Rollout(scheduler=base, method="draft", steps=4, last=5)
     for name, message in (
         ("DDMIScheduler", "no scheduler 'DDMIScheduler'"),
         ("UNet2DConditionModel", "no scheduler"),

@@ -13,7 +13,7 @@ from .parametrisation import Parametrisation
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
 from .recorder import AttentionRecorder, LayerRecord, Recording
 from .settings import LossSettings
-from .weighted import LazyInputs, Term, TermLog, Weighted, WeightedTerms
+from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms
 
 __all__ = [
     "AttentionRecorder",
@@ -25,9 +25,9 @@ __all__ = [
     "FaceDecoder",
     "FaceEmbedder",
     "Gate",
+    "Inputs",
     "Landmarks",
     "LayerRecord",
-    "LazyInputs",
     "LossSettings",
     "MannWhitneyLoss",
     "Negatives",

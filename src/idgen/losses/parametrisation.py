@@ -1,4 +1,4 @@
-"""What the network predicts, and what that says of the clean latent."""
+"""What the network predicts, and the x0 that follows from a prediction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Parametrisation:
 
     Raises:
         LossError: The prediction type is not known, ᾱ_t leaves [0, 1], or ε is predicted where ᾱ_t is zero: there
-            pure noise says nothing of the clean latent.
+            x0 does not follow from the prediction.
     """
 
     alphas_cumprod: torch.Tensor
@@ -63,10 +63,12 @@ class Parametrisation:
             raise LossError(f"Timesteps must be integers, not {timesteps.dtype}.")
         return self.alphas_cumprod.to(timesteps.device)[timesteps]
 
-    def clean(self, model_output: torch.Tensor, noisy_latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """The clean latent x0 that a prediction stands for, with its graph, neither clipped nor thresholded.
+    def predict_x0(
+        self, model_output: torch.Tensor, noisy_latents: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """The x0 that follows from a prediction, with its graph, neither clipped nor thresholded.
 
-        A scheduler's own `step` may clip, and what is clipped has no gradient.
+        A scheduler's own `step` may clip, and clipped values have no gradient.
 
         - ε: `(x_t − √(1 − ᾱ) ε) / √ᾱ` (DDIM, arXiv 2010.02502, eq. 9)
         - v: `√ᾱ x_t − √(1 − ᾱ) v` (Salimans and Ho, arXiv 2202.00512, appendix D)
@@ -87,7 +89,7 @@ class Parametrisation:
         return at_least_float32(model_output)
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """What the network should have predicted; v is `√ᾱ ε − √(1 − ᾱ) x0`. Shapes as for `clean`."""
+        """The target of the prediction; v is `√ᾱ ε − √(1 − ᾱ) x0`. Shapes as for `predict_x0`."""
         if self.prediction_type == "epsilon":
             return noise
         if self.prediction_type == "sample":

@@ -62,9 +62,9 @@ def mix_identities(id_embeds: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
 
 
 def editing_direction_loss(
-    neutral: Recording,
+    with_id: Recording,
     edited: Recording,
-    neutral_without_id: Recording,
+    without_id: Recording,
     edited_without_id: Recording,
     face_mask: torch.Tensor,
 ) -> torch.Tensor:
@@ -75,10 +75,10 @@ def editing_direction_loss(
     authors sum over the layers of `up_blocks.1`; here it is the mean, so that one weight serves all UNets.
 
     Args:
-        neutral: With the identity and a plain prompt ("a photo of a woman").
-        edited: With the identity and the prompt edited, from the same noisy latent.
-        neutral_without_id: The same two without the identity; constants.
-        edited_without_id: See there.
+        with_id: With the identity and the plain prompt ("a photo of a woman").
+        edited: With the identity and the edited prompt, from the same noisy latent.
+        without_id: With the plain prompt, without the identity; constants.
+        edited_without_id: With the edited prompt, without the identity; constants.
         face_mask: (batch, 1, height, width) in [0, 1], at the resolution of the latent.
 
     Returns:
@@ -87,11 +87,11 @@ def editing_direction_loss(
     Raises:
         LossError: The recordings are of different layers.
     """
-    recordings = neutral, edited, neutral_without_id, edited_without_id
+    recordings = with_id, edited, without_id, edited_without_id
     if len({frozenset(recording) for recording in recordings}) != 1:
         raise LossError("The four recordings must be of the same layers.")
     losses = []
-    for path in neutral:
+    for path in with_id:
         rec, edit, rec_base, edit_base = (at_least_float32(r[path].text_output) for r in recordings)
         distance = 1 - F.cosine_similarity(edit - rec, (edit_base - rec_base).detach(), dim=-1)
         face = masks_at(face_mask.to(distance.dtype), distance.shape[1])[:, 0]

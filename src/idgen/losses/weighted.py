@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -82,34 +83,33 @@ class Weighted(NamedTuple):
         return self.values.mean()
 
 
-class LazyInputs(Mapping[str, Any]):
-    """Inputs of which some are made when a term first asks for them, and then kept.
+class Inputs(Mapping[str, Any]):
+    """The base of typed inputs: a mapping of the public attributes and properties of a subclass.
 
-    What no term reads, or only terms whose gate is shut for the whole batch, costs nothing: decoded faces, say.
-    Nothing lazy may call a collective operation, since another process may not need it.
-
-    Args:
-        ready: Inputs that are there.
-        lazy: Name → a function that makes the input.
+    A `cached_property` is computed when a loss first reads it. What no loss reads costs nothing, nor what is read only
+    by losses whose gate is closed for the whole batch. So no property may run a collective operation: another process
+    may not need it, and would never join.
     """
 
-    def __init__(self, ready: Mapping[str, Any], lazy: Mapping[str, Callable[[], Any]]) -> None:
-        self._made = dict(ready)
-        self._lazy = dict(lazy)
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = self._lazy[name]()
-        return self._made[name]
+        if name not in self._names():
+            raise KeyError(name)
+        return getattr(self, name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._made or name in self._lazy
+        return name in self._names()
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._made, **self._lazy})
+        return iter(self._names())
 
     def __len__(self) -> int:
-        return len({**self._made, **self._lazy})
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        """Names only: nothing is computed."""
+        members = (part for kind in type(self).__mro__ for part in vars(kind).items())
+        properties = [name for name, member in members if isinstance(member, cached_property | property)]
+        return sorted({name for name in (*vars(self), *properties) if not name.startswith("_")})
 
 
 @dataclass(frozen=True, eq=False)

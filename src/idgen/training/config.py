@@ -9,8 +9,9 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from ..errors import TrainingError
+from .faces import FaceConfig
 from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig
-from .objectives import FaceConfig, LossConfig
+from .objectives import LossConfig
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 MAX_SEED = 2**32 - 1

@@ -1,4 +1,4 @@
-"""GRPO for diffusion: group-relative advantages, a clipped ratio, and a penalty on leaving the policy of the start.
+"""GRPO for diffusion: group-relative advantages, a clipped ratio, and a penalty on leaving the initial policy.
 
 Shao et al., arXiv 2402.03300, eq. 3; for denoising steps as in Flow-GRPO (arXiv 2505.05470, eq. 5) and DanceGRPO
 (arXiv 2505.07818, eq. 5).
@@ -6,45 +6,41 @@ Shao et al., arXiv 2402.03300, eq. 3; for denoising steps as in Flow-GRPO (arXiv
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch import nn
 
 from ..adapter import IdentityAdapter
 from ..errors import TrainingError
 from ..losses import Weighted
 from ..rewards import WeightedRewards
-from .advantages import advantages
 from .base import BaseModel
 from .batch import Batch
-from .black_box import BlackBoxStep, Judged
+from .ddpo import PolicyGradientStep, Rewarded, advantages
+from .methods import GRPOConfig
 from .randomness import Generators
-from .reuse import Reuse
-from .start import StartingWeights
+from .sharded import split_like
+
+T = TypeVar("T")
 
 
-class GRPOStep(BlackBoxStep):
-    """One training step as a module: several pictures of each prompt and person, each compared with the others.
+class GRPOStep(PolicyGradientStep):
+    """One training step: several pictures of each prompt and person, each compared with the others.
 
-    With `ρ = p(step) / p_drawn(step)` and the advantage A of a picture in its group, the loss is the mean over the
-    chosen steps of `−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) + β KL(p ‖ p_start)`. The policy of the start is what the
-    trained parts were when the step was made: the adapter that the run goes on with, or the base model alone where a
-    LoRA begins.
+    With `ρ = p(step) / p_generated(step)` and the advantage A of a picture in its group, the loss is the mean over the
+    chosen steps of `−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) + β KL(p ‖ p_initial)`. The initial policy is given by the
+    trained parts at the time the step is made: the adapter that the run continues, or the base model alone where a
+    LoRA is new.
 
-    Pictures are learned from in several updates, each at other steps of the walk; the batches that come meanwhile are
-    not used. In the first of them ρ is 1.
+    The same pictures are used in several updates, each with other steps of the trajectory. Batches that arrive in the
+    meantime are not used. In the first of these updates ρ is 1.
 
     Args:
-        base: See `BlackBoxStep`; so are `adapter`, `rewards` and `options`.
-        group: Pictures of each sample.
-        updates: Updates from the same pictures.
-        passes: Passes of one update, the run's `gradient_accumulation_steps`.
-        clip: ε; small, since log-probabilities are means over a latent's numbers.
-        kl: β; 0 leaves the penalty out.
-
-    Raises:
-        TrainingError: A group has fewer than two pictures, or a number is not positive.
+        base: See `PolicyGradientStep`; so are `adapter`, `rewards`, `config` and `options`.
+        passes: Forward passes of one update, the run's `gradient_accumulation_steps`.
     """
 
     def __init__(
@@ -52,65 +48,126 @@ class GRPOStep(BlackBoxStep):
         base: BaseModel,
         adapter: IdentityAdapter | None,
         rewards: WeightedRewards,
+        config: GRPOConfig,
         *,
-        group: int = 8,
-        updates: int = 2,
         passes: int = 1,
-        clip: float = 1e-4,
-        kl: float = 0.01,
         **options: Any,
     ) -> None:
-        super().__init__(base, adapter, rewards, **options)
-        if group < 2:
-            raise TrainingError(f"GRPO compares the pictures of a group: it needs at least 2, not {group}.")
-        if clip <= 0 or kl < 0:
-            raise TrainingError(f"GRPO needs clip > 0 and kl >= 0, not clip={clip} and kl={kl}.")
-        self.group, self.clip, self.kl = group, clip, kl
-        self._drawn: Reuse[Judged] = Reuse(passes, updates)
-        self._start = StartingWeights(self) if kl else None
+        super().__init__(base, adapter, rewards, config, **options)
+        self.config = config
+        self._generated: Reuse[Rewarded] = Reuse(passes, config.updates)
+        self._initial = InitialWeights(self) if config.kl else None
 
     @property
     def at_rest(self) -> bool:
-        """Whether the next update draws new pictures, so that a checkpoint holds all that the run needs."""
-        return self._drawn.is_spent
+        """Whether the next update generates new pictures, so that a checkpoint holds all that the run needs."""
+        return self._generated.is_spent
 
-    def forward(self, batch: Batch, random: Generators, stack: ExitStack) -> Weighted:
-        """Draw and judge, or take pictures that were, and weigh; arguments as of `IdentityDenoiser.forward`."""
-        several = random if isinstance(random, torch.Generator) else [one for one in random for _ in range(self.group)]
-        judged = self._drawn(lambda: self.draw(batch.repeat(self.group), several))
-        batch, walk, chosen = judged.batch, judged.walk, self.choose(random)
-        advantage = advantages(judged.rewards, torch.arange(len(batch), device=judged.rewards.device) // self.group)
-        references = self._references(judged, chosen)
-        person = self.person(batch)
-        text = self.base.read(batch, person)
-        stack.enter_context(self.drawing(batch, person))
+    def forward(self, batch: Batch, random: Generators) -> Weighted:
+        """Arguments as of `IdentityDenoiser.forward`."""
+        group, clip = self.config.group, self.config.clip
+        several = random if isinstance(random, torch.Generator) else [one for one in random for _ in range(group)]
+        rewarded = self._generated(lambda: self.generate(batch.repeat(group), several))
+        batch, trajectory, chosen = rewarded.batch, rewarded.trajectory, self.choose(random)
+        advantage = advantages(rewarded.rewards, torch.arange(len(batch), device=rewarded.rewards.device) // group)
+        references = self._references(rewarded, chosen)
+        identity = self.encode(batch)
+        text = self.base.read(batch, identity)
+        self.hold(self.activate(batch, identity))
         values, divergence, clipped = (torch.zeros_like(advantage) for _ in range(3))
         for i in chosen:
-            t, before, after = walk.timesteps[i], walk.latents[i], walk.latents[i + 1]
+            t, before, after = trajectory.timesteps[i], trajectory.latents[i], trajectory.latents[i + 1]
             output = self.predict(batch, before, t.expand(len(batch)), text)
-            ratio = (self.walk.log_probability(output, t, before, after) - walk.log_probabilities[i]).exp()
-            values = values - clipped_objective(ratio, advantage, self.clip) / len(chosen)
-            clipped = clipped + ((ratio - 1).abs() > self.clip).float() / len(chosen)
+            log_probability = self.sampler.log_probability(output, t, before, after)
+            ratio = (log_probability - trajectory.log_probabilities[i]).exp()
+            values = values - clipped_objective(ratio, advantage, clip) / len(chosen)
+            clipped = clipped + ((ratio - 1).abs() > clip).float() / len(chosen)
             if i in references:
-                divergence = divergence + self.walk.divergence(output, references[i], t, before) / len(chosen)
-        values = values + self.kl * divergence
-        return self.with_words(self.weighted(values, judged, kl=divergence, clipped=clipped), person)
+                divergence = divergence + self.sampler.divergence(output, references[i], t, before) / len(chosen)
+        values = values + self.config.kl * divergence
+        return self.with_words(self.weighted(values, rewarded, kl=divergence, clipped=clipped), identity)
 
     @torch.no_grad()
-    def _references(self, judged: Judged, chosen: list[int]) -> dict[int, torch.Tensor]:
-        """What the policy of the start predicts at the chosen steps."""
-        if self._start is None:
+    def _references(self, rewarded: Rewarded, chosen: list[int]) -> dict[int, torch.Tensor]:
+        """The initial policy's predictions at the chosen steps."""
+        if self._initial is None:
             return {}
-        batch, walk = judged.batch, judged.walk
-        with self._start.put_back():
-            person = self.person(batch)
-            text = self.base.read(batch, person)
-            with self.drawing(batch, person):
+        batch, trajectory = rewarded.batch, rewarded.trajectory
+        with self._initial.restored():
+            identity = self.encode(batch)
+            text = self.base.read(batch, identity)
+            with self.activate(batch, identity):
                 return {
-                    i: self.predict(batch, walk.latents[i], walk.timesteps[i].expand(len(batch)), text) for i in chosen
+                    i: self.predict(batch, trajectory.latents[i], trajectory.timesteps[i].expand(len(batch)), text)
+                    for i in chosen
                 }
 
 
 def clipped_objective(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
-    """`min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`: no gain from making a step more than ε likelier or less likely."""
+    """`min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`: no gain from changing a step's probability by more than the factor ε."""
     return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+class Reuse(Generic[T]):
+    """Makes one object for each pass of an update, and returns the same objects in the following updates.
+
+    Args:
+        passes: Passes of an update.
+        updates: Updates that use the same objects.
+
+    Raises:
+        TrainingError: A number is not positive.
+    """
+
+    def __init__(self, passes: int, updates: int) -> None:
+        if passes < 1 or updates < 1:
+            raise TrainingError(f"passes and updates must be at least 1, not {passes} and {updates}.")
+        self.passes, self.updates = passes, updates
+        self._made: list[T] = []
+        self._calls = 0
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the next call makes a new object."""
+        return self._calls % (self.passes * self.updates) == 0
+
+    def __call__(self, make: Callable[[], T]) -> T:
+        """The object of this pass."""
+        if self.is_spent:
+            self._made.clear()
+        if len(self._made) < self.passes:
+            self._made.append(make())
+        self._calls += 1
+        return self._made[(self._calls - 1) % self.passes]
+
+
+class InitialWeights:
+    """A copy of a module's trained weights.
+
+    Args:
+        module: Its parameters may be moved and split over processes afterwards.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._weights = [weight.detach().clone() for weight in self._trained()]
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Put the copy into the module inside the `with`; no backward pass may run there."""
+        trained = self._trained()
+        now = [weight.detach().clone() for weight in trained]
+        _copy([split_like(initial, weight) for initial, weight in zip(self._weights, trained, strict=True)], trained)
+        try:
+            yield
+        finally:
+            _copy(now, trained)
+
+    def _trained(self) -> list[torch.Tensor]:
+        return [weight for weight in self._module.parameters() if weight.requires_grad]
+
+
+@torch.no_grad()
+def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
+    for value, weight in zip(source, target, strict=True):
+        weight.copy_(value)

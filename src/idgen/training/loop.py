@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -132,9 +132,9 @@ class Loop:
         totals = Totals(self.accelerator)
         for part in range(self.config.gradient_accumulation_steps):
             batch = next(stream).to(self.accelerator.device)
-            with self.accelerator.accumulate(self.step), ExitStack() as stack:
+            with self.accelerator.accumulate(self.step), self.trained:
                 with self.accelerator.autocast():
-                    found = self.step(batch, self._random(part, len(batch)), stack)
+                    found = self.step(batch, self._random(part, len(batch)))
                 self.accelerator.backward(found.total)  # which divides by the number of passes
             totals.add(found)
         norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))

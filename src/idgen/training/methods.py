@@ -1,6 +1,6 @@
-"""How pictures are drawn to be judged, and what is learned from the rewards: a configuration for each method.
+"""The methods of reward training: how pictures are generated, and how a reward becomes a gradient.
 
-A method refuses settings that it does not read. docs/training.md says which method costs what. The defaults are the
+Each method refuses settings that it does not read. docs/training.md compares their costs. The defaults are the
 recommended configuration, that of docs/results.md.
 """
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..errors import TrainingError
+from .faces import DecoderConfig
+from .rollout import Rollout, make_scheduler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +19,6 @@ class RewardsConfig:
     """What counts.
 
     Attributes:
-        method: One of alignprop, refl, draft, draft-lv, ddpo, grpo; each has settings of its own.
-        steps: Denoising steps.
-        detector: YuNet file to find faces with, instead of dlib's detector; it is many times faster.
         identity_weight: Weight of the likeness to the person.
         hinge: Cosine beyond which more likeness counts nothing; if not given, what two photos of a person usually have
             by the encoder. 1 is none.
@@ -32,9 +31,6 @@ class RewardsConfig:
         own_weight: Weight of it.
     """
 
-    method: str
-    steps: int = 8
-    detector: str | None = None
     identity_weight: float = 5.0
     hinge: float | None = None
     aesthetic: float = 0.0
@@ -50,8 +46,23 @@ class RewardsConfig:
             if getattr(self, weight) and getattr(self, file) is None:
                 raise TrainingError(f"The reward '{weight}' needs a file: {file}.")
 
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig(RewardsConfig):
+    """How pictures are generated.
+
+    Attributes:
+        method: Training method: alignprop, refl, draft, draft-lv, ddpo or grpo. Each has its own settings.
+        steps: Denoising steps.
+        detector: YuNet model file (ONNX) to detect faces with; by default dlib's detector, which is many times slower.
+    """
+
+    method: str
+    steps: int = 8
+    detector: str | None = None
+
     def check_at_least(self, **least: int) -> None:
-        """Check whole numbers.
+        """Check integers.
 
         Raises:
             TrainingError: One of them is smaller.
@@ -62,35 +73,39 @@ class RewardsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DifferentiableConfig(RewardsConfig):
-    """Rewards whose gradient goes through the picture.
+class BackpropConfig(RolloutConfig, DecoderConfig):
+    """Rewards whose gradient is propagated through the picture.
 
     Attributes:
-        scheduler: As diffusers names it; the base model's if not given.
-        guidance_scale: As pictures will be drawn; 1 is cheapest, and what ReFL does.
-        preservation: Weight of drawing what the base model draws outside the face; without it, rewards cost prompt
-            fidelity.
-        denoising: Weight of denoising the photos beside it (ReFL's pre-training loss, ID-Aligner's LoRA mode).
-        vae: A tiny VAE (`AutoencoderTiny`) that decodes in place of the base's: a folder or a hub id.
-        margin: Latent pixels that are decoded around a face; docs/losses.md says how exact that is.
-        checkpointing: Whether the decoder is run again in the backward pass instead of kept.
+        scheduler: Scheduler, by its name in diffusers; by default that of the base model.
+        guidance_scale: Guidance scale of the rollout. Use that of later inference; 1 is cheapest, as in ReFL.
+        preservation: Weight of the loss that keeps the base model's prediction outside the face. Rewards alone reduce
+            prompt fidelity.
+        denoising: Weight of the denoising loss on the photos (ReFL's pre-training loss, ID-Aligner's LoRA mode).
     """
 
     scheduler: str | None = None
     guidance_scale: float = 3.0
     preservation: float = 1.0
     denoising: float = 1.0
-    vae: str | None = None
-    margin: int = 4
-    checkpointing: bool = True
+
+    def make_rollout(self, scheduler: Any) -> Rollout:
+        """The rollout with the scheduler of these settings, or with the base model's `scheduler`.
+
+        Raises:
+            TrainingError: The scheduler is not known or does not fit.
+        """
+        numbers = {name: getattr(self, name) for name in ("last", "copies") if hasattr(self, name)}
+        method: Any = self.method
+        return Rollout(scheduler=make_scheduler(self.scheduler, scheduler), method=method, steps=self.steps, **numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastStepsConfig(DifferentiableConfig):
+class LastStepsConfig(BackpropConfig):
     """A gradient through the last steps.
 
     Attributes:
-        last: How many last steps have a gradient, or may have one.
+        last: Number of last steps that have a gradient (draft), or may have one (alignprop, refl).
     """
 
     last: int = 6
@@ -103,24 +118,24 @@ class LastStepsConfig(DifferentiableConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ReFLConfig(LastStepsConfig):
-    """The clean picture as one of the last steps predicts it (ImageReward, ID-Aligner)."""
+    """A reward on x0 as predicted by one of the last steps (ImageReward, ID-Aligner)."""
 
     method: Literal["refl"] = "refl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DRaFTConfig(LastStepsConfig):
-    """The finished picture, with the gradient through the last steps (DRaFT-K)."""
+    """A reward on the final picture, with a gradient through the last steps (DRaFT-K)."""
 
     method: Literal["draft"] = "draft"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DRaFTLVConfig(DifferentiableConfig):
-    """The finished picture, noised again a little several times (DRaFT-LV).
+class DRaFTLVConfig(BackpropConfig):
+    """A reward on the final picture, noised to the last step again several times (DRaFT-LV).
 
     Attributes:
-        copies: How many times each picture is noised.
+        copies: Noised copies of each picture.
     """
 
     method: Literal["draft-lv"] = "draft-lv"
@@ -133,17 +148,17 @@ class DRaFTLVConfig(DifferentiableConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AlignPropConfig(LastStepsConfig):
-    """The finished picture, with the gradient through a random number of last steps (AlignProp)."""
+    """A reward on the final picture, with a gradient through a random number of last steps (AlignProp)."""
 
     method: Literal["alignprop"] = "alignprop"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPOConfig(RewardsConfig):
-    """Any reward, by the score function: each picture against the others of the batch (DDPO-SF).
+class DDPOConfig(RolloutConfig):
+    """Any reward, by the policy gradient: each picture is compared with the others of the batch (DDPO-SF).
 
     Attributes:
-        learned: How many steps, chosen at random, have a gradient in an update.
+        learned: Number of steps, chosen at random, that have a gradient in an update.
     """
 
     method: Literal["ddpo"] = "ddpo"
@@ -151,19 +166,20 @@ class DDPOConfig(RewardsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least(steps=2, learned=1)
+        self.check_at_least(steps=2, learned=1)  # the last step adds no noise, so nothing is learned from it
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOConfig(RewardsConfig):
-    """Any reward: each picture against others of the same prompt and person (GRPO, Flow-GRPO).
+class GRPOConfig(RolloutConfig):
+    """Any reward: each picture is compared with others of the same prompt and person (GRPO, Flow-GRPO).
 
     Attributes:
-        learned: How many steps, chosen at random, have a gradient in an update.
-        group: Pictures of each prompt and person; memory grows with train_batch_size times group.
+        learned: Number of steps, chosen at random, that have a gradient in an update.
+        group: Pictures per prompt and person; memory grows with train_batch_size times group.
         updates: Updates from the same pictures.
-        clip: How far the ratio of probabilities may move from 1 in these updates.
-        kl: Weight of the divergence from the policy that the run begins with; 0 for none.
+        clip: Clipping range ε of the probability ratio. It is small, since log-probabilities are means over the
+            elements of a latent.
+        kl: Weight β of the KL divergence from the policy at the start of the run; 0 for none.
     """
 
     method: Literal["grpo"] = "grpo"
@@ -181,8 +197,8 @@ class GRPOConfig(RewardsConfig):
 
 
 MethodConfig: TypeAlias = AlignPropConfig | ReFLConfig | DRaFTConfig | DRaFTLVConfig | DDPOConfig | GRPOConfig
-METHODS: dict[str, Any] = {
+METHODS: dict[str, type[MethodConfig]] = {
     kind.__dataclass_fields__["method"].default: kind
     for kind in (AlignPropConfig, ReFLConfig, DRaFTConfig, DRaFTLVConfig, DDPOConfig, GRPOConfig)
 }
-"""Name → configuration."""
+"""Name of each method → its configuration."""

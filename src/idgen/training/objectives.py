@@ -104,36 +104,3 @@ class LossConfig:
     def compares(self) -> bool:
         """Whether a loss needs to know how alike people are by the encoder."""
         return bool(self.contrastive or self.triplet or self.threshold or self.mann_whitney)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FaceConfig:
-    """How the faces that losses read are made.
-
-    Attributes:
-        steps: Passes of the UNet from the noisy picture to the clean one; 1 is cheapest.
-        landmarks: Where the face is: the target's, or what a detector finds in the prediction.
-        detector: YuNet file to find faces with, instead of dlib's detector; it is many times faster.
-        vae: A tiny VAE (`AutoencoderTiny`) that decodes in place of the base's: a folder or a hub id.
-        margin: Latent pixels that are decoded around a face; docs/losses.md says how exact that is.
-        checkpointing: Whether the decoder is run again in the backward pass instead of kept.
-        rollout_steps: Faces of pictures drawn from pure noise in so many steps instead (PuLID); 0 for none.
-        distilled: LoRA for it, which draws in few steps (LCM, Lightning): a folder or a hub id.
-        scheduler: For it, as diffusers names it.
-        prompt: For it.
-    """
-
-    steps: int = 1
-    landmarks: Literal["target", "prediction"] = "target"
-    detector: str | None = None
-    vae: str | None = None
-    margin: int = 4
-    checkpointing: bool = True
-    rollout_steps: int = 0
-    distilled: str | None = None
-    scheduler: str = "LCMScheduler"
-    prompt: str = "portrait, color, cinematic"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.rollout_steps < 0:
-            raise TrainingError(f"Faces are made in at least 1 step, not {self.steps} and {self.rollout_steps}.")

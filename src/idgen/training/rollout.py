@@ -1,31 +1,35 @@
-"""Pictures drawn in training, with the gradient through the last steps."""
+"""Pictures generated in training with a gradient: rollouts from noise, and x0 predicted from a noisy latent."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import diffusers
 import torch
 
-from ..errors import TrainingError
+from ..errors import MissingDependencyError, TrainingError
+from ..losses import Parametrisation
 from .randomness import Generators, integers, normal
 
 Method = Literal["refl", "draft", "draft-lv", "alignprop"]
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Scaled noisy latents (batch, …) and a timestep → the prediction, guidance included."""
+"""Scaled noisy latents (batch, …) and the timestep, one or (batch,) → the prediction, guidance included."""
+
+DISTILLED = "distilled"
+"""Name of the distilled LoRA on the UNet."""
 
 
-class Drawn(NamedTuple):
-    """Clean latents with a graph, and the last prediction that has one.
+class Generated(NamedTuple):
+    """Generated latents with a graph, and the last prediction that has one.
 
     Attributes:
-        latents: (rows, channels, height, width); as many rows as pictures, or copies of them one after another.
-        noisy: What the last prediction with a graph was made from, as the UNet sees it.
-        timestep: When.
+        latents: (rows, channels, height, width), x0; as many rows as pictures, or copies of them one after another.
+        noisy: Input of the last prediction with a graph, as the UNet reads it.
+        timestep: Timestep of that prediction.
         output: That prediction.
     """
 
@@ -36,10 +40,10 @@ class Drawn(NamedTuple):
 
 
 def make_scheduler(name: str | None, base: Any) -> Any:
-    """A scheduler by diffusers' name, with the noise schedule of another; that one itself if no name is given.
+    """A scheduler by its name in diffusers, with the noise schedule of `base`; `base` itself without a name.
 
     Raises:
-        TrainingError: diffusers has none of that name, or it is not one for noise schedules like the base model's.
+        TrainingError: diffusers has no scheduler of that name, or it does not fit the base model's noise schedule.
     """
     if name is None:
         return base
@@ -53,69 +57,69 @@ def make_scheduler(name: str | None, base: Any) -> Any:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rollout:
-    """Draws latents from noise and keeps the graph of a part of the way.
+    """Generates latents from noise and keeps the graph of some of the steps.
 
-    - `"refl"` (ImageReward, arXiv 2304.05977): without a graph to a random one of the last steps, and from there x0 in
-      one prediction. ID-Aligner (arXiv 2404.15449) trains adapters so.
-    - `"draft"` (arXiv 2309.17400, DRaFT-K): the last steps with their graph, to the end.
-    - `"draft-lv"`: the finished latent, noised again a little several times, and one prediction from each: the same
-      gradient in the mean with less variance.
+    - `"refl"` (ImageReward, arXiv 2304.05977): no graph up to a random one of the last steps, and there x0 in one
+      prediction. ID-Aligner (arXiv 2404.15449) trains adapters with it.
+    - `"draft"` (arXiv 2309.17400, DRaFT-K): a graph through the last steps.
+    - `"draft-lv"`: the final latents are noised to the last step again several times, and x0 is predicted from each:
+      the same expected gradient with less variance.
     - `"alignprop"` (arXiv 2310.03739): as draft, with a random number of last steps.
 
     Attributes:
-        scheduler: Any of diffusers; one whose step cannot be differentiated fails with torch's own error.
+        scheduler: Any scheduler of diffusers; one whose step cannot be differentiated fails with torch's own error.
         method: See above.
         steps: Denoising steps.
-        last: How many last steps have a graph ("draft"), or are chosen from ("refl", "alignprop").
-        copies: Of each picture, for "draft-lv".
+        last: Number of last steps that have a graph ("draft"), or may have one ("refl", "alignprop").
+        copies: Noised copies of each picture, for "draft-lv".
 
     Raises:
         TrainingError: `last` is not between 1 and `steps`.
     """
 
     scheduler: Any
-    method: Method = "refl"
-    steps: int = 20
-    last: int = 5
-    copies: int = 2
+    method: Method
+    steps: int
+    last: int = 1
+    copies: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.last <= self.steps:
-            raise TrainingError(f"A rollout keeps the graph of 1 to all {self.steps} of its steps, not {self.last}.")
+            raise TrainingError(f"last must be between 1 and steps={self.steps}, not {self.last}.")
         config = dict(self.scheduler.config)
-        # what is clipped has no gradient
+        # clipped values have no gradient
         unclipped = {name: False for name in ("clip_sample", "thresholding") if name in config}
         object.__setattr__(self, "scheduler", type(self.scheduler).from_config(config | unclipped))
 
-    def __call__(self, predict: Predict, noise: torch.Tensor, random: Generators) -> Drawn:
-        """Draw.
+    def __call__(self, predict: Predict, noise: torch.Tensor, random: Generators) -> Generated:
+        """Generate latents.
 
         Args:
-            predict: The UNet, with its prompts and guidance.
+            predict: The UNet with its prompts and guidance.
             noise: (batch, channels, height, width), of unit variance.
-            random: On the CPU, for the batch or for each sample; chooses the step, which is one for all, and serves
-                schedulers that add noise.
+            random: On the CPU, for the batch or for each sample. Draws the first step with a graph, one for the whole
+                batch, and the noise of schedulers that add noise.
         """
         self.scheduler.set_timesteps(self.steps, device=noise.device)
         times = self.scheduler.timesteps
         chosen = int(integers(len(times) - self.last, len(times), len(noise), random)[0])
         first = {"draft": len(times) - self.last, "draft-lv": len(times)}.get(self.method, chosen)
         latents = noise * self.scheduler.init_noise_sigma
-        drawn = None
+        generated = None
         for i, t in enumerate(times):
             with nullcontext() if i >= first else torch.no_grad():
                 noisy = self.scheduler.scale_model_input(latents, t)
                 output = predict(noisy, t)
                 found = self._step(output, t, latents, random)
             if self.method == "refl" and i == first:
-                return Drawn(self._clean(found), noisy, t, output)
+                return Generated(self._x0(found), noisy, t, output)
             latents = found.prev_sample
-            drawn = Drawn(latents, noisy, t, output)
-        assert drawn is not None
-        return self._again(predict, latents, times[-1], random) if self.method == "draft-lv" else drawn
+            generated = Generated(latents, noisy, t, output)
+        assert generated is not None
+        return self._again(predict, latents, times[-1], random) if self.method == "draft-lv" else generated
 
-    def _again(self, predict: Predict, latents: torch.Tensor, t: torch.Tensor, random: Generators) -> Drawn:
-        """Noise the finished latents to the last step again, and predict from there."""
+    def _again(self, predict: Predict, latents: torch.Tensor, t: torch.Tensor, random: Generators) -> Generated:
+        """Noise the final latents to the last step again, and predict from there."""
         parts = []
         for _ in range(self.copies):
             noise = normal(latents.shape, random).to(latents)
@@ -123,19 +127,109 @@ class Rollout:
             noised = self.scheduler.add_noise(latents, noise, t.expand(len(latents)))
             noisy = self.scheduler.scale_model_input(noised, t)
             output = predict(noisy, t)
-            parts.append(Drawn(self._step(output, t, noised, random).prev_sample, noisy, t, output))
+            parts.append(Generated(self._step(output, t, noised, random).prev_sample, noisy, t, output))
         names = ("latents", "noisy", "output")
         latents, noisy, output = (torch.cat([getattr(part, name) for part in parts]) for name in names)
-        return Drawn(latents, noisy, t, output)
+        return Generated(latents, noisy, t, output)
 
     def _step(self, output: torch.Tensor, t: torch.Tensor, latents: torch.Tensor, random: Generators) -> Any:
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         options = {"generator": random} if takes_generator else {}
         return self.scheduler.step(output, t, latents, **options)
 
-    def _clean(self, found: Any) -> torch.Tensor:
+    def _x0(self, found: Any) -> torch.Tensor:
         names = ("pred_original_sample", "denoised")
-        clean = next((x for name in names if (x := getattr(found, name, None)) is not None), None)
-        if clean is None:
+        x0 = next((x for name in names if (x := getattr(found, name, None)) is not None), None)
+        if x0 is None:
             raise TrainingError(f"'refl' needs a scheduler that predicts x0, not {type(self.scheduler).__name__}.")
-        return clean
+        return x0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ShortRollout:
+    """Pictures generated from noise in few steps, for losses on finished faces (PuLID, arXiv 2404.16022).
+
+    Attributes:
+        rollout: Generates the pictures; few steps need a distilled model.
+        distilled: Turns the base model into a distilled one, unless it is one.
+        prompt: Prompt of the pictures; the default is PuLID's.
+    """
+
+    rollout: Rollout
+    distilled: DistilledLoRA | None = None
+    prompt: str = "portrait, color, cinematic"
+
+
+class DistilledLoRA:
+    """An LCM or Lightning LoRA on a pipeline's UNet, inactive except inside `activate`.
+
+    Args:
+        pipeline: A pipeline of diffusers; the LoRA stays on its UNet, frozen.
+        name: Folder, file or hub id.
+
+    Raises:
+        TrainingError: The LoRA does not exist or does not fit.
+        MissingDependencyError: PEFT is not installed.
+    """
+
+    def __init__(self, pipeline: Any, name: str) -> None:
+        try:
+            from peft.tuners.tuners_utils import BaseTunerLayer
+        except ImportError as error:
+            raise MissingDependencyError(
+                "A distilled LoRA needs PEFT: pip install 'idgen-diffusers[train]'"
+            ) from error
+        try:
+            pipeline.load_lora_weights(name, adapter_name=DISTILLED)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise TrainingError(f"The LoRA '{name}' could not be loaded: {error}") from error
+        pipeline.unet.requires_grad_(False)
+        self._layers: list[Any] = [layer for layer in pipeline.unet.modules() if isinstance(layer, BaseTunerLayer)]
+        self._scale(0.0)
+
+    @contextmanager
+    def activate(self) -> Iterator[None]:
+        """Activate the LoRA inside the `with`, also for backward passes in it."""
+        self._scale(1.0)
+        try:
+            yield
+        finally:
+            self._scale(0.0)
+
+    def _scale(self, scale: float) -> None:
+        for layer in self._layers:
+            layer.set_scale(DISTILLED, scale)
+
+
+def predict_x0(
+    parametrisation: Parametrisation,
+    predict: Predict,
+    output: torch.Tensor,
+    noisy: torch.Tensor,
+    timesteps: torch.Tensor,
+    steps: int = 1,
+) -> torch.Tensor:
+    """x0 from x_t in equal steps of DDIM (arXiv 2010.02502, eq. 12, η = 0), each sample from its own timestep.
+
+    x0 from one step is blurred. More steps give sharper faces, at one forward pass of the UNet with its graph each.
+
+    Args:
+        parametrisation: Of the base model.
+        predict: The UNet.
+        output: Its prediction from `noisy`, which is the first step.
+        noisy: x_t, (batch, channels, height, width).
+        timesteps: t, (batch,) integers.
+        steps: Number of steps.
+
+    Returns:
+        (batch, channels, height, width).
+    """
+    x0 = parametrisation.predict_x0(output, noisy, timesteps)
+    for left in range(steps - 1, 0, -1):
+        earlier = timesteps * left // steps
+        at, before = (parametrisation.alpha_bar(t).view(-1, 1, 1, 1) for t in (timesteps, earlier))
+        noise = (noisy - at.sqrt() * x0) / (1 - at).sqrt().clamp(min=1e-4)
+        noisy = before.sqrt() * x0 + (1 - before).sqrt() * noise
+        timesteps, steps = earlier, left
+        x0 = parametrisation.predict_x0(predict(noisy, timesteps), noisy, timesteps)
+    return x0

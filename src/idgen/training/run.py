@@ -27,18 +27,16 @@ from .base import BaseModel
 from .card import describe_training
 from .config import DenoisingConfig, RewardConfig
 from .denoiser import IdentityDenoiser
-from .distilled import DistilledLoRA
 from .dry_run import dry_run
+from .faces import open_decoder, open_detector
 from .folder import check_start, locked, on_main
-from .generated import ShortRollout
 from .loop import Loop
 from .objectives import fitted
-from .openers import open_decoder, open_detector
 from .parts import Parts, make_parts
 from .prior import embed_prior
 from .prompts import check_captions, check_prompts
 from .reward_steps import make_reward_step
-from .rollout import Rollout, make_scheduler
+from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
 from .shard_batches import ShardBatches
 from .step import TrainingStep
 from .terms import FACE_INPUT, make_terms
@@ -84,7 +82,7 @@ def train_denoising(config: DenoisingConfig) -> int:
         embedder=_embedder(batches, device) if sees else None,
         decoder=open_decoder(faces, base) if sees else None,
         detector=open_detector(faces.detector) if sees and detects else None,
-        clean_steps=faces.steps,
+        x0_steps=faces.steps,
         rollout=_short_rollout(config, base, parts) if sees and faces.rollout_steps else None,
         bank=batches.bank if batches.negatives is not None else None,
         prior=embed_prior(losses.prior_dir) if losses.triplet and losses.prior_dir else None,

@@ -1,10 +1,11 @@
-"""What all training steps share: a frozen base model, and the parts on it that may be trained."""
+"""The base class of training steps: a frozen base model, and the parts on it that may be trained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,19 +23,27 @@ from .batch import Batch
 from .lora import UNetLoRA
 
 CONFIG = "config.json"
+T = TypeVar("T")
 
 
 class TrainingStep(nn.Module):
-    """A module of the parts alone, so that accelerate can wrap them; the base is held where torch does not look.
+    """The base of all training steps: a module of the trained parts alone, so that accelerate can wrap it.
 
-    What shall not be trained is frozen before, with `requires_grad_(False)`.
+    A step is called inside `with step:`. What its forward pass activates stays active until the `with` ends, because a
+    UNet with gradient checkpointing runs its layers again in the backward pass and needs the identity there:
+
+        with step:
+            loss = step(batch, random).total
+            loss.backward()
+
+    Parts that shall not be trained are frozen beforehand, with `requires_grad_(False)`.
 
     Args:
-        base: Frozen.
-        adapter: Attached to the base's UNet; none where a LoRA is trained alone.
-        lora: On the base's UNet.
-        identity_net: Reads the adapter's tokens, and the landmarks of the targets.
-        image_branch: Whether the UNet reads the adapter's tokens itself; without, its branches are frozen.
+        base: The frozen base model. It is not a submodule of the step.
+        adapter: Attached to the base's UNet; None to train a LoRA alone.
+        lora: LoRA on the base's UNet.
+        identity_net: Reads the adapter's tokens and the landmarks of the targets.
+        image_branch: Whether the UNet reads the adapter's tokens itself. If not, the adapter's branches are frozen.
 
     Raises:
         TrainingError: There is nothing to train, or an IdentityNet without the adapter whose tokens it reads.
@@ -50,10 +59,11 @@ class TrainingStep(nn.Module):
     ) -> None:
         super().__init__()
         self.adapter, self.lora, self.identity_net, self.image_branch = adapter, lora, identity_net, image_branch
-        self._base = [base]
-        self._is_alone = False
+        self._base = [base]  # in a list, so that torch does not register its networks
+        self._base_only = False
+        self._held: ExitStack | None = None
         if identity_net is not None and adapter is None:
-            raise TrainingError("An IdentityNet reads the tokens of an adapter, and there is none.")
+            raise TrainingError("An IdentityNet reads the tokens of an adapter, and there is no adapter.")
         if adapter is not None and not image_branch:
             adapter.branches.requires_grad_(False)
         if not any(weight.requires_grad for weight in self.parameters()):
@@ -73,11 +83,30 @@ class TrainingStep(nn.Module):
 
     @property
     def at_rest(self) -> bool:
-        """Whether a run can stop here and go on exactly: the next update uses nothing that a checkpoint lacks."""
+        """Whether a run can stop here and be resumed exactly: a checkpoint holds all that the next update needs."""
         return True
 
-    def person(self, batch: Batch) -> IdentityTokens | None:
-        """Who is drawn; nobody where there is no adapter.
+    def __enter__(self) -> Self:
+        self._held = ExitStack()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
+
+    def hold(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context that lasts until the `with` of the step ends.
+
+        Raises:
+            TrainingError: The step was called outside of `with step:`.
+        """
+        if self._held is None:
+            raise TrainingError("Call a training step inside `with step:`, and run the backward pass there.")
+        return self._held.enter_context(context)
+
+    def encode(self, batch: Batch) -> IdentityTokens | None:
+        """The identity tokens of a batch; None without an adapter.
 
         Raises:
             EncoderMismatchError: The embeddings are of another encoder than the adapter reads.
@@ -92,49 +121,56 @@ class TrainingStep(nn.Module):
         return self.adapter.encode(as_read(batch.id_embeds, config["normalised"], config["pool_photos"]))
 
     @contextmanager
-    def drawing(self, batch: Batch, person: IdentityTokens | None, fusion: Fusion | None = None) -> Iterator[None]:
-        """Let a person act in all `predict` inside the `with`, and in their backward passes."""
+    def activate(self, batch: Batch, identity: IdentityTokens | None, fusion: Fusion | None = None) -> Iterator[None]:
+        """Activate identity conditioning for every `predict` inside the `with`, and for their backward passes."""
         with ExitStack() as stack:
-            if self.adapter is not None and person is not None and self.image_branch:
-                stack.enter_context(self.adapter.activate([person], len(batch), fusion=fusion))
-            if self.identity_net is not None and person is not None:
-                stack.enter_context(self.identity_net.activate([person], len(batch)))
+            if self.adapter is not None and identity is not None and self.image_branch:
+                stack.enter_context(self.adapter.activate([identity], len(batch), fusion=fusion))
+            if self.identity_net is not None and identity is not None:
+                stack.enter_context(self.identity_net.activate([identity], len(batch)))
             yield
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let the base model draw alone inside the `with`, which may stand in a `drawing`."""
+    def base_only(self) -> Iterator[None]:
+        """Deactivate adapter, LoRA and IdentityNet inside the `with`, which may be inside of `activate`."""
         with ExitStack() as stack:
             if self.adapter is not None:
                 stack.enter_context(self.adapter.deactivate())
             if self.lora is not None:
                 stack.enter_context(self.lora.paused())
-            self._is_alone = True
+            self._base_only = True
             try:
                 yield
             finally:
-                self._is_alone = False
+                self._base_only = False
 
     def predict(
         self, batch: Batch, noisy: torch.Tensor, timesteps: torch.Tensor, text: dict[str, torch.Tensor]
     ) -> torch.Tensor:
-        """The prediction inside `drawing` or `alone`, for the rows of the batch, once or several times over."""
+        """The UNet's prediction, inside `activate` or `base_only`.
+
+        Args:
+            batch: Its landmarks and sizes are read.
+            noisy: (n * batch, channels, height, width), the rows of the batch n times over.
+            timesteps: (n * batch,).
+            text: What `BaseModel.encode` returns, for as many rows.
+        """
         times = len(noisy) // len(batch)
         time_ids = None if batch.time_ids is None else batch.time_ids.repeat(times, 1)
-        if self.identity_net is None or self._is_alone:
+        if self.identity_net is None or self._base_only:
             return self.base.predict(noisy, timesteps, text, time_ids)
-        found = self.identity_net(
+        residuals = self.identity_net(
             noisy.to(self.identity_net.dtype),
             timesteps,
             text["encoder_hidden_states"],
-            self._landmarks(batch).repeat(times, 1, 1, 1),
+            self._keypoints(batch).repeat(times, 1, 1, 1),
             added_cond_kwargs=self.base.added(text, time_ids),
             return_dict=False,
         )
-        return self.base.predict(noisy, timesteps, text, time_ids, found)
+        return self.base.predict(noisy, timesteps, text, time_ids, residuals)
 
-    def _landmarks(self, batch: Batch) -> torch.Tensor:
-        """What the IdentityNet sees, (batch, 3, height, width) in [0, 1]; black where there is no face."""
+    def _keypoints(self, batch: Batch) -> torch.Tensor:
+        """Drawings of the landmarks, (batch, 3, height, width) in [0, 1]; black where there is no face."""
         height, width = (side * self.scale for side in batch.latents.shape[-2:])
         empty = np.zeros((height, width, 3), np.uint8)
         drawn = [
@@ -144,17 +180,17 @@ class TrainingStep(nn.Module):
         return torch.from_numpy(np.stack(drawn)).to(batch.latents.device).permute(0, 3, 1, 2).float() / 255
 
     @staticmethod
-    def with_words(found: Weighted, person: IdentityTokens | None) -> Weighted:
-        """The same losses, of which pseudo-words are a part also where no prompt holds them.
+    def with_words(found: Weighted, identity: IdentityTokens | None) -> Weighted:
+        """The same losses with the pseudo-words in their graph, also where no prompt contains them.
 
-        Processes add up their gradients, and wait for all of them: nobody may have one that others lack.
+        Processes wait for each other's gradient of every weight: a weight must not have one in some of them only.
         """
-        words = [] if person is None else [words for words in person.words if words is not None]
+        words = [] if identity is None else [words for words in identity.words if words is not None]
         return found._replace(values=found.values + 0 * sum(part.sum() for part in words)) if words else found
 
     def save(self, folder: Path) -> None:
-        """Write all parts: an adapter's folder, with the LoRA's file and the IdentityNet's folder in it."""
-        with write_folder(folder, last=CONFIG) as new:  # without it nothing loads
+        """Write all parts: the adapter's folder, with the LoRA's file and the IdentityNet's folder in it."""
+        with write_folder(folder, last=CONFIG) as new:  # without the configuration nothing loads
             if self.lora is not None:
                 self.lora.save(new)
             if self.identity_net is not None:
@@ -163,7 +199,7 @@ class TrainingStep(nn.Module):
                 self.adapter.save_pretrained(new)
 
     def load(self, folder: Path) -> None:
-        """Take what `save` wrote.
+        """Load what `save` wrote.
 
         Raises:
             CheckpointError: A part is missing or does not fit.

@@ -17,9 +17,9 @@ from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
+from idgen.training.methods import METHODS
 from idgen.training.parts import new_identity_net
-from idgen.training.rewarder import RewardStep
-from idgen.training.rollout import Rollout
+from idgen.training.reward_backprop import RewardStep
 from idgen.training.step import TrainingStep
 from idgen.training.terms import make_terms
 
@@ -54,14 +54,17 @@ def train_reward(settings: config.Config, folders: dict[str, Path]) -> None:
     step = RewardStep(
         base,
         adapter,
-        Rollout(scheduler=base.pipeline.scheduler, method=ours.method, steps=ours.rollout, last=ours.last),
         WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), ours.weight, None, "face_found")}),
+        METHODS[ours.method](
+            steps=ours.rollout,
+            last=ours.last,
+            guidance_scale=ours.guidance_scale,
+            preservation=ours.preservation,
+            denoising=ours.denoising,
+        ),
         embedder=embedder,
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=4),
         detector=YuNetDetector(settings.paths.yunet),  # dlib's would take most of the update's time
-        preservation=ours.preservation,
-        denoising=ours.denoising,
-        guidance_scale=ours.guidance_scale,
     )
     run(settings, step, people, folders["reward"], ours.steps, ours.learning_rate)
 

@@ -6,7 +6,6 @@ that was trained with it too, stands outside of it.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -44,8 +43,8 @@ def train_joint(settings: config.Config, base: BaseModel, people: CachedPeople, 
     def update(number: int, progress: float) -> dict[str, float | torch.Tensor]:
         learning_rate(optimizer, ours.learning_rate, number, 100, progress)
         optimizer.zero_grad()
-        with ExitStack() as stack:
-            weighted = step(people.batch(number).to(device()), random_for(settings.seed + 4, number), stack)
+        with step:
+            weighted = step(people.batch(number).to(device()), random_for(settings.seed + 4, number))
             weighted.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()

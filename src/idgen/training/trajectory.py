@@ -1,4 +1,4 @@
-"""Denoising as a random walk, in which the probability of each step is known."""
+"""Stochastic denoising trajectories, in which the probability of each step is known."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import DDIMScheduler
 
-from ..errors import TrainingError
 from .randomness import Generators, normal
 
 
-class Walk(NamedTuple):
-    """Pictures and the way to them.
+class Trajectory(NamedTuple):
+    """Generated pictures and the steps to them.
 
     Attributes:
         timesteps: (steps,), from noise to picture.
-        latents: (steps + 1, batch, channels, height, width), before the first step and after each.
-        log_probabilities: (steps, batch), of each step when it was made; 0 for one that adds no noise.
+        latents: (steps + 1, batch, channels, height, width), before the first step and after each step.
+        log_probabilities: (steps, batch), of each step when it was taken; 0 for a step that adds no noise.
     """
 
     timesteps: torch.Tensor
@@ -26,38 +25,33 @@ class Walk(NamedTuple):
     log_probabilities: torch.Tensor
 
     @property
-    def finished(self) -> torch.Tensor:
+    def x0(self) -> torch.Tensor:
         """(batch, channels, height, width), the latents of the pictures."""
         return self.latents[-1]
 
 
-class RandomWalk:
+class TrajectorySampler:
     """DDIM with η = 1, in which each step is a draw from `N(μ(x_t, t), σ_t²)` (DDPO, arXiv 2305.13301, section 4.2).
 
-    Log-probabilities and divergences are means over the numbers of a latent, as in the code of DDPO and of Flow-GRPO
-    (arXiv 2505.05470), and leave out what does not depend on the prediction.
+    Log-probabilities and divergences are means over the elements of a latent, as in the code of DDPO and of Flow-GRPO
+    (arXiv 2505.05470), and leave out terms that do not depend on the prediction.
 
     Args:
         scheduler: Its noise schedule is used.
         steps: Denoising steps.
-
-    Raises:
-        TrainingError: There are fewer than two steps; the last one adds no noise, so nothing is learned from it.
     """
 
     def __init__(self, scheduler: Any, steps: int) -> None:
-        if steps < 2:
-            raise TrainingError(f"A random walk needs at least 2 steps, not {steps}: the last one adds no noise.")
-        unclipped = {"clip_sample": False, "thresholding": False}  # what is clipped has no gradient
+        unclipped = {"clip_sample": False, "thresholding": False}  # clipped values have no gradient
         self.scheduler: Any = DDIMScheduler.from_config({**scheduler.config, **unclipped})
         self.steps = steps
         self.scheduler.set_timesteps(steps)
 
     @torch.no_grad()
-    def draw(
+    def sample(
         self, predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], noise: torch.Tensor, random: Generators
-    ) -> Walk:
-        """Walk from noise to pictures.
+    ) -> Trajectory:
+        """Sample trajectories from noise to pictures.
 
         Args:
             predict: Latents (batch, …) and a timestep → the UNet's prediction.
@@ -68,18 +62,18 @@ class RandomWalk:
         latents, probabilities = [noise], []
         for t in times:
             output = predict(latents[-1], t)
-            drawn = normal(noise.shape, random).to(noise)
-            after = self.scheduler.step(output, t, latents[-1], eta=1.0, variance_noise=drawn).prev_sample
+            step_noise = normal(noise.shape, random).to(noise)
+            after = self.scheduler.step(output, t, latents[-1], eta=1.0, variance_noise=step_noise).prev_sample
             probabilities.append(self.log_probability(output, t, latents[-1], after))
             latents.append(after)
-        return Walk(times, torch.stack(latents), torch.stack(probabilities))
+        return Trajectory(times, torch.stack(latents), torch.stack(probabilities))
 
     def noisy_steps(self) -> list[int]:
-        """Numbers of the steps that add noise: all but the last, with most noise schedules."""
+        """Indices of the steps that add noise: all but the last, with most noise schedules."""
         return [i for i, t in enumerate(self.scheduler.timesteps) if self.variance(t) > 1e-8]
 
     def variance(self, t: torch.Tensor) -> float:
-        """σ_t² of the step from t on."""
+        """σ_t² of the step that begins at t."""
         stride = self.scheduler.config.num_train_timesteps // self.steps
         return float(self.scheduler._get_variance(int(t), int(t) - stride))
 
@@ -100,5 +94,5 @@ class RandomWalk:
         return (difference.square() / (2 * self.variance(t))).flatten(1).mean(1)
 
     def _mean(self, output: torch.Tensor, t: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        nothing = torch.zeros_like(before)
-        return self.scheduler.step(output, t, before, eta=1.0, variance_noise=nothing).prev_sample
+        no_noise = torch.zeros_like(before)
+        return self.scheduler.step(output, t, before, eta=1.0, variance_noise=no_noise).prev_sample

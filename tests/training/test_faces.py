@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +14,8 @@ from peft.utils import get_peft_model_state_dict
 
 from idgen.errors import TrainingError
 from idgen.losses import Parametrisation
-from idgen.training.clean import clean_in_steps
 from idgen.training.config import LossConfig
-from idgen.training.distilled import DistilledLoRA
-from idgen.training.generated import ShortRollout
-from idgen.training.rollout import Rollout, make_scheduler
+from idgen.training.rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler, predict_x0
 from tests.components import make_pipeline, seeded
 
 from .runs import RandomPeople, make_step
@@ -29,8 +25,8 @@ FACES = LossConfig.only(identity=1.0, t_max=1.0)
 
 
 def evaluate(step: Any, backward: bool = True) -> Any:
-    with ExitStack() as stack:
-        found = step(RandomPeople(2).make(0), seeded(1), stack)
+    with step:
+        found = step(RandomPeople(2).make(0), seeded(1))
         if backward:
             found.total.backward()
     return found
@@ -52,10 +48,10 @@ def test_several_steps_are_those_of_ddim(kind: Literal["epsilon", "v_prediction"
         expected = found.prev_sample
     assert isinstance(found, DDIMSchedulerOutput)
     times = torch.full((2,), 600)
-    clean = clean_in_steps(parametrisation, predict, predict(noisy, times), noisy, times, 3)
+    clean = predict_x0(parametrisation, predict, predict(noisy, times), noisy, times, 3)
     torch.testing.assert_close(clean, found.pred_original_sample, rtol=1e-4, atol=1e-5)
-    one = clean_in_steps(parametrisation, predict, predict(noisy, times), noisy, times)
-    assert torch.equal(one, parametrisation.clean(predict(noisy, times), noisy, times))
+    one = predict_x0(parametrisation, predict, predict(noisy, times), noisy, times)
+    assert torch.equal(one, parametrisation.predict_x0(predict(noisy, times), noisy, times))
 
 
 def test_gradient_of_several_steps_is_that_of_finite_differences() -> None:
@@ -66,14 +62,14 @@ def test_gradient_of_several_steps_is_that_of_finite_differences() -> None:
         def predict(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
             return (weight * x).tanh()
 
-        return clean_in_steps(parametrisation, predict, predict(noisy, times), noisy, times, 3)
+        return predict_x0(parametrisation, predict, predict(noisy, times), noisy, times, 3)
 
     weight = torch.rand(1, 1, 2, 2, generator=seeded(1)).double().requires_grad_(True)
     assert torch.autograd.gradcheck(clean, (weight,))
 
 
 def test_the_denoiser_takes_several_steps() -> None:
-    one, three = make_step(losses=FACES), make_step(losses=FACES, clean_steps=3)
+    one, three = make_step(losses=FACES), make_step(losses=FACES, x0_steps=3)
     passes = []
     three.base.unet.register_forward_hook(lambda *_: passes.append(1))
     a, b = evaluate(one), evaluate(three)

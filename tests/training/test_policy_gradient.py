@@ -1,9 +1,8 @@
-"""Rewards without a gradient: DDPO and GRPO by their formulas, and a reward that rises."""
+"""DDPO and GRPO against their formulas, and a reward that rises in training."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,14 @@ from idgen.errors import TrainingError
 from idgen.losses import Term, Weighted
 from idgen.rewards import WeightedRewards
 from idgen.training.accelerator import make_accelerator
-from idgen.training.advantages import CLIP, advantages
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
-from idgen.training.black_box import BlackBoxStep
 from idgen.training.config import LoopConfig, OptimizerConfig
-from idgen.training.ddpo import DDPOStep
-from idgen.training.grpo import GRPOStep, clipped_objective
+from idgen.training.ddpo import CLIP, DDPOStep, PolicyGradientStep, advantages
+from idgen.training.grpo import GRPOStep, Reuse, clipped_objective
 from idgen.training.loop import Loop
 from idgen.training.lora import UNetLoRA
-from idgen.training.reuse import Reuse
+from idgen.training.methods import DDPOConfig, GRPOConfig
 from tests.components import ONE_LEVEL, make_adapter, make_pipeline, seeded
 
 from .runs import RandomPeople
@@ -43,8 +40,10 @@ def make_step(kind: Any = GRPOStep, **options: Any) -> Any:
     base = BaseModel(make_pipeline(**ONE_LEVEL), torch.float32, torch.device("cpu"))
     adapter = make_adapter(base.unet)
     adapter.attach(base.unet)
-    rewards = options.pop("rewards", {"redness": Term(redness)})
-    return kind(base, adapter, WeightedRewards(rewards), **{"steps": 4, **options})
+    rewards = WeightedRewards(options.pop("rewards", {"redness": Term(redness)}))
+    networks = {name: options.pop(name) for name in ("detector", "passes") if name in options}
+    config = GRPOConfig if kind is GRPOStep else DDPOConfig
+    return kind(base, adapter, rewards, config(**{"steps": 4, **options}), **networks)
 
 
 def people(size: int) -> Batch:
@@ -52,15 +51,15 @@ def people(size: int) -> Batch:
     return replace(batch, latents=batch.latents[..., :8, :8])
 
 
-def run(step: BlackBoxStep, batch: Batch, seed: int = 1) -> Weighted:
+def run(step: PolicyGradientStep, batch: Batch, seed: int = 1) -> Weighted:
     step.zero_grad()
-    with ExitStack() as stack:
-        found = step(batch, [seeded(100 * seed + i) for i in range(len(batch))], stack)
+    with step:
+        found = step(batch, [seeded(100 * seed + i) for i in range(len(batch))])
         found.total.backward()
     return found
 
 
-def gradient(step: BlackBoxStep) -> torch.Tensor:
+def gradient(step: PolicyGradientStep) -> torch.Tensor:
     return torch.cat([weight.grad.flatten() for weight in step.parameters() if weight.grad is not None])
 
 
@@ -84,22 +83,23 @@ def test_the_first_update_is_that_of_the_score_function() -> None:
     """ρ is 1 and its gradient that of log p, nothing is clipped, and the policy is that of the start."""
     step = make_step(group=GROUP, learned=2, kl=0.5)
     found = run(step, people(2))
-    judged = step._drawn(lambda: None)
-    advantage = advantages(torch.tensor(redness(step.base.decode(judged.walk.finished).clamp(0, 1))), _groups(2))
+    rewarded = step._generated(lambda: None)
+    pictures = step.base.decode(rewarded.trajectory.x0).clamp(0, 1)
+    advantage = advantages(torch.tensor(redness(pictures)), _groups(2))
     torch.testing.assert_close(found.values.detach(), -advantage, rtol=1e-3, atol=1e-4)
     assert found.terms["kl"].sum == found.terms["clipped"].sum == 0
     again, loss = make_step(group=GROUP, learned=2, kl=0.0), torch.zeros(())
-    batch, walk = judged.batch, judged.walk
+    batch, trajectory = rewarded.batch, rewarded.trajectory
     one = seeded(100)
     for _ in range(GROUP * 5):  # what the first sample's pictures have drawn: noise, and that of each step
         torch.randn(1, *batch.latents.shape[1:], generator=one)
     chosen = again.choose(one)
-    with again.drawing(batch, again.person(batch)):
+    with again.activate(batch, again.encode(batch)):
         text = again.base.read(batch)
         for i in chosen:
-            t, before, after = walk.timesteps[i], walk.latents[i], walk.latents[i + 1]
+            t, before, after = trajectory.timesteps[i], trajectory.latents[i], trajectory.latents[i + 1]
             output = again.predict(batch, before, t.expand(len(batch)), text)
-            probability = again.walk.log_probability(output, t, before, after)
+            probability = again.sampler.log_probability(output, t, before, after)
             loss = loss - (advantage * probability).mean() / len(chosen)
         loss.backward()
     torch.testing.assert_close(gradient(step), gradient(again), rtol=1e-3, atol=1e-6)
@@ -129,34 +129,35 @@ def test_later_updates_use_the_same_pictures_and_are_clipped() -> None:
     )  # put back after the reference
     third = run(step, people(2), seed=3)
     assert third.terms["reward"].sum != first.terms["reward"].sum
-    assert all(torch.equal(a, b) for a, b in zip(start, step._start._weights, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(start, step._initial._weights, strict=True))
 
 
 def test_the_divergence_is_from_the_policy_of_the_start() -> None:
     """Of an adapter the adapter that it was; of a LoRA that begins, the base model alone."""
     base = BaseModel(make_pipeline(**ONE_LEVEL), torch.float32, torch.device("cpu"))
     rewards = WeightedRewards({"redness": Term(redness)})
-    step = GRPOStep(base, None, rewards, lora=UNetLoRA(base.unet, 2), group=2, steps=3, learned=2, kl=1.0)
+    config = GRPOConfig(group=2, steps=3, learned=2, kl=1.0)
+    step = GRPOStep(base, None, rewards, config, lora=UNetLoRA(base.unet, 2))
     for weight in step.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     batch = RandomPeople(2).make(0)
-    judged = step.draw(batch, seeded(1))
+    rewarded = step.generate(batch, seeded(1))
     plain = BaseModel(make_pipeline(**ONE_LEVEL), torch.float32, torch.device("cpu"))
-    for i, found in step._references(judged, [0, 1]).items():
-        latents, t = judged.walk.latents[i], judged.walk.timesteps[i]
+    for i, found in step._references(rewarded, [0, 1]).items():
+        latents, t = rewarded.trajectory.latents[i], rewarded.trajectory.timesteps[i]
         with torch.no_grad():
             expected = plain.predict(latents, t.expand(2), plain.encode(batch.prompts))
         torch.testing.assert_close(found, expected)
 
 
 def test_what_is_judged_well_becomes_likelier() -> None:
-    step, judges = make_step(learned=3, updates=1, kl=0.001), people(2).repeat(8)
-    before = step.draw(judges, seeded(1000)).rewards
+    step, batch = make_step(learned=3, updates=1, kl=0.001), people(2).repeat(8)
+    before = step.generate(batch, seeded(1000)).rewards
     optimizer = torch.optim.Adam(step.parameters(), 1e-2)
     for i in range(10):
         run(step, people(2), seed=i)
         optimizer.step()
-    gained = step.draw(judges, seeded(1000)).rewards - before  # of the same noise
+    gained = step.generate(batch, seeded(1000)).rewards - before  # of the same noise
     assert gained.mean() > 3 * gained.std() / 4
 
 
@@ -164,10 +165,10 @@ def test_ddpo_takes_the_batch_for_one_group() -> None:
     """With as many pictures of one person it is the first update of GRPO, but for the sum over the steps."""
     ddpo, grpo = make_step(DDPOStep, learned=2), make_step(group=6, learned=2, kl=0.0)
     for step, batch in ((ddpo, people(1).repeat(6)), (grpo, people(1))):
-        with ExitStack() as stack:
-            step(batch, seeded(1), stack).total.backward()
+        with step:
+            step(batch, seeded(1)).total.backward()
     assert gradient(ddpo).any()
-    torch.testing.assert_close(gradient(ddpo), len(ddpo.walk.noisy_steps()) * gradient(grpo), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(gradient(ddpo), len(ddpo.sampler.noisy_steps()) * gradient(grpo), rtol=1e-3, atol=1e-6)
 
 
 def test_faces_are_looked_for_only_if_a_reward_reads_them() -> None:
@@ -212,13 +213,14 @@ def test_things_are_made_once_for_each_pass_of_several_updates() -> None:
     made = iter(range(100))
     reuse: Reuse[int] = Reuse(passes=2, updates=3)
     assert [reuse(lambda: next(made)) for _ in range(14)] == [0, 1] * 3 + [2, 3] * 3 + [4, 5]
-    with pytest.raises(TrainingError, match="at least one update"):
+    with pytest.raises(TrainingError, match="at least 1, not 1 and 0"):
         Reuse(1, 0)
 
 
 def test_settings_that_no_step_could_use() -> None:
     for wrong, message in (
-        ({"group": 1}, "2, not 1"),
+        ({"group": 1}, "group must be at least 2, not 1"),
+        ({"steps": 1}, "steps must be at least 2, not 1"),
         ({"clip": 0.0}, "clip > 0"),
         ({"kl": -1.0}, "kl >= 0"),
     ):

@@ -1,0 +1,255 @@
+"""What the losses of stage one may read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from ..adapter import IdentityTokens
+from ..errors import TrainingError
+from ..losses import AttentionRecorder, Bank, Inputs, Recording, mix_identities
+from .batch import Batch
+from .faces import GeneratedFaces, face_mask
+from .randomness import Generators, integers, normal, uniform
+from .rollout import predict_x0
+
+if TYPE_CHECKING:
+    from .denoiser import IdentityDenoiser
+
+BEFORE_ACTIVATION = (
+    *("negatives", "prior_embeds"),
+    *("output_without_id", "without_id", "edited_without_id", "output_mixed_id"),
+)
+"""Inputs that are computed before the identity is active, in this order, and by every process alike: `negatives` are
+gathered from all processes."""
+
+
+class Predictions(NamedTuple):
+    """The UNet's passes with or without the identity.
+
+    Attributes:
+        output: (batch, channels, height, width).
+        attention: Cross-attention layers of that pass; empty if no loss reads them.
+        edited: Cross-attention layers of the pass with the edited prompts; empty if no loss reads them.
+    """
+
+    output: torch.Tensor
+    attention: Recording
+    edited: Recording
+
+
+class DenoisingInputs(Inputs):
+    """Inputs of the losses for one batch; what is not set in the constructor is computed when it is first read.
+
+    Args:
+        step: The networks, and the losses, which decide what is recorded in the UNet.
+        batch: Targets and identities.
+        random: Timesteps, noise and all further random numbers are drawn from it.
+
+    Attributes:
+        latents: x0 of the targets, (batch, channels, height, width).
+        timesteps: t, (batch,) integers.
+        noise: ε, as `latents`.
+        noisy_latents: x_t, as `latents`.
+        target_embeds: (batch, dim), embeddings of the targets' faces.
+        persons: (batch,), a number for each person.
+        has_identity: (batch,), False where the identity was dropped.
+    """
+
+    def __init__(self, step: IdentityDenoiser, batch: Batch, random: Generators) -> None:
+        self._step, self._batch, self._random, self._reads = step, batch, random, step.losses.reads()
+        scheduler, device = step.base.scheduler, batch.latents.device
+        self.timesteps = integers(0, step.base.parametrisation.num_train_timesteps, len(batch), random).to(device)
+        noise = normal(batch.latents.shape, random)
+        if step.noise_offset:
+            noise = noise + step.noise_offset * normal((*noise.shape[:2], 1, 1), random)
+        self.latents, self.noise = batch.latents, noise.to(device)
+        self.noisy_latents: torch.Tensor = scheduler.add_noise(self.latents, self.noise, self.timesteps)
+        self.target_embeds, self.persons, self.has_identity = batch.target_embeds, batch.persons, batch.has_identity
+        self._edited_prompts = self._edit() if self._reads & {"edited", "edited_without_id"} else ()
+
+    def compute(self, names: Iterable[str]) -> None:
+        """Compute these inputs now."""
+        for name in names:
+            getattr(self, name)
+
+    # -- without the identity, or with another: constants
+
+    @cached_property
+    def negatives(self) -> Bank:
+        """Targets of all processes, and people drawn from the bank."""
+        step, batch = self._step, self._batch
+        embeds, persons = step.gather(batch.target_embeds), step.gather(batch.persons)
+        if step.bank is None:
+            return Bank(embeds, persons)
+        others = step.bank(batch.persons)
+        if others.embeds.ndim == 3:
+            embeds, persons = embeds.expand(len(batch), -1, -1), persons.expand(len(batch), -1)
+        return Bank(
+            torch.cat([embeds, others.embeds.to(embeds)], -2), torch.cat([persons, others.persons.to(persons)], -1)
+        )
+
+    @cached_property
+    def prior_embeds(self) -> torch.Tensor:
+        """(batch, dim), embeddings of faces that the base model generated."""
+        prior = self._step.prior
+        if prior is None:
+            raise TrainingError("The triplet loss compares with faces that the base model generated: give `prior`.")
+        chosen = integers(0, len(prior), len(self._batch), self._random)
+        return prior[chosen].to(self.latents.device)
+
+    @cached_property
+    def output_without_id(self) -> torch.Tensor:
+        """(batch, channels, height, width), the base model's prediction."""
+        return self._without_id.output
+
+    @cached_property
+    def without_id(self) -> Recording:
+        """Cross-attention layers of the base model."""
+        return self._without_id.attention
+
+    @cached_property
+    def edited_without_id(self) -> Recording:
+        """Cross-attention layers of the base model with the edited prompts."""
+        return self._without_id.edited
+
+    @cached_property
+    def output_mixed_id(self) -> torch.Tensor:
+        """(batch, channels, height, width), the prediction for mixed identities; see `mix_identities`."""
+        step, batch = self._step, self._batch
+        mixed_embeds = mix_identities(batch.id_embeds, uniform(len(batch), self._random))
+        with torch.no_grad():
+            text = step.base.read(batch)
+            mixed = step.encode(replace(batch, id_embeds=mixed_embeds))
+            with step.activate(batch, mixed):
+                return step.predict(batch, self.noisy_latents, self.timesteps, text)
+
+    # -- with the identity
+
+    @cached_property
+    def identity(self) -> IdentityTokens | None:
+        """Identity tokens of the batch; None without an adapter."""
+        return self._step.encode(self._batch)
+
+    @cached_property
+    def model_output(self) -> torch.Tensor:
+        """(batch, channels, height, width), the prediction."""
+        return self._with_id.output
+
+    @cached_property
+    def with_id(self) -> Recording:
+        """Cross-attention layers of the prediction."""
+        return self._with_id.attention
+
+    @cached_property
+    def edited(self) -> Recording:
+        """Cross-attention layers of a prediction with the edited prompts."""
+        return self._with_id.edited
+
+    @cached_property
+    def pseudo_words(self) -> torch.Tensor:
+        """(batch, n, dim), the pseudo-words of all text encoders in a row."""
+        words = [] if self.identity is None else [each.flatten(1) for each in self.identity.words if each is not None]
+        if not words:
+            raise TrainingError("A loss reads pseudo-words, and the adapter has none: set num_words.")
+        return torch.cat(words, 1)
+
+    @cached_property
+    def identity_values(self) -> list[torch.Tensor]:
+        """Of each layer, (batch, tokens, inner_dim): the values of the identity's attention."""
+        assert self._step.adapter is not None
+        assert self.identity is not None
+        return list(self._step.adapter.values(self.identity.tokens))
+
+    @cached_property
+    def token_positions(self) -> torch.Tensor:
+        """(batch, words), positions of the pseudo-words in the prompts; 0 where a prompt has none."""
+        return self._words[0]
+
+    @cached_property
+    def token_masks(self) -> torch.Tensor:
+        """(batch, words, height, width), the face for each pseudo-word; empty where a prompt has none."""
+        places, named = self._words
+        masks = self.face_mask * named.view(-1, 1, 1, 1)
+        return masks.expand(-1, places.shape[1], -1, -1)
+
+    @cached_property
+    def face_mask(self) -> torch.Tensor:
+        """(batch, 1, height, width), 1 on the target's face, at the resolution of the latent."""
+        batch = self._batch
+        return face_mask(batch.landmarks / self._step.scale, batch.face_found, *batch.latents.shape[-2:])
+
+    @cached_property
+    def predicted_latents(self) -> torch.Tensor:
+        """x0 as predicted, or of a short rollout, (batch, channels, height, width)."""
+        step, batch, short = self._step, self._batch, self._step.rollout
+        if short is None:
+            predict = partial(step.predict, batch, text=self._text)
+            noisy, t = self.noisy_latents, self.timesteps
+            return predict_x0(step.base.parametrisation, predict, self.model_output, noisy, t, step.x0_steps)
+        text = step.base.encode([short.prompt] * len(batch), self.identity)
+        noise = normal(batch.latents.shape, self._random).to(batch.latents)
+        with nullcontext() if short.distilled is None else short.distilled.activate():
+            return short.rollout(
+                lambda x, t: step.predict(batch, x, t.expand(len(x)), text), noise, self._random
+            ).latents
+
+    @cached_property
+    def generated_embeds(self) -> torch.Tensor:
+        """(batch, dim), embeddings of the faces in `predicted_latents`."""
+        return self._faces.embeds
+
+    @cached_property
+    def face_found(self) -> torch.Tensor:
+        """(batch,), whether there is a face: in the target, or with a detector in the prediction."""
+        return self._batch.face_found if self._step.detector is None else self._faces.found
+
+    @cached_property
+    def _faces(self) -> GeneratedFaces:
+        return self._step.faces(self.predicted_latents, self._batch.landmarks, self._batch.face_found)
+
+    @cached_property
+    def _text(self) -> dict[str, torch.Tensor]:
+        return self._step.base.read(self._batch, self.identity)
+
+    @cached_property
+    def _words(self) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.identity is not None
+        return self._step.base.word_places(self._batch.prompts, self.identity)
+
+    @cached_property
+    def _with_id(self) -> Predictions:
+        return self._predict(self._text, self.identity, "with_id", "edited")
+
+    @cached_property
+    def _without_id(self) -> Predictions:
+        with torch.no_grad(), self._step.base_only():
+            return self._predict(self._step.base.read(self._batch), None, "without_id", "edited_without_id")
+
+    def _predict(
+        self, text: dict[str, torch.Tensor], identity: IdentityTokens | None, attention: str, edited: str
+    ) -> Predictions:
+        """Predict; if a loss reads one of the two inputs of these names, record the cross-attention layers."""
+        base = self._step.base
+        predict = partial(self._step.predict, self._batch, self.noisy_latents, self.timesteps)
+        if not self._reads & {attention, edited}:
+            return Predictions(predict(text), {}, {})
+        with AttentionRecorder(base.unet) as recorder:
+            output, recorded = predict(text), recorder.take()
+            if edited not in self._reads:
+                return Predictions(output, recorded, {})
+            predict(base.encode(self._edited_prompts, identity))
+            return Predictions(output, recorded, recorder.take())
+
+    def _edit(self) -> tuple[str, ...]:
+        """The prompts, each with a random edit."""
+        edits, batch = self._step.edits, self._batch
+        if not edits:
+            raise TrainingError("The loss on editing directions needs edits, words that are added to the prompts.")
+        chosen = integers(0, len(edits), len(batch), self._random).tolist()
+        return tuple(f"{prompt}, {edits[i]}" for prompt, i in zip(batch.prompts, chosen, strict=True))

@@ -1,0 +1,117 @@
+"""Stage two with a gradient: generate pictures and propagate their rewards back (ID-Aligner, arXiv 2404.15449)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..adapter import IdentityAdapter, IdentityTokens
+from ..faces import FaceDetector
+from ..losses import DenoisingLoss, FaceDecoder, FaceEmbedder, Term, Weighted, WeightedTerms
+from ..losses.preservation import base_preservation_loss
+from ..rewards import WeightedRewards
+from .base import BaseModel
+from .batch import Batch
+from .faces import face_mask
+from .methods import BackpropConfig
+from .randomness import Generators, integers, normal
+from .reward_inputs import DifferentiableInputs
+from .rollout import Generated
+from .step import TrainingStep
+
+
+class RewardStep(TrainingStep):
+    """One training step: batch → generated pictures → their negated rewards, and a preservation loss.
+
+    Args:
+        base: See `TrainingStep`; so are `adapter` and `parts`.
+        rewards: See `DifferentiableInputs` for what they may read.
+        config: Settings of the method.
+        embedder: Face encoder of the identity reward.
+        decoder: Decodes the faces.
+        detector: Finds the faces in the pictures.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        adapter: IdentityAdapter | None,
+        rewards: WeightedRewards,
+        config: BackpropConfig,
+        *,
+        embedder: FaceEmbedder,
+        decoder: FaceDecoder,
+        detector: FaceDetector,
+        **parts: Any,
+    ) -> None:
+        super().__init__(base, adapter, **parts)
+        self.rewards, self.config, self.rollout = rewards, config, config.make_rollout(base.pipeline.scheduler)
+        self.embedder, self.decoder, self.detector = embedder, decoder, detector
+
+    def forward(self, batch: Batch, random: Generators) -> Weighted:
+        """Generate a picture for each sample and reward it; arguments as of `IdentityDenoiser.forward`.
+
+        Of the batch's latents only the shape is used, except by the denoising loss.
+        """
+        identity = self.encode(batch)
+        text = self._text(batch, identity)
+        self.hold(self.activate(batch, identity))
+        noise = normal(batch.latents.shape, random).to(batch.latents)
+        generated = self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
+        inputs = DifferentiableInputs(self.base, generated.latents, batch, self.embedder, self.decoder, self.detector)
+        rewarded = self.rewards(inputs)
+        values, terms = -rewarded.values, rewarded.terms  # negated, since the loop minimises
+        if self.config.preservation:
+            kept = self._preservation(generated, text, batch, inputs)
+            values, terms = values + kept.values, terms | kept.terms
+        values = values.unflatten(0, (-1, len(batch))).mean(0)
+        if self.config.denoising:
+            denoised = self._denoising(batch, identity, random)
+            values, terms = values + denoised.values, terms | denoised.terms
+        return self.with_words(Weighted(values, terms), identity)
+
+    def _text(self, batch: Batch, identity: IdentityTokens | None) -> dict[str, torch.Tensor]:
+        """The encoded prompts; with guidance the half of the empty prompt first."""
+        positive = self.base.read(batch, identity)
+        if self.config.guidance_scale == 1:
+            return positive
+        negative = self.base.encode([""] * len(batch))
+        return {name: torch.cat([negative[name], part]) for name, part in positive.items()}
+
+    def _predict(
+        self, noisy: torch.Tensor, t: torch.Tensor, text: dict[str, torch.Tensor], batch: Batch
+    ) -> torch.Tensor:
+        """The prediction for one picture per sample, guidance included."""
+        scale = self.config.guidance_scale
+        if scale == 1:
+            return self.predict(batch, noisy, t.expand(len(noisy)), text)
+        both = self.predict(batch, noisy.repeat(2, 1, 1, 1), t.expand(2 * len(noisy)), text)
+        negative, positive = both.chunk(2)
+        return negative + scale * (positive - negative)
+
+    def _preservation(
+        self, generated: Generated, text: dict[str, torch.Tensor], batch: Batch, inputs: DifferentiableInputs
+    ) -> Weighted:
+        """The distance of the last prediction from the base model's outside the face."""
+        copies = len(generated.latents) // len(batch)
+        with torch.no_grad(), self.base_only():
+            rows = generated.noisy.chunk(copies)
+            without_id = torch.cat([self._predict(noisy, generated.timestep, text, batch) for noisy in rows])
+        points = inputs.face_points / self.decoder.scale
+        mask = face_mask(points, inputs.face_found, *generated.noisy.shape[-2:])
+        terms = WeightedTerms({"preservation": Term(base_preservation_loss, self.config.preservation)})
+        return terms({"model_output": generated.output, "output_without_id": without_id, "face_mask": mask})
+
+    def _denoising(self, batch: Batch, identity: IdentityTokens | None, random: Generators) -> Weighted:
+        """The denoising loss of the targets."""
+        parametrisation = self.base.parametrisation
+        timesteps = integers(0, parametrisation.num_train_timesteps, len(batch), random)
+        noise = normal(batch.latents.shape, random).to(batch.latents)
+        timesteps = timesteps.to(batch.latents.device)
+        noisy = self.base.scheduler.add_noise(batch.latents, noise, timesteps)
+        output = self.predict(batch, noisy, timesteps, self.base.read(batch, identity))
+        loss = DenoisingLoss(parametrisation=parametrisation)
+        return WeightedTerms({"denoising": Term(loss, self.config.denoising)})(
+            {"model_output": output, "latents": batch.latents, "noise": noise, "timesteps": timesteps}
+        )

@@ -1,0 +1,133 @@
+"""What rewards may read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+
+from ..errors import LossError
+from ..faces import FaceDetector
+from ..losses import FaceCrops, FaceDecoder, FaceEmbedder, Inputs, Landmarks, find_landmarks
+from ..losses.parametrisation import at_least_float32
+from .base import BaseModel
+from .batch import Batch
+
+
+class RewardInputs(Inputs):
+    """Inputs of rewards on generated pictures; pictures and faces are computed when they are first read.
+
+    Args:
+        base: Decodes the pictures.
+        latents: x0, (pictures, channels, height, width).
+        batch: What the pictures were generated for, a row for each, or the rows of the batch several times over.
+
+    Attributes:
+        prompts: Of each picture.
+        persons: (pictures,), a number for each person.
+        target_embeds: (pictures, dim), embeddings of the targets' faces.
+        reference_embeds: The same.
+        has_identity: (pictures,), False where the identity was dropped.
+    """
+
+    def __init__(self, base: BaseModel, latents: torch.Tensor, batch: Batch) -> None:
+        self._base, self._latents = base, latents
+        copies = len(latents) // len(batch)
+        self.prompts: Sequence[str] = batch.prompts * copies
+        self.persons, self.has_identity = batch.persons.repeat(copies), batch.has_identity.repeat(copies)
+        self.target_embeds = self.reference_embeds = batch.target_embeds.repeat(copies, 1)
+
+
+class PictureInputs(RewardInputs):
+    """Inputs without a gradient, for methods that need none.
+
+    Args:
+        base: See `RewardInputs`; so are `latents` and `batch`.
+        detector: Finds the faces, if a reward reads them.
+    """
+
+    def __init__(
+        self, base: BaseModel, latents: torch.Tensor, batch: Batch, detector: FaceDetector | None = None
+    ) -> None:
+        super().__init__(base, latents, batch)
+        self._detector = detector
+
+    @cached_property
+    def images(self) -> torch.Tensor:
+        """(pictures, 3, height, width), RGB in [0, 1]."""
+        return self._base.decode(self._latents).clamp(0, 1)
+
+    @property
+    def face_images(self) -> torch.Tensor:
+        """The whole pictures, in which the faces are at `landmarks`."""
+        return self.images
+
+    @property
+    def landmarks(self) -> torch.Tensor:
+        """(pictures, 5, 2), pixels in `face_images`."""
+        return self._faces.points
+
+    @property
+    def face_found(self) -> torch.Tensor:
+        """(pictures,), whether the detector has found a face."""
+        return self._faces.found
+
+    @cached_property
+    def _faces(self) -> Landmarks:
+        if self._detector is None:
+            raise LossError("A reward reads the faces of the pictures: give the step a detector.")
+        return find_landmarks(self.images, self._detector)
+
+
+class DifferentiableInputs(RewardInputs):
+    """Inputs with a gradient; of the faces, only their part of the latent is decoded with a graph.
+
+    Args:
+        base: See `RewardInputs`; so are `latents` and `batch`.
+        embedder: Face encoder, whose crop decides which part of a latent is decoded.
+        decoder: Decodes that part.
+        detector: Finds the faces.
+
+    Attributes:
+        face_found: (pictures,), whether the detector has found a face.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        latents: torch.Tensor,
+        batch: Batch,
+        embedder: FaceEmbedder,
+        decoder: FaceDecoder,
+        detector: FaceDetector,
+    ) -> None:
+        super().__init__(base, latents, batch)
+        self._embedder, self._decoder = embedder, decoder
+        self._whole = decoder.whole(latents)
+        self._faces = find_landmarks(self._whole.images, detector)
+        self.face_found = self._faces.found
+
+    @cached_property
+    def images(self) -> torch.Tensor:
+        """(pictures, 3, height, width), RGB about [0, 1]; not clamped, since clamped values have no gradient."""
+        return self._base.decode(self._latents)
+
+    @cached_property
+    def face_images(self) -> torch.Tensor:
+        """(pictures, 3, height, width), RGB about [0, 1], the decoded part of each picture."""
+        return at_least_float32(self._crops.images)
+
+    @cached_property
+    def landmarks(self) -> torch.Tensor:
+        """(pictures, 5, 2), pixels in `face_images`."""
+        return self._faces.points - self._crops.offsets[:, None]
+
+    @cached_property
+    def face_points(self) -> torch.Tensor:
+        """(pictures, 5, 2), pixels in the whole picture."""
+        return self._faces.points
+
+    @cached_property
+    def _crops(self) -> FaceCrops:
+        return self._decoder(self._latents, self._embedder.boxes(self._faces.points), self._whole)
