@@ -105,40 +105,40 @@ def serve(work: Path, judge: tuple[str, ...]) -> Iterator[None]:
 
 def visit_desk(page: Page, work: Path) -> None:
     open_page(page)
-    page.get_by_text("Save, load, forget").click()
+    page.get_by_text("Save, load or forget people").click()
     name_next(page, "Nobody")
     page.set_input_files("#load input[type=file]", work / "nobody.safetensors")
     expect(page.locator("#person input")).to_have_value("Nobody", timeout=WAIT)
-    page.get_by_text("Save, load, forget").click()
+    page.get_by_text("Save, load or forget people").click()
     enroll(page, work / "eileen.png", "Eileen")
-    draw(page, "Draw", pictures=1)
-    show(page, "picture", whole=False)
+    generate(page, "Generate", images=1)
+    show(page, "generate", whole=False)
     for tab in ("Training", "Report"):
         open_tab(page, tab)
         show(page, tab)
     open_tab(page, "Compare")
-    draw(page, "Draw each", pictures=4)
+    generate(page, "Compare", images=4)
     show(page, "compare")
     open_tab(page, "Pose")
     page.set_input_files("[role=tabpanel]:visible input[type=file]", work / "pose.png")
     page.wait_for_timeout(SETTLED)
-    draw(page, "Draw in this pose", pictures=1)
+    generate(page, "Generate in this pose", images=1)
     show(page, "pose")
-    open_tab(page, "Change a picture")
+    open_tab(page, "Edit")
     paint_face(page, work / "pose.png")
-    draw(page, "Draw what is painted", pictures=1)
-    show(page, "change")
+    generate(page, "Inpaint painted area", images=1)
+    show(page, "edit")
     set_number(page, "Width", 128)
     set_number(page, "Seed", SEED_OF_TWO)
     open_tab(page, "Two people")
-    draw(page, "Draw both", pictures=1)
+    generate(page, "Generate both", images=1)
     show(page, "two")
 
 
 def visit_phone(page: Page, work: Path) -> None:
     open_page(page)
     enroll(page, work / "eileen.png", "Eileen")
-    draw(page, "Draw", pictures=1)
+    generate(page, "Generate", images=1)
     page.evaluate("document.querySelector('#stop').scrollIntoView()")
     show(page, "phone", whole=False)
 
@@ -147,7 +147,7 @@ def open_page(page: Page) -> None:
     page.set_default_timeout(WAIT)
     page.goto(f"http://127.0.0.1:{PORT}")
     set_number(page, "Seed", SEED)
-    page.get_by_label("Everybody in these photos").check()
+    page.get_by_label("Everyone in these photos").check()
 
 
 def set_number(page: Page, label: str, value: int) -> None:
@@ -166,7 +166,7 @@ def enroll(page: Page, photo: Path, name: str) -> None:
     page.set_input_files("#photos input[type=file]", [photo])
     expect(page.locator("#faces img").first).to_be_visible(timeout=WAIT)
     name_next(page, name)
-    page.click("#use")
+    page.click("#enroll")
     expect(page.locator("#person input")).to_have_value(name, timeout=WAIT)
 
 
@@ -197,9 +197,9 @@ def open_tab(page: Page, name: str) -> None:
         page.locator(".overflow-dropdown button", has_text=name).click()
 
 
-def draw(page: Page, button: str, pictures: int) -> None:
+def generate(page: Page, button: str, images: int) -> None:
     page.get_by_role("button", name=button, exact=True).click()
-    expect(page.locator("[role=tabpanel]:visible .pictures img")).to_have_count(pictures, timeout=WAIT)
+    expect(page.locator("[role=tabpanel]:visible .images img")).to_have_count(images, timeout=WAIT)
 
 
 def show(page: Page, name: str, whole: bool = True) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from idgen import Identity
-from idgen.demo.functions import Functions
+from idgen.demo.backend import Backend
 from idgen.faces import DlibEncoder
 from idgen.provenance.command import MarkOptions
 from tests.components import make_adapter, make_pipeline
@@ -30,8 +30,7 @@ class Served:
     folder: Path
     pipe: Any
     demo: Any
-    functions: Functions
-    sessions: Any
+    backend: Backend
 
     def client(self) -> Any:
         return gradio_client.Client(self.url, verbose=False, download_files=False, httpx_kwargs={"timeout": 120})
@@ -53,14 +52,14 @@ def serve() -> Iterator[Any]:
         patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "1")
 
         def serve(pipe: Any, launch: Any = None, **options: Any) -> Served:
-            from idgen.demo.folder import own_folder
-            from idgen.demo.page import build_demo
+            from idgen.demo import build_demo
+            from idgen.demo.temp_folder import temp_folder
 
             options = {"marks": MarkOptions(watermark=False)} | options
             demo: Any = build_demo(pipe, **options)
             demos.append(demo)
             _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **(launch or {}))
-            return Served(url, own_folder(), pipe, demo, demo.wiring.functions, demo.wiring.sessions)
+            return Served(url, temp_folder(), pipe, demo, demo.backend)
 
         yield serve
         for demo in demos:

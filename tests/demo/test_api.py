@@ -30,7 +30,7 @@ def pixels(served: Served, shown: list[dict[str, Any]]) -> list[np.ndarray]:
 
 def draw_directly(served: Served, identity: Identity, seed: int = 0, scale: Any = 0.8, **more: Any) -> np.ndarray:
     arguments = {"num_inference_steps": 3, "guidance_scale": 3.0, "width": SIDE, "height": SIDE} | more
-    with served.functions.studio._lock:
+    with served.backend.pipeline._lock:
         image = served.pipe(
             "a face",
             id_embeds=identity,
@@ -51,8 +51,8 @@ def test_draws_what_the_pipeline_draws(served: Served, client: Any, eileen: Path
     enrolled = Identity.load(served.path(saved))
     assert torch.equal(enrolled.embeddings, served.pipe.encode_identity(str(eileen)).embeddings)
 
-    settings = QUICK | {"prompt": "a face", "count": 2, "seed": 5, "scale": 1.0, "start": 0.2}
-    shown, table = client.predict("Eileen", **settings, api_name="/draw")
+    settings = QUICK | {"prompt": "a face", "count": 2, "seed": 5, "id_scale": 1.0, "start": 0.2}
+    shown, table = client.predict("Eileen", **settings, api_name="/generate")
     schedule = ScaleSchedule(scale=1.0, start=0.2)
     for i, drawn in enumerate(pixels(served, shown)):
         expected = draw_directly(served, enrolled, scale=schedule, seed=5 + i)
@@ -64,7 +64,7 @@ def test_draws_what_the_pipeline_draws(served: Served, client: Any, eileen: Path
     assert told is not None
     assert (told["base"], told["seed"], told["start"]) == ("random", 6, 0.2)
     restored = client.predict(handle_file(str(second)), api_name="/read_settings")
-    again, _ = client.predict("Eileen", *restored, api_name="/draw")
+    again, _ = client.predict("Eileen", *restored, api_name="/generate")
     assert np.abs(pixels(served, again)[0].astype(int) - pixels(served, shown)[1]).max() <= 1
 
 
@@ -93,44 +93,44 @@ def test_what_cannot_be_done_is_said(client: Any, eileen: Path, tmp_path: Path) 
     client.predict(handle_file(str(tmp_path / "other.safetensors")), "Other", api_name="/load_identity")
 
     def draw(person: str = "Eileen", **settings: Any) -> tuple[str, tuple, dict[str, Any]]:
-        return "/draw", (person,), QUICK | settings
+        return "/generate", (person,), QUICK | settings
 
     def enroll(*photos: Path, faces: Any = (), name: str = "", consent: bool = True) -> tuple[str, tuple, dict]:
         return "/enroll", (gallery(*photos), list(faces), name, consent), {}
 
     wrong = [
-        (enroll(eileen, consent=False), "have agreed"),
+        (enroll(eileen, consent=False), "has agreed"),
         (enroll(), "Upload a photo first"),
         (enroll(tmp_path / "text.png"), "'text.png' is not a picture"),
         (enroll(tmp_path / "cut.png"), "'cut.png' is truncated"),
         (enroll(tmp_path / "empty.png"), "No face was found"),
         (enroll(tmp_path / "huge.png"), "8000 × 6000 pixels"),
-        (enroll(*[eileen] * 9), "9 photos are too many"),
+        (enroll(*[eileen] * 9), "At most 8 photos"),
         (enroll(eileen, faces=[1]), "There is no face 1 in the photo"),
-        (enroll(eileen, faces=[0, 0]), "1 of them"),
+        (enroll(eileen, faces=[0, 0]), "each of the 1 photos"),
         (enroll(eileen, name="x" * 41), "at most 40 letters"),
         (
             ("/load_identity", (handle_file(str(tmp_path / "bad.safetensors")), ""), {}),
             "^'bad.safetensors' cannot be read",
         ),
         (("/read_settings", (handle_file(str(eileen)),), {}), "holds no settings"),
-        (draw("Anna<b>"), "Nobody here is called 'Anna&lt;b&gt;'"),
+        (draw("Anna<b>"), "Unknown person 'Anna&lt;b&gt;'"),
         (draw("Other"), "'other'"),
         (draw(prompt=" "), "Write a prompt"),
         (draw(prompt="<id> in the rain"), "no words"),
-        (draw(start=0.8, end=0.2), "start before the end"),
+        (draw(start=0.8, end=0.2), "start must be below end"),
         (draw(width=18), "in steps of 4"),
         (draw(adapter="/etc"), "not in the list of choices"),
     ]
     for (name, values, settings), message in wrong:
         with pytest.raises(Exception, match=message):
             client.predict(*values, **settings, api_name=name)
-    assert client.predict("Eileen", **QUICK, api_name="/draw")[0]  # the page goes on
+    assert client.predict("Eileen", **QUICK, api_name="/generate")[0]  # the page goes on
 
 
 def test_nobody_is_known_at_first(client: Any) -> None:
-    with pytest.raises(Exception, match="Nobody to draw yet"):
-        client.predict("Eileen", api_name="/draw")
+    with pytest.raises(Exception, match="No person is enrolled"):
+        client.predict("Eileen", api_name="/generate")
 
 
 def test_fifty_at_once_get_their_own_faces_in_order(served: Served, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_fifty_at_once_get_their_own_faces_in_order(served: Served, tmp_path: Pa
 
     for n in range(each):
         for v, visitor in enumerate(clients):
-            jobs[v, n] = visitor.submit(f"Person {n}", **QUICK, api_name="/draw")
+            jobs[v, n] = visitor.submit(f"Person {n}", **QUICK, api_name="/generate")
             jobs[v, n].add_done_callback(finished((v, n)))
     wait([job.future for job in jobs.values()], timeout=120)
     drawn = {key: pixels(served, job.result()[0])[0] for key, job in jobs.items()}
@@ -171,16 +171,16 @@ def test_requests_are_answered_in_the_order_in_which_they_come(
 ) -> None:
     enroll_random(client, tmp_path, seed=1, name="Anna")
     answered: list[int] = []
-    judge = served.functions.judge
+    save_result = served.backend.save_result
 
     def note(number: int, picture: Any, settings: Any, *rest: Any) -> Any:
         answered.append(settings.seed)
-        return judge(number, picture, settings, *rest)
+        return save_result(number, picture, settings, *rest)
 
-    monkeypatch.setattr(served.functions, "judge", note)
+    monkeypatch.setattr(served.backend, "save_result", note)
     jobs = []
     for seed in range(12):
-        jobs.append(client.submit("Anna", **QUICK, seed=seed, api_name="/draw"))
+        jobs.append(client.submit("Anna", **QUICK, seed=seed, api_name="/generate"))
         while jobs[-1].status().code.name in ("STARTING", "JOINING_QUEUE"):
             time.sleep(0.01)
     for job in jobs:
@@ -193,7 +193,7 @@ def test_stop_ends_a_picture_within_two_steps(served: Served, client: Any, tmp_p
     forwards = []
     handle = served.pipe.unet.register_forward_hook(lambda *_: forwards.append(time.sleep(0.05)))
     try:
-        job = client.submit("Anna", **(QUICK | {"steps": 100}), api_name="/draw")
+        job = client.submit("Anna", **(QUICK | {"steps": 100}), api_name="/generate")
         while len(forwards) < 5:
             time.sleep(0.01)
         assert client.predict(api_name="/stop") == "Stopped."
@@ -203,9 +203,9 @@ def test_stop_ends_a_picture_within_two_steps(served: Served, client: Any, tmp_p
         assert len(forwards) <= stopped_at + 2
     finally:
         handle.remove()
-    assert client.predict(api_name="/stop") == "Nothing is being drawn."
+    assert client.predict(api_name="/stop") == "Nothing is being generated."
     assert served.pipe.id_adapters["default"].scale == 1.0  # the scale of the call ended with it
-    shown, _ = client.predict("Anna", **QUICK, api_name="/draw")
+    shown, _ = client.predict("Anna", **QUICK, api_name="/generate")
     identity = Identity.load(tmp_path / "1.safetensors")
     assert np.array_equal(pixels(served, shown)[0], draw_directly(served, identity))
 
@@ -228,7 +228,7 @@ def test_no_file_from_elsewhere(served: Served, eileen: Path, tmp_path: Path) ->
 
     def refused(endpoint: str, *data: Any) -> bool:
         answer = httpx.post(f"{api}/call/{endpoint}", json={"data": data})
-        return answer.status_code == 400 and "Files are uploaded first" in answer.text
+        return answer.status_code == 400 and "Upload files first" in answer.text
 
     outside = [secret, served.folder / ".." / secret.parent.name / secret.name, f"file://{secret}"]
     for path in outside:
@@ -251,7 +251,7 @@ def test_nothing_is_kept_once_the_page_is_closed(served: Served, astronaut: np.n
     first, second = served.client(), served.client()
     for client in (first, second):
         _, kept = client.predict(gallery(photo), [], "Eileen", True, api_name="/enroll")
-    shown, _ = first.predict("Eileen", **QUICK, api_name="/draw")
+    shown, _ = first.predict("Eileen", **QUICK, api_name="/generate")
     assert served.path(shown[0]["image"]).is_file()
     new = set(served.files()) - before
     assert len(new) == 5  # two photos, two identities and a picture
@@ -259,12 +259,12 @@ def test_nothing_is_kept_once_the_page_is_closed(served: Served, astronaut: np.n
     wait_until(lambda: len(new & set(served.files())) == 2)  # a closed page is forgotten first, and then its files
     assert {file.name for file in new & set(served.files())} == {"own.png", "Eileen.safetensors"}
     assert served.path(kept).is_file()
-    assert first.session_hash not in served.sessions
+    assert first.session_hash not in served.backend.sessions
     second.close()
     wait_until(lambda: not new & set(served.files()))
-    assert second.session_hash not in served.sessions
+    assert second.session_hash not in served.backend.sessions
     third = served.client()
     third.session_hash = first.session_hash  # somebody who saw the address of the closed page
-    with pytest.raises(Exception, match="Nobody to draw yet"):
-        third.predict("Eileen", api_name="/draw")
+    with pytest.raises(Exception, match="No person is enrolled"):
+        third.predict("Eileen", api_name="/generate")
     third.close()

@@ -54,7 +54,7 @@ def open_page(served: Served, browser: Any) -> Iterator[Any]:
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(error))
         page.goto(served.url)
-        expect(page.locator("#draw")).to_be_visible(timeout=WAIT)
+        expect(page.locator("#generate")).to_be_visible(timeout=WAIT)
         return page
 
     yield open_page
@@ -65,7 +65,7 @@ def open_page(served: Served, browser: Any) -> Iterator[Any]:
 
 
 def upload(page: Any, *photos: Path) -> None:
-    page.get_by_label("Everybody in these photos").check()
+    page.get_by_label("Everyone in these photos").check()
     page.set_input_files("#photos input[type=file]", [str(photo) for photo in photos])
     expect(page.locator("#faces img").first).to_be_visible(timeout=WAIT)
 
@@ -73,7 +73,7 @@ def upload(page: Any, *photos: Path) -> None:
 def enroll(page: Any, photo: Path, name: str) -> None:
     upload(page, photo)
     page.fill("#name input, #name textarea", name)
-    page.click("#use")
+    page.click("#enroll")
     expect(page.locator("#person input")).to_have_value(name, timeout=WAIT)
 
 
@@ -97,7 +97,7 @@ def test_from_a_photo_to_a_picture_and_back(open_page: Any, eileen: Path, tmp_pa
     enroll(page, eileen, "Eileen")
     page.get_by_text("More settings").click()
     page.fill("#seed input", "7")
-    page.click("#draw")
+    page.click("#generate")
     expect(result(page)).to_be_visible()
     expect(page.locator("[role=tabpanel]:visible .caption-label")).to_contain_text("seed 7 ·")
 
@@ -121,22 +121,22 @@ def test_one_of_several_faces(open_page: Any, group_photo: Path, eileen: Path) -
     page = open_page()
     upload(page, group_photo, eileen)
     expect(page.locator("#faces img")).to_have_count(7, timeout=WAIT)
-    page.click("#use")
+    page.click("#enroll")
     error = page.locator(".toast-body.error, .toast-wrap .error").first
     expect(error).to_contain_text("6 faces were found in photo 1", timeout=WAIT)
     page.locator("#faces button:has(img)").nth(2).click()
     expect(page.locator("#faces .caption-label").nth(2)).to_have_text("✓ photo 1", timeout=WAIT)
-    page.click("#use")
+    page.click("#enroll")
     expect(page.locator("#person input")).to_have_value("Person 1", timeout=WAIT)
 
 
 def test_errors_are_shown(open_page: Any, tmp_path: Path) -> None:
     page = open_page()
-    page.click("#draw")
+    page.click("#generate")
     error = page.locator(".toast-body.error, .toast-wrap .error").first
-    expect(error).to_contain_text("Nobody to draw yet", timeout=WAIT)
+    expect(error).to_contain_text("No person is enrolled", timeout=WAIT)
     Image.new("RGB", (64, 64)).save(tmp_path / "<b>empty.png")
-    page.get_by_label("Everybody in these photos").check()
+    page.get_by_label("Everyone in these photos").check()
     page.set_input_files("#photos input[type=file]", str(tmp_path / "<b>empty.png"))
     expect(page.locator(".toast-wrap")).to_contain_text("No face was found", timeout=WAIT)
 
@@ -154,7 +154,7 @@ def test_stop(open_page: Any, served: Served, eileen: Path) -> None:
 
     handle = served.pipe.unet.register_forward_hook(slow)
     try:
-        page.click("#draw")
+        page.click("#generate")
         expect(page.get_by_text("/100 steps").first).to_be_visible(timeout=WAIT)
         page.click("#stop")
         expect(page.get_by_text("/100 steps").first).to_be_hidden(timeout=WAIT)
@@ -166,7 +166,7 @@ def test_stop(open_page: Any, served: Served, eileen: Path) -> None:
     finally:
         handle.remove()
     page.fill("#steps input[type=number]", "3")
-    page.click("#draw")
+    page.click("#generate")
     expect(result(page)).to_be_visible()
 
 
@@ -174,19 +174,19 @@ def test_two_people_side_by_side(open_page: Any, eileen: Path) -> None:
     page = open_page()
     enroll(page, eileen, "Eileen")
     page.fill("#name input, #name textarea", "Again")
-    page.click("#use")
+    page.click("#enroll")
     expect(page.locator("#person input")).to_have_value("Again", timeout=WAIT)
     page.get_by_role("tab", name="Two people").click()
     expect(page.locator("#regions canvas").first).to_be_visible(timeout=WAIT)
     page.wait_for_timeout(1000)  # the editor says nowhere that it is ready
-    page.click("#draw-both")
+    page.click("#generate-both")
     expect(result(page)).to_be_visible()
 
 
 def test_paint_over_a_picture(open_page: Any, served: Served, eileen: Path) -> None:
     page = open_page()
     enroll(page, eileen, "Eileen")
-    page.get_by_role("tab", name="Change a picture").click()
+    page.get_by_role("tab", name="Edit").click()
     page.locator("#editor canvas").first.wait_for()
     page.wait_for_timeout(2000)  # Gradio's editor fails on what comes before its scripts have run
     with page.expect_file_chooser() as chooser:
@@ -200,7 +200,7 @@ def test_paint_over_a_picture(open_page: Any, served: Served, eileen: Path) -> N
     page.mouse.down()
     page.mouse.move(middle[0] + 20, middle[1] + 20, steps=5)
     page.mouse.up()
-    page.click("#draw-painted")
+    page.click("#inpaint")
     with Image.open(file_of(served, result(page))) as drawn, Image.open(eileen) as photo:
         before, after = (np.asarray(image.convert("RGB").resize((64, 64)), int) for image in (photo, drawn))
     changed = np.abs(after - before).max(-1) > 40
@@ -238,10 +238,10 @@ def test_on_a_phone(open_page: Any, eileen: Path) -> None:
     page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     enroll(page, eileen, "Eileen")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    prompt, draw = (page.locator(name).bounding_box() for name in ("#prompt", "#draw"))
+    prompt, draw = (page.locator(name).bounding_box() for name in ("#prompt", "#generate"))
     assert draw["y"] > prompt["y"] + prompt["height"]  # one column
     assert draw["x"] >= 0
     assert draw["x"] + draw["width"] <= 390
-    page.locator("#draw").tap()
+    page.locator("#generate").tap()
     expect(result(page)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from gradio_client import handle_file
 from PIL import Image
+from starlette.responses import PlainTextResponse
 
-from idgen.demo.admission import MAX_WAITING_OF_ONE
-from idgen.demo.folder import PREFIX, YOUNG, delete_dead_folders, own_folder
-from idgen.demo.gate import MAX_BODY, Gate
+from idgen.demo.access import MAX_BODY, MAX_WAITING_PER_PAGE, RequestFilter
 from idgen.demo.sessions import MAX_IDLE_SECONDS, Sessions
+from idgen.demo.temp_folder import PREFIX, YOUNG, delete_dead_folders, temp_folder
 from idgen.demo.uploads import MAX_UPLOAD
 from tests.components import make_adapter, make_pipeline
 from tests.demo.conftest import Served, enroll_random, gallery, wait_until
@@ -70,9 +70,9 @@ def test_the_page_itself_is_answered(served: Served, http: httpx.Client) -> None
 def test_the_names_that_a_server_answers_to(
     listening: str, allowed: tuple[str, ...], asked: str, answered: bool
 ) -> None:
-    gate = Gate(None, listening, allowed, MAX_UPLOAD)
+    request_filter = RequestFilter(PlainTextResponse(), listening, allowed, MAX_UPLOAD)
     scope = {"type": "http", "path": "/", "headers": [(b"host", asked.encode())]}
-    assert (gate._refusal(scope) is None) == answered
+    assert (request_filter.refusal(scope) is None) == answered
 
 
 def test_no_visitor_makes_the_server_ask_another(http: httpx.Client, served: Served) -> None:
@@ -81,10 +81,10 @@ def test_no_visitor_makes_the_server_ask_another(http: httpx.Client, served: Ser
             assert http.get(f"gradio_api/{route}={url}").status_code == 403
         picture = {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}}
         answer = http.post("gradio_api/call/find_faces", json={"data": [[{"image": picture, "caption": None}], True]})
-        assert (answer.status_code, "Files are uploaded first" in answer.text) == (400, True)
+        assert (answer.status_code, "Upload files first" in answer.text) == (400, True)
     inside = {"path": None, "url": "data:image/png;base64,AAAA", "meta": {"_type": "gradio.FileData"}}
     answer = http.post("gradio_api/call/read_settings", json={"data": [inside]})
-    assert (answer.status_code, "cannot stand in a request" in answer.text) == (400, True)
+    assert (answer.status_code, "cannot contain a file" in answer.text) == (400, True)
 
 
 def test_large_requests_are_refused_before_they_are_read(http: httpx.Client) -> None:
@@ -102,15 +102,15 @@ def test_one_page_cannot_fill_the_queue(served: Served, client: Any, tmp_path: P
     other = served.client()
     for visitor in (client, other):
         enroll_random(visitor, tmp_path, seed=1, name="Anna")
-    with served.functions.studio._lock:  # nothing is drawn meanwhile
-        jobs = [client.submit("Anna", steps=1, **QUICK, api_name="/draw") for _ in range(MAX_WAITING_OF_ONE + 4)]
+    with served.backend.pipeline._lock:  # nothing is drawn meanwhile
+        jobs = [client.submit("Anna", steps=1, **QUICK, api_name="/generate") for _ in range(MAX_WAITING_PER_PAGE + 4)]
         wait_until(lambda: sum(job.done() for job in jobs) == 4)
-        theirs = other.submit("Anna", steps=1, **QUICK, api_name="/draw")
-        wait_until(lambda: other.session_hash in served.demo.admission.waiting())
+        theirs = other.submit("Anna", steps=1, **QUICK, api_name="/generate")
+        wait_until(lambda: other.session_hash in served.demo.queue_filter.waiting())
     for job in jobs:
         if error := job.exception():
             assert "Queue is full" in str(error)
-    assert sum(job.exception() is None for job in jobs) == MAX_WAITING_OF_ONE
+    assert sum(job.exception() is None for job in jobs) == MAX_WAITING_PER_PAGE
     assert theirs.result()[0]
     other.close()
 
@@ -130,17 +130,19 @@ def test_small_requests_do_not_cost_much(served: Served, client: Any, tmp_path: 
         enroll_random(client, tmp_path, seed=1, name=name)
     empty = {"background": None, "layers": [], "composite": None, "id": None}
     wrong = [
-        ("/draw_two", ("Anna", "Bruno", empty | {"composite": bomb})),
-        ("/draw_pose", ("Anna", bomb)),
+        ("/two_people", ("Anna", "Bruno", empty | {"composite": bomb})),
+        ("/generate_pose", ("Anna", bomb)),
         ("/inpaint", ("Anna", empty | {"background": small, "layers": [small] * 5})),
         ("/compare", ("Anna", "0," * 1000 + "0", ["default"])),
         ("/landmarks", ([], [[1, 2]] * 5, 10_000, 10_000)),
     ]
     before, spent = peak_memory(), time.process_time()
     for endpoint, values in wrong:
-        with pytest.raises(Exception, match=r"pixels|layers|compared|lie between|greater|list of choices"):
+        with pytest.raises(Exception, match=r"pixels|layers|compared|must be between|greater|list of choices"):
             client.predict(*values, api_name=endpoint)
-    client.predict("Anna", empty | {"background": bomb, "layers": [bomb] * 4}, steps=2, **QUICK, api_name="/redraw")
+    client.predict(
+        "Anna", empty | {"background": bomb, "layers": [bomb] * 4}, steps=2, **QUICK, api_name="/image_to_image"
+    )
     assert time.process_time() - spent < 10  # of one core
     assert peak_memory() - before < 600 * 2**20
 
@@ -178,13 +180,13 @@ def test_sixty_visitors_with_ten_photos_come_and_go(served: Served, astronaut: n
 
 def test_the_pages_own_pictures_stay(served: Served, tmp_path: Path) -> None:
     first, second = served.client(), served.client()
-    own = {file for file in served.files() if not file.is_relative_to(served.sessions.folder)}
+    own = {file for file in served.files() if not file.is_relative_to(served.backend.sessions.folder)}
     for client in (first, second):
         enroll_random(client, tmp_path, seed=1, name="Anna")
         enroll_random(client, tmp_path, seed=2, name="Bruno")
-        client.predict("Anna", "Bruno", steps=1, style="As written", api_name="/draw_two")  # halves, as at the start
+        client.predict("Anna", "Bruno", steps=1, style="As written", api_name="/two_people")  # halves, as at the start
         client.close()
-        wait_until(lambda key=client.session_hash: key not in served.sessions)
+        wait_until(lambda key=client.session_hash: key not in served.backend.sessions)
         assert own <= set(served.files())
 
 
@@ -227,7 +229,7 @@ def test_folders_of_dead_demos_are_deleted_at_the_start(tmp_path: Path) -> None:
 
 def hold_a_folder(parent: str) -> None:
     os.environ["GRADIO_TEMP_DIR"] = parent
-    (own_folder() / "photo.png").touch()
+    (temp_folder() / "photo.png").touch()
     time.sleep(60)
 
 

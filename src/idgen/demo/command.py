@@ -1,11 +1,11 @@
-"""`idgen demo`: options → the page."""
+"""`idgen demo`: options of the command line → the app."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -14,35 +14,39 @@ from ..provenance.command import MarkOptions
 from ..terminal import show
 from ..tiny import TINY_IDENTITY_NET_PATH
 
+if TYPE_CHECKING:
+    from ..adapter import IdentityNet
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """What `idgen demo` is told. Visitors can choose among what is named here, and name nothing else.
+    """Options of `idgen demo`. Visitors can only choose among the models and folders that are named here.
 
     Attributes:
-        base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
-        id_adapter: Identity adapters for this base: folders, files or hub ids. They must differ in their last name.
-        weight_name: File of the first, where its folder or repository holds several.
-        identity_net: IdentityNet for poses: a folder, a file or a hub id; the small model brings its own.
-        encoder: Face encoder that judges results beside the adapters' own: "dlib-resnet-v1", "insightface/PACK",
-            "sface:FILE-OR-HUB-ID", "arcface:FILE.onnx" or "imagenet:FILE.onnx"; the first, if none is given.
+        base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model of the package.
+        id_adapter: Identity adapters for this base: folders, files or hub ids. Their last names must differ.
+        weight_name: File of the first adapter, if its folder or repository holds several.
+        identity_net: IdentityNet for poses: a folder, a file or a hub id. The small model brings its own.
+        eval_encoder: Face encoder that measures similarity beside the adapters' own: "dlib-resnet-v1",
+            "insightface/PACK", "sface:FILE-OR-HUB-ID", "arcface:FILE.onnx" or "imagenet:FILE.onnx". Defaults to
+            "dlib-resnet-v1".
         run: Folders of training runs to show.
-        report: Folders of evaluation reports to show; their photos are shown to every visitor.
-        host: Address to listen at; "0.0.0.0" lets other computers in.
-        allow_host: Further names by which the page may be asked for, as that of a server before it. Requests for other
+        report: Folders of evaluation reports to show. Every visitor can see their photos.
+        host: Address to listen at. "0.0.0.0" accepts requests from other computers.
+        allow_host: Further host names that requests may use, such as that of a reverse proxy. Requests for other host
             names are refused.
-        password_file: Text file with a line NAME:PASSWORD for each visitor who may log in; without it, anybody may use
-            the page.
-        port: Port; the first free one from 7860 on if not given.
-        device: Where to compute; a GPU if there is one.
+        password_file: Text file with a line NAME:PASSWORD for each visitor. Without it no login is needed.
+        port: Port. Defaults to the first free one from 7860 on.
+        device: Device to compute on. Defaults to a GPU if there is one.
         browser: Open the page in a browser.
+        marks: How generated images are marked, and who is refused.
     """
 
     base: str = "tiny"
     id_adapter: tuple[str, ...] = ()
     weight_name: str | None = None
     identity_net: str | None = None
-    encoder: str | None = None
+    eval_encoder: str | None = None
     run: tuple[Path, ...] = ()
     report: tuple[Path, ...] = ()
     host: str = "127.0.0.1"
@@ -58,24 +62,38 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
     """Open the models and serve the page until Ctrl-C or SIGTERM.
 
     Args:
-        options: Of the command line.
-        open_pipeline: Base, adapter, file of its weights, device and name of the adapter → pipeline.
+        options: Options of the command line.
+        open_pipeline: `(base, adapter, weight_name, device, adapter_name)` → a pipeline with an adapter.
 
     Raises:
         MissingDependencyError: Gradio is not installed.
         DemoError: The password file cannot be read.
     """
-    from . import build_demo  # first: what is missing shall be said before gigabytes are read
+    from . import build_demo  # raises MissingDependencyError before the models are opened
 
     auth = None if options.password_file is None else read_passwords(options.password_file)
-    demo = build_demo(_open(options, open_pipeline), **_page(options))
+    pipe = _open_pipeline(options, open_pipeline)
+    eval_encoder = None
+    if options.eval_encoder is not None:
+        from ..evaluation.networks import open_encoder
+
+        eval_encoder = open_encoder(options.eval_encoder)
+    demo = build_demo(
+        pipe,
+        base=options.base,
+        eval_encoder=eval_encoder,
+        identity_net=_open_identity_net(options),
+        marks=options.marks,
+        runs=options.run,
+        reports=options.report,
+    )
     _, url, _ = demo.launch(
         allowed_hosts=options.allow_host,
         auth=auth,
         server_name=options.host,
         server_port=options.port,
         inbrowser=options.browser,
-        quiet=True,  # else Gradio advises to share the page
+        quiet=True,  # without it Gradio advises to share the page
         prevent_thread_lock=True,
     )
     show(f"The demo is at {url} until Ctrl-C.")
@@ -83,7 +101,7 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
 
 
 def read_passwords(file: Path) -> list[tuple[str, str]]:
-    """Lines NAME:PASSWORD → pairs; raises DemoError."""
+    """The names and passwords of a file with lines NAME:PASSWORD; raises DemoError."""
     try:
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -94,10 +112,10 @@ def read_passwords(file: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _open(options: DemoOptions, open_pipeline: Callable[..., Any]) -> Any:
+def _open_pipeline(options: DemoOptions, open_pipeline: Callable[..., Any]) -> Any:
     names = [Path(source).name for source in options.id_adapter]
     if len(set(names)) < len(names):
-        raise AdapterError(f"The adapters are called {names}: two of one name cannot be told apart.")
+        raise AdapterError(f"The last names of the adapters must differ, got {', '.join(names)}.")
     first, *others = options.id_adapter or (None,)
     name = names[0] if names else "default"
     pipe = open_pipeline(options.base, first, options.weight_name, options.device, name)
@@ -106,22 +124,10 @@ def _open(options: DemoOptions, open_pipeline: Callable[..., Any]) -> Any:
     return pipe
 
 
-def _page(options: DemoOptions) -> dict[str, Any]:
+def _open_identity_net(options: DemoOptions) -> IdentityNet | None:
     from ..adapter import IdentityNet
 
-    page: dict[str, Any] = {
-        "base": options.base,
-        "marks": options.marks,
-        "runs": options.run,
-        "reports": options.report,
-    }
-    if options.encoder is not None:
-        from ..evaluation.networks import open_encoder
-
-        page["encoder"] = open_encoder(options.encoder)
-    net = options.identity_net
-    if net is None and options.base == "tiny" and not options.id_adapter:
-        net = TINY_IDENTITY_NET_PATH
-    if net is not None:
-        page["identity_net"] = IdentityNet.from_pretrained(net)
-    return page
+    source = options.identity_net
+    if source is None and options.base == "tiny" and not options.id_adapter:
+        source = TINY_IDENTITY_NET_PATH
+    return None if source is None else IdentityNet.from_pretrained(source)

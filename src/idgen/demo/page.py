@@ -1,178 +1,166 @@
-"""`build_demo`: the page."""
+"""`Page`: connects components with functions, in the page and in the API."""
 
 from __future__ import annotations
 
+import functools
+import html
+import inspect
 import os
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from inspect import Parameter
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
 
-from ..adapter import IdentityNet
-from ..faces import DlibEncoder, FaceAnalyzer, FaceEncoder
-from ..provenance.command import MarkOptions
-from . import tabs
-from .admission import MAX_WAITING, Admission
-from .folder import own_folder
-from .functions import Functions
-from .gate import Gate
-from .likeness import Likeness
-from .panels import people_panel, settings_panel
-from .records import Records
-from .records_tabs import report_tab, training_tab
-from .sessions import MAX_IDLE_SECONDS, Sessions
-from .studio import Studio
-from .uploads import MAX_FILE_BYTES, MAX_UPLOAD, upload_routes
-from .wiring import Wiring
+from ..errors import IdgenError
+from .backend import Backend, GenerationRequest
+from .generation import TYPES, GenerationSettings
+from .pipeline import OnStep
+from .sessions import Session, Sessions
 
-TIDY_SECONDS = MAX_IDLE_SECONDS / 12
-"""Seconds between two searches for closed pages and unused files."""
+PIPELINE_QUEUE: dict[str, Any] = {"concurrency_id": "pipeline", "concurrency_limit": 1}
+"""Requests that generate images share one queue and are answered in order."""
 
-TABS = {
-    "Picture": tabs.picture_tab,
-    "Two people": tabs.two_tab,
-    "Pose": tabs.pose_tab,
-    "Mix": tabs.mix_tab,
-    "Change a picture": tabs.edit_tab,
-    "Compare": tabs.compare_tab,
-}
-
-STYLE = """
-.gradio-container > .main {max-width: 1440px; margin: 0 auto}
-#photos .grid-wrap, #faces .grid-wrap {padding-top: 2rem; height: auto; min-height: 0; max-height: 17rem}
-.pictures .grid-wrap {padding-top: 2rem; max-height: none; min-height: 0}
-.pictures .thumbnail-item {aspect-ratio: auto; height: auto; display: block; border-radius: 0; box-shadow: none}
-.pictures .thumbnail-item img {height: auto}
-.pictures .caption-label {
-  position: static; display: block; max-width: none; white-space: normal; border: 0; background: none; padding: .3rem 0
-}
-@media (max-width: 640px) {.pictures .grid-container {grid-template-columns: 1fr !important}}
-"""
-"""Results are shown whole, with what is said of them below them and not over them."""
+KIND = Parameter.POSITIONAL_OR_KEYWORD
 
 
-class Demo(gr.Blocks):
-    """The page, which keeps to itself however it is launched.
+class Page:
+    """What panels and tabs are built with.
 
     Attributes:
-        wiring: What answers its events.
-        admission: Says which requests may join the queue.
+        backend: Shared by all visitors.
+        person: Dropdown of the person that most tabs generate.
+        settings: Controls by the names of the fields of `GenerationSettings`, in their order.
+        generations: Events that generate images; the Stop button cancels them.
+        people_changes: Events after which the session's people may have changed.
     """
 
-    wiring: Wiring
-    admission: Admission
+    person: gr.Dropdown
+    settings: dict[str, gr.components.FormComponent]
 
-    def launch(self, *, allowed_hosts: Sequence[str] = (), **options: Any) -> Any:  # pyright: ignore
-        """As Gradio's, with limits on requests, and nothing shared, recorded or fetched from elsewhere.
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.generations: list[Any] = []
+        self.people_changes: list[Any] = []
+        self._pairs: list[tuple[gr.Dropdown, gr.Dropdown]] = []
 
-        Args:
-            allowed_hosts: Names by which the page may be asked for, beside the one that it listens at: that of a
-                server before it, for example.
-            options: As Gradio's, among them `auth=[(name, password), …]`.
-        """
-        listening = options.get("server_name") or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-        gate = Middleware(Gate, listening=listening, allowed=allowed_hosts, max_upload=MAX_UPLOAD)  # pyright: ignore
-        threading.Thread(target=self._tidy, daemon=True).start()
-        own: dict[str, Any] = {
-            "app_kwargs": {"middleware": [gate], "routes": upload_routes(self.wiring.sessions)},
-            "max_file_size": MAX_FILE_BYTES,
-            "allowed_paths": [],
-            "run_history": False,
-            "share": False,
-            "ssr_mode": False,
-            "enable_monitoring": False,
-            "footer_links": ["api"],
-            "css": STYLE,
-            "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        }
-        return super().launch(**(own | options))
+    def api(self, trigger: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Any, **options: Any):
+        """Call a function on an event, and as the API endpoint of the same name."""
+        return trigger(endpoint(self.backend, function), list(inputs), outputs, api_name=function.__name__, **options)
 
-    def _tidy(self) -> None:
-        while True:
-            time.sleep(TIDY_SECONDS)
-            self.wiring.sessions.tidy(self.admission.waiting())
+    def private(self, trigger: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Any, **options: Any):
+        """Call a function on an event, without an API endpoint."""
+        return trigger(endpoint(self.backend, function), list(inputs), outputs, api_visibility="private", **options)
+
+    def generates(self, trigger: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Any) -> None:
+        """Call a function that generates images: its inputs are followed by the settings, and it waits its turn."""
+        inputs = [*inputs, *self.settings.values()]
+        self.generations.append(self.api(trigger, function, inputs, outputs, **PIPELINE_QUEUE))
+
+    def two_people(self) -> tuple[gr.Dropdown, gr.Dropdown]:
+        """Dropdowns for two people of the session."""
+        pair = person_dropdown("First person"), person_dropdown("Second person")
+        self._pairs.append(pair)
+        return pair
+
+    def update_dropdowns(self, newest: gr.Textbox) -> None:
+        """Show the session's people in all dropdowns whenever they change."""
+        pairs = [dropdown for pair in self._pairs for dropdown in pair]
+
+        def update(newest: str, person: str, session: Session) -> list[gr.Dropdown]:
+            names = list(session.people)
+            current = newest if newest in names else person if person in names else next(iter(names), None)
+            first_two = [names[0] if names else None, names[1] if len(names) > 1 else None] * len(self._pairs)
+            return [gr.Dropdown(choices=names, value=value) for value in (current, *first_two)]
+
+        for event in self.people_changes:
+            self.private(event.then, update, [newest, self.person], [self.person, *pairs], show_progress="hidden")
 
 
-def build_demo(
-    pipe: Any,
-    *,
-    base: str = "",
-    analyzer: FaceAnalyzer | None = None,
-    encoder: FaceEncoder | None = None,
-    identity_net: IdentityNet | None = None,
-    marks: MarkOptions | None = None,
-    runs: Sequence[Path] = (),
-    reports: Sequence[Path] = (),
-) -> Demo:
-    """The page for a pipeline, to be launched: `build_demo(pipe).launch()`.
+def person_dropdown(label: str, **options: Any) -> gr.Dropdown:
+    """A dropdown of people. Unknown names reach our own check: API clients may know people that the page does not."""
+    return gr.Dropdown(choices=[], label=label, allow_custom_value=True, interactive=True, **options)
+
+
+SETTINGS = [Parameter(f.name, KIND, annotation=TYPES[str(f.type)]) for f in fields(GenerationSettings)]
+
+SPECIAL = {
+    "backend": [],
+    "session": [Parameter("session", KIND, annotation=gr.Request)],
+    "click": [Parameter("click", KIND, annotation=gr.SelectData)],
+    "request": [
+        *SETTINGS,
+        Parameter("request", KIND, annotation=gr.Request),
+        Parameter("progress", KIND, default=gr.Progress(), annotation=Any),
+    ],
+}
+"""Parameters of our functions that are filled in, and the parameters that Gradio sees instead."""
+
+
+def endpoint(backend: Backend, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adapt a function to Gradio.
+
+    Its parameters `backend`, `session`, `click` and `request` (a `GenerationRequest`) are filled in. The others keep
+    their names, which API clients use; the settings of a request follow them. The session owns the files in the values
+    from then on. Our own errors are shown in the page, without a traceback.
 
     Args:
-        pipe: Text to image, with one or several identity adapters: those, and no others, can be chosen.
-        base: Name of the base model, that is written into pictures.
-        analyzer: Finds the faces in photos; that of the first adapter's encoder if not given.
-        encoder: Judges results beside the adapters' own; one that no adapter reads says most. If not given it is
-            dlib's, which is an adapter's own where adapters read that one.
-        identity_net: For poses.
-        marks: How pictures are marked, and who is refused.
-        runs: Folders of training runs to show.
-        reports: Folders of evaluation reports to show; their photos are shown too.
-
-    Raises:
-        AdapterError: No adapter is loaded.
-        MissingDependencyError: Watermarks are wanted, and cannot be made.
+        backend: Passed to the function; its sessions own the files.
+        function: Its name is the name of the API endpoint.
     """
-    studio = Studio(pipe, identity_net)
-    marks = marks or MarkOptions()
-    marks.prepare(pipe)
-    analyzer = analyzer or FaceAnalyzer.for_encoder(next(iter(studio.adapters.values())).config["encoder"])
-    likeness = Likeness(analyzer.detector, _judges(studio, analyzer, encoder))
-    folder = own_folder()
-    sessions = Sessions(folder / "visitors")
-    functions = Functions(studio, analyzer, likeness, marks, sessions, base)
-    wiring, records = Wiring(functions, sessions), Records(runs, reports)
-    with Demo(title="idgen", fill_width=True, analytics_enabled=False) as demo:
-        gr.Markdown("# idgen\nOne person's face in any picture. Nothing is kept once this page is closed.")
-        with gr.Row():
-            with gr.Column(scale=1, min_width=320):
-                newest = people_panel(wiring)
-                settings_panel(wiring, studio)
-            with gr.Column(scale=2, min_width=320):
-                with gr.Row():
-                    gr.Markdown("### 3 · Draw")
-                    stop = gr.Button("Stop", size="sm", scale=0, elem_id="stop")
-                with gr.Tabs():
-                    for name, tab in TABS.items():
-                        with gr.Tab(name):
-                            tab(wiring)
-                    if records.runs:
-                        with gr.Tab("Training") as training:
-                            training_tab(wiring, records, training)
-                    if records.reports:
-                        with gr.Tab("Report") as report:
-                            report_tab(wiring, records, report)
-        said = gr.Textbox(visible=False, label="said")
-        wiring.api(stop.click, functions.stop, [], said, queue=False, cancels=wiring.drawings)
-        wiring.finish(newest)
+    names = list(inspect.signature(function).parameters)
+    inputs, special = ([n for n in names if (n in SPECIAL) == is_special] for is_special in (False, True))
 
-        def close(request: gr.Request) -> None:
-            wiring.sessions.close(request.session_hash)
+    @functools.wraps(function)
+    def call(*values: Any) -> Any:
+        given = iter(values)
+        try:
+            arguments = {name: next(given) for name in inputs}
+            arguments |= {name: _fill_in(backend, name, given, values) for name in special}
+            return function(**arguments)
+        except IdgenError as error:
+            raise gr.Error(_message(error, backend.sessions), print_exception=False) from error
 
-        demo.unload(close)
-    demo.wiring = wiring
-    demo.queue(max_size=MAX_WAITING, api_open=False)
-    demo.admission = Admission(demo._queue, sessions, folder)
-    return demo
+    parameters = [Parameter(name, KIND, annotation=Any) for name in inputs]
+    parameters += [parameter for name in special for parameter in SPECIAL[name]]
+    call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del call.__wrapped__
+    return call
 
 
-def _judges(studio: Studio, analyzer: FaceAnalyzer, encoder: FaceEncoder | None) -> Mapping[str, FaceEncoder]:
-    """The adapters' own, and one that they do not read: the given one, or else the one that needs no download."""
-    encoders = {analyzer.encoder.name: analyzer.encoder}
-    names = [adapter.config["encoder"] for adapter in studio.adapters.values()]
-    for name in names if encoder else [*names, DlibEncoder.name]:
-        if name not in encoders:
-            encoders[name] = FaceAnalyzer.for_encoder(name).encoder
-    return encoders if encoder is None else {**encoders, encoder.name: encoder}
+def _fill_in(backend: Backend, name: str, given: Iterator[Any], values: Sequence[Any]) -> Any:
+    if name == "backend":
+        return backend
+    if name == "click":
+        return next(given)
+    settings = GenerationSettings(**{s.name: next(given) for s in SETTINGS}) if name == "request" else None
+    session = backend.sessions.open(next(given).session_hash)
+    backend.sessions.keep(session, _texts(values))
+    return session if settings is None else GenerationRequest(backend, session, settings, _progress(next(given)))
+
+
+def _progress(progress: gr.Progress) -> OnStep:
+    def show(done: int, total: int) -> None:
+        progress((done, total), desc="Generating", unit="steps")
+
+    return show
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """All strings in the values of components; paths are among them."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict):
+        yield from _texts(list(values.values()))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts(value)
+
+
+def _message(error: IdgenError, sessions: Sessions) -> str:
+    """The message as HTML, which Gradio shows, without the paths of uploaded files."""
+    text = re.sub(rf"{re.escape(os.fspath(sessions.folder))}(/[0-9a-f]{{32,64}})+/", "", str(error))
+    return html.escape(text, quote=False)

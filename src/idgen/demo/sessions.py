@@ -1,4 +1,4 @@
-"""`Sessions`: what the demo knows of each open page, and that it forgets all of it when the page is closed."""
+"""`Sessions`: people and files of each open page, deleted when the page is closed."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DemoError
-from .people import Person
+from .enrolled import EnrolledPerson
 
 MAX_PEOPLE = 24
 MAX_SESSIONS = 2000
 
 MAX_STORED = 4 * 2**30
-"""Bytes of the files of all visitors."""
+"""Maximum bytes of the files of all visitors."""
 
 MAX_IDLE_SECONDS = 3600
-"""After so long without a request a page is taken for closed: a client that vanished may never say so."""
+"""A page is closed after this time without a request: a client that was disconnected may never report it."""
 
 
 class StoppedError(DemoError):
-    """The visitor stopped the picture, or closed the page."""
+    """The visitor pressed Stop or closed the page."""
 
 
 class Session:
     """One open page.
 
     Attributes:
-        people: By name; embeddings alone, no photo.
-        folders: Of the files of this page, uploaded or drawn.
+        people: People by name, without photos.
+        folders: Folders of the files of this page, uploaded or generated.
     """
 
     def __init__(self) -> None:
-        self.people: dict[str, Person] = {}
+        self.people: dict[str, EnrolledPerson] = {}
         self.folders: set[Path] = set()
         self.last_used = time.monotonic()
         self.closed = False
         self._running: list[threading.Event] = []
 
-    def add(self, person: Person) -> None:
-        """Know a person; one of the same name is replaced. Raises DemoError if there are too many."""
+    def add(self, person: EnrolledPerson) -> None:
+        """Add a person, or replace the one of the same name; raises DemoError if there are too many."""
         if person.name not in self.people and len(self.people) >= MAX_PEOPLE:
-            raise DemoError(f"A page knows at most {MAX_PEOPLE} people; forget one first.")
+            raise DemoError(f"A page can have at most {MAX_PEOPLE} people. Forget one first.")
         self.people[person.name] = person
 
-    def person(self, name: str | None) -> Person:
-        """Raises DemoError if nobody is called so."""
+    def person(self, name: str | None) -> EnrolledPerson:
+        """The person of this name; raises DemoError if there is none."""
         if not self.people:
-            raise DemoError("Nobody to draw yet: upload a photo and press “Use this person”, or load an identity.")
+            raise DemoError("No person is enrolled. Upload a photo and press “Enroll”, or load an identity file.")
         if not name or name not in self.people:
-            raise DemoError(f"Nobody here is called '{name or ''}'. There are: {', '.join(self.people)}.")
+            raise DemoError(f"Unknown person '{name or ''}'. Enrolled people: {', '.join(self.people)}.")
         return self.people[name]
 
     @contextmanager
     def running(self) -> Iterator[threading.Event]:
-        """While a picture is drawn: an event that says whether it shall stop."""
+        """Register a request while it generates images; yields an event that `stop` sets."""
         stop = threading.Event()
         self._running.append(stop)
         try:
@@ -70,7 +70,7 @@ class Session:
             self._running.remove(stop)
 
     def stop(self) -> int:
-        """Stop what is drawn for this page; returns how many requests that were."""
+        """Stop the running requests of this page; returns their number."""
         running = list(self._running)
         for event in running:
             event.set()
@@ -78,18 +78,18 @@ class Session:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is lost when it is forgotten."""
+        """Whether the page has no people, files or running requests."""
         return not (self.people or self.folders or self._running)
 
 
 class Sessions:
     """All open pages by Gradio's session hash, and the files of their visitors.
 
-    Every file lies in a folder of its own with a name that cannot be guessed. A page owns the folders of what it
-    sent and of what was drawn for it; a folder is deleted when the last page that owns it is closed.
+    Every file is in a folder of its own with a name that cannot be guessed. A page owns the folders of its uploads and
+    results; a folder is deleted when the last page that owns it is closed.
 
     Args:
-        folder: Where the files of visitors lie, and nothing else.
+        folder: Holds the files of visitors, and nothing else.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -102,28 +102,28 @@ class Sessions:
         return key in self._sessions
 
     def open(self, key: str | None) -> Session:
-        """The page's session; a new one at its first request."""
+        """The session of a page; a new one at its first request."""
         if not key:
-            raise DemoError("The request names no session; gradio_client does it for you.")
+            raise DemoError("The request has no session hash; gradio_client adds one.")
         with self._lock:
             if key not in self._sessions and len(self._sessions) >= MAX_SESSIONS:
                 self._sessions = {k: s for k, s in self._sessions.items() if not s.empty}
                 if len(self._sessions) >= MAX_SESSIONS:
-                    raise DemoError("Too many pages of this demo are open; try again later.")
+                    raise DemoError("Too many pages of this demo are open. Try again later.")
             session = self._sessions.setdefault(key, Session())
             session.last_used = time.monotonic()
             return session
 
     def new_folder(self) -> Path:
-        """A new folder for one file; raises DemoError if the visitors' files are too many already."""
+        """Make a folder for one file; raises DemoError if the files of all visitors take too much space."""
         if _bytes_in(self.folder) > MAX_STORED:
-            raise DemoError("The demo has no room for more files; try again later.")
+            raise DemoError("The demo has no space for more files. Try again later.")
         folder = self.folder / uuid.uuid4().hex
         folder.mkdir(parents=True)
         return folder
 
     def new_file(self, name: str, session: Session) -> Path:
-        """Where to write a file that this page can fetch; raises StoppedError if the page was closed."""
+        """Path of a new file that this page can fetch; raises StoppedError if the page was closed."""
         folder = self.new_folder()
         with self._lock:
             if session.closed:
@@ -132,7 +132,7 @@ class Sessions:
         return folder / name
 
     def keep(self, session: Session, files: Iterable[str | Path]) -> None:
-        """Note that a page needs these files. The page's own pictures belong to nobody, and stay."""
+        """Make a page an owner of these files; files outside the folder of visitors are ignored."""
         with self._lock:
             if session.closed:
                 raise StoppedError("The page was closed.")
@@ -142,7 +142,7 @@ class Sessions:
                     session.folders.add(self.folder / path.relative_to(self.folder).parts[0])
 
     def close(self, key: str | None) -> None:
-        """Stop what runs for a page and delete all that is kept of it."""
+        """Stop the requests of a page and delete its people and files."""
         with self._lock:
             session = self._sessions.pop(key or "", None)
             if session is None:
@@ -154,10 +154,10 @@ class Sessions:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def tidy(self, waiting: Collection[str] = ()) -> None:
-        """Close pages that asked for nothing for an hour, and delete older files that no page owns.
+        """Close pages without a request in the last hour, and delete older files that no page owns.
 
         Args:
-            waiting: Sessions that have a request in the queue.
+            waiting: Session hashes of pages that have a request in the queue; these stay open.
         """
         with self._lock:
             now = time.monotonic()
@@ -166,7 +166,7 @@ class Sessions:
                 self.close(key)
             owned = self._owned()
             for folder in self.folder.iterdir():
-                with suppress(OSError):  # an upload that is under way may take it away
+                with suppress(OSError):  # an upload in progress may remove it
                     if folder not in owned and time.time() - folder.stat().st_mtime > MAX_IDLE_SECONDS:
                         shutil.rmtree(folder, ignore_errors=True)
 

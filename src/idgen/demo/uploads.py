@@ -1,4 +1,4 @@
-"""Files that visitors send: where they are put, whether they may, and what they hold."""
+"""Files that visitors upload: where they are saved, and how they are opened."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ from starlette.routing import Route
 from ..errors import DemoError
 from ..faces import load_photo
 from ..faces.image_file import decode_image
-from .components import MAX_FILE_BYTES
 from .sessions import Sessions
 
-EpsImagePlugin.gs_binary = False  # Gradio opens what its editor sends with all of Pillow: no EPS starts a program
+EpsImagePlugin.gs_binary = False  # Gradio opens its editor's files with all of Pillow: an EPS must not start a program
 
 MAX_PHOTOS = 8
 
+MAX_FILE_BYTES = 20 * 2**20
+"""Maximum bytes of an uploaded file."""
+
 MAX_UPLOAD = MAX_PHOTOS * MAX_FILE_BYTES + 2**20
-"""Bytes of a request that uploads: all photos of a person at once."""
+"""Maximum bytes of a request that uploads files: all photos of a person at once."""
 
 MAX_PIXELS = 40_000_000
-"""What a phone takes; checked before the pixels are opened."""
+"""Maximum pixels of a photo, as phones take them; checked before it is decoded."""
 
 MAX_CANVAS_PIXELS = 4_000_000
-"""Of pictures that are painted here."""
+"""Maximum pixels of an image that was painted in the demo."""
 
 WORKING_SIDE = 1600
 """Larger photos are reduced: finding faces takes seconds otherwise, and encoders read crops of 150 px at most."""
 
 
 def upload_routes(sessions: Sessions) -> list[Route]:
-    """Routes that take the place of Gradio's for uploads.
+    """Routes that replace Gradio's for uploads.
 
-    Gradio names an upload by its content, so that two visitors with the same photo share a file. Here each file has a
-    folder of its own.
+    Gradio names an upload by its content, so two visitors with the same photo share a file. Here each file has its own
+    folder.
     """
 
     async def upload(request: Request) -> Response:
@@ -64,10 +66,10 @@ def upload_routes(sessions: Sessions) -> list[Route]:
 
 
 def open_photo(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """(height, width, 3) RGB, reduced to `WORKING_SIDE`.
+    """Open a photo as (height, width, 3) RGB, reduced to `WORKING_SIDE`.
 
     Raises:
-        ImageError: It is not a picture, is damaged, or has too many pixels.
+        ImageError: The file is not an image, is damaged, or has too many pixels.
     """
     photo = load_photo(path, max_pixels)
     if max(photo.shape[:2]) <= WORKING_SIDE:
@@ -78,10 +80,14 @@ def open_photo(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def open_paint(path: str, size: tuple[int, int]) -> np.ndarray:
-    """Where a layer of an editor is painted, (height, width) booleans of this size (width, height).
+    """Open a layer of an editor as (height, width) booleans: where it is painted.
+
+    Args:
+        path: An image file.
+        size: Width and height of the result.
 
     Raises:
-        ImageError: It is not a picture, or has too many pixels.
+        ImageError: The file is not an image, or has too many pixels.
     """
     layer = decode_image(path, MAX_PIXELS).image
     if "transparency" in layer.info:
@@ -92,7 +98,7 @@ def open_paint(path: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def gallery_paths(photos: Sequence[tuple[str, str | None]] | None) -> list[str]:
-    """What an input gallery holds → paths.
+    """Paths of the photos in an input gallery.
 
     Raises:
         DemoError: There is none, or there are too many.
@@ -100,7 +106,7 @@ def gallery_paths(photos: Sequence[tuple[str, str | None]] | None) -> list[str]:
     if not photos:
         raise DemoError("Upload a photo first.")
     if len(photos) > MAX_PHOTOS:
-        raise DemoError(f"{len(photos)} photos are too many: {MAX_PHOTOS} of one person are plenty.")
+        raise DemoError(f"At most {MAX_PHOTOS} photos of a person can be used, got {len(photos)}.")
     return [path for path, _ in photos]
 
 

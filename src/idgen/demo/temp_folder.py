@@ -1,4 +1,4 @@
-"""`own_folder`: where the demo keeps files; it is deleted when the program ends, also by a signal."""
+"""`temp_folder`: where the demo keeps files; it is deleted when the program ends, also by a signal."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ PREFIX = "idgen-demo-"
 LOCK = ".lock"
 
 YOUNG = 60
-"""Seconds for which a new folder is kept although its lock is free: its program is about to take it."""
+"""Seconds for which an unlocked folder is kept: the process that made it is about to lock it."""
 
 
 @functools.cache
-def own_folder() -> Path:
-    """The folder of this process, in `GRADIO_TEMP_DIR` or where temporary files go.
+def temp_folder() -> Path:
+    """The folder of this process, in `GRADIO_TEMP_DIR` or the system's folder for temporary files.
 
-    Folders of demos that were killed are deleted first. The process holds the lock in its own until it ends, and tells
-    Gradio and Matplotlib to keep their files there.
+    Folders of demos that were killed are deleted first. The process holds the lock of its folder until it ends. Gradio
+    and Matplotlib are told to keep their files there too.
     """
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
@@ -37,28 +37,28 @@ def own_folder() -> Path:
     lock.acquire(blocking=False)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))  # Gradio imports it, and it writes a cache
-    _delete_at_the_end(folder, lock)
+    _delete_at_exit(folder, lock)
     return folder
 
 
 def delete_dead_folders(parent: Path) -> None:
-    """Delete folders of demos whose processes are gone, whatever ended them."""
+    """Delete the folders of demos whose processes have ended."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
-            seen = folder.lstat()
-            if folder.is_symlink() or seen.st_uid != os.getuid() or time.time() - seen.st_mtime < YOUNG:
+            status = folder.lstat()
+            if folder.is_symlink() or status.st_uid != os.getuid() or time.time() - status.st_mtime < YOUNG:
                 continue
             with FileLock(folder / LOCK, blocking=False):
                 shutil.rmtree(folder, ignore_errors=True)
-        except (Timeout, OSError):  # it is in use, or was deleted by another demo
+        except (Timeout, OSError):  # it is in use, or another demo has deleted it
             continue
 
 
-def _delete_at_the_end(folder: Path, lock: FileLock) -> None:
+def _delete_at_exit(folder: Path, lock: FileLock) -> None:
     owner = os.getpid()
 
     def delete() -> None:
-        if os.getpid() == owner:  # a fork must leave it alone
+        if os.getpid() == owner:  # not in a forked process
             shutil.rmtree(folder, ignore_errors=True)
             lock.release()
 

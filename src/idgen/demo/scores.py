@@ -1,4 +1,4 @@
-"""How like the faces in a result are to the people it shall show."""
+"""`Scorer`: similarity of the faces in a generated image to the people it should show."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ import numpy as np
 from ..evaluation.judges import Judges, read_faces
 from ..evaluation.similarity import cosine_similarity, found
 from ..faces import FaceDetector, FaceEncoder
-from .people import Person
+from .enrolled import EnrolledPerson
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of one person in one picture by one encoder.
+    """Similarity of one person in one image by one encoder.
 
     Attributes:
-        picture: Number of the picture, from 1.
-        person: Their name.
-        encoder: Its name.
-        cosine: To the reference; None where the face was not found.
+        image: Number of the image, from 1.
+        person: Name of the person.
+        encoder: Name of the encoder.
+        cosine: Cosine similarity to the reference; None if no face was found.
     """
 
-    picture: int
+    image: int
     person: str
     encoder: str
     cosine: float | None
 
 
-class Likeness:
-    """Judge of results.
+class Scorer:
+    """Compares results with the people they should show.
 
     Args:
         detector: Finds the faces.
-        encoders: By name: those that the adapters read, and one that they do not, if there is one.
+        encoders: Encoders by name: those that the adapters read, and an evaluation encoder that none of them reads.
     """
 
     def __init__(self, detector: FaceDetector, encoders: Mapping[str, FaceEncoder]) -> None:
         self.detector, self.encoders = detector, encoders
 
-    def __call__(self, picture: int, pixels: np.ndarray, people: Sequence[Person]) -> list[Score]:
-        """Compare the faces of a picture, (height, width, 3) RGB, with everybody who shall be in it."""
+    def __call__(self, image: int, pixels: np.ndarray, people: Sequence[EnrolledPerson]) -> list[Score]:
+        """Compare the faces of an image, (height, width, 3) RGB, with all the people it should show."""
         known = [name for name in self.encoders if all(name in person.references for person in people)]
         if not known:
             return []
         references = {name: np.stack([person.references[name] for person in people]) for name in known}
         judges = Judges(detector=self.detector, encoders={name: self.encoders[name] for name in known})
-        drawn, _ = read_faces(pixels, references, judges)
+        faces, _ = read_faces(pixels, references, judges)
         scores = []
         for name in known:
-            cosines, seen = cosine_similarity(drawn[name], references[name]), found(drawn[name])
-            for person, cosine, there in zip(people, cosines, seen, strict=True):
-                scores.append(Score(picture, person.name, name, float(cosine) if there else None))
+            cosines, seen = cosine_similarity(faces[name], references[name]), found(faces[name])
+            for person, cosine, is_found in zip(people, cosines, seen, strict=True):
+                scores.append(Score(image, person.name, name, float(cosine) if is_found else None))
         return scores
 
 
-def caption(scores: Sequence[Score], told: str = "") -> str:
-    """A line under a picture."""
+def caption(scores: Sequence[Score], start: str) -> str:
+    """The caption of an image: a given start, then its similarities."""
     people = dict.fromkeys(score.person for score in scores)
-    parts = [told] if told else []
+    parts = [start]
     for person in people:
         values = [
             f"{'no face found' if score.cosine is None else f'{score.cosine:.2f}'} ({score.encoder})"

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import idgen
-from idgen.demo.likeness import Score, caption
-from idgen.demo.people import Person, enroll_person
+from idgen.demo.enrolled import EnrolledPerson, enroll_person
+from idgen.demo.scores import Score, caption
 from idgen.faces import DlibEncoder, FaceAnalyzer
 from tests.demo.conftest import Served, gallery
 
@@ -35,21 +35,21 @@ class Colours:
 
 @pytest.fixture(scope="module")
 def served(serve: Any) -> Served:
-    return serve(idgen.load_tiny(), base="tiny", encoder=Colours())
+    return serve(idgen.load_tiny(), base="tiny", eval_encoder=Colours())
 
 
 @pytest.fixture(scope="module")
-def person(served: Served, astronaut: np.ndarray) -> Person:
+def person(served: Served, astronaut: np.ndarray) -> EnrolledPerson:
     face = FaceAnalyzer().find(astronaut)
-    return enroll_person(served.pipe, [astronaut], [face], "Eileen", served.functions.likeness.encoders)
+    return enroll_person(served.pipe, [astronaut], [face], "Eileen", served.backend.scorer.encoders)
 
 
-def test_results_are_judged_by_both(served: Served, person: Person, eileen: Path) -> None:
+def test_results_are_judged_by_both(served: Served, person: EnrolledPerson, eileen: Path) -> None:
     client = served.client()
     client.predict(gallery(eileen), [], "Eileen", True, api_name="/enroll")
-    shown, table = client.predict("Eileen", seed=14, api_name="/draw")
+    shown, table = client.predict("Eileen", seed=14, api_name="/generate")
     with Image.open(served.path(shown[0]["image"])) as file:
-        expected = served.functions.likeness(1, np.asarray(file.convert("RGB")), [person])
+        expected = served.backend.scorer(1, np.asarray(file.convert("RGB")), [person])
     assert [score.encoder for score in expected] == [DlibEncoder.name, "colours"]
     for row, score in zip(table["data"], expected, strict=True):
         assert row[:3] == [1, "Eileen", score.encoder]
@@ -58,8 +58,8 @@ def test_results_are_judged_by_both(served: Served, person: Person, eileen: Path
     client.close()
 
 
-def test_the_photo_itself_is_most_like(served: Served, person: Person, astronaut: np.ndarray) -> None:
-    likeness = served.functions.likeness
+def test_the_photo_itself_is_most_like(served: Served, person: EnrolledPerson, astronaut: np.ndarray) -> None:
+    likeness = served.backend.scorer
     assert [score.cosine for score in likeness(1, astronaut, [person])] == pytest.approx([1, 1], abs=1e-4)
     assert [score.cosine for score in likeness(1, np.zeros_like(astronaut), [person])] == [None, None]
 

@@ -14,7 +14,7 @@ from gradio_client import handle_file
 from PIL import Image
 
 from idgen import Identity, IdentityNet
-from idgen.demo.scenes import BLUE, RED
+from idgen.demo.tabs.two_people import BLUE, RED
 from idgen.faces import DlibEncoder, draw_keypoints
 from idgen.provenance import IdentityBlocklist
 from tests.components import SIDE, make_adapter, make_pipeline
@@ -109,16 +109,16 @@ def painted(path: Path, left: Any, right: Any) -> Path:
 
 def test_two_people(served: Served, client: Any, tmp_path: Path) -> None:
     regions = editor(composite=painted(tmp_path / "regions.png", RED, BLUE))
-    shown, table = client.predict("Anna", "Bruno", regions, **QUICK, api_name="/draw_two")
+    shown, table = client.predict("Anna", "Bruno", regions, **QUICK, api_name="/two_people")
     left = np.zeros((64, 64), bool)
     left[:, :32] = True
     size: dict[str, Any] = {"width": SIDE, "height": SIDE}
     expected = directly(served.pipe, [ANNA, BRUNO], id_masks=[left, ~left], **size)
     assert np.array_equal(drawn(served, shown)[0], expected)
     assert [row[1] for row in table["data"]] == ["Anna", "Bruno"]
-    swapped, _ = client.predict("Bruno", "Anna", regions, **QUICK, api_name="/draw_two")
+    swapped, _ = client.predict("Bruno", "Anna", regions, **QUICK, api_name="/two_people")
     assert not np.array_equal(drawn(served, swapped)[0], expected)
-    default, _ = client.predict("Anna", "Bruno", **QUICK, api_name="/draw_two")  # halves, as the page shows at first
+    default, _ = client.predict("Anna", "Bruno", **QUICK, api_name="/two_people")  # halves, as the page shows at first
     assert np.array_equal(drawn(served, default)[0], expected)
 
 
@@ -133,8 +133,8 @@ def test_pose(served: Served, client: Any, eileen: Path) -> None:
     pose = client.predict(gallery(eileen), [], SIDE, SIDE, api_name="/landmarks")
     landmarks = served.pipe.prepare_landmarks(str(eileen), (SIDE, SIDE))
     assert np.array_equal(small(served.path(pose)), np.asarray(landmarks))
-    shown, _ = client.predict("Anna", handle_file(str(served.path(pose))), 0.9, **QUICK, api_name="/draw_pose")
-    pipe = variant(served, AutoPipelineForText2Image, controlnet=served.functions.studio.identity_net)
+    shown, _ = client.predict("Anna", handle_file(str(served.path(pose))), 0.9, **QUICK, api_name="/generate_pose")
+    pipe = variant(served, AutoPipelineForText2Image, controlnet=served.backend.pipeline.identity_net)
     arguments: dict[str, Any] = {
         "image": landmarks,
         "controlnet_conditioning_scale": 0.9,
@@ -158,7 +158,7 @@ def test_redraw_and_inpaint(served: Served, client: Any, eileen: Path, tmp_path:
     with Image.open(eileen) as photo:
         tiny = photo.resize((SIDE, SIDE))
     tiny.save(tmp_path / "small.png")
-    shown, _ = client.predict("Anna", editor(tmp_path / "small.png"), 0.8, **QUICK, api_name="/redraw")
+    shown, _ = client.predict("Anna", editor(tmp_path / "small.png"), 0.8, **QUICK, api_name="/image_to_image")
     pipe = variant(served, AutoPipelineForImage2Image)
     assert np.array_equal(drawn(served, shown)[0], directly(pipe, ANNA, image=tiny, strength=0.8))
 
@@ -194,18 +194,18 @@ def test_compare(served: Served, client: Any) -> None:
 def test_what_cannot_be_done_is_said(client: Any, eileen: Path, tmp_path: Path) -> None:
     only_red = editor(composite=painted(tmp_path / "red.png", RED, RED))
     wrong: list[tuple[str, tuple, dict[str, Any], str]] = [
-        ("/draw_two", ("Anna", "Bruno", only_red), {}, "Nothing is painted blue"),
-        ("/draw_two", ("Anna", "Nobody", only_red), {}, "Nobody here is called"),
+        ("/two_people", ("Anna", "Bruno", only_red), {}, "No region is painted blue"),
+        ("/two_people", ("Anna", "Nobody", only_red), {}, "Unknown person"),
         ("/mix", ("Anna", "Bruno", 2), {}, "between 0 and 1|greater than"),
         ("/landmarks", ([], [[1, 2]], 32, 32), {}, "Five points"),
         ("/landmarks", ([], [], 32, 32), {}, "Upload a photo"),
-        ("/draw_pose", ("Anna", None), {}, "Which pose"),
-        ("/redraw", ("Anna", editor()), {}, "Upload a picture"),
-        ("/redraw", ("Anna", editor(eileen), 0.1), {"steps": 4}, "less than one"),
+        ("/generate_pose", ("Anna", None), {}, "No pose is given"),
+        ("/image_to_image", ("Anna", editor()), {}, "Upload an image"),
+        ("/image_to_image", ("Anna", editor(eileen), 0.1), {"steps": 4}, "less than one step"),
         ("/inpaint", ("Anna", editor(eileen)), {}, "Paint over"),
-        ("/compare", ("Anna", "0, much", ["one"]), {}, "Scales are numbers"),
-        ("/compare", ("Anna", "0", []), {}, "0 pictures"),
-        ("/compare", ("Anna", ",".join(map(str, range(13))), ["one"]), {}, "cannot be compared|lies between"),
+        ("/compare", ("Anna", "0, much", ["one"]), {}, "scales must be numbers"),
+        ("/compare", ("Anna", "0", []), {}, "got 0"),
+        ("/compare", ("Anna", ",".join(map(str, range(13))), ["one"]), {}, "At most 12 scales|lies between"),
     ]
     for endpoint, values, settings, message in wrong:
         with pytest.raises(Exception, match=message):
@@ -215,7 +215,7 @@ def test_what_cannot_be_done_is_said(client: Any, eileen: Path, tmp_path: Path) 
 def test_another_encoder_than_the_adapters_is_refused(client: Any, tmp_path: Path) -> None:
     Identity.random("other", 8).save(tmp_path / "other.safetensors")
     client.predict(handle_file(str(tmp_path / "other.safetensors")), "Other", api_name="/load_identity")
-    for values, endpoint in ((("Anna", "Other"), "/mix"), (("Other", "Anna"), "/draw_two")):
+    for values, endpoint in ((("Anna", "Other"), "/mix"), (("Other", "Anna"), "/two_people")):
         with pytest.raises(Exception, match="other"):
             client.predict(*values, **QUICK, api_name=endpoint)
 
@@ -230,11 +230,11 @@ def test_nobody_on_the_pipelines_blocklist_is_drawn_by_any_tab(serve: Any, eilee
     scene = editor(eileen, layer=tmp_path / "paint.png")
     pose = handle_file(str(served.path(client.predict(gallery(eileen), [], SIDE, SIDE, api_name="/landmarks"))))
     requests: list[tuple[str, tuple]] = [
-        ("/draw", ()),
-        ("/draw_two", ("Bruno", regions)),
+        ("/generate", ()),
+        ("/two_people", ("Bruno", regions)),
         ("/mix", ("Bruno", 0.0)),
-        ("/draw_pose", (pose, 0.8)),
-        ("/redraw", (scene, 0.8)),
+        ("/generate_pose", (pose, 0.8)),
+        ("/image_to_image", (scene, 0.8)),
         ("/inpaint", (scene, 0.8)),
         ("/compare", ("0.8", ["two"])),
     ]

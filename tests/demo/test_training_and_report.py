@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from idgen.demo.records import MAX_POINTS, Records
+from idgen.demo.backend import folders_by_name, named_folder
+from idgen.demo.tabs.report import read_figures
+from idgen.demo.tabs.training import MAX_POINTS, read_run
 from idgen.errors import DemoError, EvaluationError
 from idgen.faces import DlibEncoder
 from tests.components import make_adapter, make_pipeline
@@ -48,9 +50,8 @@ def report(tmp_path: Path) -> Path:
 
 
 def test_curves(run: Path) -> None:
-    records = Records([run])
     points: Any
-    points, sheets, known = records.training("first", ["loss", "validation/faces", "unknown"])
+    points, sheets, known = read_run(run, ["loss", "validation/faces", "unknown"])
     assert known == ["loss", "skipped", "validation/faces"]
     loss = points[points["metric"] == "loss"]
     assert len(loss) == MAX_POINTS
@@ -61,7 +62,7 @@ def test_curves(run: Path) -> None:
 
 
 def test_report(report: Path) -> None:
-    figures, page = Records((), [report]).report("report")
+    figures, page = read_figures(report)
     assert figures.to_numpy().tolist()[0][:5] == ["Sim(GT)", "e", "", 0.5, 0.4]
     assert page.startswith("<iframe sandbox srcdoc=")
     assert "<script>" not in page
@@ -69,14 +70,15 @@ def test_report(report: Path) -> None:
 
 def test_only_what_was_named(run: Path, report: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    records = Records([run, tmp_path / "empty"], [report, run])
+    runs = folders_by_name([run, tmp_path / "empty"])
+    assert named_folder(runs, "first", "run") == run
     for name in ("../first", str(run), "report"):
-        with pytest.raises(DemoError, match="given at the start: first, empty"):
-            records.training(name, [])
+        with pytest.raises(DemoError, match="Named at the start: first, empty"):
+            named_folder(runs, name, "run")
     with pytest.raises(DemoError, match=r"no metrics\.jsonl"):
-        records.training("empty", [])
+        read_run(tmp_path / "empty", [])
     with pytest.raises(EvaluationError, match="There is no file"):
-        records.report("first")
+        read_figures(run)
 
 
 def test_on_the_page(serve: Any, run: Path, report: Path) -> None:

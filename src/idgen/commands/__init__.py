@@ -1,0 +1,15 @@
+"""The commands of `idgen`. A command is a file with a function `run`, and a row in `COMMANDS`."""
+
+COMMANDS = {
+    "generate": "Generate images of a person.",
+    "enroll": "Enroll a person from photos into an identity file.",
+    "prepare": "Turn photos of people into shards for training.",
+    "train": "Train an adapter on shards.",
+    "evaluate": "Measure an adapter on people and prompts, or compare two reports.",
+    "demo": "Serve a page in the browser that generates images.",
+    "convert": "Convert an adapter to another format.",
+    "inspect": "Show the marks of an image: settings, watermark, Content Credentials.",
+    "blocklist": "Edit or check a list of people who are refused.",
+    "info": "Show what an adapter or an identity file holds.",
+}
+"""Commands and what they do, in the order of `idgen --help`."""

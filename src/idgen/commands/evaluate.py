@@ -1,0 +1,23 @@
+"""`idgen evaluate`: measurements of an adapter, or a comparison of two."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from ..evaluation.command import EvaluateOptions, evaluate
+from ..terminal import show
+from .shared import open_pipeline
+
+
+def run(options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]) -> None:
+    """Measure an adapter on people and prompts, or compare two reports. docs/evaluation.md explains the figures.
+
+    idgen evaluate --base tiny --identities people/ --prompts tiny --output report/
+
+    idgen evaluate --compare report-a/ report-b/ --output comparison/
+    """
+    page = evaluate(options, open_pipeline)
+    if page is not None:
+        show(page)

@@ -1,0 +1,23 @@
+"""`idgen info`: what an adapter or an identity file holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from ..info import info
+from ..terminal import show_table
+
+
+def run(path: Annotated[str, tyro.conf.Positional], /) -> None:
+    """Show what an adapter or an identity file holds.
+
+    idgen info anna.safetensors
+
+    idgen info InstantX/InstantID
+
+    Args:
+        path: An identity file, or the folder, file or hub id of an adapter.
+    """
+    show_table(info(path))

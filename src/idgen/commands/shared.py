@@ -1,0 +1,56 @@
+"""What several commands share: opening a pipeline, and the option `--face`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+import tyro
+from diffusers import AutoPipelineForText2Image
+
+from ..errors import AdapterError, IdgenError
+from ..faces import Choice
+from ..terminal import working
+from ..tiny import load_tiny, load_tiny_base
+
+FaceOption = Annotated[str | None, tyro.conf.arg(metavar="largest|INDEX|X0,Y0,X1,Y1")]
+
+
+def open_pipeline(
+    base: str, adapter: str | None, weight_name: str | None, device: str | None, adapter_name: str = "default"
+) -> Any:
+    """Open a base model with an identity adapter.
+
+    Args:
+        base: A folder, a hub id, or "tiny".
+        adapter: A folder, a file or a hub id. The small model has its own adapter.
+        weight_name: File of the adapter.
+        device: Defaults to a GPU if there is one.
+        adapter_name: Name that the adapter is loaded under.
+
+    Raises:
+        AdapterError: Another base than "tiny" is given without an adapter.
+    """
+    if adapter is None and base != "tiny":
+        raise AdapterError(f"--id-adapter is required for the base '{base}'.")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with working(f"Opening {base} …"):
+        if base == "tiny":
+            pipeline: Any = load_tiny() if adapter is None else load_tiny_base()
+        else:
+            dtype = torch.float32 if device == "cpu" else torch.float16
+            pipeline = AutoPipelineForText2Image.from_pretrained(base, torch_dtype=dtype)
+        if adapter is not None:
+            pipeline.load_id_adapter(adapter, adapter_name=adapter_name, weight_name=weight_name)
+    return pipeline.to(device)
+
+
+def read_face_option(face: str | None) -> Choice | None:
+    """The value of `--face` as `choose_face` takes it; raises IdgenError if it has none of its forms."""
+    if face is None or face == "largest":
+        return face
+    try:
+        numbers = [float(number) for number in face.split(",")]
+    except ValueError as error:
+        raise IdgenError(f"--face must be 'largest', an index or X0,Y0,X1,Y1, got '{face}'.") from error
+    return int(numbers[0]) if len(numbers) == 1 else numbers
