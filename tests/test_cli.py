@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import idgen
 from idgen import Identity, cli
+from idgen.commands import COMMANDS
 from idgen.faces import DlibEncoder
 from tests.components import make_adapter, make_pipeline
 
@@ -73,10 +75,11 @@ def test_several_pictures(run, photo: Path, models: Path, tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["info", "nowhere"], "neither a folder, a file nor anything"),
-        (["enroll"], "at least one photo"),
+        (["enroll"], "At least one photo"),
         (["enroll", "nowhere.jpg"], "no file"),
         (["enroll", "photo.jpg", "--face", "big"], "--face"),
-        (["generate", "a face", "--base", "some/base"], "--id-adapter"),
+        (["generate"], "A prompt is required"),
+        (["generate", "a face"], "--photo or --identity is required"),
     ],
 )
 def test_errors_are_one_line(run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,10 +90,49 @@ def test_errors_are_one_line(run, arguments: list[str], message: str, capsys: py
     assert "Traceback" not in printed
 
 
-@pytest.mark.parametrize("command", ["generate", "enroll", "convert", "info"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--identity", "person.safetensors"], "--id-adapter is required"),
+        (["--photo", "nowhere.jpg"], "no file"),
+        (["--identity", "nowhere.safetensors"], "no file"),
+        (["--table", "nowhere.csv"], "no file"),
+        (["--identity", "person.safetensors", "--blocklist", "nowhere.safetensors"], "no file"),
+        (["--identity", "person.safetensors", "--certificates", "a.pem"], "--key"),
+        (["--identity", "person.safetensors", "--face", "big"], "--face"),
+    ],
+)
+def test_what_is_missing_is_told_before_a_model_is_opened(
+    run, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """The base does not exist: opening it would be another error."""
+    monkeypatch.chdir(tmp_path)
+    Identity.random(DlibEncoder.name, DlibEncoder.dim).save("person.safetensors")
+    adapter = [] if "--id-adapter" in message else ["--id-adapter", "no/adapter"]
+    with pytest.raises(SystemExit, match="1"):
+        run("generate", "a face", "--base", "no/base", *adapter, *arguments)
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_and_version(run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(f" {name} {summary}" in printed for name, summary in COMMANDS.items())
+    with pytest.raises(SystemExit, match="0"):
+        run("--version")
+    assert capsys.readouterr().out == f"idgen {idgen.__version__}\n"
+    for wrong in ([], ["draw"]):
+        with pytest.raises(SystemExit, match="2"):
+            run(*wrong)
+        assert "usage: idgen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train"}))
 def test_help_teaches(run, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run(command, "--help")
     printed = capsys.readouterr().out
     assert "None" not in printed.split("--")[0]
     assert len(printed.splitlines()) > 5
+    assert any(line.startswith(f"idgen {command} ") or line == f"idgen {command}" for line in printed.splitlines())

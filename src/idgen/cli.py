@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
 from . import __version__
@@ -37,6 +38,7 @@ def parse_command(arguments: Sequence[str]) -> str:
         prog="idgen",
         description="Put one person's face into Stable Diffusion images.",
         epilog="`idgen COMMAND --help` shows the options of a command.",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=16),
     )
     parser.add_argument("--version", action="version", version=f"idgen {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from idgen.demo.records import read_metrics
+from idgen.demo.tabs.training import read_metrics
 from idgen.errors import CheckpointError, TrainingError
 from idgen.rewards import RewardHackingGuard
 from idgen.training.card import OWN, describe_training

@@ -157,6 +157,7 @@ def _generate_one_person(options: GenerateOptions) -> list[Path]:
 
 
 def _open(options: GenerateOptions) -> Any:
+    _ = options.marks.people, options.marks.signer  # reads their files before the models are opened
     pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, options.device)
     options.marks.prepare(pipeline)
     return pipeline

@@ -67,10 +67,14 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
 
     Raises:
         MissingDependencyError: Gradio is not installed.
-        DemoError: The password file cannot be read.
+        DemoError: The password file cannot be read, or a folder does not exist.
     """
     from . import build_demo  # raises MissingDependencyError before the models are opened
 
+    _ = options.marks.people, options.marks.signer  # reads their files before the models are opened
+    for folder in (*options.run, *options.report):
+        if not folder.is_dir():
+            raise DemoError(f"There is no folder '{folder}'.")
     auth = None if options.password_file is None else read_passwords(options.password_file)
     pipe = _open_pipeline(options, open_pipeline)
     eval_encoder = None
