@@ -88,13 +88,13 @@ def test_groups_prompts_and_identities(photos):
     [
         ("t.csv", "who,reference\nanna,anna/1.jpg\n", "needs columns 'person'"),
         ("t.csv", "person,target\nanna,anna/1.jpg\n", "needs columns 'person'"),
-        ("t.csv", "person,reference\nanna,\n", "neither a reference photo nor an identity"),
-        ("t.csv", "person,reference\nanna,gone.jpg\n", "not there: .*gone.jpg"),
-        ("t.csv", "person,reference\nanna,anna/1.jpg\nanna,anna/2.JPG\n", "a name of their own"),
-        ("t.csv", "person,reference\n../anna,anna/1.jpg\n", "a name of their own"),
-        ("t.csv", "person,reference\n", "names nobody"),
+        ("t.csv", "person,reference\nanna,\n", "needs a reference photo or an identity"),
+        ("t.csv", "person,reference\nanna,gone.jpg\n", "do not exist: .*gone.jpg"),
+        ("t.csv", "person,reference\nanna,anna/1.jpg\nanna,anna/2.JPG\n", "must be unique and valid"),
+        ("t.csv", "person,reference\n../anna,anna/1.jpg\n", "must be unique and valid"),
+        ("t.csv", "person,reference\n", "There are no people"),
         ("t.jsonl", '{"person": "anna", "reference": "anna/1.jpg"}\n{\n', "row 2"),
-        ("t.jpg", "", "not a table"),
+        ("t.jpg", "", "not a .csv or .jsonl table"),
     ],
 )
 def test_what_names_nobody_is_our_error(name, text, message, photos):
@@ -102,5 +102,5 @@ def test_what_names_nobody_is_our_error(name, text, message, photos):
     with pytest.raises(EvaluationError, match=message):
         load_cases(photos / name)
     (photos / "empty").mkdir()
-    with pytest.raises(EvaluationError, match=r"No photo is in .*empty"):
+    with pytest.raises(EvaluationError, match=r"There is no photo in .*empty"):
         load_cases(photos)

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from idgen.evaluation.command import encoder_roles
+from idgen.evaluation.judges import encoder_roles
 from idgen.evaluation.report import read_report
-from idgen.evaluation.summary import TITLES
 from tests.evaluation.conftest import PEOPLE
 from tests.processes import run_command, run_in_two, start_command
 
@@ -100,21 +99,6 @@ def test_two_processes_draw_what_one_draws(report: Path, people: Path, encoder: 
         same = {name for name in row["values"] if not name.startswith(("seconds", "between", "diversity"))}
         assert [row["values"][name] for name in same] == pytest.approx([other["values"][name] for name in same])
     assert {row["metric"] for row in two["summary"]} >= {"sim_gt", "eer", "detection"}
-
-
-def test_a_metric_without_a_title_is_refused_before_drawing(
-    run,
-    people: Path,
-    encoder: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.delitem(TITLES, "disruption")
-    with pytest.raises(SystemExit):
-        run("evaluate", "--identities", people, *DRAW, "--eval-encoder", encoder, "--output", tmp_path / "out")
-    assert "no title for disruption" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_killed_run_goes_on(report: Path, run, people: Path, encoder: str, tmp_path: Path) -> None:

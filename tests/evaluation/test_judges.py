@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProce
 from idgen.errors import CheckpointError, EvaluationError
 from idgen.evaluation import judges as judging
 from idgen.evaluation.cases import Case
-from idgen.evaluation.crowd import random_people
 from idgen.evaluation.judges import Judges, read_real
 from idgen.evaluation.measure import Measured, Shot, measure
 from idgen.evaluation.networks import Clip, OnnxEncoder, PromptClassifier, open_encoder
 from idgen.evaluation.prompts import PROMPT_SETS, load_prompts
-from idgen.evaluation.summary import check_titles
+from idgen.evaluation.synthesis import random_people
 from idgen.faces import Detection, DlibEncoder, EncoderStatistics
 from tests.components import make_tokenizer
 from tests.evaluation.conftest import save_pictures
@@ -228,25 +226,6 @@ def test_memory_does_not_grow_with_the_number_of_pictures(run_of_many: list[Shot
     few, many = peak(run_of_many[:half]), peak(run_of_many)
     assert many - few < 3 * SIDE * SIDE * 3  # 40 more pictures were read
     assert few > judging.BATCH * SIDE * SIDE * 3
-
-
-def test_all_metrics_are_announced(run_of_many: list[Shot]) -> None:
-    """So that one without a title shows before anything is drawn."""
-    features = Features()
-
-    def one_for_each(pictures: Sequence[np.ndarray], *_: object) -> np.ndarray:
-        return np.ones(len(pictures))
-
-    every = Judges(detector=Whole(), encoders={"colour": Colour()}, features=features, prompt_score=one_for_each)
-    bare = Judges(detector=Whole(), encoders={"colour": Colour()})
-    one = run_of_many[:1]
-    case = replace(one[0].case, target=one[0].case.references[0])
-    for judges, more in ((every, {"fid"}), (bare, set())):
-        measured = measure([replace(one[0], case=case)], judges, read_real([case], judges))
-        assert {name.partition("/")[0] for name in measured.rows[0]["values"]} | more == judges.metrics
-    check_titles(every.metrics)
-    with pytest.raises(EvaluationError, match="no title for sharpness"):
-        check_titles({"sharpness", *every.metrics})
 
 
 def test_random_people_differ_as_strangers_do_and_stay_the_same() -> None:

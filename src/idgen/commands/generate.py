@@ -10,8 +10,8 @@ import torch
 import tyro
 
 from ..errors import IdgenError
-from ..evaluation.command import generate_table
-from ..evaluation.engine import Settings
+from ..evaluation.drawing import DrawingSettings
+from ..evaluation.synthesis import generate_table
 from ..faces import load_photo
 from ..identity import Identity
 from ..provenance.command import MarkOptions, save_pictures
@@ -79,9 +79,9 @@ class GenerateOptions:
         return range(self.seed, self.seed + self.count)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> DrawingSettings:
         """Settings that are written into the images."""
-        return Settings(
+        return DrawingSettings(
             base=self.base,
             adapter=self.id_adapter or self.base,  # the small model has its own adapter
             id_scale=self.id_scale,

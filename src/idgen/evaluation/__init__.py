@@ -1,7 +1,8 @@
-"""Pictures and photos → figures that can be trusted, with intervals (`docs/evaluation.md`)."""
+"""Metrics of generated pictures, with confidence intervals; see docs/evaluation.md."""
 
 from .bootstrap import Interval, interval, mean_interval
-from .frechet import frechet_distance
+from .metric import Faces, Metric, Picture
+from .metrics import METRICS
 from .separability import Separability, separability
 from .similarity import (
     copy_paste,
@@ -9,12 +10,17 @@ from .similarity import (
     detection_rate,
     disruption,
     diversity,
+    frechet_distance,
     identity_blending,
     pairwise_difference,
 )
 
 __all__ = [
+    "METRICS",
+    "Faces",
     "Interval",
+    "Metric",
+    "Picture",
     "Separability",
     "copy_paste",
     "cosine_similarity",

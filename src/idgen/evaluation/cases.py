@@ -1,37 +1,39 @@
-"""Whom to draw: people with a reference and a target photo, from folders, a table, or MultiID-Bench's layout."""
+"""The people of an evaluation, with reference and target photos: from folders, a table, or MultiID-Bench's layout."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..adapter import IdentityAdapter
 from ..data.facts import clean
 from ..data.members import hidden, is_picture
 from ..data.sources import find_sources
 from ..data.storage import place
 from ..data.tables import read_rows
 from ..errors import EvaluationError
-from ..files import read_json
+from ..files import read_json, write_folder
+from ..identity import Identity
 
 MOST_PEOPLE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """People who stand in one picture, and a real photo of what it shows.
+    """The people of one picture, with real photos of them.
 
     Attributes:
-        name: Label, unique, a folder's name.
-        references: A photo of each person, from which they are enrolled.
+        name: Unique label, also the name of a folder.
+        references: One photo of each person, from which they are enrolled.
         target: Another real photo of the same people; Sim(GT) needs it.
-        prompt: What the target shows, where the data says it.
-        group: For results by group; empty if the data has none.
-        noun: What prompts with `{}` call the person.
-        identity: An enrolled identity's file, instead of enrolling the reference.
-        output: A picture that somebody else drew of this case.
+        prompt: Prompt for the target, if the data has one.
+        group: Group that results are reported for; empty if the data has none.
+        noun: Replaces `{}` in prompts.
+        identity: File of an enrolled identity, used instead of enrolling the reference.
+        output: A picture of this case that was drawn elsewhere.
     """
 
     name: str
@@ -45,16 +47,17 @@ class Case:
 
 
 def load_cases(source: Path) -> list[Case]:
-    """Read people. Folders and tables are read as `idgen prepare` reads them.
+    """Read people. Folders and tables follow the rules of `idgen prepare`.
 
     Args:
-        source: A table (.csv or .jsonl: `person`, `reference`, and if known `target`, `prompt`, `group`, `noun`,
-            `identity`; paths are relative to it), a root in MultiID-Bench's layout (`ID/meta.json` beside `ref_1.jpg`
-            … `ref_4.jpg`, `ori.jpg`, `out.jpg`), or a folder with one of photos for each person: the first is the
-            reference, the second the target.
+        source: One of
+            a table (.csv or .jsonl) with columns `person` and `reference` or `identity`, and optionally `target`,
+            `prompt`, `group` and `noun`; paths are relative to it;
+            a folder in MultiID-Bench's layout: `ID/meta.json` beside `ref_1.jpg` … `ref_4.jpg`, `ori.jpg`, `out.jpg`;
+            a folder with one folder of photos per person: the first photo is the reference, the second the target.
 
     Raises:
-        EvaluationError: There is nobody, a name occurs twice, or a file is missing.
+        EvaluationError: There are no people, a name occurs twice, or a file is missing.
     """
     if source.is_file():
         cases = _read_table(source)
@@ -64,32 +67,45 @@ def load_cases(source: Path) -> list[Case]:
         cases = [_read_multiid(folder) for folder in benches]
         cases += _read_folders(source, {folder.name for folder in folders if folder not in benches})
     else:
-        raise EvaluationError(f"There is no '{source}' to read people from.")
+        raise EvaluationError(f"'{source}' does not exist.")
     if not cases:
-        raise EvaluationError(f"'{source}' names nobody.")
+        raise EvaluationError(f"There are no people in '{source}'.")
     names = [case.name for case in cases]
     if len(set(names)) < len(names) or not all(name and Path(name).name == name for name in names):
-        raise EvaluationError(f"Each person in '{source}' needs a name of their own that can be a folder's: {names}")
+        raise EvaluationError(f"The names in '{source}' must be unique and valid as folder names: {names}")
     files = [file for case in cases for file in (*case.references, case.target, case.identity) if file is not None]
     if missing := [str(file) for file in files if not file.is_file()]:
-        raise EvaluationError(f"'{source}' names files that are not there: {', '.join(missing[:5])}")
+        raise EvaluationError(f"Files named in '{source}' do not exist: {', '.join(missing[:5])}")
     return cases
 
 
 def write_multiid(root: Path, case: Case, picture: Path, prompt: str) -> None:
     """Write a case in MultiID-Bench's layout (github.com/Doby-Xu/WithAnyone, `MultiID_Bench/readme.md`).
 
-    Photos and picture are copied byte by byte under the names that its scripts look for, which read any format.
+    Photos and picture are copied byte by byte: the benchmark's scripts open any format under these names.
     """
-    folder = root / case.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "out.jpg").write_bytes(picture.read_bytes())
-    for i, reference in enumerate(case.references, 1):
-        (folder / f"ref_{i}.jpg").write_bytes(reference.read_bytes())
+    files = {"out.jpg": picture, **{f"ref_{i}.jpg": photo for i, photo in enumerate(case.references, 1)}}
     if case.target is not None:
-        (folder / "ori.jpg").write_bytes(case.target.read_bytes())
-    # Last: a folder without it is not read as a case.
-    (folder / "meta.json").write_text(json.dumps({"prompt": prompt}, ensure_ascii=False), encoding="utf-8")
+        files["ori.jpg"] = case.target
+    with write_folder(root / case.name, last="meta.json", error=EvaluationError) as folder:
+        for name, file in files.items():
+            (folder / name).write_bytes(file.read_bytes())
+        (folder / "meta.json").write_text(json.dumps({"prompt": prompt}, ensure_ascii=False), encoding="utf-8")
+
+
+def enroll_cases(pipeline: Any, cases: Sequence[Case]) -> dict[str, list[Identity]]:
+    """Name → identities, loaded or enrolled from the largest face of each reference photo."""
+    return {
+        case.name: [Identity.load(case.identity)]
+        if case.identity is not None
+        else [pipeline.encode_identity(str(photo), face="largest") for photo in case.references]
+        for case in cases
+    }
+
+
+def adapter_of(pipeline: Any) -> IdentityAdapter:
+    """The first adapter of a pipeline."""
+    return next(iter(pipeline.id_adapters.values()))
 
 
 def _read_multiid(folder: Path) -> Case:
@@ -118,7 +134,7 @@ def _read_folders(root: Path, names: set[str]) -> list[Case]:
         if source.photo and folder in names and is_picture(source.name):
             photos[folder].append(Path(source.photo.path))
     if empty := [str(root / folder) for folder, found in photos.items() if not found]:
-        raise EvaluationError(f"No photo is in {', '.join(empty[:5])}.")
+        raise EvaluationError(f"There is no photo in {', '.join(empty[:5])}.")
     return [
         Case(name=clean(folder) or "", references=(found[0],), target=found[1] if len(found) > 1 else None)
         for folder, found in photos.items()
@@ -127,13 +143,13 @@ def _read_folders(root: Path, names: set[str]) -> list[Case]:
 
 def _read_table(table: Path) -> list[Case]:
     if table.suffix.lower() not in (".csv", ".tsv", ".jsonl", ".ndjson"):
-        raise EvaluationError(f"'{table}' is not a table in .csv or .jsonl.")
+        raise EvaluationError(f"'{table}' is not a .csv or .jsonl table.")
     cases = []
     for number, row in enumerate(read_rows(*place(str(table))), 1):
         if row is None or "person" not in row or not {"reference", "identity"} & set(row):
             told = None if row is None else [name for name in row if name]
             raise EvaluationError(
-                f"'{table}' needs columns 'person' and 'reference' or 'identity'; its row {number} has {told}."
+                f"'{table}' needs columns 'person' and 'reference' or 'identity'; row {number} has {told}."
             )
         cases.append(_read_row(table.parent, row))
     return cases
@@ -143,7 +159,7 @@ def _read_row(folder: Path, row: Mapping[str, Any]) -> Case:
     told = {name: text for name, value in row.items() if name and (text := clean(value)) is not None}
     paths = {name: folder / str(row[name]) for name in ("reference", "target", "identity") if name in told}
     if not {"reference", "identity"} & set(paths):
-        raise EvaluationError(f"'{told.get('person')}' has neither a reference photo nor an identity.")
+        raise EvaluationError(f"'{told.get('person')}' needs a reference photo or an identity.")
     return Case(
         name=told.get("person", ""),
         references=(paths["reference"],) if "reference" in paths else (),

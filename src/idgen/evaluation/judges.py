@@ -1,63 +1,57 @@
-"""What pictures are judged with, and the faces that it finds in them."""
+"""The networks that pictures are measured with, and the faces that they find."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..errors import EvaluationError, NoFaceError
-from ..faces import FaceDetector, FaceEncoder, align_face, load_photo
+from ..faces import DlibDetector, DlibEncoder, FaceDetector, FaceEncoder, align_face, load_photo
 from .cases import Case
 from .similarity import found
-
-PromptScore = Callable[[Sequence[np.ndarray], Sequence[str], Sequence[str]], np.ndarray]
-"""Pictures, their prompts and the prompts' labels → (n,), higher is better."""
 
 BATCH = 16
 """Pictures that are in memory, and go through a network, at once."""
 
-Features = Callable[[Sequence[np.ndarray]], np.ndarray]
+PromptScore: TypeAlias = Callable[[Sequence[np.ndarray], Sequence[str], Sequence[str]], np.ndarray]
+"""Pictures, their prompts and the prompts' labels → (n,), higher is better."""
+
+NetworkFeatures: TypeAlias = Callable[[Sequence[np.ndarray]], np.ndarray]
 """Pictures → (n, dim)."""
+
+Embeddings: TypeAlias = dict[str, np.ndarray]
+"""Encoder → (people, dim), unit length; NaN rows where no face was found."""
+
+RealFaces: TypeAlias = dict[str, tuple[Embeddings, Embeddings | None]]
+"""Case → embeddings of its references, and of its target."""
+
+SFACE = "sface:opencv/face_recognition_sface"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judges:
-    """What pictures are judged with.
+    """The networks that pictures are measured with.
 
     Attributes:
-        detector: Finds the faces, the same for all encoders.
-        encoders: By name; where several people stand in a picture, the first says who is who.
-        prompt_score: For prompt fidelity.
-        features: Of whole pictures, for CLIP-I to the picture without identity and for Fréchet distance.
+        detector: Face detector, the same for all encoders.
+        encoders: Face encoders by name. The first one assigns the faces in a picture of several people.
+        prompt_score: Scores prompt fidelity.
+        features: Features of whole pictures, for CLIP-I to the picture without identity and for Fréchet distance.
     """
 
     detector: FaceDetector
     encoders: Mapping[str, FaceEncoder]
     prompt_score: PromptScore | None = None
-    features: Features | None = None
-
-    @property
-    def metrics(self) -> set[str]:
-        """Names of what they measure; the summary has a title for each."""
-        every = {"detection", "seconds", "disruption", "diversity"}
-        by_encoder = {"sim_ref", "sim_gt", "copy_paste", "real", "blending", "between"}
-        prompt = {"prompt"} if self.prompt_score is not None else set()
-        return every | by_encoder | prompt | ({"clip_i", "fid"} if self.features is not None else set())
-
-
-Embeddings = dict[str, np.ndarray]
-"""Encoder → (people, dim), unit length; NaN rows where no face was found."""
-
-RealFaces = dict[str, tuple[Embeddings, Embeddings | None]]
-"""Case → embeddings of its references, and of its target."""
+    features: NetworkFeatures | None = None
 
 
 def read_real(cases: Sequence[Case], judges: Judges) -> RealFaces:
-    """Find and embed the faces of all real photos.
+    """Find and embed the faces in all real photos.
 
     Raises:
         NoFaceError: A photo shows fewer faces than people.
@@ -81,12 +75,15 @@ def read_real(cases: Sequence[Case], judges: Judges) -> RealFaces:
 
 
 def read_faces(image: np.ndarray, people: Embeddings | None, judges: Judges) -> tuple[Embeddings, np.ndarray | None]:
-    """Embeddings of the largest faces, in the order of those they resemble; and the crop of the largest, if any.
+    """Embeddings of the largest faces, each assigned to the person it resembles, and the crop of the largest face.
 
     Args:
         image: (height, width, 3) RGB.
-        people: Who is looked for, by all of the judges' encoders; one person, if None.
+        people: Embeddings of the expected people by all of the judges' encoders; one unknown person, if None.
         judges: Detector and encoders.
+
+    Returns:
+        The embeddings in the order of `people`, and a (112, 112, 3) uint8 crop, None where no face was found.
     """
     count = 1 if people is None else len(next(iter(people.values())))
     faces = sorted(judges.detector.detect(image), key=lambda face: face.area, reverse=True)[:count]
@@ -98,15 +95,72 @@ def read_faces(image: np.ndarray, people: Embeddings | None, judges: Judges) -> 
         embeddings[name] = raw / np.linalg.norm(raw, axis=-1, keepdims=True)
     first = next(iter(embeddings))
     rows, columns = np.arange(1), np.arange(1)
-    if people is not None and count > 1:  # whom each face shows best, all together (Hungarian matching)
+    if people is not None and count > 1:  # the best assignment of all faces together (Hungarian matching)
         rows, columns = linear_sum_assignment(-embeddings[first] @ people[first].T)
-    ordered = {name: np.full((count, found_.shape[1]), np.nan) for name, found_ in embeddings.items()}
-    for name, found_ in embeddings.items():
-        ordered[name][columns] = found_[rows]
+    ordered = {name: np.full((count, values.shape[1]), np.nan) for name, values in embeddings.items()}
+    for name, values in embeddings.items():
+        ordered[name][columns] = values[rows]
     return ordered, align_face(image, faces[0].landmarks)
 
 
-def features_of(photos: Sequence[Path], features: Features) -> np.ndarray:
+def features_of(photos: Sequence[Path], features: NetworkFeatures) -> np.ndarray:
     """Features of photos, (n, dim), a few at a time."""
     starts = range(0, len(photos), BATCH)
     return np.concatenate([features([load_photo(photo) for photo in photos[i : i + BATCH]]) for i in starts])
+
+
+def open_judges(
+    conditioning: str | None,
+    *,
+    eval_encoder: Sequence[str] = (),
+    detector: Path | None = None,
+    clip: str | None = None,
+    classifier: Path | None = None,
+    features: Path | None = None,
+) -> Judges:
+    """Open the networks of `idgen evaluate`.
+
+    Args:
+        conditioning: Name of the encoder that the adapter reads, if it is known; it is added to the others.
+        eval_encoder: Face encoders as `open_encoder` opens them; without any, one that the adapter does not read.
+        detector: YuNet file; dlib's detector without.
+        clip: CLIP model, folder or hub id.
+        classifier: ONNX classifier of prompts' labels; scores prompt fidelity instead of CLIP.
+        features: ONNX feature network; replaces CLIP's features.
+    """
+    from .networks import Clip, OnnxNetwork, PromptClassifier, open_encoder
+
+    unseen = SFACE if conditioning in (None, DlibEncoder.name) else DlibEncoder.name
+    names = [*(eval_encoder or [unseen]), *([conditioning] if conditioning else [])]
+    encoders = [open_encoder(name) for name in names]
+    faces: FaceDetector = DlibDetector()
+    if detector is not None:
+        from ..faces.opencv import YuNetDetector
+
+        faces = YuNetDetector(detector)
+    clip_model = Clip(clip) if clip else None
+    return Judges(
+        detector=faces,
+        encoders={encoder.name: encoder for encoder in encoders},
+        prompt_score=PromptClassifier(classifier) if classifier else clip_model,
+        features=OnnxNetwork(features, "imagenet") if features else clip_model.features if clip_model else None,
+    )
+
+
+class EncoderRole(TypedDict):
+    """An encoder in `report.json`; `headline` marks the one whose figures are quoted."""
+
+    name: str
+    role: str
+    headline: bool
+
+
+def encoder_roles(names: Sequence[str], conditioning: str | None, trained_with: Sequence[str]) -> list[EncoderRole]:
+    """What each encoder is to the adapter; the first one that training did not use is the headline."""
+    known = dict.fromkeys(trained_with, "used by a loss or reward: a high value can be reward hacking")
+    if conditioning is not None:
+        known[conditioning] = "the adapter's own: pictures are conditioned on its embeddings"
+    unseen = [name for name in names if name not in known]
+    return [
+        EncoderRole(name=name, role=known.get(name, "evaluation only"), headline=name in unseen[:1]) for name in names
+    ]

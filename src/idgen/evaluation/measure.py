@@ -1,33 +1,37 @@
-"""Pictures and real photos → a row of figures for each picture, and the scores of every picture against everybody."""
+"""Measure pictures: a row of metrics for each picture, and the scores of every picture against every real person."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from ..errors import EvaluationError
 from ..faces import load_photo
 from .cases import Case
-from .judges import BATCH, Embeddings, Features, Judges, RealFaces, features_of, read_faces
-from .similarity import (
-    copy_paste,
-    cosine_similarity,
-    disruption,
-    diversity,
-    found,
-    identity_blending,
-    pairwise_difference,
-)
+from .judges import BATCH, Embeddings, Judges, NetworkFeatures, RealFaces, features_of, read_faces
+from .metric import Crop, Faces, Picture
+from .metrics import metrics_of, picture_values
+from .similarity import found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A picture to be judged; `without` is its twin of the same prompt and seed without an identity."""
+    """A picture to be measured.
+
+    Attributes:
+        case: The people it shows.
+        file: The picture.
+        prompt: Its prompt.
+        label: The prompt's label for a classifier.
+        seed: Seed of its noise.
+        without: The picture of the same prompt and seed without an identity.
+        seconds: Time that drawing it took.
+    """
 
     case: Case
     file: Path
@@ -35,24 +39,34 @@ class Shot:
     label: str = ""
     seed: int = 0
     without: Path | None = None
-    seconds: float = float("nan")
+    seconds: float | None = None
+
+
+class Row(TypedDict):
+    """One picture in `report.json`; `values` are the metrics, by name or `name/encoder`."""
+
+    person: str
+    group: str
+    prompt: str
+    seed: int
+    file: str
+    values: dict[str, float]
 
 
 @dataclass
 class Measured:
-    """Figures of a run.
+    """The measurements of a run.
 
     Attributes:
-        rows: For each picture: `person`, `group`, `prompt`, `seed`, `file`, and `values`, metric → number (NaN where
-            the metric does not exist for it). Metrics that an encoder makes are called `metric/encoder`.
+        rows: One for each picture. A metric that does not exist for a picture is missing, or NaN.
         probes: Case of each probe, a person drawn in a picture.
         gallery: Case of each real person.
         genuine: (probes, gallery), whether both are the same person.
         scores: Encoder → (probes, gallery) cosines, -1 where no face was found.
-        features: Of pictures and of real photos, if judged by a feature network.
+        features: Of the pictures and of real photos, if there is a feature network.
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     probes: list[str] = field(default_factory=list)
     gallery: list[str] = field(default_factory=list)
     genuine: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
@@ -61,139 +75,110 @@ class Measured:
 
 
 def measure(shots: Sequence[Shot], judges: Judges, real: RealFaces) -> Measured:
-    """Judge pictures, by the real photos that `read_real` read.
+    """Measure pictures, given the real photos that `read_real` read.
 
-    Pictures are read a few at a time: besides their figures, the crops of one person's faces are kept until all of
-    that person's pictures are read. Give the shots person by person.
+    Pictures are read `BATCH` at a time. Besides the measurements, the crops of one person's faces are kept until all
+    of that person's pictures are read: pass the shots person by person.
 
     Raises:
         EvaluationError: There is no picture.
     """
     if not shots:
-        raise EvaluationError("There is no picture to judge.")
+        raise EvaluationError("There is no picture to measure.")
     result, embeddings, features = Measured(), [], []
-    diversities, twins = _Diversities(shots), _Twins(judges.features)
+    crops, references = _CropsByPerson(shots), _PicturesWithoutIdentity(judges.features)
     for start in range(0, len(shots), BATCH):
         batch = shots[start : start + BATCH]
-        pictures = [load_photo(shot.file) for shot in batch]
-        twins.read(batch)
-        rows = []
-        for shot, picture in zip(batch, pictures, strict=True):
-            drawn, crop, values = _faces_of(shot, picture, judges, real)
-            if shot.without is not None:
-                values["disruption"] = disruption(picture, twins.pictures[shot.without])
-            embeddings.append(drawn)
-            rows.append(_row(shot, values))
-            diversities.add(rows[-1], crop)
-        features.append(_judge(rows, batch, pictures, judges, twins))
-        result.rows += rows
+        for shot, (picture, crop) in zip(batch, _read(batch, judges, real, references), strict=True):
+            row = Row(
+                person=shot.case.name,
+                group=shot.case.group,
+                prompt=shot.prompt,
+                seed=shot.seed,
+                file=str(shot.file),
+                values=picture_values(picture),
+            )
+            crops.add(row, crop)
+            result.rows.append(row)
+            embeddings.append({name: faces.drawn for name, faces in picture.faces.items()})
+            features.append(picture.features)
     if judges.features is not None:
         photos = sorted({shot.case.target or shot.case.references[0] for shot in shots})
-        result.features = np.concatenate(features), features_of(photos, judges.features)
+        result.features = np.stack(features), features_of(photos, judges.features)
     _add_scores(result, shots, embeddings, real)
     return result
 
 
-def _faces_of(
-    shot: Shot, picture: np.ndarray, judges: Judges, real: RealFaces
-) -> tuple[Embeddings, np.ndarray | None, dict[str, float]]:
-    """Embeddings of the faces in a picture, the crop of the largest, and its figures by every encoder."""
-    reference, target = real[shot.case.name]
-    drawn, crop = read_faces(picture, target or reference, judges)
-    values = {"detection": float(np.mean(found(next(iter(drawn.values()))))), "seconds": shot.seconds}
-    for name in judges.encoders:
-        values |= _similarities(name, drawn[name], reference[name], target[name] if target else None)
-    return drawn, crop, values
+def _read(
+    shots: Sequence[Shot], judges: Judges, real: RealFaces, references: _PicturesWithoutIdentity
+) -> Iterator[tuple[Picture, Crop]]:
+    """A batch of pictures with all that networks say of them, and the crop of the largest face in each."""
+    pixels = [load_photo(shot.file) for shot in shots]
+    references.read(shots)
+    prompts, labels = [shot.prompt for shot in shots], [shot.label for shot in shots]
+    scores = None if judges.prompt_score is None else judges.prompt_score(pixels, prompts, labels)
+    features = None if judges.features is None else judges.features(pixels)
+    for i, shot in enumerate(shots):
+        reference, target = real[shot.case.name]
+        drawn, crop = read_faces(pixels[i], target or reference, judges)
+        faces = {
+            name: Faces(drawn=drawn[name], reference=reference[name], target=target[name] if target else None)
+            for name in judges.encoders
+        }
+        picture = Picture(
+            pixels=pixels[i],
+            faces=faces,
+            without=None if shot.without is None else references.pixels[shot.without],
+            seconds=shot.seconds,
+            prompt_score=None if scores is None else float(scores[i]),
+            features=None if features is None else features[i],
+            features_without=None if shot.without is None else references.features.get(shot.without),
+        )
+        yield picture, crop
 
 
-def _similarities(name: str, drawn: np.ndarray, reference: np.ndarray, target: np.ndarray | None) -> dict[str, float]:
-    """Figures of one picture by one encoder, means over the people in it."""
-    to_reference = cosine_similarity(drawn, reference)
-    values = {f"sim_ref/{name}": float(to_reference.mean())}
-    if target is None:
-        return values
-    to_target, real = cosine_similarity(drawn, target), cosine_similarity(target, reference)
-    values[f"sim_gt/{name}"] = float(to_target.mean())
-    values[f"copy_paste/{name}"] = float(copy_paste(to_target, to_reference, real).mean())
-    values[f"real/{name}"] = float(real.mean())
-    values[f"blending/{name}"] = identity_blending(np.nan_to_num(drawn) @ target.T)
-    return values
-
-
-def _row(shot: Shot, values: dict[str, float]) -> dict[str, Any]:
-    told = {"person": shot.case.name, "group": shot.case.group, "prompt": shot.prompt, "seed": shot.seed}
-    return {**told, "file": str(shot.file), "values": values}
-
-
-class _Diversities:
-    """Root mean square difference between face crops of the same person; a picture without a face differs by 0."""
+class _CropsByPerson:
+    """The face crops of each person, until the metrics that read all of them can be computed."""
 
     def __init__(self, shots: Sequence[Shot]) -> None:
         self._left = Counter(shot.case.name for shot in shots)
-        self._waiting: dict[str, list[tuple[dict[str, float], np.ndarray | None]]] = defaultdict(list)
+        self._waiting: dict[str, list[tuple[Row, Crop]]] = defaultdict(list)
 
-    def add(self, row: dict[str, Any], crop: np.ndarray | None) -> None:
-        """Keep a crop; with the last one of a person, all rows of that person get their figure."""
+    def add(self, row: Row, crop: Crop) -> None:
+        """Keep a crop. With the last one of a person, the metrics are added to all rows of that person."""
         person = row["person"]
-        self._waiting[person].append((row["values"], crop))
+        self._waiting[person].append((row, crop))
         self._left[person] -= 1
         if self._left[person]:
             return
-        waiting = self._waiting.pop(person)
-        seen = [i for i, (_, crop) in enumerate(waiting) if crop is not None]
-        distance = np.zeros((len(waiting), len(waiting)))
-        if seen:
-            distance[np.ix_(seen, seen)] = pairwise_difference(np.stack([waiting[i][1] for i in seen]))  # pyright: ignore
-        for (values, _), value in zip(waiting, diversity(distance), strict=True):
-            values["diversity"] = float(value)
+        rows, crops = zip(*self._waiting.pop(person), strict=True)
+        for metric in metrics_of("person"):
+            for one, value in zip(rows, metric.compute(crops), strict=True):
+                one["values"][metric.name] = float(value)
 
 
-class _Twins:
-    """The pictures of a batch's prompts and seeds without an identity; features of those that came before are kept,
-    since everybody is drawn under the same prompts."""
+class _PicturesWithoutIdentity:
+    """The pictures of a batch's prompts and seeds without an identity.
 
-    def __init__(self, features: Features | None) -> None:
+    Their features are kept, since all people are drawn under the same prompts.
+    """
+
+    def __init__(self, features: NetworkFeatures | None) -> None:
         self._make = features
-        self.pictures: dict[Path, np.ndarray] = {}
+        self.pixels: dict[Path, np.ndarray] = {}
         self.features: dict[Path, np.ndarray] = {}
 
     def read(self, shots: Sequence[Shot]) -> None:
-        """Read those of a batch, and forget the pictures of the one before."""
+        """Read those of a batch, and forget the pictures of the batch before."""
         files = dict.fromkeys(shot.without for shot in shots if shot.without is not None)
-        self.pictures = {file: load_photo(file) for file in files}
+        self.pixels = {file: load_photo(file) for file in files}
         new = [file for file in files if file not in self.features]
         if self._make is not None and new:
-            self.features |= zip(new, self._make([self.pictures[file] for file in new]), strict=True)
+            self.features |= zip(new, self._make([self.pixels[file] for file in new]), strict=True)
 
 
-def _judge(
-    rows: Sequence[dict[str, Any]],
-    shots: Sequence[Shot],
-    pictures: Sequence[np.ndarray],
-    judges: Judges,
-    twins: _Twins,
-) -> np.ndarray:
-    """Add prompt fidelity and CLIP-I to the rows of a batch; returns the pictures' features, (n, dim)."""
-    if judges.prompt_score is not None:
-        scores = judges.prompt_score(pictures, [shot.prompt for shot in shots], [shot.label for shot in shots])
-        for row, score in zip(rows, scores, strict=True):
-            row["values"]["prompt"] = float(score)
-    if judges.features is None:
-        return np.empty((len(shots), 0))
-    found = judges.features(pictures)
-    for row, shot, features in zip(rows, shots, found, strict=True):
-        if shot.without is not None:
-            row["values"]["clip_i"] = float(cosine_similarity(features, twins.features[shot.without]))
-    return found
-
-
-def _add_scores(
-    result: Measured,
-    shots: Sequence[Shot],
-    embeddings: Sequence[Embeddings],
-    real: RealFaces,
-) -> None:
-    """Everybody drawn against everybody real, and how alike the pictures of different people are."""
+def _add_scores(result: Measured, shots: Sequence[Shot], embeddings: Sequence[Embeddings], real: RealFaces) -> None:
+    """Add the cosines of everyone drawn to everyone real, and the metrics that read all embeddings."""
     people = {name: len(next(iter(reference.values()))) for name, (reference, _) in real.items()}
     keys = [(name, i) for name, count in people.items() for i in range(count)]
     drawn = [(shot.case.name, i) for shot in shots for i in range(people[shot.case.name])]
@@ -201,19 +186,13 @@ def _add_scores(
     column = {key: i for i, key in enumerate(keys)}
     result.genuine = np.zeros((len(drawn), len(keys)), bool)
     result.genuine[np.arange(len(drawn)), [column[probe] for probe in drawn]] = True
-    cases = np.array(result.probes)
+    probes = np.array(result.probes)
+    first = np.cumsum([0] + [people[shot.case.name] for shot in shots])[:-1]  # probe of each picture's first person
     for name in embeddings[0]:
-        probes = np.concatenate([one[name] for one in embeddings])
+        vectors = np.concatenate([one[name] for one in embeddings])
         gallery = np.concatenate([(target or reference)[name] for reference, target in real.values()])
-        result.scores[name] = np.where(found(probes)[:, None], np.nan_to_num(probes) @ gallery.T, -1.0)
-        vectors = np.nan_to_num(probes)
-        between = {person: _between(vectors, cases == person) for person in people}
-        for row in result.rows:
-            row["values"][f"between/{name}"] = between[row["person"]]
-
-
-def _between(vectors: np.ndarray, own: np.ndarray) -> float:
-    """Mean cosine of a person's pictures to those of all others; NaN where there are no others."""
-    if own.all() or not own.any():
-        return float("nan")
-    return float((vectors.sum(0) - vectors[own].sum(0)) @ vectors[own].mean(0) / (~own).sum())
+        result.scores[name] = np.where(found(vectors)[:, None], np.nan_to_num(vectors) @ gallery.T, -1.0)
+        for metric in metrics_of("everyone"):
+            values = metric.compute(vectors, probes)
+            for row, i in zip(result.rows, first, strict=True):
+                row["values"][f"{metric.name}/{name}"] = float(values[i])

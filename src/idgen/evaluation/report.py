@@ -1,24 +1,29 @@
-"""Figures → `report.json`, `report.csv` and one self-contained `index.html`."""
+"""`report.json`, `report.csv` and one self-contained `index.html`."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import EvaluationError, MissingDependencyError
+from ..errors import EvaluationError
 from ..faces import load_photo
 from ..files import read_json, write_bytes
-from .measure import Measured, Shot
-from .summary import Scores
+from ..pages import figure_uri, new_figure, picture_uri, render_page
+from .judges import EncoderRole
+from .measure import Measured, Row, Shot
+from .metrics import METRICS
+from .summary import Line, summarise
+
+if TYPE_CHECKING:
+    from .compare import Difference
 
 FORMAT = "idgen-report-1"
 THUMBNAIL = 128
@@ -27,22 +32,21 @@ SHEET_PEOPLE, SHEET_PICTURES = 24, 10
 
 def write_report(
     folder: Path,
-    about: dict[str, Any],
-    encoders: list[dict[str, Any]],
-    summary: list[dict[str, Any]],
+    about: Mapping[str, str | float],
+    encoders: Sequence[EncoderRole],
     measured: Measured,
     shots: Sequence[Shot],
-) -> None:
-    """Write all three files. No embedding is in them; the page shows the photos.
+) -> list[Line]:
+    """Write all three files and return the summary. They hold no embedding; the page shows the photos.
 
     Args:
         folder: Where they go.
-        about: What was measured, name → value.
-        encoders: `name`, `role` and `headline` of each.
-        summary: See `summarise`.
+        about: What was measured: name → value.
+        encoders: See `encoder_roles`.
         measured: See `measure`.
         shots: In the order of the measured rows.
     """
+    summary = summarise(measured)
     report = {
         "format": FORMAT,
         "about": about,
@@ -56,33 +60,50 @@ def write_report(
             "scores": {name: np.round(scores, 5).tolist() for name, scores in measured.scores.items()},
         },
     }
-    page = _render("report.html.jinja", report=report, plots=_plots(measured, encoders), sheet=_sheet(shots))
+    plots, sheet = list(_plots(measured, encoders)), _contact_sheet(shots)
+    page = _render("report.html.jinja", report=report, plots=plots, sheet=sheet)
     write_bytes(folder / "report.csv", _csv(measured.rows).encode(), EvaluationError)
     write_bytes(folder / "index.html", page.encode(), EvaluationError)
     text = json.dumps(_plain(report), ensure_ascii=False)
     write_bytes(folder / "report.json", text.encode(), EvaluationError)
+    return summary
+
+
+def read_measured(folder: Path) -> Measured:
+    """The measurements in the `report.json` of a folder, without features.
+
+    Raises:
+        EvaluationError: There is no report, it cannot be read, or it has a metric that is not in `METRICS`.
+    """
+    told = read_report(folder)
+    try:
+        pairs = told["separability"]
+        measured = Measured(
+            rows=[_row(row) for row in told["pictures"]],
+            probes=list(pairs["probes"]),
+            gallery=list(pairs["gallery"]),
+            genuine=np.array(pairs["genuine"], bool),
+            scores={name: np.array(rows, float) for name, rows in pairs["scores"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EvaluationError(f"The report in '{folder}' cannot be read: {error!r}") from error
+    if unknown := sorted({key.partition("/")[0] for row in measured.rows for key in row["values"]} - METRICS.keys()):
+        raise EvaluationError(f"The report in '{folder}' has metrics that are not known here: {', '.join(unknown)}.")
+    return measured
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """`report.json` of a folder; raises EvaluationError if there is none."""
+    """All that `report.json` of a folder holds; raises EvaluationError if there is none."""
     try:
         report = read_json(folder / "report.json", EvaluationError)
         if report["format"] != FORMAT:
-            raise EvaluationError(f"'{folder}' holds a report of the form {report['format']!r}, not {FORMAT!r}.")
+            raise EvaluationError(f"The report in '{folder}' has the format {report['format']!r}, not {FORMAT!r}.")
     except (KeyError, TypeError) as error:
-        raise EvaluationError(f"'{folder}' holds no report that can be read: {error!r}") from error
+        raise EvaluationError(f"The report in '{folder}' cannot be read: {error!r}") from error
     return report
 
 
-def scores_of(report: dict[str, Any]) -> dict[str, Scores]:
-    """Scores of a report, by encoder."""
-    told = report["separability"]
-    genuine = np.array(told["genuine"], bool)
-    names = np.array(told["probes"]), np.array(told["gallery"])
-    return {name: Scores(np.array(rows, float), genuine, *names) for name, rows in told["scores"].items()}
-
-
-def write_comparison(folder: Path, names: tuple[str, str], table: list[dict[str, Any]]) -> None:
+def write_comparison(folder: Path, names: tuple[str, str], table: Sequence[Difference]) -> None:
     """`comparison.json` and `index.html` of two reports side by side."""
     page = _render("comparison.html.jinja", names=names, table=table)
     write_bytes(folder / "index.html", page.encode(), EvaluationError)
@@ -91,42 +112,38 @@ def write_comparison(folder: Path, names: tuple[str, str], table: list[dict[str,
 
 
 def _render(template: str, **values: Any) -> str:
-    try:
-        from jinja2 import Environment, PackageLoader
-    except ImportError as error:
-        raise MissingDependencyError("Reports need jinja2: pip install 'idgen-diffusers[evaluate]'") from error
-    environment = Environment(loader=PackageLoader("idgen.evaluation", "templates"), autoescape=True)
-    environment.filters["figure"] = lambda value: "–" if _is_nan(value) else f"{value:.3f}"
-    return environment.get_template(template).render(**values)
+    return render_page("idgen.evaluation", template, metrics=METRICS, **values)
 
 
-def _is_nan(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _row(row: Row) -> Row:
+    """A row with NaN where JSON has null."""
+    values = {key: math.nan if value is None else float(value) for key, value in row["values"].items()}
+    return {**row, "values": values}
 
 
 def _plain(value: Any) -> Any:
-    """NaN has no place in JSON: null."""
-    if isinstance(value, dict):
+    """The same for JSON, which has no NaN: null."""
+    if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def _csv(rows: Sequence[Row]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row["values"]))
-    told = [key for key in rows[0] if key != "values"]
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([*told, *columns])
+    writer.writerow(["person", "group", "prompt", "seed", "file", *columns])
     for row in rows:
         values = [row["values"].get(column, math.nan) for column in columns]
-        writer.writerow([*(row[key] for key in told), *("" if math.isnan(v) else v for v in values)])
+        told = row["person"], row["group"], row["prompt"], row["seed"], row["file"]
+        writer.writerow([*told, *("" if math.isnan(value) else value for value in values)])
     return text.getvalue()
 
 
-def _sheet(shots: Sequence[Shot]) -> dict[str, Any]:
-    """Reference, target and results of the first people, as data addresses."""
+def _contact_sheet(shots: Sequence[Shot]) -> dict[str, Any]:
+    """Reference, target and results of the first people, as data URIs."""
     people: dict[str, list[Shot]] = {}
     for shot in shots:
         people.setdefault(shot.case.name, []).append(shot)
@@ -144,24 +161,41 @@ def _sheet(shots: Sequence[Shot]) -> dict[str, Any]:
 def _thumbnail(file: Path) -> str:
     image = Image.fromarray(load_photo(file))
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return picture_uri(image)
 
 
-def _plots(measured: Measured, encoders: list[dict[str, Any]]) -> list[dict[str, str]]:
-    from .plots import copy_paste_scatter, similarity_histogram
-
-    plots = []
-    for encoder in encoders:
-        name = encoder["name"]
+def _plots(measured: Measured, encoders: Sequence[EncoderRole]) -> Iterator[dict[str, str]]:
+    for name in (encoder["name"] for encoder in encoders):
         scores = measured.scores[name]
-        histogram = similarity_histogram(scores[measured.genuine], scores[~measured.genuine])
-        plots.append({"title": f"Pictures against real photos, by {name}", "image": histogram})
+        histogram = _similarity_histogram(scores[measured.genuine], scores[~measured.genuine])
+        yield {"title": f"Pictures against real photos, by {name}", "image": histogram}
         values = [
-            (row["values"].get(f"sim_gt/{name}"), row["values"].get(f"copy_paste/{name}")) for row in measured.rows
+            [row["values"].get(f"{metric}/{name}") for metric in ("sim_gt", "copy_paste")] for row in measured.rows
         ]
         points = np.array([pair for pair in values if None not in pair], float)
         if len(points):
-            plots.append({"title": f"Copy-Paste against Sim(GT), by {name}", "image": copy_paste_scatter(points)})
-    return plots
+            yield {"title": f"Copy-Paste against Sim(GT), by {name}", "image": _copy_paste_scatter(points)}
+
+
+def _similarity_histogram(genuine: np.ndarray, impostor: np.ndarray) -> str:
+    """Cosines of pictures to real photos of the same person and of other people; missed faces are at -1."""
+    figure, axes = new_figure()
+    bins = np.linspace(-1, 1, 61).tolist()
+    for scores, label in ((impostor, "different people"), (genuine, "the same person")):
+        if len(scores):
+            axes.hist(scores, bins, density=True, alpha=0.6, label=f"{label} ({len(scores)})")
+    axes.set_xlabel("cosine")
+    axes.set_ylabel("density")
+    axes.legend()
+    return figure_uri(figure)
+
+
+def _copy_paste_scatter(points: np.ndarray) -> str:
+    """Sim(GT) and Copy-Paste of each picture, (n, 2). Good pictures are at the right, near or under 0."""
+    figure, axes = new_figure()
+    axes.scatter(points[:, 0], points[:, 1], s=12, alpha=0.5)
+    axes.plot(*points.mean(0), "k+", markersize=14)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel("Sim(GT)")
+    axes.set_ylabel("Copy-Paste")
+    return figure_uri(figure)

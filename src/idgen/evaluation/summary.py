@@ -1,61 +1,42 @@
-"""Rows of figures → means and error rates with intervals, for all and by group."""
+"""Means and error rates with confidence intervals, for all people and by group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from ..errors import EvaluationError
 from .bootstrap import Interval, interval, mean_interval
+from .measure import Measured, Row
+from .metric import Metric
+from .metrics import METRICS, metrics_of
 from .separability import ErrorRates
 
-TITLES = {
-    "sim_gt": "Sim(GT)",
-    "sim_ref": "Sim(Ref)",
-    "copy_paste": "Copy-Paste",
-    "real": "cos(reference, target), the photos themselves",
-    "blending": "Identity blending",
-    "between": "Similarity between different people's pictures",
-    "eer": "EER",
-    "fmr": "FMR at 1e-3",
-    "fnmr": "FNMR at FMR 1e-3",
-    "detection": "Detection rate",
-    "diversity": "Diversity of a person's faces",
-    "prompt": "Prompt fidelity",
-    "disruption": "Disruption",
-    "clip_i": "CLIP-I to the picture without identity",
-    "fid": "Fréchet distance",
-    "seconds": "Seconds a picture",
-}
-"""Metric → what the report calls it, in its order."""
 
-RATES = ("eer", "fmr", "fnmr")
+class Line(TypedDict):
+    """A line of the summary; `group` is empty for all people, `encoder` for metrics without an encoder."""
 
-
-def check_titles(metrics: Iterable[str]) -> None:
-    """Refuse metrics that the report could not name.
-
-    Raises:
-        EvaluationError: A metric has no title.
-    """
-    if unknown := sorted({*metrics, *RATES} - TITLES.keys()):
-        raise EvaluationError(
-            f"The report has no title for {', '.join(unknown)}: add one to idgen.evaluation.summary.TITLES."
-        )
+    metric: str
+    title: str
+    better: str | None
+    encoder: str
+    group: str
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of pictures against real people, by one encoder.
+    """Cosines of pictures to real people, by one encoder.
 
     Attributes:
         scores: (probes, gallery).
-        genuine: (probes, gallery).
-        probes: (probes,), whose picture each is.
-        gallery: (gallery,).
+        genuine: (probes, gallery), whether both are the same person.
+        probes: (probes,), the person that each picture shows.
+        gallery: (gallery,), names of the real people.
     """
 
     scores: np.ndarray
@@ -65,49 +46,79 @@ class Scores:
 
     @property
     def people(self) -> np.ndarray:
-        """Names of all, sorted: what weights stand for."""
+        """All names, sorted: what the weights of `statistic` are for."""
         return np.unique(self.gallery)
 
-    def rate(self, name: str) -> Callable[[np.ndarray], float]:
-        """One of `RATES` as a statistic of (people,) weights: a pair of two is there as often as both together."""
+    def statistic(self, metric: Metric) -> Callable[[np.ndarray], float]:
+        """A metric as function of (people,) weights. A pair of two people has the product of their weights."""
         rates = ErrorRates(self.scores.ravel(), self.genuine.ravel())
-        probe, gallery = (np.searchsorted(self.people, who) for who in (self.probes, self.gallery))
+        probe, gallery = (np.searchsorted(self.people, names) for names in (self.probes, self.gallery))
         own = probe[:, None] == gallery
 
-        def statistic(weights: np.ndarray) -> float:
+        def value(weights: np.ndarray) -> float:
             pairs = np.where(own, weights[probe][:, None], np.outer(weights[probe], weights[gallery]))
-            return getattr(rates(pairs.ravel()), name)
+            return float(metric.compute(rates(pairs.ravel())))
 
-        return statistic
+        return value
 
 
-def summarise(rows: list[dict[str, Any]], scores: dict[str, Scores]) -> list[dict[str, Any]]:
-    """(metric, encoder, group) → value, low and high. The group "" is everybody.
+def scores_of(measured: Measured) -> dict[str, Scores]:
+    """The scores of a run, by encoder."""
+    names = np.array(measured.probes), np.array(measured.gallery)
+    return {name: Scores(scores, measured.genuine, *names) for name, scores in measured.scores.items()}
 
-    Raises:
-        EvaluationError: A row has a metric without a title.
-    """
-    check_titles(key.partition("/")[0] for row in rows for key in row["values"])
+
+def summarise(measured: Measured) -> list[Line]:
+    """The summary of a run, in the order of `METRICS`."""
+    rows = measured.rows
     groups = sorted({row["group"] for row in rows} - {""})
-    groups = groups if len(groups) > 1 else []  # one group is everybody
     table = []
-    for group in ["", *groups]:
-        chosen = [row for row in rows if group in ("", row["group"])]
-        for column in dict.fromkeys(key for row in chosen for key in row["values"]):
-            values = np.array([row["values"].get(column, np.nan) for row in chosen])
-            if not np.isnan(values).all():
-                persons = np.array([row["person"] for row in chosen])
-                table.append(_line(column, group, mean_interval(values, persons)))
-    for encoder, one in scores.items():
-        for name in RATES:
-            rate = interval(one.rate(name), len(one.people))
+    for group in ["", *(groups if len(groups) > 1 else [])]:  # a single group is everyone
+        table += _means([row for row in rows if group in ("", row["group"])], group)
+    for encoder, scores in scores_of(measured).items():
+        for metric in metrics_of("pairs"):
+            rate = interval(scores.statistic(metric), len(scores.people))
             if not np.isnan(rate.value):
-                table.append(_line(f"{name}/{encoder}", "", rate))
-    order = list(TITLES)
+                table.append(_line(metric, encoder, "", rate))
+    if measured.features is not None and min(map(len, measured.features)) > 1:
+        for metric in metrics_of("features"):
+            value = float(metric.compute(*measured.features))
+            table.append(_line(metric, "", "", Interval(value, float("nan"), float("nan"))))
+    order = list(METRICS)
     return sorted(table, key=lambda line: (order.index(line["metric"]), line["group"]))
 
 
-def _line(column: str, group: str, figure: Interval) -> dict[str, Any]:
-    metric, _, encoder = column.partition("/")
-    told = {"metric": metric, "title": TITLES[metric], "encoder": encoder, "group": group}
-    return {**told, "value": figure.value, "low": figure.low, "high": figure.high}
+def as_text(table: Sequence[Line]) -> list[str]:
+    """Lines of the summary for the terminal, all people only."""
+    shown = [line for line in table if not line["group"]]
+    names = [METRICS[line["metric"]].heading + (f" by {line['encoder']}" if line["encoder"] else "") for line in shown]
+    width = max(map(len, names), default=0)
+    return [
+        f"{name:<{width}}  {line['value']:.3f}"
+        + ("" if np.isnan(line["low"]) else f"  ({line['low']:.3f} to {line['high']:.3f})")
+        for name, line in zip(names, shown, strict=True)
+    ]
+
+
+def _means(rows: Sequence[Row], group: str) -> list[Line]:
+    people = np.array([row["person"] for row in rows])
+    lines = []
+    for column in dict.fromkeys(key for row in rows for key in row["values"]):
+        values = np.array([row["values"].get(column, np.nan) for row in rows])
+        if not np.isnan(values).all():
+            name, _, encoder = column.partition("/")
+            lines.append(_line(METRICS[name], encoder, group, mean_interval(values, people)))
+    return lines
+
+
+def _line(metric: Metric, encoder: str, group: str, figure: Interval) -> Line:
+    return Line(
+        metric=metric.name,
+        title=metric.title,
+        better=metric.better,
+        encoder=encoder,
+        group=group,
+        value=figure.value,
+        low=figure.low,
+        high=figure.high,
+    )

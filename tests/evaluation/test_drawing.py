@@ -10,10 +10,10 @@ from PIL import Image
 
 from idgen import Identity, load_tiny
 from idgen.errors import EvaluationError
-from idgen.evaluation.engine import Drawing, Settings, draw
+from idgen.evaluation.drawing import Drawing, DrawingSettings, draw
 from idgen.faces import DlibEncoder
 
-SETTINGS = Settings(base="tiny", adapter="tiny", steps=2)
+SETTINGS = DrawingSettings(base="tiny", adapter="tiny", steps=2)
 PEOPLE = {name: [Identity.random(DlibEncoder.name, DlibEncoder.dim, seed=ord(name))] for name in "abc"}
 PEOPLE["both"] = [*PEOPLE["a"], *PEOPLE["b"]]
 DRAWINGS = [
@@ -33,7 +33,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {drawing.path: (folder / f"{drawing.path}.png").read_bytes() for drawing in DRAWINGS}
 
 
-def test_several_at_once(tmp_path: Path) -> None:
+def test_a_batch_draws_what_single_calls_draw(tmp_path: Path) -> None:
     pipe = load_tiny()
     draw(pipe, DRAWINGS, PEOPLE, SETTINGS, tmp_path / "single")
     draw(pipe, DRAWINGS, PEOPLE, SETTINGS, tmp_path / "many", batch_size=4)
@@ -51,6 +51,6 @@ def test_several_at_once(tmp_path: Path) -> None:
     assert pictures(tmp_path / "many") == whole
 
 
-def test_not_even_one_at_once(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="At least one picture is drawn at once, not 0"):
+def test_batch_size_must_be_positive(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="batch_size must be >= 1, got 0"):
         draw(load_tiny(), DRAWINGS, PEOPLE, SETTINGS, tmp_path, batch_size=0)

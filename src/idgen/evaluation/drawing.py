@@ -1,0 +1,246 @@
+"""Draw people × prompts × seeds into labelled folders, split over processes. Finished pictures are not drawn again."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from PIL import Image
+from rich.progress import Progress
+
+from ..errors import EvaluationError
+from ..files import read_json, write_bytes
+from ..identity import Identity
+from ..terminal import console
+from .cases import Case
+from .prompts import Prompt
+
+WITHOUT = "without identity"
+"""Folder of the pictures that are drawn without an identity."""
+
+FileOf: TypeAlias = Callable[[Image.Image, Mapping[str, Any]], bytes]
+"""Picture and settings → content of a PNG file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingSettings:
+    """Settings that all pictures of a run share.
+
+    Raises:
+        EvaluationError: `steps` is below 1.
+    """
+
+    base: str
+    adapter: str
+    id_scale: float = 0.8
+    steps: int = 25
+    guidance_scale: float = 5.0
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise EvaluationError(f"steps must be >= 1, got {self.steps}.")
+
+
+MARKED = ("prompt", "seed", *(field.name for field in fields(DrawingSettings)))
+"""Settings that are written into the picture itself; none of them describes the person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One picture to draw. `path` has no suffix and is relative to the output folder."""
+
+    path: str
+    person: str
+    prompt: str
+    label: str
+    seed: int
+
+
+def plan(cases: Sequence[Case], prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Drawing]:
+    """Every person with every prompt and seed. Without prompts, each case is drawn with its own.
+
+    Raises:
+        EvaluationError: A case has no prompt.
+    """
+    drawings = []
+    for case in cases:
+        own = [Prompt(case.prompt)] if case.prompt else []
+        if not (prompts or own):
+            raise EvaluationError(f"'{case.name}' has no prompt of its own: --prompts is required.")
+        for number, prompt in enumerate(prompts or own):
+            for seed in seeds:
+                text = prompt.text.replace("{}", case.noun)
+                path = f"{case.name}/{number:03d}-{seed}"
+                drawings.append(Drawing(path=path, person=case.name, prompt=text, label=prompt.label, seed=seed))
+    return drawings
+
+
+def without_identity(drawings: Sequence[Drawing]) -> list[Drawing]:
+    """The same prompts and seeds without an identity, each once."""
+    unique = {(d.prompt, d.seed): d for d in drawings}
+    names = {text: f"{number:03d}" for number, text in enumerate(dict.fromkeys(text for text, _ in unique))}
+    return [
+        Drawing(path=f"{WITHOUT}/{names[d.prompt]}-{d.seed}", person="", prompt=d.prompt, label=d.label, seed=d.seed)
+        for d in unique.values()
+    ]
+
+
+def draw(
+    pipeline: Any,
+    drawings: Sequence[Drawing],
+    people: Mapping[str, Sequence[Identity]],
+    settings: DrawingSettings,
+    folder: Path,
+    file_of: FileOf = lambda picture, _: png(picture),
+    batch_size: int = 1,
+) -> None:
+    """Draw the pictures that do not exist yet, with a progress bar.
+
+    Each picture is a `.png` with its settings beside it in a `.json`, which is written last: a picture is finished
+    once both exist. An interrupted run that is started again ends with the same files: pictures of one batch are drawn
+    together again, unless all of them are finished.
+
+    Args:
+        pipeline: With an adapter loaded.
+        drawings: See `plan`; each process of `accelerate launch` draws its share.
+        people: Name → identities. Several people in one picture get strips from left to right.
+        settings: Settings of all pictures.
+        folder: Output folder.
+        file_of: Picture and settings without the person → content of the file. The default is a plain PNG, since a
+            watermark would be measured too.
+        batch_size: Pictures drawn at once; pictures of several people are drawn one by one.
+
+    Raises:
+        EvaluationError: The folder holds pictures of other settings, or `batch_size` is not positive.
+    """
+    if hasattr(pipeline, "set_progress_bar_config"):
+        pipeline.set_progress_bar_config(disable=True)
+    if batch_size < 1:
+        raise EvaluationError(f"batch_size must be >= 1, got {batch_size}.")
+    state = processes()
+    with state.split_between_processes(list(drawings)) as split, Progress(console=console) as bar:
+        share: Any = split
+        task = bar.add_task("Drawing", total=len(share))
+        for batch in _batches(share, people, batch_size):
+            told = [describe(drawing, people.get(drawing.person, ()), settings) for drawing in batch]
+            drawn = [is_drawn(folder, *pair) for pair in zip(batch, told, strict=True)]  # checks all of them
+            if not all(drawn):
+                _write_batch(_draw_batch(pipeline, batch, people, settings), batch, told, folder, file_of)
+            bar.advance(task, len(batch))
+    state.wait_for_everyone()
+
+
+def _write_batch(
+    drawn: tuple[list[Image.Image], float],
+    batch: Sequence[Drawing],
+    told: Sequence[dict[str, Any]],
+    folder: Path,
+    file_of: FileOf,
+) -> None:
+    pictures, seconds = drawn
+    for drawing, picture, settings in zip(batch, pictures, told, strict=True):
+        content = file_of(picture, {key: settings[key] for key in MARKED})
+        write_bytes(folder / f"{drawing.path}.png", content, EvaluationError)
+        text = json.dumps({**settings, "seconds": seconds}, indent=1, ensure_ascii=False)
+        write_bytes(folder / f"{drawing.path}.json", text.encode(), EvaluationError)
+
+
+def processes() -> PartialState:
+    """The state of all processes of `accelerate launch`, or of this one alone.
+
+    The process group is destroyed at exit: otherwise its threads can abort the process.
+    """
+    state = PartialState()
+    atexit.register(state.destroy_process_group)
+    return state
+
+
+def describe(drawing: Drawing, people: Sequence[Identity], settings: DrawingSettings) -> dict[str, Any]:
+    """Everything that determines a picture.
+
+    Of the people only a digest is kept, to recognise changes: of rounded directions, since the last digits of an
+    embedding depend on the number of threads that computed it.
+    """
+    digest = hashlib.sha256()
+    for person in people:
+        rounded = (person.by_photo(normalised=True) * 100).round().to(torch.int16)
+        digest.update(person.encoder.encode() + rounded.numpy().tobytes())
+    return {**asdict(drawing), **asdict(settings), "people": len(people), "identity": digest.hexdigest()[:16]}
+
+
+def is_drawn(folder: Path, drawing: Drawing, told: Mapping[str, Any]) -> bool:
+    """Whether a picture is finished; raises EvaluationError if its file was drawn with other settings."""
+    file = folder / f"{drawing.path}.json"
+    if not file.is_file() or not file.with_suffix(".png").is_file():
+        return False
+    found = read_settings(folder, drawing)
+    found.pop("seconds", None)
+    if found != dict(told):
+        differ = sorted(key for key in {*found, *told} if found.get(key) != told.get(key))
+        raise EvaluationError(f"'{file}' was drawn with other settings ({', '.join(differ)}): choose another folder.")
+    return True
+
+
+def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
+    """The settings beside a picture: those of `describe`, and the seconds that drawing took."""
+    file = folder / f"{drawing.path}.json"
+    try:
+        return read_json(file, EvaluationError)
+    except EvaluationError as error:
+        raise EvaluationError(f"{error} Delete it, and the picture is drawn again.") from error
+
+
+def _batches(
+    drawings: Iterable[Drawing], people: Mapping[str, Sequence[Identity]], size: int
+) -> Iterator[tuple[Drawing, ...]]:
+    """Pictures for one call of the pipeline: all with one person each, or all without; several people are alone."""
+    for count, alike in groupby(drawings, key=lambda drawing: len(people.get(drawing.person, ()))):
+        while batch := tuple(islice(alike, size if count <= 1 else 1)):
+            yield batch
+
+
+def _draw_batch(
+    pipeline: Any, batch: Sequence[Drawing], people: Mapping[str, Sequence[Identity]], settings: DrawingSettings
+) -> tuple[list[Image.Image], float]:
+    """The pictures, and the seconds for each."""
+    shown = [person for drawing in batch for person in people.get(drawing.person, ())]
+    options: dict[str, Any] = {}
+    if shown:
+        options = {"id_embeds": shown[0] if len(shown) == 1 else shown, "id_scale": settings.id_scale}
+    if len(shown) > len(batch):
+        options["id_masks"] = _strips(len(shown))
+    start = time.perf_counter()
+    pictures = pipeline(
+        [drawing.prompt for drawing in batch],
+        negative_prompt=[settings.negative_prompt] * len(batch),
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        generator=[torch.Generator().manual_seed(drawing.seed) for drawing in batch],
+        **options,
+    ).images
+    return pictures, round((time.perf_counter() - start) / len(batch), 3)
+
+
+def _strips(people: int, side: int = 64) -> list[np.ndarray]:
+    """A mask for each person, from left to right. The adapter resizes masks to its layers."""
+    owner = np.arange(side) * people // side
+    return [np.broadcast_to(owner == i, (side, side)).copy() for i in range(people)]
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,119 @@
+"""`idgen generate --table` and `--random`: labelled folders of many people, real ones or ones who do not exist.
+
+People who do not exist can be told apart, as in the training data that IDiff-Face (arXiv 2308.04995) makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import EvaluationError, StatisticsError
+from ..faces import EncoderStatistics
+from ..identity import Identity
+from .cases import Case, adapter_of, enroll_cases, load_cases
+from .drawing import DrawingSettings, FileOf, draw, plan
+from .prompts import PROMPT_SETS, Prompt, load_prompts
+
+ATTEMPTS = 1000
+
+
+def generate_table(
+    pipeline: Any,
+    settings: DrawingSettings,
+    output: Path,
+    *,
+    table: Path | None,
+    random: int,
+    false_match_rate: float,
+    prompts: str,
+    seeds: Sequence[int],
+    file_of: FileOf,
+    batch_size: int = 1,
+) -> None:
+    """Draw people × prompts × seeds. Each person gets a folder, which also holds their identity.
+
+    Args:
+        pipeline: With an adapter.
+        settings: Settings of all pictures.
+        output: Output folder.
+        table: People as `load_cases` reads them; None for people who do not exist.
+        random: Number of people who do not exist.
+        false_match_rate: See `random_people`.
+        prompts: See `load_prompts`; any other text is a prompt itself.
+        seeds: One picture for each.
+        file_of: See `draw`.
+        batch_size: See `draw`.
+    """
+    if table is None:
+        names = [f"person-{number:05d}" for number in range(random)]
+        config = adapter_of(pipeline).config
+        invented = random_people(random, config["encoder"], config["embedding_dim"], false_match_rate=false_match_rate)
+        cases = [Case(name=name, references=()) for name in names]
+        people = {name: [replace(person, name=name)] for name, person in zip(names, invented, strict=True)}
+    else:
+        cases = load_cases(table)
+        people = enroll_cases(pipeline, cases)
+    known = prompts in PROMPT_SETS or Path(prompts).is_file()
+    texts = load_prompts(prompts) if known else (Prompt(prompts),) if prompts else ()
+    drawings = plan(cases, texts, seeds)
+    for name, identities in people.items():
+        (output / name).mkdir(parents=True, exist_ok=True)
+        for number, identity in enumerate(identities):
+            identity.save(output / name / f"identity{f'-{number + 1}' if len(identities) > 1 else ''}.safetensors")
+    draw(pipeline, drawings, people, settings, output, file_of, batch_size)
+
+
+def random_people(
+    count: int,
+    encoder: str,
+    dim: int,
+    *,
+    false_match_rate: float = 1e-3,
+    seed: int = 0,
+) -> list[Identity]:
+    """Draw people by `Identity.random`; one who is too similar to an earlier one is drawn again.
+
+    Args:
+        count: Number of people.
+        encoder: Name of the encoder.
+        dim: Length of its embeddings.
+        false_match_rate: No two people are more similar than this share of pairs of real strangers. It is not checked
+            for an encoder of which the package has no statistics.
+        seed: Seed of the people; more of them begin with the same ones.
+
+    Raises:
+        EvaluationError: No more people fit at this rate.
+        StatisticsError: The encoder was measured on too few pairs for this rate.
+    """
+    people: list[Identity] = []
+    chosen = torch.empty(0, dim)
+    largest = _threshold(encoder, false_match_rate)
+    for number in range(count):
+        for attempt in range(ATTEMPTS):
+            state = np.random.SeedSequence([seed, number, attempt]).generate_state(1)
+            person = Identity.random(encoder, dim, seed=int(state[0]))
+            direction = person.embedding(normalised=True)
+            if not len(chosen) or (chosen @ direction).max() <= largest:
+                break
+        else:
+            raise EvaluationError(
+                f"Only {number} of {count} people could be told apart at a false-match rate of {false_match_rate:g}; "
+                "give a lower rate."
+            )
+        people.append(person)
+        chosen = torch.cat([chosen, direction[None]])
+    return people
+
+
+def _threshold(encoder: str, false_match_rate: float) -> float:
+    try:
+        statistics = EncoderStatistics.of(encoder)
+    except StatisticsError:
+        return 1.0
+    return statistics.threshold(false_match_rate)
