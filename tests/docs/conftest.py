@@ -18,6 +18,7 @@ from PIL import Image
 
 import idgen
 import idgen.training.config as training_config
+from idgen import evaluation
 from idgen.losses import Parametrisation
 from idgen.losses.negatives import Bank
 from tests.data import sets
@@ -49,6 +50,7 @@ def surroundings(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub / "hub"))
     monkeypatch.setenv("HOME", str(hub))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluation, "METRICS", dict(evaluation.METRICS))  # a page adds a row
     _without_gpu(monkeypatch)
     _in_two_steps(monkeypatch)
     two_updates = functools.partial(training_config.LoopConfig, max_train_steps=2)
