@@ -123,7 +123,7 @@ def test_commands_show_strangers_words_as_they_are(run, tmp_path: Path):
         if "\0" not in text and "\ud800" not in text and len(text) < 200:
             assert words in run("info", tmp_path / text / "nowhere")[1]
         save_file({"a": torch.ones(1)}, f"{path}.other", metadata={"format": json.dumps(text)})
-        assert "is no blocklist" in run("blocklist", f"{path}.other")[1]
+        assert "is not a blocklist" in run("blocklist", f"{path}.other")[1]
 
 
 def test_warnings_and_logs_of_any_library(capsys):

@@ -1,38 +1,38 @@
-"""Everything that can go wrong, in one small tree.
+"""All errors of the package.
 
 ```
 IdgenError
-├── ImageError               not a picture, truncated, or too large to open safely
+├── ImageError               the file is not a picture, truncated, or too large to open safely
 ├── FaceError
-│   ├── NoFaceError          no face where one is needed
-│   └── ManyFacesError       several faces where one is wanted, and nothing said which
-├── StatisticsError          an encoder of which too little is known, or measured on too few people
-├── IdentityError            an embedding that cannot be used (NaN, wrong shape, no weight)
-│   ├── EncoderMismatchError an embedding from another encoder than the adapter was trained with
-│   └── BlockedIdentityError a person who is on the blocklist
-├── AdapterError             an adapter used in a way that it does not allow
-│   └── BaseMismatchError    an adapter made for another base model
-├── DataError                photos or shards that cannot be read, written or used together
-├── LossError                a loss or a reward that was given what it cannot use
-├── TrainingError            a training run that is set up wrongly or cannot go on
-├── EvaluationError          an evaluation that is set up wrongly or cannot be compared
-├── DemoError                a request to the demo that it cannot answer
-├── ProvenanceError          a mark in a picture that cannot be written or read
-├── CheckpointError          a file that is missing, unsafe, incomplete or of an unknown form
-└── MissingDependencyError   an optional package that is not installed
+│   ├── NoFaceError          no face was found where one is needed
+│   └── ManyFacesError       several faces were found and none was chosen
+├── StatisticsError          the statistics of an encoder are missing or too small
+├── IdentityError            an embedding cannot be used (NaN, wrong shape, no weight)
+│   ├── EncoderMismatchError the embedding is from another encoder than the adapter was trained with
+│   └── BlockedIdentityError the person is on the blocklist
+├── AdapterError             an adapter is used in an unsupported way
+│   └── BaseMismatchError    the adapter was made for another base model
+├── DataError                photos or shards cannot be read, written or used together
+├── LossError                a loss or reward got invalid settings or values
+├── TrainingError            a training run has invalid settings or cannot continue
+├── EvaluationError          an evaluation has invalid settings or input
+├── DemoError                the demo cannot answer a request
+├── ProvenanceError          a mark in a picture cannot be written or read
+├── CheckpointError          a file is missing, unsafe, incomplete or of an unknown format
+└── MissingDependencyError   an optional package is not installed
 ```
 """
 
 
 class IdgenError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises."""
 
 
 class ImageError(IdgenError):
     """The input is not a picture that can be opened safely.
 
     Attributes:
-        reason: How `idgen prepare` counts it: `unreadable`, `too-large` or `needs-heic`.
+        reason: Why `idgen prepare` drops the photo: `unreadable`, `too-large` or `needs-heic`.
     """
 
     def __init__(self, message: str, reason: str = "unreadable") -> None:
@@ -41,7 +41,7 @@ class ImageError(IdgenError):
 
 
 class FaceError(IdgenError):
-    """Faces could not be chosen."""
+    """No face, or no single face, could be chosen."""
 
 
 class NoFaceError(FaceError):
@@ -49,27 +49,27 @@ class NoFaceError(FaceError):
 
 
 class ManyFacesError(FaceError):
-    """Several faces were found where one is wanted."""
+    """Several faces were found where one is needed."""
 
 
 class StatisticsError(IdgenError):
-    """A face encoder's similarities are not known well enough for what is asked."""
+    """The statistics of a face encoder are missing or too small for what is asked."""
 
 
 class IdentityError(IdgenError):
-    """An identity holds or was given values that cannot be used."""
+    """An identity has values that cannot be used."""
 
 
 class EncoderMismatchError(IdentityError):
-    """An identity was made by another encoder than the one that is asked for."""
+    """An identity is from another encoder than the one that is needed."""
 
 
 class BlockedIdentityError(IdentityError):
-    """A person is on the blocklist and shall not be drawn."""
+    """A person is on the blocklist and must not be drawn."""
 
 
 class AdapterError(IdgenError):
-    """An adapter was used in a way that it does not allow."""
+    """An adapter was used in an unsupported way."""
 
 
 class BaseMismatchError(AdapterError):
@@ -81,19 +81,19 @@ class DataError(IdgenError):
 
 
 class LossError(IdgenError):
-    """A loss or a reward was set up wrongly or given values that it cannot use."""
+    """A loss or a reward got settings or values that it cannot use."""
 
 
 class TrainingError(IdgenError):
-    """A training run is set up wrongly or cannot go on."""
+    """A training run has invalid settings or cannot continue."""
 
 
 class EvaluationError(IdgenError):
-    """An evaluation is set up wrongly, or its input cannot be measured or compared."""
+    """An evaluation has invalid settings, or its input cannot be measured or compared."""
 
 
 class DemoError(IdgenError):
-    """The demo was asked for something that it does not do."""
+    """The demo cannot answer a request."""
 
 
 class ProvenanceError(IdgenError):
@@ -101,7 +101,7 @@ class ProvenanceError(IdgenError):
 
 
 class CheckpointError(IdgenError):
-    """A checkpoint is missing, unsafe, incomplete or of an unknown form."""
+    """A checkpoint is missing, unsafe, incomplete or of an unknown format."""
 
 
 class MissingDependencyError(IdgenError, ImportError):

@@ -1,4 +1,4 @@
-"""Files: writing them whole or not at all, and reading what a stranger may have written, within limits."""
+"""Files: atomic writes, locks, and reading files from untrusted sources within limits."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from safetensors.torch import save_file
 from .errors import CheckpointError, IdgenError
 
 PARTIAL = ".partial"
-"""How names of files end that are being written; one that a killed process left behind may be deleted."""
+"""Suffix of files that are being written. One that a killed process left behind can be deleted."""
 
 LOCK = ".lock"
 """Name of the file in a folder that is locked."""
 
 MAX_JSON_BYTES = 1 << 24
-"""Parsed, this much can take 20 times as much memory."""
+"""Largest JSON that is parsed; parsing can take 20 times as much memory."""
 
 MAX_JSON_DEPTH = 32
 FilePath = str | os.PathLike[str]
@@ -36,17 +36,17 @@ FilePath = str | os.PathLike[str]
 
 @contextmanager
 def write_whole(path: FilePath, error: type[IdgenError] = CheckpointError) -> Iterator[Path]:
-    """Give a path to write to; what was written there appears at `path` when the block ends without an error.
+    """Write a file atomically: yields a temporary path, which replaces `path` when the block ends without an error.
 
-    The temporary file lies in the same folder, which is made if it does not exist. File and folder are flushed to the
+    The temporary file is in the same folder, which is made if it does not exist. File and folder are flushed to the
     disk, and the mode follows the umask.
 
     Args:
         path: Replaced if it exists.
-        error: Kind of error to raise.
+        error: Type of error to raise.
 
     Raises:
-        IdgenError: It cannot be written, of the kind `error`. Nothing is left behind, and an older file stays.
+        IdgenError: The file cannot be written, of the type `error`. Nothing is left behind, and an older file stays.
     """
     target = Path(path)
     new = target.parent / f".{uuid.uuid4().hex[:12]}{PARTIAL}"
@@ -61,7 +61,7 @@ def write_whole(path: FilePath, error: type[IdgenError] = CheckpointError) -> It
     except (OSError, SafetensorError) as problem:
         raise error(unwritten(target, problem)) from problem
     finally:
-        with suppress(OSError):  # its folder may be a file, and that error is the one to tell
+        with suppress(OSError):  # if its folder is a file, that error is raised already
             new.unlink()
 
 
@@ -69,15 +69,15 @@ def write_whole(path: FilePath, error: type[IdgenError] = CheckpointError) -> It
 def write_folder(
     folder: FilePath, last: str | None = None, error: type[IdgenError] = CheckpointError
 ) -> Iterator[Path]:
-    """Give an empty folder to write to; each file and folder in it then appears in `folder`, flushed and whole.
+    """Write entries of a folder atomically: yields an empty folder, whose files and folders then move to `folder`.
 
     Args:
         folder: Made if it does not exist; entries of the same names are replaced.
-        last: The entry that appears after all others; without it the folder counts as unfinished.
-        error: Kind of error to raise.
+        last: Entry that is moved after all others, so that its presence says that the folder is complete.
+        error: Type of error to raise.
 
     Raises:
-        IdgenError: It cannot be written, of the kind `error`.
+        IdgenError: The folder cannot be written, of the type `error`.
     """
     target = Path(folder)
     try:
@@ -108,10 +108,10 @@ def locked(folder: FilePath, error: type[IdgenError] = CheckpointError) -> Itera
 
     Args:
         folder: On a local disk.
-        error: Kind of error to raise.
+        error: Type of error to raise.
 
     Raises:
-        IdgenError: Another process holds the lock, or the folder cannot be written, of the kind `error`.
+        IdgenError: Another process holds the lock, or the folder cannot be written, of the type `error`.
     """
     file = Path(folder, LOCK)
     lock = FileLock(file, blocking=False, is_singleton=True)
@@ -133,7 +133,7 @@ def locked(folder: FilePath, error: type[IdgenError] = CheckpointError) -> Itera
 
 
 def write_bytes(path: FilePath, content: bytes, error: type[IdgenError] = CheckpointError) -> None:
-    """Write a file whole or not at all; see `write_whole`."""
+    """Write a file atomically; see `write_whole`."""
     with write_whole(path, error) as new:
         new.write_bytes(content)
 
@@ -144,14 +144,14 @@ def write_tensors(
     metadata: Mapping[str, str] | None = None,
     error: type[IdgenError] = CheckpointError,
 ) -> None:
-    """Write a safetensors file whole or not at all; see `write_whole`."""
+    """Write a safetensors file atomically; see `write_whole`."""
     with write_whole(path, error) as new:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new, metadata=dict(metadata or {}))
 
 
 def sync(path: FilePath) -> None:
     """Flush a file, or the names in a folder, to the disk."""
-    with suppress(PermissionError):  # Windows opens no folders
+    with suppress(PermissionError):  # Windows does not open folders
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -160,11 +160,10 @@ def sync(path: FilePath) -> None:
 
 
 def file_size(path: FilePath, limit: int | None = None, error: type[IdgenError] = CheckpointError) -> int:
-    """Bytes of a regular file.
+    """Size of a regular file in bytes.
 
     Raises:
-        IdgenError: There is no such file, it is something else (a folder, a pipe that nobody writes to), or it is
-            larger than the limit.
+        IdgenError: The file does not exist, is not a regular file (a folder or a pipe), or is larger than the limit.
     """
     path = Path(path)
     try:
@@ -179,7 +178,7 @@ def file_size(path: FilePath, limit: int | None = None, error: type[IdgenError] 
 
 
 def read_text(path: FilePath, limit: int = MAX_JSON_BYTES, error: type[IdgenError] = CheckpointError) -> str:
-    """A text file in UTF-8, with or without a byte order mark.
+    """Read a text file in UTF-8, with or without a byte order mark.
 
     Raises:
         IdgenError: It cannot be read, is larger than `limit` bytes, or is in another encoding.
@@ -192,7 +191,7 @@ def read_text(path: FilePath, limit: int = MAX_JSON_BYTES, error: type[IdgenErro
 
 
 def read_json(path: FilePath, error: type[IdgenError] = CheckpointError) -> Any:
-    """A JSON file in UTF-8; raises as `read_text` and `parse_json`."""
+    """Read a JSON file in UTF-8; raises like `read_text` and `parse_json`."""
     return parse_json(read_text(path, error=error), f"'{os.fspath(path)}'", error)
 
 
@@ -200,13 +199,13 @@ def parse_json(text: str | bytes, where: str, error: type[IdgenError] = Checkpoi
     """Parse JSON.
 
     Args:
-        text: If bytes, in UTF-8.
-        where: What the text is, for the message.
-        error: Kind of error to raise.
+        text: Text, or bytes in UTF-8.
+        where: Description of the text for the error message.
+        error: Type of error to raise.
 
     Raises:
-        IdgenError: It is not JSON, too long, nested too deeply, or holds half of a surrogate pair, which cannot be
-            written anywhere.
+        IdgenError: The text is not JSON, too long, nested too deeply, or contains an unpaired surrogate, which cannot
+            be encoded.
     """
     if len(text) > MAX_JSON_BYTES:
         raise error(f"{where} is longer than the {MAX_JSON_BYTES:,} bytes that JSON may have here.")
@@ -227,23 +226,29 @@ def parse_json(text: str | bytes, where: str, error: type[IdgenError] = Checkpoi
 
 @contextmanager
 def open_tensors(path: FilePath, error: type[IdgenError] = CheckpointError) -> Iterator[Any]:
-    """Open a safetensors file; tensors are read inside the `with`.
+    """Open a safetensors file as a context manager; tensors are read inside of it.
 
     Raises:
-        IdgenError: It cannot be read, or is not safetensors.
+        IdgenError: The file cannot be read, or is not safetensors.
     """
     file_size(path, error=error)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (OSError, SafetensorError, AttributeError, TypeError, ValueError) as problem:  # of types torch lacks, too
+    except (
+        OSError,
+        SafetensorError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as problem:  # and types torch lacks
         raise error(f"'{os.fspath(path)}' cannot be read as safetensors: {problem}") from problem
 
 
 def read_tensors(
     path: FilePath, limit: int | None = None, error: type[IdgenError] = CheckpointError
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """All tensors of a safetensors file by name, and its metadata; raises as `open_tensors` and `file_size`."""
+    """All tensors of a safetensors file by name, and its metadata; raises like `open_tensors` and `file_size`."""
     file_size(path, limit, error)
     with open_tensors(path, error) as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -256,15 +261,15 @@ def _inner(value: Any) -> list[Any]:
 
 
 def _settle(file: Path, mode: int) -> None:
-    """Give a written file its mode, which libraries set as they like, and flush it."""
+    """Set the mode of a written file, since libraries choose modes of their own, and flush it."""
     file.chmod(mode)
     sync(file)
 
 
 def unwritten(place: FilePath, problem: Exception) -> str:
-    """What to tell of a file that could not be written."""
-    told = re.search(r"os error (\d+)", str(problem))  # safetensors has it in the text
+    """The error message for a file that could not be written."""
+    told = re.search(r"os error (\d+)", str(problem))  # the number is in the text of safetensors' errors
     number = int(told[1]) if told else getattr(problem, "errno", None)
     full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "Make room" if full else "Check the place"
+    advice = "Free disk space" if full else "Check the path"
     return f"'{place}' could not be written: {problem}. {advice} and run the same command again."

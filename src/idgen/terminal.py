@@ -1,4 +1,4 @@
-"""What the commands print. Names, paths and errors come from anywhere: they appear as they are, and act on nothing."""
+"""Output of the commands. Control characters in names, paths and errors are escaped, so that they cannot act."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.console import Console
 from rich.text import Text
 
 JOINERS = "\u200c\u200d"
-"""Zero-width characters that words and emoji are written with."""
+"""Zero-width characters that some scripts and emoji need."""
 
 console = Console(stderr=True, highlight=False)
 
 
 def visible(text: Any, keep: str = "") -> str:
-    """Text in which every character that would act and not be seen is replaced by its number, such as `\\x1b`.
+    """Escape invisible characters, for example as `\\x1b`.
 
-    These are the control characters, line breaks among them, marks that change the direction of the text, and halves
-    of surrogate pairs.
+    These are control characters, including line breaks, marks that change the direction of text, and unpaired
+    surrogates.
 
     Args:
-        text: Anything; what `str` makes of it is meant.
-        keep: Characters that stay.
+        text: Any object; its `str` is used.
+        keep: Characters that are not escaped.
     """
     return "".join(
         letter if _is_seen(letter) or letter in keep else letter.encode("unicode_escape").decode()
@@ -41,7 +41,7 @@ def say(text: Any) -> None:
 
 
 def say_error(error: Exception) -> None:
-    """Print an error to stderr, in one line."""
+    """Print an error to stderr, on one line."""
     console.print(Text.assemble(("Error:", "bold red"), " ", visible(error)), soft_wrap=True)
 
 
@@ -51,7 +51,7 @@ def show(result: Any) -> None:
 
 
 def show_table(facts: Mapping[str, Any]) -> None:
-    """Print names and values to stdout, a line each."""
+    """Print names and values to stdout, one pair per line."""
     out = Console(highlight=False)
     names = [visible(name) for name in facts]
     width = max(map(len, names), default=0)
@@ -60,15 +60,15 @@ def show_table(facts: Mapping[str, Any]) -> None:
 
 
 def working(text: str) -> AbstractContextManager[Any]:
-    """Show that something takes a while, inside the `with`."""
+    """Show a spinner with this text, inside the `with`."""
     return console.status(Text(visible(text)))
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Make warnings and log messages visible too, of all libraries; line breaks stay in them.
+    """Escape warnings and log messages of all libraries too, except for their line breaks.
 
-    Outside the terminal's encoding a character is printed as its number.
+    Characters that the terminal's encoding lacks are escaped on stdout.
     """
     format_warning, factory = warnings.formatwarning, logging.getLogRecordFactory()
 
@@ -77,7 +77,7 @@ def guarded() -> Iterator[None]:
 
     def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         made = factory(*args, **kwargs)
-        with suppress(Exception):  # a message that does not fit its arguments is logging's to report
+        with suppress(Exception):  # logging reports a message that does not fit its arguments
             made.msg, made.args = visible(made.getMessage(), keep="\n"), ()
         return made
 

@@ -1,4 +1,4 @@
-"""Plain values, as JSON and TOML hold them → the types that a function or a dataclass says it takes."""
+"""Check plain values, as JSON and TOML hold them, against the annotations of functions and dataclasses."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ def arguments(function: Callable[..., Any], values: Any, where: str, error: type
     """Check values by name against the annotations of a function, a class or a dataclass.
 
     Args:
-        function: What will be called with them. Where it takes a dataclass, a mapping of that one's values is made
-            into it.
+        function: Function that the values are arguments of. A mapping for a dataclass argument becomes that dataclass.
         values: A mapping.
-        where: What holds the values, for the message.
-        error: Kind of error to raise.
+        where: Source of the values, for the error message.
+        error: Type of error to raise.
 
     Returns:
-        The arguments. Numbers become `float` and lists tuples where the annotation says so.
+        The arguments. Numbers become `float`, and lists become tuples, as annotated.
 
     Raises:
-        IdgenError: A name is unknown or missing, or a value is of the wrong type.
+        IdgenError: A name is unknown or missing, or a value has the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise error(f"{where} is a table of settings, not {_short(values)}.")
+        raise error(f"{where} must be a table of settings, not {_short(values)}.")
     known = {name: parameter for name, parameter in inspect.signature(function).parameters.items() if name != "self"}
     if unknown := sorted(str(name) for name in values.keys() - known.keys()):
         raise error(f"{where}: {', '.join(map(_short, unknown))} is not known; known are {', '.join(known)}.")
@@ -45,12 +44,12 @@ def arguments(function: Callable[..., Any], values: Any, where: str, error: type
 
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The types of the arguments of a function, a class or a dataclass."""
+    """The argument types of a function, a class or a dataclass."""
     return get_type_hints(function.__init__ if inspect.isclass(function) else function)
 
 
 def check(kind: Any, value: Any, where: str, name: str, error: type[IdgenError]) -> Any:
-    """One value in the type of its annotation; arguments and errors as for `arguments`."""
+    """Convert one value to the type of its annotation; arguments and errors are those of `arguments`."""
     if _is_dataclass(kind) or (get_origin(kind) is UnionType and all(map(_is_dataclass, get_args(kind)))):
         where = f"{where}, [{name}]"
         kind = kind if _is_dataclass(kind) else _variant(kind, value, where, error)
@@ -67,8 +66,7 @@ def _is_dataclass(kind: Any) -> bool:
 
 
 def _variant(kinds: Any, value: Any, where: str, error: type[IdgenError]) -> Any:
-    """Of several dataclasses, told apart by a field of their own value each, the one that a table is of: the first if
-    the table does not say."""
+    """Choose the dataclass of a table by a field that has another value in each of them; the first by default."""
     first, *_ = options = get_args(kinds)
     tag = next(name for name, kind in hints(first).items() if get_origin(kind) is Literal)
     named = {hints(option)[tag].__args__[0]: option for option in options}
@@ -79,7 +77,7 @@ def _variant(kinds: Any, value: Any, where: str, error: type[IdgenError]) -> Any
 
 
 def _as(kind: Any, value: Any) -> Any:
-    """The value as this type, or `_NOTHING` where it is none."""
+    """The value as this type, or `_NOTHING` if it has another one."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -98,7 +96,7 @@ def _as(kind: Any, value: Any) -> Any:
             return _NOTHING
         table = {_as(inner[0], k): _as(inner[1], v) for k, v in value.items()} if inner else dict(value)
         return _NOTHING if _NOTHING in table or any(part is _NOTHING for part in table.values()) else table
-    if isinstance(value, bool):  # which Python counts among the numbers
+    if isinstance(value, bool):  # a subclass of int in Python
         return value if kind is bool else _NOTHING
     if kind is float and isinstance(value, int):
         return float(value) if abs(value) < 1 << 53 else _NOTHING

@@ -57,7 +57,7 @@ def test_saving_is_whole_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("diffusers.models.modeling_utils.safetensors.torch.save_file", full_disk)
-    with pytest.raises(CheckpointError, match=r"No space.*Make room"):
+    with pytest.raises(CheckpointError, match=r"No space.*Free disk space"):
         make_adapter(make_unet(), seed=9).save_pretrained(folder)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 

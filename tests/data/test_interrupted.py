@@ -158,7 +158,7 @@ def make_with_room(photos: Path, output: Path, room: int) -> None:
     try:
         make_set(photos, output, shard_size=2)
     except DataError as error:
-        os._exit(NO_ROOM if "Make room" in str(error) else 1)
+        os._exit(NO_ROOM if "Free disk space" in str(error) else 1)
     os._exit(0)
 
 

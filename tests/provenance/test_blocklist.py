@@ -80,7 +80,7 @@ def test_length_and_convention_do_not_matter(people: list[Identity]) -> None:
 
 def test_another_encoder_cannot_pass_unseen(people: list[Identity]) -> None:
     listed = IdentityBlocklist.of(people[0], threshold=0.8)
-    with pytest.raises(EncoderMismatchError, match="cannot say"):
+    with pytest.raises(EncoderMismatchError, match="cannot be compared"):
         listed.check(Identity.random("other-encoder", 64))
     with pytest.raises(EncoderMismatchError):
         listed.adding(Identity.random("other-encoder", 64))

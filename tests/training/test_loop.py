@@ -185,7 +185,7 @@ def test_configuration_from_toml(tmp_path: Path) -> None:
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\ngate = "ajar"\n', "gate must be of type Literal"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nedits = "old"\n', "edits must be of type tuple"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[loop]\ndry_run = 1\n', "dry_run must be of type bool"),
-        ('train_data_dir = "a"\noutput_dir = "b"\nloop = 1\n', "is a table of settings"),
+        ('train_data_dir = "a"\noutput_dir = "b"\nloop = 1\n', "must be a table of settings"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\ntriplet = 1\n', "prior_dir"),
         ('output_dir = "b"\n', "train_data_dir is missing"),
         ("= 3", "could not be read"),

@@ -1,4 +1,4 @@
-"""What marks a picture as generated, and who may not be drawn."""
+"""Marks of generated pictures, and lists of people who must not be drawn."""
 
 from .blocklist import IdentityBlocklist
 from .credentials import Credentials, CredentialSigner, read_credentials

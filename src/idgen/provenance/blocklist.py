@@ -1,4 +1,4 @@
-"""`IdentityBlocklist`: people who shall not be drawn."""
+"""`IdentityBlocklist`: people who must not be drawn."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..typed import arguments
 
 FORMAT = "idgen-blocklist-1"
 MAX_BYTES = 1 << 29
-"""Of a file: 250,000 people of 512 numbers each."""
+"""Largest file that is read: 250,000 people with embeddings of 512 numbers."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class IdentityBlocklist:
-    """Directions of the embeddings of people, and how near another one may come.
+    """Unit-length embeddings of people, and the cosine from which another embedding is taken for one of them.
 
-    It holds no picture and no name. With n people on it, a stranger is refused by mistake about n times as often as
-    the false-match rate of the threshold says.
+    It holds no picture and no name. With n people on the list, another person is refused by mistake about n times as
+    often as the false-match rate of the threshold.
 
     Attributes:
         embeddings: (people, dim), scaled to unit length.
-        encoder: Name of the face encoder; identities of another are refused, since they cannot be compared.
-        threshold: A cosine from which on two faces are taken for one person; `idgen.provenance.calibration` finds it.
+        encoder: Name of the face encoder. Identities of another encoder are refused: they cannot be compared.
+        threshold: Cosine from which two faces are taken for the same person; `idgen.provenance.calibration` finds it.
 
     Raises:
-        IdentityError: A shape is wrong, a value is not finite, or the threshold is no cosine above 0.
+        IdentityError: A shape is wrong, a value is not finite, or the threshold is not in (0, 1].
     """
 
     embeddings: torch.Tensor
@@ -46,7 +46,7 @@ class IdentityBlocklist:
         if embeddings.ndim != 2 or not embeddings.isfinite().all() or (embeddings.norm(dim=-1) == 0).any():
             raise IdentityError("A blocklist needs finite embeddings of the shape (people, dim), none of them zero.")
         if not 0 < self.threshold <= 1:
-            raise IdentityError(f"A blocklist's threshold is a cosine above 0 and at most 1, not {self.threshold}.")
+            raise IdentityError(f"threshold must be in (0, 1], got {self.threshold}.")
         object.__setattr__(self, "embeddings", F.normalize(embeddings, dim=-1))
 
     def __len__(self) -> int:
@@ -57,15 +57,15 @@ class IdentityBlocklist:
 
     @classmethod
     def of(cls, *people: Identity, threshold: float | None = None) -> Self:
-        """A list of people of one encoder.
+        """A blocklist of people whose identities come from one encoder.
 
         Args:
             people: At least one.
-            threshold: Calibrated for the encoder; only for the default encoder the package brings one.
+            threshold: By default the encoder's threshold for a false-match rate of 1e-4, if its statistics are known.
 
         Raises:
-            IdentityError: Nobody is given, or no threshold is known for the encoder.
-            EncoderMismatchError: The people come from several encoders.
+            IdentityError: There are no people, or no threshold is known for the encoder.
+            EncoderMismatchError: The identities come from several encoders.
         """
         if not people:
             raise IdentityError("A blocklist needs at least one person.")
@@ -75,16 +75,16 @@ class IdentityBlocklist:
         return empty.adding(*people)
 
     def adding(self, *people: Identity) -> Self:
-        """The list with more people on it; raises EncoderMismatchError as `check`."""
+        """A blocklist with more people; raises EncoderMismatchError like `check`."""
         rows = [self._directions(person)[:1] for person in people]
         return replace(self, embeddings=torch.cat([self.embeddings, *rows]))
 
     def check(self, person: Identity) -> None:
-        """Refuse a person who is on the list, by the mean of their photos or by any single one.
+        """Refuse a person who is on the list, by the mean of their photos or by any single photo.
 
         Raises:
-            BlockedIdentityError: Is on it.
-            EncoderMismatchError: The list cannot say, since it was made by another encoder.
+            BlockedIdentityError: The person is on the list.
+            EncoderMismatchError: The list was made by another encoder, so the identity cannot be compared.
         """
         nearest = (self._directions(person) @ self.embeddings.T).max() if len(self) else torch.tensor(-1.0)
         if nearest >= self.threshold:
@@ -94,14 +94,14 @@ class IdentityBlocklist:
             )
 
     def check_picture(self, picture: Photo, analyzer: FaceAnalyzer | None = None) -> None:
-        """Refuse a picture that shows somebody on the list; one without a face passes.
+        """Refuse a picture that shows a person on the list. A picture without a face passes.
 
         Args:
-            picture: What was drawn, or a photo.
-            analyzer: Of the list's encoder; opened if not given.
+            picture: A generated picture or a photo.
+            analyzer: With the list's encoder; it is opened by default.
 
         Raises:
-            BlockedIdentityError, EncoderMismatchError: As `check`.
+            BlockedIdentityError, EncoderMismatchError: Like `check`.
         """
         analyzer = analyzer or FaceAnalyzer.for_encoder(self.encoder)
         for face in analyzer.analyze(picture):
@@ -114,22 +114,22 @@ class IdentityBlocklist:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; raises CheckpointError for a file that is missing, damaged or something else."""
+        """Read a file that `save` wrote; raises CheckpointError if it is missing, damaged or not a blocklist."""
         tensors, metadata = read_tensors(path, MAX_BYTES)
         where = f"'{os.fspath(path)}'"
         if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{where} is no blocklist: its format is {metadata.get('format')!r}.")
+            raise CheckpointError(f"{where} is not a blocklist: its format is {metadata.get('format')!r}.")
         header = parse_json(metadata.get("blocklist", ""), f"The description in {where}")
         if not isinstance(header, dict):
-            raise CheckpointError(f"The description in {where} is no table but {type(header).__name__}.")
+            raise CheckpointError(f"The description in {where} must be a JSON object, not {type(header).__name__}.")
         return cls(**arguments(cls, {**header, **tensors}, where, CheckpointError))
 
     def _directions(self, person: Identity) -> torch.Tensor:
         """(1 + photos, dim): the mean first."""
         if (person.encoder, person.dim) != (self.encoder, self.embeddings.shape[1]):
             raise EncoderMismatchError(
-                f"The blocklist was made by '{self.encoder}' and {person} by '{person.encoder}': it cannot say "
-                "whether this person is on it. Make a blocklist with the adapter's encoder."
+                f"The blocklist was made by '{self.encoder}' and {person} by '{person.encoder}', so they cannot be "
+                "compared. Make a blocklist with the adapter's encoder."
             )
         return torch.cat([person.embedding(normalised=True)[None], person.by_photo(normalised=True)])
 

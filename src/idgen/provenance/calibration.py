@@ -1,4 +1,4 @@
-"""From how alike strangers are to a blocklist's threshold."""
+"""The threshold of a blocklist, from the similarities of different people."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..errors import ProvenanceError
 from ..evaluation.bootstrap import Interval, interval
 
 ENOUGH_MATCHES = 30
-"""A rate is known to within 30 % once it has shown 30 times (Doddington et al. 2000, "the rule of 30")."""
+"""With 30 errors, a rate is known to within 30 % (Doddington et al. 2000, "the rule of 30")."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold, and how often strangers reach it.
+    """A threshold and its false-match rate.
 
     Attributes:
         threshold: Cosine.
-        false_match_rate: Share of the pairs of strangers that reach it, with the 95 % interval over people.
-        pairs: How many pairs there were.
+        false_match_rate: Share of pairs of different people that reach it, with a 95 % interval over people.
+        pairs: Number of pairs.
     """
 
     threshold: float
@@ -29,22 +29,22 @@ class Calibration:
 
 
 def calibrate(similarities: np.ndarray, false_match_rate: float = 1e-4) -> Calibration:
-    """The lowest threshold that no more than a share of strangers reach.
+    """The lowest threshold with at most this false-match rate.
 
     Args:
-        similarities: (people, people), cosines of one embedding of everybody with everybody's.
-        false_match_rate: That share.
+        similarities: (people, people), cosines of one embedding per person.
+        false_match_rate: Largest share of pairs of different people that may reach the threshold.
 
     Raises:
-        ProvenanceError: Too few people: under 30 pairs would match.
+        ProvenanceError: There are too few people: fewer than 30 pairs would match.
     """
     first, second = np.triu_indices(len(similarities), k=1)
     scores = similarities[first, second]
     allowed = int(false_match_rate * len(scores))
     if allowed < ENOUGH_MATCHES:
         raise ProvenanceError(
-            f"{len(scores):,} pairs of strangers are too few for a false-match rate of {false_match_rate:g}: at least "
-            f"{ENOUGH_MATCHES} of them should match."
+            f"{len(scores):,} pairs of different people are too few for a false-match rate of {false_match_rate:g}: "
+            f"at least {ENOUGH_MATCHES} of them must match."
         )
     highest_refused = np.partition(scores, -allowed - 1)[-allowed - 1]
     threshold = float(np.nextafter(highest_refused, np.float32(2)))
@@ -52,10 +52,10 @@ def calibrate(similarities: np.ndarray, false_match_rate: float = 1e-4) -> Calib
 
 
 def match_rate(similarities: np.ndarray, threshold: float) -> Interval:
-    """Share of the pairs that reach a threshold; the interval draws people, since pairs share them.
+    """Share of the pairs that reach a threshold. The interval is bootstrapped over people, since pairs share them.
 
     Args:
-        similarities: As for `calibrate`.
+        similarities: See `calibrate`.
         threshold: Cosine.
     """
     first, second = np.nonzero(np.triu(similarities >= threshold, k=1))

@@ -1,4 +1,4 @@
-"""`mark`: the one door through which pictures leave the command line and the demo."""
+"""`mark`: all marks of a generated picture, as the command line and the demo add them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .watermark import add_watermark
 def mark(
     image: Image.Image, settings: Mapping[str, Any], *, watermark: bool = True, signer: CredentialSigner | None = None
 ) -> bytes:
-    """A PNG file that says that, and with what, it was drawn.
+    """A PNG file of a generated picture with its settings, a watermark and a signature.
 
     Args:
-        image: What the pipeline drew.
-        settings: What it was drawn with (base, adapter, prompt, seed, …); see `write_png` for what a value may be. The
-            program and its version are added. Leave names of people and paths of photos out: the file travels.
-        watermark: Whether the pixels are marked too, invisibly.
-        signer: Signs it with Content Credentials.
+        image: Picture that the pipeline drew.
+        settings: Settings of the generation (base, adapter, prompt, seed, …), with values as `write_png` takes them.
+            The program and its version are added. Do not add names of people or paths of photos: files are shared.
+        watermark: Add an invisible watermark to the pixels.
+        signer: Signs the file with Content Credentials.
 
     Raises:
-        MissingDependencyError: `idgen-diffusers[provenance]` is not installed and a watermark is wanted.
-        ProvenanceError: A setting is neither text, number nor switch, or the picture cannot be signed.
+        MissingDependencyError: `watermark` is set and `idgen-diffusers[provenance]` is not installed.
+        ProvenanceError: A setting has a type that `write_png` refuses, or the picture cannot be signed.
     """
     settings = {"generator": f"idgen {__version__}", **settings}
     png = write_png(add_watermark(image) if watermark else image, settings)

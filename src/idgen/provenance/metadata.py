@@ -1,4 +1,4 @@
-"""What a picture was drawn with, inside its PNG file."""
+"""The settings of a generated picture, in its PNG file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..faces.image_file import decode_image, image_format, read_image_file
 from ..files import parse_json
 
 KEYWORD = "idgen"
-"""Of the text chunk that holds the settings as JSON."""
+"""Keyword of the text chunk that holds the settings as JSON."""
 
 Picture: TypeAlias = "str | os.PathLike[str] | bytes"
 
@@ -27,11 +27,11 @@ def write_png(image: Image.Image, settings: Mapping[str, Any]) -> bytes:
 
     Args:
         image: Written without loss.
-        settings: Names and what they were set to: text, numbers, switches, None, or mappings of those (a scale per
-            block). Lists and tensors are refused: an embedding would be one.
+        settings: Name → text, number, boolean, None, or a mapping of those (a scale per block). Lists and tensors are
+            refused: they could be embeddings.
 
     Raises:
-        ProvenanceError: A setting is something else.
+        ProvenanceError: A setting has another type, or is not finite.
     """
     for name, value in settings.items():
         _check(name, value)
@@ -43,15 +43,15 @@ def write_png(image: Image.Image, settings: Mapping[str, Any]) -> bytes:
 
 
 def read_settings(picture: Picture) -> dict[str, Any] | None:
-    """What `write_png` put into a file, or None where there is nothing of the kind.
+    """The settings that `write_png` put into a file; None if there are none.
 
-    Anybody can write anything there: the values are no proof, and must be checked before they are used.
+    Anyone can write these values: they prove nothing, and must be checked before they are used.
 
     Args:
         picture: A path, or the content of a file.
 
     Raises:
-        ImageError: It is not a picture.
+        ImageError: The file is not a picture.
         ProvenanceError: The settings are damaged.
     """
     data = read_image_file(picture)
@@ -61,17 +61,17 @@ def read_settings(picture: Picture) -> dict[str, Any] | None:
         return None
     settings = parse_json(text, "The text of the settings in the picture", ProvenanceError)
     if not isinstance(settings, dict):
-        raise ProvenanceError(f"The settings in the picture are no table but {type(settings).__name__}.")
+        raise ProvenanceError(f"The settings in the picture must be a JSON object, not {type(settings).__name__}.")
     return settings
 
 
 def open_picture(picture: Picture) -> Image.Image:
-    """Open a file, or the content of one; raises ImageError for what is not a picture or cannot be opened safely."""
+    """Open a path, or the content of a file; raises ImageError if it is not a picture or cannot be opened safely."""
     return decode_image(picture).image
 
 
 def _text(data: bytes) -> str | None:
-    """The text chunk that `write_png` writes: PNG 1.2, 4.2.3.3, not compressed, without language."""
+    """The text chunk that `write_png` writes (PNG 1.2, 4.2.3.3; not compressed, without language)."""
     form = image_format(data)
     if form is None or form.name != "PNG":
         return None
@@ -81,7 +81,7 @@ def _text(data: bytes) -> str | None:
         return None
     flags, text = body[len(start) : len(start) + 2], body[len(start) + 2 :].split(b"\0", 2)[-1]
     if flags[:1] != b"\0":
-        raise ProvenanceError("The settings in the picture are damaged: they are compressed, which idgen never does.")
+        raise ProvenanceError("The settings in the picture are damaged: they are compressed, which idgen does not do.")
     return text.decode("utf-8", "replace")
 
 
@@ -91,7 +91,7 @@ def _check(name: str, value: Any) -> None:
             _check(f"{name}.{key}", inner)
     elif not (value is None or isinstance(value, str | bool | int | float)):
         raise ProvenanceError(
-            f"A picture's settings are text, numbers and switches; '{name}' is of the type {type(value).__name__}."
+            f"A picture's settings must be text, numbers or booleans; '{name}' is of type {type(value).__name__}."
         )
     elif isinstance(value, float) and value - value != 0:
-        raise ProvenanceError(f"The setting '{name}' is {value}, which is not a finite number.")
+        raise ProvenanceError(f"The setting '{name}' must be finite, got {value}.")

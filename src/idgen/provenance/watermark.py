@@ -1,8 +1,8 @@
-"""An invisible mark in a picture's pixels that says: drawn by idgen.
+"""An invisible watermark in the pixels of pictures that idgen generates.
 
-RivaGAN (Zhang et al., arXiv 1909.01285), as the library `invisible-watermark` ships it. Its network reads pictures of
-one size well. So the mark is made for a small copy of the picture, and only the change is brought to the picture's own
-size (as in TrustMark, arXiv 2311.18297): then it stands at every size, and resizing does not hide it.
+RivaGAN (Zhang et al., arXiv 1909.01285), as the library `invisible-watermark` ships it. Its network works best at one
+size. The watermark is therefore made for a small copy, and only the change is resized to the picture (as in TrustMark,
+arXiv 2311.18297), which makes it readable at every size.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from PIL import Image
 from ..errors import MissingDependencyError
 
 SIDE = 256
-"""Width and height of the copy that is marked."""
+"""Width and height of the copy that gets the watermark."""
 
 CODE = np.unpackbits(np.frombuffer(hashlib.sha256(b"idgen").digest()[:4], np.uint8))
-"""(32,): the bits of every mark; it names the program, and nobody."""
+"""(32,) bits of the watermark, the same in every picture: they name the program, not a person."""
 
 FOUND_AT = 28
-"""So many bits must agree. Fair coins would do that once in 100,000 pictures; docs/safety.md says what pictures do."""
+"""Bits that must agree. Random bits do so once in 100,000 pictures; docs/safety.md has measurements on pictures."""
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """What was read from a picture.
+    """The watermark that was read from a picture.
 
     Attributes:
-        agreeing: How many bits are those of the mark.
+        agreeing: Number of bits that agree with the watermark's.
     """
 
     agreeing: int
 
     @property
     def found(self) -> bool:
-        """Whether the picture is taken for marked."""
+        """Whether the picture has the watermark."""
         return self.agreeing >= FOUND_AT
 
 
 def add_watermark(image: Image.Image) -> Image.Image:
-    """The picture as RGB with the mark in it; pixels change by about 2 of 255.
+    """The picture as RGB with the watermark; pixels change by about 2 of 255.
 
     Raises:
         MissingDependencyError: `idgen-diffusers[provenance]` is not installed.
@@ -58,24 +58,24 @@ def add_watermark(image: Image.Image) -> Image.Image:
 
 
 def read_watermark(image: Image.Image) -> Watermark:
-    """Look for the mark; raises as `add_watermark`."""
+    """Read the watermark; raises like `add_watermark`."""
     bits = _library().WatermarkDecoder("bits", len(CODE)).decode(_bgr(_to_side(image.convert("RGB"))), "rivaGan")
     return Watermark(int((np.asarray(bits) == CODE).sum()))
 
 
 def require_watermark() -> None:
-    """Raise MissingDependencyError now instead of after the picture has been drawn."""
+    """Raise MissingDependencyError if the library is missing, before a picture is drawn."""
     _library()
 
 
 def _library() -> Any:
     try:
         import imwatermark
-        import onnxruntime  # noqa: F401  # which the library opens its network with and does not ask for
+        import onnxruntime  # noqa: F401  # the library needs it and does not declare it
     except ImportError as error:
         raise MissingDependencyError(
             f"Invisible watermarks need pip install 'idgen-diffusers[provenance]' ({error}); "
-            "--no-watermark does without."
+            "--no-watermark disables them."
         ) from error
     imwatermark.WatermarkEncoder.loadModel()
     return imwatermark
@@ -86,7 +86,7 @@ def _to_side(picture: Image.Image) -> np.ndarray:
 
 
 def _bgr(pixels: np.ndarray) -> np.ndarray:
-    """The library's order of channels, and back."""
+    """RGB to BGR, the library's order of channels, or back."""
     return np.ascontiguousarray(pixels[..., ::-1])
 
 
