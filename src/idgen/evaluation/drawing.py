@@ -197,7 +197,10 @@ def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
     """The settings beside a picture: those of `describe`, and the seconds that drawing took."""
     file = folder / f"{drawing.path}.json"
     try:
-        return read_json(file, EvaluationError)
+        told = read_json(file, EvaluationError)
+        if "scale" in told:  # its name up to version 0.1.0
+            told["id_scale"] = told.pop("scale")
+        return told
     except EvaluationError as error:
         raise EvaluationError(f"{error} Delete it, and the picture is drawn again.") from error
 
