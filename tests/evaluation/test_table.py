@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def dummies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(METRICS, name, row)
 
 
-def mean_colour(pictures: list[np.ndarray]) -> np.ndarray:
+def mean_colour(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([picture.mean((0, 1)) for picture in pictures])
 
 
