@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 
 from idgen.data.cache import framing_for
 from idgen.data.framing import AlignedFraming, PhotoFraming
+from idgen.data.poses import Poses
 from idgen.errors import DataError
-from idgen.faces import ARCFACE_TEMPLATE, FaceAnalyzer, warp_faces
+from idgen.faces import ARCFACE_TEMPLATE, FaceAnalyzer, similarity_transform, warp_faces
 from idgen.tiny import TINY_PATH
 
 
@@ -101,6 +103,50 @@ def test_nonsense_is_refused():
         PhotoFraming(512, step=10)
 
 
-def test_the_small_model_draws_faces_also_by_its_path():
+def test_a_base_says_in_its_folder_how_its_pictures_are_cut(tmp_path):
     assert framing_for("tiny", 512) == framing_for(str(TINY_PATH), 512) == AlignedFraming()
     assert framing_for("stable-diffusion-v1-5/stable-diffusion-v1-5", 512) == PhotoFraming(512)
+    (tmp_path / "framing.json").write_text('{"resolution": 128, "zoom": 0.75, "rise": 0}')
+    assert framing_for(str(tmp_path), 512) == AlignedFraming(128, 0.75, 0.0)
+    for damaged in ("{", "[]", '{"side": 64}', '{"resolution": "64"}'):
+        (tmp_path / "framing.json").write_text(damaged)
+        with pytest.raises(DataError, match=r"framing\.json"):
+            framing_for(str(tmp_path), 512)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_posed_face_lies_where_its_pose_says(seed, astronaut, analyzer: FaceAnalyzer):
+    """Turned, scaled and shifted as drawn, within the ranges, with landmarks where the detector finds them."""
+    face = analyzer.find(astronaut, "largest")
+    poses, upright = Poses(angle=25, scale=(0.7, 1.05), shift=0.1), AlignedFraming(192)
+    pose = poses.draw(np.random.default_rng(seed))
+    assert poses
+    assert abs(pose.angle) <= 25
+    assert 0.7 <= pose.scale <= 1.05
+    assert max(map(abs, pose.shift)) <= 0.1
+    framing, arguments = replace(upright, pose=pose), (face.box.tolist(), face.landmarks)
+    place = framing.place(512, 512, *arguments)
+    found = analyzer.find(framing.cut(astronaut, *arguments), "largest").landmarks
+    eyes = np.linalg.norm(found[0] - found[1])
+    assert np.abs(found - place.landmarks).max() < 0.12 * eyes
+    for points, scale in ((place.landmarks, 1.0), (framing.template, pose.scale)):
+        turned = similarity_transform(torch.from_numpy(upright.template), torch.from_numpy(points)).numpy()
+        assert np.degrees(np.arctan2(turned[1, 0], turned[0, 0])) == pytest.approx(
+            pose.angle, abs=1e-6 + 9 * (scale == 1)
+        )
+    assert np.hypot(*turned[:, 0]) == pytest.approx(pose.scale)
+    assert framing.template.mean(0) - upright.template.mean(0) == pytest.approx(np.multiply(pose.shift, 192))
+
+
+def test_without_poses_nothing_changes():
+    assert not Poses()
+    still = replace(AlignedFraming(), pose=Poses().draw(np.random.default_rng(0)))
+    assert np.allclose(still.template, AlignedFraming().template)
+    for angle, scale, shift in (
+        (-1.0, (1.0, 1.0), 0.0),
+        (0.0, (1.0, 0.5), 0.0),
+        (0.0, (0.0, 1.0), 0.0),
+        (0.0, (1.0, 1.0), -0.1),
+    ):
+        with pytest.raises(DataError, match="Poses need"):
+            Poses(angle, scale, shift)

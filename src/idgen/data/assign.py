@@ -23,9 +23,9 @@ from .thresholds import (
     stranger_threshold,
 )
 
-_READ = ("key", "face", "label", "sha256", "size", "dropped", "crop_offset", "crop_length")
-_ASIDE = ("duplicate", "near-duplicate", "far-from-person")
-_DUPLICATE, _NEAR_DUPLICATE, _FAR = range(3)
+_READ = ("key", "face", "label", "reference", "sha256", "size", "dropped", "crop_offset", "crop_length")
+_ASIDE = ("duplicate", "near-duplicate", "far-from-person", "no-reference")
+_DUPLICATE, _NEAR_DUPLICATE, _FAR, _NO_REFERENCE = range(4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,7 @@ class _Faces:
     units: np.ndarray
     thumbnails: np.ndarray
     labels: np.ndarray  # of the photo: numbers into `names`, -1 where there is none
+    references: np.ndarray  # whether the photo is a reference; what is none says nothing of how its person looks
     names: list[str]
     crop: Callable[[int], np.ndarray]
 
@@ -128,6 +129,7 @@ class _Faces:
             thumbnails=thumbnails,
             labels=np.asarray(labels.indices.fill_null(-1)).astype(np.int64),
             names=labels.dictionary.to_pylist(),
+            references=np.asarray(table["reference"].combine_chunks()).astype(bool),
             crop=_crops(tars, table.select(["key", "crop_offset", "crop_length"])),
         )
 
@@ -139,12 +141,14 @@ class _Faces:
         thresholds: dict[str, float | None] = {"centre": centre_threshold(self.units, self._clean())}
         if thresholds["centre"] is not None:
             self.aside[(self.centre < thresholds["centre"]) & (self._clean() >= 0)] = _FAR
-        unknown = np.flatnonzero((self.people < 0) & (self.aside < 0))
+        unknown = np.flatnonzero((self.people < 0) & (self.aside < 0) & self.references)
         if len(unknown):
             thresholds |= self._name(unknown, encoder, options.threshold)
         self.aside[same_pictures(self.thumbnails, self._clean(), self.sizes, self.crop)] = _NEAR_DUPLICATE
         clean = self._clean()
         self.centre = np.where(clean >= 0, centre_cosines(self.units, clean), self.centre)
+        lost = (self.aside < 0) & ~self.references & ~np.isin(self.people, clean[clean >= 0])
+        self.aside[lost] = _NO_REFERENCE
         pairs = 50_000
         return Assigned(
             thresholds, genuine_cosines(self.units, clean, pairs), impostor_cosines(self.units, clean, pairs)
@@ -172,8 +176,8 @@ class _Faces:
         return "test" if name in options.test_people else split_of(name, options.shares, options.seed)
 
     def _clean(self) -> np.ndarray:
-        """(n,), the person of each face that is not set aside, -1 for all others."""
-        return np.where(self.aside < 0, self.people, -1)
+        """(n,), the person of each face that is a reference and not set aside, -1 for all others."""
+        return np.where((self.aside < 0) & self.references, self.people, -1)
 
     def _labelled_face(self) -> np.ndarray:
         """A photo's label belongs to one of its faces: the nearest to the person's photos with one face, or where
@@ -183,7 +187,7 @@ class _Faces:
         rows = np.flatnonzero((count[self.photos] > 1) & (self.labels >= 0))
         if not len(rows):
             return people
-        sums = person_sums(self.units, people, len(self.names))
+        sums = person_sums(self.units, np.where(self.references, people, -1), len(self.names))
         labels = self.labels[rows]
         likeness = np.einsum("nd,nd->n", self.units[rows], unit(sums)[labels])
         score = np.where(np.any(sums, axis=1)[labels], likeness, self.sizes[rows])

@@ -18,14 +18,16 @@ from .people import unit
 from .storage import join, local_copy, write_file
 
 FOLDER = "bank"
-_COLUMNS = ("person", "split", "dropped", "aside", "embedding")
+REFERENCES = "references"
+_COLUMNS = ("person", "split", "dropped", "aside", "reference", "embedding")
 
 
 def write_bank(output: str, names: Sequence[str], dim: int) -> None:
-    """Sort the usable faces of a set by split and person.
+    """Sort the usable faces of a set by split and person, a person's references first.
 
     Writes `embeddings.npy`, (faces, dim) float32, `rows.npy`, (faces, 2), the shard's number and the row in its
-    index, and `people.parquet` with name, split, and where a person's faces begin and how many there are.
+    index, and `people.parquet` with name, split, where a person's faces begin, how many there are, and how many of
+    them are references.
 
     Args:
         output: Folder or URL of the set.
@@ -38,13 +40,16 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
         row = pa.array(range(len(table)), pa.int64())
         table = table.append_column("shard", pa.array([i] * len(table), pa.int64())).append_column("row", row)
         keys.append(table.filter(pa.array(usable_rows(table))).drop_columns(["dropped", "aside"]))
-    order = pa.concat_tables(keys).sort_by([(key, "ascending") for key in ("split", "person", "shard", "row")])
+    directions = {"reference": "descending"}
+    columns = ("split", "person", "reference", "shard", "row")
+    order = pa.concat_tables(keys).sort_by([(key, directions.get(key, "ascending")) for key in columns])
     rows = np.stack([order["shard"].to_numpy(), order["row"].to_numpy()], 1)
     codes = order["person"].combine_chunks().dictionary_encode().indices.to_numpy()
     starts = np.flatnonzero(np.diff(codes, prepend=-1))  # everybody is in one split only
     counts = np.diff(starts, append=len(codes))
     people = order.select(["person", "split"]).take(starts)
     people = people.append_column("start", pa.array(starts)).append_column("count", pa.array(counts))
+    people = people.append_column(REFERENCES, pa.array(np.add.reduceat(order["reference"].to_numpy() * 1, starts)))
     with write_file(join(output, f"{FOLDER}/embeddings.npy")) as path:
         _write_embeddings(path, output, names, rows, dim)
     with write_file(join(output, f"{FOLDER}/rows.npy")) as path, path.open("wb") as file:
@@ -97,6 +102,7 @@ class IdentityBank:
         people: Their names; a person's number is the place in this list.
         starts: (people,), the first face of each.
         counts: (people,), how many.
+        references: (people,), how many of them, the first ones, may be references; in a set of an earlier version all.
         embeddings: (faces, dim), float32, raw, not in memory.
         rows: (faces, 2), the shard's number and the row in its index.
     """
@@ -132,6 +138,7 @@ class IdentityBank:
         part = _check_bank(shards, people, embeddings, rows)
         self.people: list[str] = people["person"].to_pylist()
         self.counts = people["count"].to_numpy()
+        self.references = people[REFERENCES if REFERENCES in people.column_names else "count"].to_numpy()
         self.starts = people["start"].to_numpy() - part.start
         self.embeddings, self.rows = embeddings[part], rows[part]
         if not _reopened:
@@ -150,12 +157,12 @@ class IdentityBank:
         return np.searchsorted(self.starts, faces, side="right") - 1
 
     def centre(self, person: int) -> np.ndarray:
-        """(dim,), of unit length, from at most 16 of the person's faces."""
+        """(dim,), of unit length, from at most 16 of the person's references."""
         start = self.starts[person]
-        return unit(unit(self.embeddings[start : start + min(self.counts[person], 16)]).sum(0, keepdims=True))[0]
+        return unit(unit(self.embeddings[start : start + min(self.references[person], 16)]).sum(0, keepdims=True))[0]
 
     def draw(self, persons: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """One face each of other people; the same for the same number.
+        """One reference each of other people; the same for the same number.
 
         Args:
             persons: (batch,), numbers of the people who shall not be drawn.
@@ -169,7 +176,7 @@ class IdentityBank:
         random = np.random.default_rng((self.seed, number))
         asked = persons.cpu().numpy()
         others = np.setdiff1d(_few_of(random, len(self), self.count * (8 if self.hard else 1) + len(asked)), asked)
-        faces = self.starts[others] + random.integers(self.counts[others])
+        faces = self.starts[others] + random.integers(self.references[others])
         # sorted reads go forward through the file
         embeddings = np.stack([self.embeddings[face] for face in faces]) if len(faces) else self.embeddings[:0]
         if not self.hard and self.too_similar is None:
@@ -198,10 +205,11 @@ def check_finite(place: str, embeddings: np.ndarray) -> None:
 
 def _check_bank(shards: str, people: pa.Table, embeddings: Any, rows: Any) -> slice:
     """Where the faces of these people lie, in one piece and in their order."""
-    kinds = {"person": pa.string(), "start": pa.int64(), "count": pa.int64()}
+    kinds = {"person": pa.string(), "start": pa.int64(), "count": pa.int64(), REFERENCES: pa.int64()}
+    needed = [name for name in kinds if name != REFERENCES or name in people.column_names]
     if any(
-        name not in people.column_names or people[name].type != kind or people[name].null_count
-        for name, kind in kinds.items()
+        name not in people.column_names or people[name].type != kinds[name] or people[name].null_count
+        for name in needed
     ):
         raise DataError(f"The table of people in the bank of '{shards}' is damaged. Run `idgen prepare` again.")
     starts, counts = people["start"].to_numpy(), people["count"].to_numpy()
@@ -211,6 +219,9 @@ def _check_bank(shards: str, people: pa.Table, embeddings: Any, rows: Any) -> sl
     # each count is bounded before the sum, which could overflow
     fits = whole and starts[0] >= 0 and ((counts >= 1) & (counts <= len(rows))).all()
     fits = fits and (np.diff(starts) == counts[:-1]).all() and starts[-1] + counts[-1] <= len(rows)
+    if REFERENCES in needed:
+        references = people[REFERENCES].to_numpy()
+        fits = fits and ((references >= 1) & (references <= counts)).all()
     part = slice(int(starts[0]), int(starts[-1] + counts[-1]))
     if not fits or (rows[part] < 0).any():
         raise DataError(f"The files in the bank of '{shards}' do not fit together. Run `idgen prepare` again.")

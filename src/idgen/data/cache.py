@@ -9,12 +9,16 @@ from typing import Any
 import torch
 
 from ..errors import DataError
+from ..files import read_json
 from ..tiny import TINY_PATH, load_tiny_base
+from ..typed import arguments
 from .columns import Maker, write_column
 from .engines import Engine
 from .framing import AlignedFraming, Framing, PhotoFraming
 from .makers import AugmentedMaker, FeatureMaker, LatentMaker, TextMaker
 from .manifest import Manifest
+
+FRAMING = "framing.json"
 
 
 def write_caches(
@@ -48,9 +52,22 @@ def write_caches(
 
 
 def framing_for(base: str, resolution: int) -> Framing:
-    """What a base model draws: the small one that comes with the package faces of 64 px, all others whole photos."""
-    small = base == "tiny" or Path(base).resolve() == TINY_PATH.resolve()
-    return AlignedFraming() if small else PhotoFraming(resolution)
+    """How the pictures of a base model are cut from photos.
+
+    A model of aligned faces, such as the one that comes with the package, says so in its folder: `framing.json` with
+    `resolution`, `zoom` and `rise`; see `AlignedFraming`. All others draw whole photos.
+
+    Args:
+        base: Folder or hub id, or "tiny".
+        resolution: Of whole photos.
+
+    Raises:
+        DataError: `framing.json` cannot be read.
+    """
+    file = (TINY_PATH if base == "tiny" else Path(base)) / FRAMING
+    if not file.is_file():
+        return PhotoFraming(resolution)
+    return AlignedFraming(**arguments(AlignedFraming, read_json(file, DataError), str(file), DataError))
 
 
 def _pipeline(base: str) -> Any:

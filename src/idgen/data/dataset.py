@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,10 +14,11 @@ import torch
 from ..errors import DataError
 from .bank import IdentityBank
 from .columns import Column, column_url, open_photo
-from .framing import Framing
+from .framing import AlignedFraming, Framing
 from .index import read_index
 from .makers import AugmentedMaker
 from .manifest import Manifest
+from .poses import Poses
 from .storage import exists, join
 
 _COLUMNS = ("key", "offset", "length", "width", "height", "box", "landmarks", "caption")
@@ -38,6 +39,7 @@ class Pairing:
         component_dropout: Chance of each number of an embedding to be zero (IDiff-Face, arXiv 2308.04995: 0.25); the
             others grow by as much as is lost.
         flip: Share of the targets that are mirrored.
+        poses: How aligned faces are turned, scaled and shifted at random.
 
     Raises:
         DataError: A share is not one.
@@ -50,6 +52,7 @@ class Pairing:
     drop_both: float = 0.05
     component_dropout: float = 0.0
     flip: float = 0.5
+    poses: Poses = field(default_factory=Poses)
 
     def __post_init__(self) -> None:
         shares = (self.paired_ratio, self.component_dropout, self.flip)
@@ -67,13 +70,14 @@ class Sample(NamedTuple):
         picture: Latents, (channels, height, width) float16, if they are cached, or (height, width, 3) uint8.
         prompt: Empty where it is dropped.
         id_embeds: (references, dim), float32, as they left the encoder; zeros where the identity is dropped.
-        target_embeds: (dim,), of the target's own face.
+        target_embeds: (dim,), of the target's own face; of the first reference where the target is no reference.
         landmarks: (5, 2), pixels of the picture.
         time_ids: Six numbers that SDXL reads.
         person: Number in the bank.
         face: Number of the target in the bank.
         references: (references,), numbers of the reference faces.
         has_identity: Whether the identity is used; False where it is dropped.
+        is_reference: Whether the target may be a reference, so that its own face shows how the person looks.
         text: (length, dim) float16, the prompt as the base model's text encoder reads it, if that is cached.
     """
 
@@ -87,6 +91,7 @@ class Sample(NamedTuple):
     face: int
     references: np.ndarray
     has_identity: bool
+    is_reference: bool
     text: torch.Tensor | None = None
 
 
@@ -104,7 +109,8 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         seed: Of all choices.
 
     Raises:
-        DataError: The set is not finished, nobody is in the split, or a column is missing or another model's.
+        DataError: The set is not finished, nobody is in the split, a column is missing or another model's, or poses
+            are asked for where pictures are whole photos or their latents are cached.
         EncoderMismatchError: Shards of another encoder are among them.
     """
 
@@ -127,6 +133,8 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             raise DataError(f"The bank of '{shards}' names shards that are not there. Run `idgen prepare` again.")
         self.framing, self.pairing, self.seed = framing, pairing or Pairing(), seed
         self.latents, self.text, self.embeddings = latents, text, embeddings
+        if self.pairing.poses and (latents is not None or not isinstance(framing, AlignedFraming)):
+            raise DataError("Random poses need pictures of aligned faces, whose latents are not cached.")
         augmented = AugmentedMaker(self.manifest.encoder)
         self._augmented = augmented.name if exists(column_url(shards, self.names[0], augmented.name)) else None
         self._open()
@@ -157,21 +165,22 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             raise IndexError(face)
         random = np.random.default_rng((self.seed, epoch, face))
         person = int(self.bank.person_of(np.array([face]))[0])
-        references = self._references(face, person, random)
+        references, own = self._references(face, person, random), self._is_reference(face, person)
         text, known = self._drops(random)
         mirrored = bool(random.random() < self.pairing.flip)
-        picture, landmarks, time_ids = self._picture(face, mirrored)
+        picture, landmarks, time_ids = self._picture(face, mirrored, random)
         return Sample(
             picture=picture,
             prompt=(self.row(face)["caption"] or CAPTION) if text else "",
             id_embeds=self._id_embeds(face, references, known, random),
-            target_embeds=self._target(face),
+            target_embeds=self._target(face if own else int(references[0])),
             landmarks=torch.from_numpy(landmarks).float(),
             time_ids=torch.tensor(time_ids),
             person=person,
             face=face,
             references=references,
             has_identity=known,
+            is_reference=own,
             text=self._value(face, "text", self.text) if text and self.text is not None else None,
         )
 
@@ -192,9 +201,14 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             raise DataError(f"Row {row} of shard {shard} in '{self.shards}' is no face, or its numbers are damaged.")
         return found
 
+    def _is_reference(self, face: int, person: int) -> bool:
+        return face - int(self.bank.starts[person]) < int(self.bank.references[person])
+
     def _references(self, face: int, person: int, random: np.random.Generator) -> np.ndarray:
-        start, count = int(self.bank.starts[person]), int(self.bank.counts[person])
-        if count == 1 or random.random() >= self.pairing.paired_ratio:
+        """Numbers of the reference faces: other ones than the target, or the target itself if it may be one."""
+        start, count = int(self.bank.starts[person]), int(self.bank.references[person])
+        own = self._is_reference(face, person)
+        if own and (count == 1 or random.random() >= self.pairing.paired_ratio):
             return np.full(self.pairing.references, face)
         others = np.setdiff1d(np.arange(start, start + count), face)
         return random.choice(others, self.pairing.references, replace=len(others) < self.pairing.references)
@@ -228,14 +242,19 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             return torch.from_numpy(np.array(self.bank.embeddings[face]))
         return self._required(face, self.embeddings)
 
-    def _picture(self, face: int, mirrored: bool) -> tuple[torch.Tensor, np.ndarray, Sequence[int]]:
+    def _picture(
+        self, face: int, mirrored: bool, random: np.random.Generator
+    ) -> tuple[torch.Tensor, np.ndarray, Sequence[int]]:
         row = self.row(face)
         box, landmarks = row["box"], np.asarray(row["landmarks"]).reshape(5, 2)
-        place = self.framing.place(row["width"], row["height"], box, landmarks)
+        framing, poses = self.framing, self.pairing.poses
+        if poses and isinstance(framing, AlignedFraming):
+            framing = replace(framing, pose=poses.draw(random))
+        place = framing.place(row["width"], row["height"], box, landmarks)
         points = place.mirrored() if mirrored else place.landmarks
         if self.latents is not None:
             return self._required(face, "latents", self.latents)[int(mirrored)], points, place.time_ids
-        picture = self.framing.cut(open_photo(self._tar(face), row), box, landmarks)
+        picture = framing.cut(open_photo(self._tar(face), row), box, landmarks)
         return torch.from_numpy(picture[:, ::-1].copy() if mirrored else picture), points, place.time_ids
 
     def _value(self, face: int, column: str, key: str | None = None) -> torch.Tensor | None:

@@ -1,16 +1,24 @@
-"""What is said of a photo beside it or in a table: person, caption and licence, as one text each."""
+"""What is said of a photo beside it or in a table: person, caption, licence, landmarks, whether it is a reference."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 _NAMES = {"label": ("person",), "caption": ("caption",), "licence": ("licence", "license")}
+FACTS = (*_NAMES, "reference", "landmarks")
+"""Names of everything that can be said of a photo."""
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class UnclearFactError(ValueError):
+    """A value cannot be understood; the message is the reason why the photo is dropped."""
 
 
 def clean(value: Any) -> str | None:
@@ -32,10 +40,45 @@ def clean(value: Any) -> str | None:
 
 
 def facts_of(record: Mapping[str, Any]) -> dict[str, str]:
-    """`label`, `caption` and `licence`, as far as a row of a table or an object of JSON tells them."""
+    """`label`, `caption`, `licence`, `reference` and `landmarks` as texts, as far as a row of a table or an object of
+    JSON has them. `flag` and `points` read the last two."""
     found = {ours: (clean(record.get(name)) for name in theirs) for ours, theirs in _NAMES.items()}
     texts = {ours: next((text for text in values if text), None) for ours, values in found.items()}
+    for name in FACTS[len(_NAMES) :]:
+        value = record.get(name)
+        texts[name] = str(value).lower() if isinstance(value, bool | list | tuple) else clean(value)
     return {name: text for name, text in texts.items() if text is not None}
+
+
+def flag(text: str | None) -> bool:
+    """Whether a photo is a reference; it is if nothing is said.
+
+    Raises:
+        UnclearFactError: The text is neither true, yes or 1 nor false, no or 0.
+    """
+    if text is None:
+        return True
+    if text.lower() not in _FLAGS:
+        raise UnclearFactError("unclear-reference")
+    return _FLAGS[text.lower()]
+
+
+def points(text: str | None) -> tuple[float, ...] | None:
+    """Five landmarks, x0, y0, x1, y1 and so on in pixels, of ten numbers in a text; brackets are ignored.
+
+    Raises:
+        UnclearFactError: There are not ten finite numbers, or the points lie within one pixel.
+    """
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in re.split(r"[\s,;()\[\]]+", text) if part)
+    except ValueError:
+        numbers = ()
+    spread = [max(part) - min(part) for part in (numbers[::2], numbers[1::2]) if part]
+    if len(numbers) != 10 or not all(map(math.isfinite, numbers)) or min(spread) < 1:
+        raise UnclearFactError("unclear-landmarks")
+    return numbers
 
 
 def facts_of_json(text: str) -> dict[str, str]:

@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ..errors import DataError
-from ..faces import ARCFACE_TEMPLATE, align_face
+from ..faces import ARCFACE_TEMPLATE, align_face, similarity_transform
+from .poses import Pose
 
 
 class Place(NamedTuple):
@@ -128,27 +130,39 @@ class AlignedFraming:
         resolution: Side of the square picture.
         zoom: The ArcFace template is made smaller by this factor …
         rise: … and moved up by so many of its 112 pixels.
+        pose: How the face is turned, scaled and shifted from there.
     """
 
     resolution: int = 64
     zoom: float = 0.9
     rise: float = 3.0
+    pose: Pose | None = None
 
     @property
     def name(self) -> str:
-        return f"aligned-{self.resolution}-{self.zoom:g}-{self.rise:g}"
+        posed = "" if self.pose is None else f"-{self.pose}"
+        return f"aligned-{self.resolution}-{self.zoom:g}-{self.rise:g}{posed}"
 
     @cached_property
     def template(self) -> np.ndarray:
-        """(5, 2), where the landmarks lie in every picture."""
-        return ((ARCFACE_TEMPLATE - 56) * self.zoom + 56 - (0, self.rise)) * (self.resolution / 112)
+        """(5, 2), where the landmarks of the mean face lie in the picture."""
+        upright = ((ARCFACE_TEMPLATE - 56) * self.zoom + 56 - (0, self.rise)) * (self.resolution / 112)
+        if self.pose is None:
+            return upright
+        (sine, cosine), middle = (f(np.radians(self.pose.angle)) for f in (np.sin, np.cos)), upright.mean(0)
+        turn = self.pose.scale * np.array([[cosine, -sine], [sine, cosine]])
+        return (upright - middle) @ turn.T + middle + np.multiply(self.pose.shift, self.resolution)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         return self.resolution, self.resolution
 
     def place(self, width: int, height: int, box: Sequence[float], landmarks: np.ndarray) -> Place:
         side = self.resolution
-        return Place(side, side, self.template.copy(), (side, side, 0, 0, side, side))
+        points = self.template.copy()
+        if self.pose is not None:  # an IdentityNet learns from where this face's own landmarks lie
+            to_picture = similarity_transform(*map(torch.from_numpy, (np.asarray(landmarks, float), points))).numpy()
+            points = landmarks @ to_picture[:, :2].T + to_picture[:, 2]
+        return Place(side, side, points, (side, side, 0, 0, side, side))
 
     def cut(self, photo: np.ndarray, box: Sequence[float], landmarks: np.ndarray) -> np.ndarray:
         height, width = photo.shape[:2]

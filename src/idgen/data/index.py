@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("label", pa.string()),
         ("caption", pa.string()),
         ("licence", pa.string()),
+        ("reference", pa.bool_()),
         ("sha256", pa.string()),
         ("suffix", pa.string()),
         ("offset", pa.int64()),
@@ -47,8 +48,9 @@ SCHEMA = pa.schema(
     ]
 )
 """One row a face, and one row a photo without any, whose `dropped` says why. `offset` and `crop_offset` say where the
-photo's bytes and those of the aligned crop begin in the tar. The last four are empty until the whole
-set has been seen: who it is, the split, why the face is set aside if it is, and its cosine to the person's centre."""
+photo's bytes and those of the aligned crop begin in the tar. A photo that is no `reference` is a target only. The last
+four are empty until the whole set has been seen: who it is, the split, why the face is set aside if it is, and its
+cosine to the person's centre."""
 
 
 _TOLD = ("encoder", "dim", "fingerprint", "tar_bytes", "tar_sha256")

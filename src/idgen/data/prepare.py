@@ -135,11 +135,13 @@ def _delete_others(output: str, names: Sequence[str]) -> None:
 
 def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str, str], assigned: Assigned) -> Manifest:
     shards = {name: check_shard(options.output, name, options.encoder)["tar_sha256"] for name in names}
-    columns = ("key", "face", "person", "split", "dropped", "aside", "label")
+    columns = ("key", "face", "person", "split", "dropped", "aside", "label", "reference")
     table = pa.concat_tables([read_index(join(options.output, f"{name}.parquet"), columns) for name in names])
     faces = table.filter(table["face"].is_valid())
-    people = faces.filter(pa.array(usable_rows(faces))).group_by(["split", "person"]).aggregate([([], "count_all")])
+    usable = faces.filter(pa.array(usable_rows(faces)))
+    people = usable.group_by(["split", "person"]).aggregate([([], "count_all"), ("reference", "sum")])
     photos, split_of = people["count_all"].to_numpy(), people["split"].to_numpy()
+    references = people["reference_sum"].to_numpy()
     return Manifest(
         format=FORMAT,
         encoder=options.encoder,
@@ -151,11 +153,14 @@ def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str,
             "photos": _distinct(faces["key"]),
             "faces": len(faces),
             "named": _distinct(table["label"]),
-            **_count(photos),
+            **_count(photos, references),
         },
         dropped=_reasons(table["dropped"]),
         aside=_reasons(table["aside"]),
-        splits={split: _count(photos[split_of == split]) for split in sorted(people["split"].unique().to_pylist())},
+        splits={
+            split: _count(photos[split_of == split], references[split_of == split])
+            for split in sorted(people["split"].unique().to_pylist())
+        },
         settings=_settings(options),
         thresholds=assigned.thresholds,
         similarity=_histograms(assigned),
@@ -173,13 +178,14 @@ def _reasons(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _count(photos: np.ndarray) -> dict[str, int]:
-    """Of the numbers of people's photos: people, faces, people with a pair, and ordered pairs of different photos."""
+def _count(photos: np.ndarray, references: np.ndarray) -> dict[str, int]:
+    """Of the numbers of people's photos and references: people, faces, people with a pair, and pairs of a photo and
+    another one as its reference."""
     return {
         "people": len(photos),
         "usable": int(photos.sum()),
         "people_with_pairs": int((photos > 1).sum()),
-        "pairs": int((photos * (photos - 1)).sum()),
+        "pairs": int((references * (photos - 1)).sum()),
     }
 
 

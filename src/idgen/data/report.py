@@ -29,10 +29,13 @@ MEANINGS = {
     "symlink-loop": "a folder that was visited before",
     "empty-folder": "nothing in it",
     "unreadable-folder": "may not be opened",
+    "unclear-reference": "`reference` is neither true nor false",
+    "unclear-landmarks": "`landmarks` are not ten numbers of five points",
     "sidecar-without-photo": "a caption, and no photo of the same name",
     "duplicate": "the same file as another one",
     "near-duplicate": "the same photo as another one of this person, in another file",
     "far-from-person": "not like the person's other photos: somebody else under this name, most likely",
+    "no-reference": "a photo that may only be a target, of a person without a reference",
 }
 _MANY = 20  # photos of a person that stand in the last bar
 _SHOWN = ["size", "sharpness", "yaw", "person"]

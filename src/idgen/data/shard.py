@@ -19,14 +19,14 @@ from ..errors import ImageError
 from ..faces import Face, FaceAnalyzer, load_photo
 from ..faces.image_file import MAX_BYTES, image_format
 from .engines import one_thread
-from .facts import clean
+from .facts import UnclearFactError, clean, flag, points
 from .index import FORMAT, SCHEMA, readable_metadata, write_index
 from .manifest import check_encoder, is_whole
 from .quality import pose, sharpness, thumbnail
 from .source import Source
 from .storage import join, sha256, size, write_file
 
-REVISION = 2
+REVISION = 3
 """Rises when a shard of the same photos comes out otherwise, so that older ones are made again."""
 _UNTOLD = ("embedding", "thumbnail", "offset", "length")
 BATCH_PHOTOS = 32
@@ -55,14 +55,18 @@ class InputShard:
 class _Photo:
     source: Source
     key: str
-    data: bytes
+    facts: dict[str, Any]
+    data: bytes = b""
     pixels: np.ndarray | None = None
     suffix: str | None = None
     dropped: str | None = None
+    landmarks: np.ndarray | None = None
 
 
 def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_face: float = 24.0) -> str:
     """Find, embed and judge all faces of some photos.
+
+    A photo whose landmarks are given has one face, and nothing is detected in it.
 
     Writes `NAME.tar` (`key.jpg` as it came, `key.json`, and per face `key.0.png`, its 112-px aligned crop, and
     `key.0.npy`, its embedding) and then `NAME.parquet`, whose presence says that the shard is finished. A finished
@@ -147,9 +151,16 @@ def _batches(input: InputShard) -> Iterator[list[_Photo]]:
 
 
 def _open(source: Source, key: str) -> _Photo:
-    photo = _Photo(source, key, b"")
+    told: dict[str, Any] = source.told()
+    given, said = told.pop("landmarks"), told.pop("reference")
+    photo = _Photo(source, key, told | {"reference": None})
     if source.photo is None:
         return replace(photo, dropped=source.missing)
+    try:
+        landmarks = points(given)
+        photo = replace(photo, facts=told | {"reference": flag(said)})
+    except UnclearFactError as error:
+        return replace(photo, dropped=str(error))
     try:
         photo = replace(photo, data=source.photo.read(MAX_BYTES + 1))
     except Exception:  # stores and archives raise whatever they meet
@@ -163,14 +174,16 @@ def _open(source: Source, key: str) -> _Photo:
     except ImageError as error:
         return replace(photo, dropped=error.reason)
     form = image_format(photo.data)
-    return replace(photo, pixels=pixels, suffix=form and form.suffix)
+    found = None if landmarks is None else np.array(landmarks).reshape(5, 2)
+    return replace(photo, pixels=pixels, suffix=form and form.suffix, landmarks=found)
 
 
 def _write_batch(
     archive: tarfile.TarFile, batch: list[_Photo], analyzer: FaceAnalyzer, min_face: float
 ) -> list[dict[str, Any]]:
     opened = [photo for photo in batch if photo.pixels is not None]
-    found = iter(analyzer.analyze_batch([photo.pixels for photo in opened if photo.pixels is not None]))
+    pixels = [photo.pixels for photo in opened if photo.pixels is not None]
+    found = iter(analyzer.analyze_batch(pixels, [photo.landmarks for photo in opened]))
     rows: list[dict[str, Any]] = []
     for photo in batch:
         faces = next(found) if photo.pixels is not None else []
@@ -202,7 +215,7 @@ def _facts(photo: _Photo) -> dict[str, Any]:
     return {
         "key": photo.key,
         "source": clean(photo.source.name),
-        **photo.source.told(),
+        **photo.facts,
         "sha256": hashlib.sha256(photo.data).hexdigest() if photo.data else None,
         "suffix": photo.suffix,
         "width": width,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fsspec.implementations.local import LocalFileSystem
 
-from .facts import clean, decode, facts_of_json
+from .facts import FACTS, clean, decode, facts_of_json
 from .storage import FileSystem
 
 MAX_CAPTION = 1 << 20
@@ -55,7 +55,7 @@ class Source:
         photo: Where its bytes are; None if there are none, and `missing` says why.
         label: The person, by the folder it lies in.
         sidecars: (suffix, blob) of the captions beside it.
-        facts: `caption` and `licence` from a table.
+        facts: What a table says; see `facts_of`.
         missing: Why there is no photo.
     """
 
@@ -67,9 +67,10 @@ class Source:
     missing: str | None = None
 
     def told(self) -> dict[str, str | None]:
-        """`label`, `caption` and `licence`. A caption that cannot be read is left out; a `.json` that names a person
-        overrules the folder."""
-        facts: dict[str, str | None] = {"label": self.label, "caption": None, "licence": None, **self.facts}
+        """`label`, `caption`, `licence`, `reference` and `landmarks` as texts. A caption that cannot be read is left
+        out; a `.json` that names a person overrules the folder."""
+        facts: dict[str, str | None] = dict.fromkeys(FACTS)
+        facts |= {"label": self.label, **self.facts}
         for suffix, blob in self.sidecars:
             with suppress(OSError):
                 text = decode(blob.read(MAX_CAPTION))

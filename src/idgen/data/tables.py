@@ -17,7 +17,7 @@ from .source import Blob, Source
 from .storage import FileSystem, address, place, stamp
 
 _PATHS = ("path", "file_name")  # the second is the name in Hugging Face's tables beside photos
-_WANTED = (*_PATHS, "person", "caption", "licence", "license")
+_WANTED = (*_PATHS, "person", "caption", "licence", "license", "reference", "landmarks")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..errors import EncoderMismatchError
 from .align import align_face
 from .detectors import DlibDetector, FaceDetector
 from .encoders import DlibEncoder, FaceEncoder
-from .face import Choice, Face, choose_face
+from .face import Choice, Detection, Face, choose_face
 from .photo import Photo, load_photo
 
 SMALL_FACE = 40
@@ -64,10 +64,22 @@ class FaceAnalyzer:
         """
         return self.analyze_batch([photo])[0]
 
-    def analyze_batch(self, photos: Sequence[Photo]) -> list[list[Face]]:
-        """All faces of each photo; the encoder sees the crops of all photos in one batch."""
+    def analyze_batch(
+        self, photos: Sequence[Photo], landmarks: Sequence[np.ndarray | None] | None = None
+    ) -> list[list[Face]]:
+        """All faces of each photo, largest first; the encoder sees the crops of all photos in one batch.
+
+        Args:
+            photos: The photos.
+            landmarks: (5, 2) in pixels for each photo whose one face is known, where nothing is detected.
+        """
         images = [load_photo(photo) for photo in photos]
-        found = [sorted(self.detector.detect(image), key=lambda d: d.area, reverse=True) for image in images]
+        found = [
+            sorted(self.detector.detect(image), key=lambda d: d.area, reverse=True)
+            if points is None
+            else [Detection.at(points)]
+            for image, points in zip(images, landmarks or [None] * len(images), strict=True)
+        ]
         crops = [
             self.encoder.crop(image, detection.landmarks)
             for image, detections in zip(images, found, strict=True)

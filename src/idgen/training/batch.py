@@ -27,6 +27,8 @@ class Batch:
         has_identity: (batch,), whether the identity is used. Where it is dropped, nothing that compares with the
             person counts: no identity loss and no identity reward.
         persons: (batch,), a number for each person.
+        is_reference: (batch,), whether the target's own face shows how the person looks; losses on single predictions
+            compare no face with the person where it does not (a drawing). All do if not given.
         time_ids: (batch, 6), original size, crop corner and target size, height first; read by SDXL only.
         encoder_hidden_states: (batch, length, dim), what `BaseModel.encode` makes of the prompts, if it is cached.
         text_embeds: (batch, dim), beside it for SDXL.
@@ -44,6 +46,7 @@ class Batch:
     face_found: torch.Tensor
     has_identity: torch.Tensor
     persons: torch.Tensor
+    is_reference: torch.Tensor | None = None
     time_ids: torch.Tensor | None = None
     encoder_hidden_states: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
@@ -59,6 +62,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def comparable(self, found: torch.Tensor) -> torch.Tensor:
+        """(batch,), which of the faces that were found in predictions may be compared with the person."""
+        return found if self.is_reference is None else found & self.is_reference
 
     def repeat(self, times: int) -> Self:
         """Each sample so many times in a row."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
+from ..data.poses import Poses
 from ..errors import TrainingError
 from .faces import FaceConfig
 from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig
@@ -150,6 +151,8 @@ class DataConfig:
         drop_identity: Probability of dropping only the identity embedding.
         drop_both: Probability of dropping both the prompt and the identity embedding.
         component_dropout: Probability of setting each component of an identity embedding to zero.
+        flip: Probability of mirroring a target; 0 where captions say left or right.
+        poses: Random poses of aligned faces, for an IdentityNet.
         dataloader_num_workers: Processes that load data; 0 to load in the main process.
     """
 
@@ -160,6 +163,8 @@ class DataConfig:
     drop_identity: float = 0.05
     drop_both: float = 0.05
     component_dropout: float = 0.0
+    flip: float = 0.5
+    poses: Poses = field(default_factory=Poses)
     dataloader_num_workers: int = 0
 
 

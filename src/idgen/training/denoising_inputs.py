@@ -207,7 +207,8 @@ class DenoisingInputs(Inputs):
     @cached_property
     def face_found(self) -> torch.Tensor:
         """(batch,), whether there is a face: in the target, or with a detector in the prediction."""
-        return self._batch.face_found if self._step.detector is None else self._faces.found
+        found = self._batch.face_found if self._step.detector is None else self._faces.found
+        return self._batch.comparable(found)
 
     @cached_property
     def _faces(self) -> GeneratedFaces:

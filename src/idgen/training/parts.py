@@ -68,7 +68,7 @@ def with_lora(adapter: IdentityAdapter, rank: int) -> IdentityAdapter:
         return adapter
     if found:
         raise TrainingError(f"The adapter has a LoRA of rank {found}: lora_rank={rank} cannot change it.")
-    wide = IdentityAdapter.from_config({**adapter.config, "lora_rank": rank})
+    wide: Any = IdentityAdapter.from_config({**adapter.config, "lora_rank": rank})
     wide.load_state_dict(adapter.state_dict() | wide.loras.state_dict(prefix="loras."))
     return wide
 

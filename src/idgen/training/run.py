@@ -127,6 +127,7 @@ def open_batches(
     data, name = config.data, config.base
     framing = framing_for(name, data.resolution)
     cached, said = (exists(column_url(config.train_data_dir, "000000", column)) for column in ("latents", "text"))
+    cached = cached and not data.poses
     latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
     text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
     dataset = PairedIdentityDataset(
@@ -141,6 +142,8 @@ def open_batches(
             drop_identity=data.drop_identity,
             drop_both=data.drop_both,
             component_dropout=data.component_dropout,
+            flip=data.flip,
+            poses=data.poses,
         ),
         seed=config.loop.seed,
     )

@@ -82,6 +82,7 @@ class ShardBatches:
             landmarks=torch.stack([sample.landmarks for sample in samples]),
             face_found=torch.ones(len(samples), dtype=torch.bool),  # every sample is a face of the index
             has_identity=torch.tensor([sample.has_identity for sample in samples]),
+            is_reference=torch.tensor([sample.is_reference for sample in samples]),
             persons=torch.from_numpy(np.array([sample.person for sample in samples])),
             time_ids=torch.stack([sample.time_ids for sample in samples]),
             encoder_hidden_states=None if self.loader.dataset.text is None else self._text(samples),
