@@ -91,7 +91,7 @@ def test_the_index_says_where_and_what_each_face_is(photos, shard, analyzer: Fac
 class Idle(FaceAnalyzer):
     """Fails when it is asked anything."""
 
-    def analyze_batch(self, photos):
+    def analyze_batch(self, photos, landmarks=None):
         raise AssertionError("a finished shard was made again")
 
 
