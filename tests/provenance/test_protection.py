@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from idgen.errors import ProvenanceError
+from idgen.cli import main
+from idgen.errors import EncoderMismatchError, ProvenanceError
 from idgen.evaluation.networks import open_encoder
 from idgen.faces import DlibEncoder, EncoderStatistics, Face, FaceAnalyzer
 from idgen.losses import FaceEmbedder
+from idgen.losses.embedders import open_embedder
 from idgen.provenance.protection import ProtectionSettings, protect
 from idgen.provenance.protection_report import measure_protection, measure_visibility
 
@@ -97,3 +101,30 @@ def test_missing_encoders_and_wrong_masks_are_refused(
         protect(astronaut, face.landmarks, [])
     with pytest.raises(ProvenanceError, match=r"The mask has the shape \(4, 4\)"):
         protect(astronaut, face.landmarks, [embedder], SETTINGS, np.ones((4, 4)))
+
+
+def test_the_command_writes_the_photo_and_prints_the_report(
+    astronaut: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(astronaut).save(tmp_path / "photo.png")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.argv", ["idgen", "protect", str(tmp_path / "photo.png"), "--steps", "5", "--report"])
+    monkeypatch.chdir(tmp_path)
+    main()
+    printed = capsys.readouterr()
+    assert "JPEG 75" in printed.out
+    assert "PSNR" in printed.err
+    changed = np.asarray(Image.open(tmp_path / "protected.png")).astype(int)
+    assert 0 < np.abs(changed - astronaut).max() <= 8
+
+
+def test_encoders_from_onnx_files_embed_as_in_evaluation(shared: Path, astronaut: np.ndarray, face: Face) -> None:
+    name = f"imagenet:{shared / 'models' / 'mobilefacenet_eval.onnx'}"
+    embedder, encoder = open_embedder(name), open_encoder(name)
+    image = torch.tensor(astronaut).permute(2, 0, 1)[None].float() / 255
+    found = embedder(image, torch.from_numpy(face.landmarks)[None])[0].numpy()
+    expected = encoder.embed(encoder.crop(astronaut, face.landmarks)[None])[0]
+    assert embedder.name == encoder.name
+    assert found @ expected / (np.linalg.norm(found) * np.linalg.norm(expected)) > 0.9999
+    with pytest.raises(EncoderMismatchError, match="no face encoder with a gradient"):
+        open_embedder("insightface/buffalo_l")

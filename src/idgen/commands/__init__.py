@@ -10,6 +10,7 @@ COMMANDS = {
     "convert": "Convert an adapter to another format.",
     "inspect": "Show the marks of an image: settings, watermark, Content Credentials.",
     "blocklist": "Edit or check a list of people who are refused.",
+    "protect": "Change a photo so that face encoders do not recognise the person.",
     "info": "Show what an adapter or an identity file holds.",
 }
 """Commands and what they do, in the order of `idgen --help`."""

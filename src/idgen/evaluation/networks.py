@@ -12,15 +12,9 @@ from PIL import Image
 
 from ..errors import CheckpointError, EvaluationError, MissingDependencyError
 from ..faces import FaceAnalyzer, FaceEncoder, align_face
+from ..faces.onnx_module import NORMALISATIONS
 from ..files import parse_json
 from ..typed import check
-
-NORMALISATIONS = {
-    "arcface": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "plain": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-"""Mean and deviation, of RGB in [0, 1], that networks are fed with."""
 
 
 class OnnxNetwork:

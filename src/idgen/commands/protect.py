@@ -1,0 +1,88 @@
+"""`idgen protect`: a photo → the same photo, which face encoders do not recognise."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import IdgenError, ProvenanceError
+from ..evaluation.networks import open_encoder
+from ..faces import FaceAnalyzer, FaceEncoder, load_photo
+from ..files import write_bytes
+from ..losses.embedders import open_embedder
+from ..provenance.protection import ProtectionSettings, protect
+from ..provenance.protection_report import measure_protection, measure_visibility
+from ..terminal import say, show, visible
+from .shared import FaceOption, read_face_option
+
+
+def run(
+    photo: Annotated[Path, tyro.conf.Positional],
+    /,
+    output: Path = Path("protected.png"),
+    settings: Annotated[ProtectionSettings, tyro.conf.arg(name="")] = ProtectionSettings(),  # noqa: B008  # frozen
+    face: FaceOption = None,
+    encoders: tuple[str, ...] = ("dlib-resnet-v1",),
+    mask: Path | None = None,
+    report: bool = False,
+    unseen: tuple[str, ...] = (),
+) -> None:
+    """Change a photo a little so that face encoders do not recognise the person.
+
+    idgen protect anna.jpg --output protected.png --report
+
+    It protects this photo against encoders like these, not for ever and not against every encoder.
+
+    Args:
+        photo: Photo to protect.
+        output: PNG file to write. JPEG at low quality weakens the protection.
+        settings: Strength and steps.
+        face: Face to protect in a photo that shows several: the largest, an index (from 0, largest first) or a box.
+        encoders: Encoders to protect against: "dlib-resnet-v1", or ONNX files as "arcface:FILE" (RGB in [-1, 1], as in
+            insightface's packs) or "imagenet:FILE".
+        mask: Image of the photo's size, white where it may change. A soft ellipse around the face by default.
+        report: Print the similarity to the original photo after JPEG, resizing, cropping and blur, and how visible the
+            change is.
+        unseen: Encoders that --report also uses, which the photo is not protected against.
+    """
+    if output.suffix.lower() != ".png":
+        raise IdgenError(f"--output must end in .png, which keeps the change as it is, got '{output}'.")
+    choice = read_face_option(face)
+    original = load_photo(photo)
+    allowed = None if mask is None else load_photo(mask).mean(2) / 255
+    embedders = [open_embedder(name) for name in encoders]
+    others = [open_encoder(name) for name in unseen]
+    analyzer = FaceAnalyzer()
+    found = analyzer.find(original, choice)
+    protected = protect(original, found.landmarks, embedders, settings, allowed, progress=True)
+    file = io.BytesIO()
+    Image.fromarray(protected).save(file, "PNG")
+    write_bytes(output, file.getvalue(), ProvenanceError)
+    if report:
+        _report(original, protected, analyzer, [open_encoder(name) for name in encoders] + others)
+    show(output)
+
+
+def _report(
+    original: np.ndarray, protected: np.ndarray, analyzer: FaceAnalyzer, encoders: Sequence[FaceEncoder]
+) -> None:
+    """Print the similarities and the visibility."""
+    table = Table("encoder", "after", "original", "protected", "strangers match above")
+    for row in measure_protection(original, protected, analyzer.detector, encoders):
+        table.add_row(
+            visible(row.encoder),
+            row.edit,
+            *("no face" if np.isnan(value) else f"{value:.3f}" for value in (row.before, row.after)),
+            "" if np.isnan(row.threshold) else f"{row.threshold:.3f}",
+        )
+    Console().print(table)
+    seen = measure_visibility(original, protected)
+    say(f"PSNR {seen.psnr:.1f} dB, SSIM {seen.ssim:.4f}, largest change {seen.largest} of 255")
