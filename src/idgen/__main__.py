@@ -1,0 +1,5 @@
+"""`python -m idgen` is the `idgen` command."""
+
+from .cli import main
+
+main()
