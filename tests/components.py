@@ -28,6 +28,13 @@ ONE_LEVEL: dict[str, Any] = {
 """A UNet of half as many layers, to be compiled: torch takes seconds to trace one."""
 
 
+SMALL_PROJECTIONS: dict[str, dict[str, Any]] = {
+    "mlp": {"type": "mlp"},
+    "resampler": {"type": "resampler", "hidden_dim": 16, "dim_head": 8, "depth": 1},
+    "plus": {"type": "plus", "feature_dim": 12, "dim_head": 8, "depth": 1, "shortcut": True},
+}
+
+
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .adapter import IdentityAdapter
 from .adapter.layers import base_name
+from .checkpoints.model_card import describe_projection
 from .files import open_tensors
 from .identity import Identity
 
@@ -47,6 +48,6 @@ def _adapter_facts(path: str) -> dict[str, Any]:
         "base": base_name(config["layers"], config["cross_attention_dim"]),
         "encoder": config["encoder"],
         "embeddings": f"{'unit-length' if config['normalised'] else 'raw'}, {config['embedding_dim']} numbers",
-        "projection": f"{config['projection']}, {config['num_tokens']} tokens",
+        "projection": describe_projection(config),
         "parameters": f"{adapter.num_parameters() / 1e6:.1f} million",
     }

@@ -15,7 +15,7 @@ from idgen import IdentityAdapter, IdentityNet
 from idgen.checkpoints import native, public
 from idgen.checkpoints.building import check_config
 from idgen.errors import CheckpointError, IdgenError
-from tests.components import make_adapter, make_controlnet, make_unet
+from tests.components import SMALL_PROJECTIONS, make_adapter, make_controlnet, make_unet
 
 INSTANTID = """{"_class_name": "ControlNetModel", "_diffusers_version": "0.21.2", "act_fn": "silu",
 "addition_embed_type": "text_time", "addition_embed_type_num_heads": 64, "addition_time_embed_dim": 256,
@@ -39,32 +39,33 @@ def test_a_published_configuration_is_accepted() -> None:
     assert given["mid_block_scale_factor"] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(
-            ("depth", 10**6),
-            ("depth", 2**20),
-            ("depth", 10**400),
-            ("depth", float("nan")),
-            ("num_tokens", -1),
-            ("num_tokens", 0),
-        ),
-        *(("layers", 1), ("layers", {}), ("layers", {"a": 1}), ("layers", {"down_blocks.0.attn2": True})),
-        *(("encoder", ["a"]), ("encoder", None), ("encoder", "x" * 5000), ("projection", "magic"), ("heads", 2.5)),
-        *(("hidden_dim", 1e308), ("normalised", 1), ("embedding_dim", "8"), ("unknown", 1)),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_odd_adapters_are_refused_soon(name: str, value: Any, tmp_path: Path) -> None:
-    adapter = make_adapter(make_unet(), projection="resampler", hidden_dim=16, dim_head=8, depth=1)
+SIZES = {"depth": [10**6, 2**20, 10**400, float("nan"), 0], "heads": [2.5, 0], "hidden_dim": [1e308], "dim_head": [0]}
+ODD: list[dict[str, Any]] = [
+    *({name: value} for name, values in SIZES.items() for value in values),  # as version 0.1 wrote them
+    *({"projection": {name: value}} for name, values in SIZES.items() for value in values),
+    *({"projection": value} for value in ("magic", 5, None, {"type": "magic"}, {"unknown": 1}, {"depth": {}})),
+    *({"num_tokens": value} for value in (-1, 0)),
+    *({"layers": value} for value in (1, {}, {"a": 1}, {"down_blocks.0.attn2": True})),
+    *({"encoder": value} for value in (["a"], None, "x" * 5000)),
+    *({"normalised": 1}, {"embedding_dim": "8"}, {"unknown": 1}),
+]
+
+
+@pytest.mark.parametrize("change", ODD, ids=lambda value: str(value)[:40])
+def test_odd_adapters_are_refused_soon(change: dict[str, Any], tmp_path: Path) -> None:
+    adapter = make_adapter(make_unet(), projection=SMALL_PROJECTIONS["resampler"])
     adapter.save_pretrained(tmp_path / "folder")
     file = tmp_path / "folder" / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
-    places = [tmp_path / "folder"] if name != "unknown" else []  # of which diffusers takes no notice
-    if name != "layers":  # by which the tensors are named
-        config = native.plain_config(adapter) | {name: value}
-        public.write(config, adapter.state_dict(), tmp_path / "a.safetensors")
+    config = native.plain_config(adapter)
+    if "projection" in change and isinstance(change["projection"], dict):
+        change = {"projection": dict(config["projection"]) | change["projection"]}
+    elif change.keys() & SIZES.keys():
+        sizes = dict(config["projection"])
+        change = {"projection": sizes.pop("type"), **sizes, **change}
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    places = [tmp_path / "folder"]
+    if "layers" not in change:  # by which the tensors are named
+        public.write(config | change, adapter.state_dict(), tmp_path / "a.safetensors")
         places.append(tmp_path / "a.safetensors")
     for place in places:
         start = time.process_time()

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from idgen import IdentityAdapter
 from idgen.errors import AdapterError, CheckpointError, IdentityError
 from idgen.faces import ClipFeatures, DlibEncoder, FaceAnalyzer
-from tests.components import call_arguments, make_adapter, make_pipeline
+from tests.components import SMALL_PROJECTIONS, call_arguments, make_adapter, make_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,12 @@ def test_plus_adapter_in_a_pipeline(
     encoder: CLIPVisionModelWithProjection, analyzer: FaceAnalyzer, astronaut: np.ndarray, tmp_path: Path
 ) -> None:
     pipeline = make_pipeline()
-    config = {"embedding_dim": 128, "projection": "plus", "dim_head": 8, "depth": 1, "shortcut": True}
-    adapter = make_adapter(pipeline.unet, encoder=DlibEncoder.name, feature_dim=16, **config)
+
+    def make(feature_dim: int) -> IdentityAdapter:
+        sizes = SMALL_PROJECTIONS["plus"] | {"feature_dim": feature_dim}
+        return make_adapter(pipeline.unet, encoder=DlibEncoder.name, embedding_dim=128, projection=sizes)
+
+    adapter = make(16)
     encoder.save_pretrained(tmp_path)
     pipeline.load_id_adapter(adapter, face_analyzer=analyzer, image_encoder=tmp_path)
     eileen = pipeline.encode_identity([astronaut, astronaut[:, ::-1]])
@@ -57,9 +62,10 @@ def test_plus_adapter_in_a_pipeline(
     pipeline.load_id_adapter(adapter)
     with pytest.raises(AdapterError, match="image_encoder"):
         pipeline(**call_arguments(), id_embeds=eileen)
-    other = make_adapter(pipeline.unet, encoder=DlibEncoder.name, feature_dim=24, **config)
     with pytest.raises(AdapterError, match="24"):
-        pipeline.load_id_adapter(other, image_encoder=encoder)
+        pipeline.load_id_adapter(make(24), image_encoder=encoder)
+    with pytest.raises(AdapterError, match="no CLIP features"):
+        pipeline.load_id_adapter(make_adapter(pipeline.unet), image_encoder=encoder)
 
 
 def test_image_encoder_that_is_not_there(tmp_path: Path) -> None:

@@ -26,14 +26,14 @@ from idgen.provenance import IdentityBlocklist
 from idgen.provenance.metadata import read_settings, write_png
 from idgen.rewards.aesthetic import AestheticHead
 from idgen.rewards.structure import StructureScorer
-from tests.components import make_adapter, make_controlnet, make_unet
+from tests.components import SMALL_PROJECTIONS, make_adapter, make_controlnet, make_unet
 
 from .cases import Tally, mutate_bytes, mutate_json, mutate_safetensors, to_json
 
 PROJECTIONS: tuple[dict[str, Any], ...] = (
-    {"num_tokens": 3},
-    {"projection": "resampler", "num_tokens": 5, "hidden_dim": 16, "dim_head": 8, "depth": 2},
-    {"projection": "plus", "feature_dim": 12, "dim_head": 8, "depth": 1, "lora_rank": 2},
+    {"projection": SMALL_PROJECTIONS["mlp"], "num_tokens": 3},
+    {"projection": SMALL_PROJECTIONS["resampler"], "num_tokens": 5},
+    {"projection": SMALL_PROJECTIONS["plus"], "lora_rank": 2},
 )
 
 
@@ -42,7 +42,7 @@ def use_adapter(path: Path) -> None:
     base = make_unet(cross_attention_dim=16) if path.suffix == ".bin" else None
     adapter = IdentityAdapter.from_pretrained(path, unet=base)
     torch.nn.Module.to(adapter, torch.float32)
-    features = torch.ones(1, 2, adapter.config["feature_dim"]) if adapter.config["projection"] == "plus" else None
+    features = None if adapter.feature_dim is None else torch.ones(1, 2, adapter.feature_dim)
     person = adapter.encode(torch.ones(1, adapter.config["embedding_dim"]), features, features)
     for value in adapter.values(person.tokens):
         assert value.numel() < 1 << 24

@@ -21,7 +21,7 @@ from idgen.errors import (
     NoFaceError,
 )
 from idgen.faces import DlibEncoder
-from tests.components import SIDE, call_arguments, make_adapter, make_pipeline
+from tests.components import SIDE, SMALL_PROJECTIONS, call_arguments, make_adapter, make_pipeline
 
 ANNA = Identity.random("test", 8, seed=1)
 BRUNO = Identity.random("test", 8, seed=2)
@@ -43,7 +43,7 @@ def with_faces(pipeline: Any) -> Any:
 
 
 def test_from_a_folder(pipeline: Any, tmp_path: Path) -> None:
-    adapter = make_adapter(pipeline.unet, projection="resampler", hidden_dim=16, dim_head=8, depth=1)
+    adapter = make_adapter(pipeline.unet, projection=SMALL_PROJECTIONS["resampler"])
     pipeline.load_id_adapter(adapter)
     expected = draw(pipeline, id_embeds=ANNA)
     adapter.save_pretrained(tmp_path / "adapters" / "anna")

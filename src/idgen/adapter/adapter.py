@@ -1,4 +1,4 @@
-"""`IdentityAdapter`: stands outside a UNet and joins it by hooks."""
+"""`IdentityAdapter`: a projection and one attention branch per layer, attached to a UNet by hooks."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from ..errors import IdentityError
 from .attention import IdentityBranch
 from .layer_lora import LayerLoRA
 from .layers import cross_attention_layers, module_key, self_attention_path
-from .projections import MLPProjection, PlusProjection, Resampler, make_projection
+from .projection_config import ProjectionConfig, complete_config, make_projection, upgrade_config
+from .projections import Projection
 from .tokens import IdentityTokens
 from .unet_mixin import UNetMixin
 from .words import WordProjection
 
 
 class IdentityAdapter(UNetMixin):
-    """A projection (identity → tokens) and one branch per cross-attention layer of a UNet.
+    """A projection (identity → tokens) and one attention branch per cross-attention layer of a UNet.
 
-    The base model owns nothing of it: no key enters its state dict, and `detach` leaves it as it was, bit for bit.
+    The adapter is not part of the base model: no key enters the UNet's state dict, and `detach` restores the UNet bit
+    for bit.
 
     Args:
-        layers: Path of each cross-attention layer → its inner dimension. `from_unet` reads them.
-        cross_attention_dim: Width of the tokens, which is that of the UNet's text.
-        encoder: Name of the face encoder whose embeddings this adapter reads.
-        embedding_dim: Length of its embeddings.
+        layers: Path of each cross-attention layer → its inner dimension. `from_unet` reads them from a UNet.
+        cross_attention_dim: Width of the tokens, which is the width of the UNet's text embeddings.
+        encoder: Name of the face encoder whose embeddings the adapter reads.
+        embedding_dim: Length of an embedding.
         normalised: Whether embeddings are scaled to unit length first.
-        projection: `"mlp"` (IP-Adapter-FaceID), `"resampler"` (InstantID) or `"plus"` (FaceID-Plus).
-        num_tokens: Tokens for one identity.
-        hidden_dim: Width of the projection; twice `embedding_dim` for the MLP and 1280 for the resampler if not given.
-        depth: Layers of the resampler.
-        dim_head: Width of an attention head in the resampler.
-        heads: Heads in the resampler; `hidden_dim / dim_head` if not given.
-        feature_dim: Width of the CLIP features that `"plus"` reads.
-        shortcut: Whether `"plus"` adds the identity tokens to its output (PlusV2).
-        pool_photos: Whether several photos of a person are averaged; otherwise each of them has tokens of its own.
-        lora_rank: Rank of the low-rank additions to the UNet's own attention maps (FaceID); 0 for none.
-        num_words: Pseudo-words for one identity in a prompt (PhotoVerse); 0 for none.
-        text_dims: Width of each text encoder's word embeddings; 0 for one that shall read none.
+        projection: Type of the projection, or a mapping with its type and sizes, such as
+            `{"type": "resampler", "depth": 2}`; see `idgen.adapter.PROJECTIONS`.
+        num_tokens: Tokens per identity.
+        pool_photos: Whether the embeddings of several photos are averaged; otherwise each photo has its own tokens.
+        lora_rank: Rank of a LoRA on the UNet's attention layers, as in IP-Adapter-FaceID; 0 for none.
+        num_words: Pseudo-words per identity in a prompt (PhotoVerse); 0 for none.
+        text_dims: Width of each text encoder's word embeddings; 0 for a text encoder without pseudo-words.
+
+    Raises:
+        AdapterError: The projection is not known, or has unknown or invalid sizes.
     """
 
     config_name = "config.json"
@@ -60,22 +60,18 @@ class IdentityAdapter(UNetMixin):
         encoder: str,
         embedding_dim: int = 512,
         normalised: bool = False,
-        projection: str = "mlp",
+        projection: ProjectionConfig = "mlp",
         num_tokens: int = 4,
-        hidden_dim: int | None = None,
-        depth: int = 4,
-        dim_head: int = 64,
-        heads: int | None = None,
-        feature_dim: int = 1280,
-        shortcut: bool = False,
         pool_photos: bool = True,
         lora_rank: int = 0,
         num_words: int = 0,
         text_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        sizes = (embedding_dim, num_tokens, cross_attention_dim, hidden_dim, depth, dim_head, heads, feature_dim)
-        self.to_tokens: MLPProjection | Resampler = make_projection(projection, *sizes, shortcut)
+        self.register_to_config(projection=complete_config(projection))
+        self.to_tokens = make_projection(
+            projection, embedding_dim=embedding_dim, num_tokens=num_tokens, cross_attention_dim=cross_attention_dim
+        )
         self.branches = nn.ModuleDict(
             {module_key(path): IdentityBranch(cross_attention_dim, inner_dim) for path, inner_dim in layers.items()}
         )
@@ -122,43 +118,47 @@ class IdentityAdapter(UNetMixin):
     def __repr__(self) -> str:
         config = self.config
         return (
-            f"IdentityAdapter(encoder='{config['encoder']}', projection='{config['projection']}', "
+            f"IdentityAdapter(encoder='{config['encoder']}', projection='{config['projection']['type']}', "
             f"num_tokens={config['num_tokens']}, cross_attention_dim={config['cross_attention_dim']}, "
             f"layers={len(config['layers'])})"
         )
 
     def standardise_input(self, embeddings: torch.Tensor) -> None:
-        """Read embeddings, (people, embedding_dim), from the start as if each number had mean 0 and deviation 1.
+        """Initialise a new adapter so that it reads embeddings as if they had mean 0 and deviation 1.
 
-        For a new adapter of an encoder whose embeddings differ little from person to person (dlib's). The resampler is
-        left as it is.
+        This matters for encoders whose embeddings differ little between people (dlib's). Resamplers do not change.
+
+        Args:
+            embeddings: (people, embedding_dim), as the adapter reads them.
         """
         for part in (self.to_tokens, *self.to_words.values()):
-            if isinstance(part, MLPProjection | WordProjection):
-                part.standardise_input(embeddings)
+            cast(Projection | WordProjection, part).standardise_input(embeddings)
 
     # -- identity → tokens
+
+    @property
+    def feature_dim(self) -> int | None:
+        """Width of the CLIP features that the projection reads, or `None` if it reads none."""
+        return self.config["projection"]["feature_dim"] if self.to_tokens.reads_features else None
 
     def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
         """Project embeddings to tokens.
 
         Args:
-            id_embeds: (batch, embedding_dim), or (batch, photos, embedding_dim) to have the tokens of several photos.
-            features: (batch, n, feature_dim), for `"plus"` only.
+            id_embeds: (batch, embedding_dim), or (batch, photos, embedding_dim) for the tokens of several photos.
+            features: (batch, n, feature_dim), or (batch, photos, n, feature_dim), for a projection that reads them.
 
         Returns:
             (batch, tokens, cross_attention_dim).
         """
         if id_embeds.shape[-1] != self.config["embedding_dim"]:
             raise IdentityError(
-                f"The adapter reads embeddings of length {self.config['embedding_dim']}, not {id_embeds.shape[-1]}."
+                f"id_embeds must have length {self.config['embedding_dim']}, got shape {tuple(id_embeds.shape)}."
             )
         if id_embeds.ndim == 3:
             tokens = self(id_embeds.flatten(0, 1), None if features is None else features.flatten(0, 1))
             return tokens.unflatten(0, id_embeds.shape[:2]).flatten(1, 2)
-        if isinstance(self.to_tokens, PlusProjection):
-            return self.to_tokens(id_embeds, features)
-        return self.to_tokens(id_embeds[:, None] if isinstance(self.to_tokens, Resampler) else id_embeds)
+        return self.to_tokens(id_embeds, features)
 
     def encode(
         self,
@@ -187,6 +187,13 @@ class IdentityAdapter(UNetMixin):
             yield cast(IdentityBranch, branch).to_v(tokens)
 
     # -- files
+
+    upgrade_config = staticmethod(upgrade_config)
+
+    @classmethod
+    def from_config(cls, config: Any = None, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in diffusers, also for the configurations of earlier versions."""
+        return super().from_config(config and cls.upgrade_config(config), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # pyright: ignore
         """Write `config.json`, the weights as safetensors and a model card; whole or not at all.

@@ -1,8 +1,14 @@
-"""Identity → tokens that cross-attention reads. Parameter names are those of the published checkpoints."""
+"""Projections: identity embedding → tokens that cross-attention reads.
+
+`PROJECTIONS` is the table of all types. To add one, write a subclass of `Projection` and add its row: configurations,
+checkpoints, `idgen info`, `idgen train --projection` and the documentation read the table. Parameter names of the
+built-in types are those of the published checkpoints.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from abc import ABC, abstractmethod
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,44 +17,55 @@ from torch import nn
 from ..errors import AdapterError
 
 
-def make_projection(
-    kind: str,
-    embedding_dim: int,
-    num_tokens: int,
-    cross_attention_dim: int,
-    hidden_dim: int | None,
-    depth: int,
-    dim_head: int,
-    heads: int | None,
-    feature_dim: int,
-    shortcut: bool,
-) -> MLPProjection | Resampler:
-    """The projection that an adapter's configuration names; see `IdentityAdapter` for the arguments.
+class Projection(nn.Module, ABC):
+    """Projects an identity embedding to tokens.
 
-    Raises:
-        AdapterError: There is none of this name.
+    The constructor takes `embedding_dim`, `num_tokens` and `cross_attention_dim`. Its other arguments, integers or
+    bools with a default, are sizes that the configuration of an adapter can set. The first line of the docstring
+    describes the type in the documentation.
+
+    Attributes:
+        reads_features: Whether the projection reads CLIP features of the face; it then has a size `feature_dim`.
     """
-    mlp_dim = hidden_dim or 2 * embedding_dim
-    if kind == "mlp":
-        return MLPProjection(embedding_dim, num_tokens, cross_attention_dim, mlp_dim)
-    if kind == "resampler":
-        dim = hidden_dim or 1280
-        heads = heads or dim // dim_head
-        return Resampler(dim, depth, dim_head, heads, num_tokens, embedding_dim, cross_attention_dim)
-    if kind == "plus":
-        heads = heads or max(1, cross_attention_dim // dim_head)
-        return PlusProjection(
-            embedding_dim, num_tokens, cross_attention_dim, mlp_dim, feature_dim, depth, dim_head, heads, shortcut
-        )
-    raise AdapterError(f"projection={kind!r} is not known; use 'mlp', 'resampler' or 'plus'.")
+
+    reads_features: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
+        """Project embeddings to tokens.
+
+        Args:
+            id_embeds: (batch, embedding_dim).
+            features: (batch, n, feature_dim), for a projection that reads them.
+
+        Returns:
+            (batch, num_tokens, cross_attention_dim).
+        """
+
+    def standardise_input(self, embeddings: torch.Tensor) -> None:
+        """Initialise the projection for the mean and deviation of embeddings; does nothing by default.
+
+        Args:
+            embeddings: (people, embedding_dim).
+        """
 
 
-class MLPProjection(nn.Module):
-    """Two linear layers and a layer norm (IP-Adapter-FaceID)."""
+class MLPProjection(Projection):
+    """Two linear layers and a layer norm (IP-Adapter-FaceID).
 
-    def __init__(self, embedding_dim: int, num_tokens: int, cross_attention_dim: int, hidden_dim: int) -> None:
+    Args:
+        embedding_dim: Length of an embedding.
+        num_tokens: Tokens per identity.
+        cross_attention_dim: Width of a token.
+        hidden_dim: Width of the hidden layer; twice `embedding_dim` if not given.
+    """
+
+    def __init__(
+        self, embedding_dim: int, num_tokens: int, cross_attention_dim: int, *, hidden_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.num_tokens = num_tokens
+        hidden_dim = hidden_dim or 2 * embedding_dim
         self.proj = nn.Sequential(
             nn.Linear(embedding_dim, hidden_dim),
             nn.GELU(),
@@ -56,34 +73,31 @@ class MLPProjection(nn.Module):
         )
         self.norm = nn.LayerNorm(cross_attention_dim)
 
-    @torch.no_grad()
     def standardise_input(self, embeddings: torch.Tensor) -> None:
-        """Start with a first layer that reads these embeddings as if each number had mean 0 and deviation 1.
+        """See `Projection`."""
+        standardise_linear(cast(nn.Linear, self.proj[0]), embeddings)
 
-        Embeddings of some encoders (dlib's) differ little from person to person beside what all have in common, and an
-        ordinary start would take long to see the difference. Embeddings: (people, embedding_dim), as the adapter
-        reads them.
-        """
-        first = self.proj[0]
-        assert isinstance(first, nn.Linear)
-        standardise_linear(first, embeddings)
-
-    def forward(self, id_embeds: torch.Tensor) -> torch.Tensor:
-        """(batch, embedding_dim) → (batch, num_tokens, cross_attention_dim)."""
+    def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
+        """See `Projection`."""
         return self.norm(self.proj(id_embeds).unflatten(-1, (self.num_tokens, -1)))
 
 
 @torch.no_grad()
-def standardise_linear(first: nn.Linear, embeddings: torch.Tensor) -> None:
-    """Change a map so that it does to embeddings, (people, dim), what it did to numbers of mean 0 and deviation 1.
+def standardise_linear(linear: nn.Linear, embeddings: torch.Tensor) -> None:
+    """Change a linear layer so that it reads embeddings as it read inputs of mean 0 and deviation 1 before.
 
-    One person differs from nobody: the map then stays as it is.
+    Embeddings of some encoders (dlib's) differ little between people. Without this a new layer takes long to see the
+    difference. With fewer than two people the layer does not change.
+
+    Args:
+        linear: The layer.
+        embeddings: (people, dim).
     """
     if len(embeddings) < 2:
         return
-    embeddings = embeddings.to(first.weight)
-    first.weight.div_(embeddings.std(0).clamp(min=1e-6))
-    first.bias.sub_(first.weight @ embeddings.mean(0))
+    embeddings = embeddings.to(linear.weight)
+    linear.weight.div_(embeddings.std(0).clamp(min=1e-6))
+    linear.bias.sub_(linear.weight @ embeddings.mean(0))
 
 
 class PerceiverAttention(nn.Module):
@@ -108,57 +122,45 @@ class PerceiverAttention(nn.Module):
         return self.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
-class Resampler(nn.Module):
-    """Perceiver layers that turn any number of input vectors into as many tokens as there are queries.
+class PerceiverResampler(nn.Module):
+    """Perceiver layers in which queries attend to an input of any length."""
 
-    With learned queries it is InstantID's projection; without (`num_tokens=0`) the queries come with each call, as in
-    IP-Adapter-FaceID-Plus.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        depth: int,
-        dim_head: int,
-        heads: int,
-        num_tokens: int,
-        input_dim: int,
-        output_dim: int,
-        ff_mult: int = 4,
-    ) -> None:
+    def __init__(self, dim: int, depth: int, dim_head: int, heads: int, input_dim: int, output_dim: int) -> None:
         super().__init__()
-        if num_tokens:
-            self.latents = nn.Parameter(torch.randn(1, num_tokens, dim) / dim**0.5)
         self.proj_in = nn.Linear(input_dim, dim)
         self.proj_out = nn.Linear(dim, output_dim)
         self.norm_out = nn.LayerNorm(output_dim)
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)])
-            for _ in range(depth)
+            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim)]) for _ in range(depth)
         )
 
-    def forward(self, x: torch.Tensor, queries: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, n, input_dim), optional queries (batch, tokens, dim) → (batch, tokens, output_dim)."""
-        latents = self.latents.expand(len(x), -1, -1) if queries is None else queries
+    def forward(self, x: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+        """(batch, n, input_dim), (batch, tokens, dim) → (batch, tokens, output_dim)."""
         x = self.proj_in(x)
         for layer in self.layers:
             attention, feed_forward = cast(nn.ModuleList, layer)
-            latents = attention(x, latents) + latents
-            latents = feed_forward(latents) + latents
-        return self.norm_out(self.proj_out(latents))
+            queries = attention(x, queries) + queries
+            queries = feed_forward(queries) + queries
+        return self.norm_out(self.proj_out(queries))
 
 
-def _feed_forward(dim: int, mult: int) -> nn.Sequential:
+def _feed_forward(dim: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.LayerNorm(dim), nn.Linear(dim, dim * mult, bias=False), nn.GELU(), nn.Linear(dim * mult, dim, bias=False)
+        nn.LayerNorm(dim), nn.Linear(dim, 4 * dim, bias=False), nn.GELU(), nn.Linear(4 * dim, dim, bias=False)
     )
 
 
-class PlusProjection(MLPProjection):
-    """Identity tokens that look at CLIP features of the face (IP-Adapter-FaceID-Plus and PlusV2).
+class ResamplerProjection(PerceiverResampler, Projection):
+    """A Perceiver resampler with learned queries (InstantID).
 
-    `shortcut` adds the identity tokens to what they found, which is V2; `shortcut_scale` is what the findings count
-    beside them.
+    Args:
+        embedding_dim: Length of an embedding.
+        num_tokens: Tokens per identity.
+        cross_attention_dim: Width of a token.
+        hidden_dim: Width of the layers.
+        depth: Number of layers.
+        dim_head: Width of an attention head.
+        heads: Attention heads; `hidden_dim / dim_head` if not given.
     """
 
     def __init__(
@@ -166,24 +168,73 @@ class PlusProjection(MLPProjection):
         embedding_dim: int,
         num_tokens: int,
         cross_attention_dim: int,
-        hidden_dim: int,
-        feature_dim: int,
-        depth: int,
-        dim_head: int,
-        heads: int,
-        shortcut: bool,
+        *,
+        hidden_dim: int = 1280,
+        depth: int = 4,
+        dim_head: int = 64,
+        heads: int | None = None,
     ) -> None:
-        super().__init__(embedding_dim, num_tokens, cross_attention_dim, hidden_dim)
+        latents = torch.randn(1, num_tokens, hidden_dim) / hidden_dim**0.5
+        heads = heads or hidden_dim // dim_head
+        super().__init__(hidden_dim, depth, dim_head, heads, embedding_dim, cross_attention_dim)
+        self.latents = nn.Parameter(latents)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, id_embeds: torch.Tensor, features: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See `Projection`."""
+        return super().forward(id_embeds[:, None], self.latents.expand(len(id_embeds), -1, -1))
+
+
+class PlusProjection(MLPProjection):
+    """Identity tokens that attend to CLIP features of the face (IP-Adapter-FaceID-Plus and PlusV2).
+
+    Args:
+        embedding_dim: Length of an embedding.
+        num_tokens: Tokens per identity.
+        cross_attention_dim: Width of a token.
+        hidden_dim: Width of the hidden layer of the MLP; twice `embedding_dim` if not given.
+        feature_dim: Width of the CLIP features.
+        depth: Layers of the resampler.
+        dim_head: Width of an attention head.
+        heads: Attention heads; `cross_attention_dim / dim_head` if not given.
+        shortcut: Whether the tokens of the MLP are added to the output, as in PlusV2.
+    """
+
+    reads_features = True
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_tokens: int,
+        cross_attention_dim: int,
+        *,
+        hidden_dim: int | None = None,
+        feature_dim: int = 1280,
+        depth: int = 4,
+        dim_head: int = 64,
+        heads: int | None = None,
+        shortcut: bool = False,
+    ) -> None:
+        super().__init__(embedding_dim, num_tokens, cross_attention_dim, hidden_dim=hidden_dim)
         self.shortcut = shortcut
         self.shortcut_scale = 1.0
-        self.perceiver_resampler = Resampler(
-            cross_attention_dim, depth, dim_head, heads, 0, feature_dim, cross_attention_dim
+        heads = heads or max(1, cross_attention_dim // dim_head)
+        self.perceiver_resampler = PerceiverResampler(
+            cross_attention_dim, depth, dim_head, heads, feature_dim, cross_attention_dim
         )
 
     def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, embedding_dim), (batch, n, feature_dim) → (batch, num_tokens, cross_attention_dim)."""
+        """See `Projection`."""
         if features is None:
-            raise ValueError("This projection reads CLIP features of the face beside the embedding.")
+            raise AdapterError("The 'plus' projection requires CLIP features of the face beside the embedding.")
         tokens = super().forward(id_embeds)
         found = self.perceiver_resampler(features, tokens)
         return tokens + self.shortcut_scale * found if self.shortcut else found
+
+
+PROJECTIONS: dict[str, type[Projection]] = {
+    "mlp": MLPProjection,
+    "resampler": ResamplerProjection,
+    "plus": PlusProjection,
+}

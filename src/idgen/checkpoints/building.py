@@ -6,13 +6,13 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ..errors import CheckpointError, IdgenError
+from ..errors import AdapterError, CheckpointError, IdgenError
 from ..typed import arguments, hints
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -25,7 +25,7 @@ MAX_PARAMETERS = 4_000
 """Tensors in a model; the UNet of SDXL has 1,680. It bounds the time that a number of layers may take."""
 
 _LAYER = re.compile(r"\w+(\.\w+)*\.attn2")
-_AT_LEAST_ONE = ("cross_attention_dim", "embedding_dim", "num_tokens", "dim_head", "depth", "feature_dim")
+_AT_LEAST_ONE = ("cross_attention_dim", "embedding_dim", "num_tokens")
 
 
 def check_config(kind: type[nn.Module], config: Any, where: str, known_only: bool = False) -> dict[str, Any]:
@@ -51,6 +51,8 @@ def check_config(kind: type[nn.Module], config: Any, where: str, known_only: boo
     if known_only:
         known = hints(kind)
         given = {name: value for name, value in given.items() if name in known and value is not None}
+    if hasattr(kind, "upgrade_config"):
+        given = cast(Any, kind).upgrade_config(given)
     given = arguments(kind, given, where, CheckpointError)
     if isinstance(layers := given.get("layers"), Mapping):  # an adapter's
         _check_adapter(given, layers, where)
@@ -97,6 +99,10 @@ def limited(where: str) -> Iterator[None]:
     handle = register_module_parameter_registration_hook(count)
     try:
         yield
+    except CheckpointError:
+        raise
+    except AdapterError as error:
+        raise CheckpointError(f"'{where}' could not be opened: {error}") from error
     except IdgenError:
         raise
     except Exception as error:  # classes of other libraries raise whatever a configuration makes them stumble over
@@ -133,9 +139,9 @@ def _check_limits(value: Any, where: str, name: str) -> None:
             raise CheckpointError(f"{where}: {name} has {len(value)} entries, more than {MAX_ENTRIES}.")
         for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
             _check_limits(key, where, f"a name in {name}")
-            _check_limits(inner, where, str(key) if name == "it" else name)
+            _check_limits(inner, where, (str(key) if name == "it" else f"{name}.{key}")[:80])
     elif isinstance(value, str) and len(value) > MAX_TEXT:
-        raise CheckpointError(f"{where}: {name[:80]} is a text of {len(value)} letters, more than {MAX_TEXT}.")
+        raise CheckpointError(f"{where}: {name} is a text of {len(value)} letters, more than {MAX_TEXT}.")
     elif isinstance(value, int | float) and not 0 <= value <= MAX_NUMBER:  # nor is NaN
         shown = value if abs(value) < 1 << 64 else "larger"
         raise CheckpointError(f"{where}: {name} must be between 0 and {MAX_NUMBER:,}, not {shown}.")

@@ -30,7 +30,7 @@ image = pipe("a portrait in the rain", id_image="photo.jpg", id_scale=0.8).image
 | | |
 | --- | --- |
 | face encoder | `{encoder}`, {kind} embeddings of length {embedding_dim} |
-| projection | `{projection}`, {num_tokens} tokens of width {cross_attention_dim} |
+| projection | {projection} |
 | cross-attention layers | {layers} |
 
 The adapter reads embeddings of this encoder only. Draw nobody who has not agreed to it.
@@ -40,5 +40,13 @@ The adapter reads embeddings of this encoder only. Draw nobody who has not agree
 def model_card(config: Mapping[str, Any]) -> str:
     """The card of an adapter with this configuration, in Markdown."""
     pipeline = "StableDiffusionXLPipeline" if config["cross_attention_dim"] == 2048 else "StableDiffusionPipeline"
-    fields = {**config, "layers": len(config["layers"]), "pipeline": pipeline}
-    return _TEXT.format(kind="unit-length" if config["normalised"] else "raw", **fields)
+    fields = {**config, "layers": len(config["layers"]), "projection": describe_projection(config)}
+    return _TEXT.format(pipeline=pipeline, kind="unit-length" if config["normalised"] else "raw", **fields)
+
+
+def describe_projection(config: Mapping[str, Any]) -> str:
+    """The projection of an adapter with this configuration: its type, tokens and sizes."""
+    sizes = {name: value for name, value in config["projection"].items() if name != "type" and value is not None}
+    described = ", ".join(f"{name} {value}" for name, value in sizes.items())
+    tokens = f"{config['num_tokens']} tokens of width {config['cross_attention_dim']}"
+    return f"{config['projection']['type']}, {tokens}" + (f" ({described})" if described else "")

@@ -47,15 +47,15 @@ class Variant:
     def config(self, state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, Any]:
         """The configuration of an `IdentityAdapter` for these tensors, sizes read off their shapes."""
         lora = state.get(LORA)
+        shared, own = (_resampler_sizes if self.projection == "resampler" else _mlp_sizes)(state)
         return {
             "layers": dict(layers),
             "encoder": self.encoder,
             "normalised": self.normalised,
-            "projection": self.projection,
-            "shortcut": self.shortcut,
             "pool_photos": self.pool_photos,
             "lora_rank": 0 if lora is None else _sides(state, LORA)[0],
-            **(_resampler_sizes(state) if self.projection == "resampler" else _mlp_sizes(state)),
+            "projection": {"type": self.projection, **own, **({"shortcut": True} if self.shortcut else {})},
+            **shared,
         }
 
 
@@ -153,28 +153,32 @@ def _projection(state: Mapping[str, torch.Tensor]) -> str:
     return "resampler" if "image_proj.latents" in state else "mlp"
 
 
-def _resampler_sizes(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
+Sizes = tuple[dict[str, int], dict[str, int]]
+"""The sizes that all projections have, and those of the projection in question."""
+
+
+def _resampler_sizes(state: Mapping[str, torch.Tensor]) -> Sizes:
     _, num_tokens, dim = _sides(state, "image_proj.latents", 3)
     cross_attention_dim, _ = _sides(state, "image_proj.proj_out.weight")
     _, embedding_dim = _sides(state, "image_proj.proj_in.weight")
-    sizes = {"num_tokens": num_tokens, "hidden_dim": dim, "embedding_dim": embedding_dim}
-    return sizes | {"cross_attention_dim": cross_attention_dim} | _perceiver_sizes(state, "image_proj.")
+    shared = {"num_tokens": num_tokens, "embedding_dim": embedding_dim, "cross_attention_dim": cross_attention_dim}
+    return shared, {"hidden_dim": dim, **_perceiver_sizes(state, "image_proj.")}
 
 
-def _mlp_sizes(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
+def _mlp_sizes(state: Mapping[str, torch.Tensor]) -> Sizes:
     hidden_dim, embedding_dim = _sides(state, "image_proj.proj.0.weight")
     (cross_attention_dim,) = _sides(state, "image_proj.norm.weight", 1)
     outputs, _ = _sides(state, "image_proj.proj.2.weight")
-    sizes = {
-        "cross_attention_dim": cross_attention_dim,
+    shared = {
         "num_tokens": outputs // cross_attention_dim,
-        "hidden_dim": hidden_dim,
         "embedding_dim": embedding_dim,
+        "cross_attention_dim": cross_attention_dim,
     }
+    own = {"hidden_dim": hidden_dim}
     if _projection(state) == "plus":
-        _, sizes["feature_dim"] = _sides(state, "image_proj.perceiver_resampler.proj_in.weight")
-        sizes |= _perceiver_sizes(state, "image_proj.perceiver_resampler.")
-    return sizes
+        _, own["feature_dim"] = _sides(state, "image_proj.perceiver_resampler.proj_in.weight")
+        own |= _perceiver_sizes(state, "image_proj.perceiver_resampler.")
+    return shared, own
 
 
 def _perceiver_sizes(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, int]:

@@ -44,11 +44,10 @@ class LoadedAdapter:
                 f"The adapter reads embeddings of '{encoder}', but face_analyzer makes embeddings of "
                 f"'{self.analyzer.encoder.name}'."
             )
-        if self.clip is not None and self.clip.dim != self.adapter.config["feature_dim"]:
-            raise AdapterError(
-                f"The adapter reads CLIP features of width {self.adapter.config['feature_dim']}; those of the image "
-                f"encoder have {self.clip.dim}."
-            )
+        if self.clip is not None and self.clip.dim != self.adapter.feature_dim:
+            width = self.adapter.feature_dim
+            reads = "no CLIP features" if width is None else f"CLIP features of width {width}"
+            raise AdapterError(f"The adapter reads {reads}, but image_encoder has features of width {self.clip.dim}.")
         self._opened: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -147,13 +146,13 @@ class LoadedAdapter:
         return identity.by_photo(normalised=normalised)
 
     def _clip_features(self) -> ClipFeatures | None:
-        if self.adapter.config["projection"] != "plus":
+        if self.adapter.feature_dim is None:
             return None
         if self.clip is not None:
             return self.clip
         if "clip" not in self._opened:
             repo, subfolder, dim = CLIP_H
-            if self.adapter.config["feature_dim"] != dim:
+            if self.adapter.feature_dim != dim:
                 raise AdapterError(
                     "This adapter reads CLIP features: pass load_id_adapter(…, image_encoder=<folder or hub id>)."
                 )

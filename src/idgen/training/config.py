@@ -8,11 +8,13 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
+from ..adapter.projection_config import ProjectionConfig, complete_config
 from ..data.poses import Poses
 from ..errors import TrainingError
 from .faces import FaceConfig
 from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig
 from .objectives import LossConfig
+from .projection_flag import projection_flag, trainable_projections
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 MAX_SEED = 2**32 - 1
@@ -29,8 +31,8 @@ class AdapterConfig:
         id_adapter: Adapter to continue from: a folder, a file or a hub id. Its own configuration then replaces
             projection, num_tokens, num_words and normalised.
         frozen: Do not train the adapter of id_adapter, only the IdentityNet or the separate LoRA.
-        projection: How an identity embedding becomes tokens: "mlp" (as IP-Adapter FaceID) or "resampler" (as
-            InstantID).
+        projection: How an identity embedding becomes tokens: the type of the projection, and sizes that differ from
+            its defaults, as in "resampler depth=2".
         num_tokens: Identity tokens per person.
         num_words: Pseudo-words per person, which replace `<id>` in prompts; 0 for none.
         normalised: Scale identity embeddings to unit length.
@@ -44,7 +46,7 @@ class AdapterConfig:
 
     id_adapter: str | None = None
     frozen: bool = False
-    projection: Literal["mlp", "resampler"] = "mlp"
+    projection: Annotated[ProjectionConfig, projection_flag()] = "mlp"
     num_tokens: int = 4
     num_words: int = 0
     normalised: bool = True
@@ -54,6 +56,11 @@ class AdapterConfig:
     identity_net: bool = False
 
     def __post_init__(self) -> None:
+        name = complete_config(self.projection)["type"]
+        if name not in trainable_projections():
+            raise TrainingError(
+                f"projection '{name}' reads CLIP features, which shards do not hold; it cannot be trained."
+            )
         if self.frozen and self.id_adapter is None:
             raise TrainingError("frozen needs id_adapter, the adapter that is not trained.")
         if self.frozen and not (self.unet_lora_rank or self.identity_net):

@@ -67,7 +67,7 @@ def new_adapter(settings: config.Config, base: BaseModel, people: CachedPeople) 
         embedding_dim=DlibEncoder.dim,
         normalised=True,
         num_tokens=ours.num_tokens,
-        hidden_dim=ours.hidden_dim,
+        projection={"type": "mlp", "hidden_dim": ours.hidden_dim},
         text_encoders=base.text_encoders,
         num_words=ours.num_words,
     )
