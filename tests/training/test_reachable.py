@@ -228,7 +228,7 @@ def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_
     )
     check_prompts(["a photo of <id>" + ", smiling" * 80], "validation_prompts", base, adapter)  # the end may be lost
     for one, prompt, message in (
-        (wordless, "a photo of <id>", "has no words"),
+        (wordless, "a photo of <id>", "has no pseudo-words"),
         (adapter, "a very " * 40 + "old photo of <id>", "Move it forward"),
     ):
         with pytest.raises(TrainingError, match=f"validation_prompts .*{message}"):
