@@ -10,11 +10,11 @@ import torch
 
 from idgen.adapter import RandomFusion
 from idgen.losses import FaceDecoder, FaceEmbedder
-from idgen.training.accelerator import make_accelerator
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
+from idgen.training.distributed import make_accelerator
 from idgen.training.loop import Loop
 from idgen.training.terms import make_terms
 from tests.components import SIDE, make_adapter, make_pipeline, seeded

@@ -13,9 +13,9 @@ import torch
 from accelerate import Accelerator
 
 from idgen.errors import TrainingError
-from idgen.training.accelerator import make_accelerator
 from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, OptimizerConfig
+from idgen.training.distributed import make_accelerator
 from idgen.training.loop import Loop
 from tests.components import ONE_LEVEL
 

@@ -11,9 +11,9 @@ import pytest
 
 from idgen.data.manifest import Manifest
 from idgen.losses.settings import DEFAULTS
-from idgen.training.card import describe_training
 from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, RewardConfig
 from idgen.training.objectives import fitted
+from idgen.training.summary import describe_training
 from tests.components import make_adapter, make_unet
 
 MANIFEST = Manifest(
@@ -52,9 +52,9 @@ def test_stage_one(base: str, tmp_path: Path) -> None:
         assert text.count("## Training") == 1
         assert f"| base model | {base} |" in text
         assert "| data | 50 photos of 13 people |" in text
-        assert "| updates | 2 of 8 samples a process |" in text  # it was stopped
+        assert "| updates | 2 of 8 samples per process |" in text  # it was stopped
         assert "| losses | denoising 1, identity 0.5 |" in text
-        assert "| similarity to unseen people, a | 0.750 (to the others 0.500) |" in text
+        assert "| similarity to unseen people, a | 0.750 (to other people 0.500) |" in text
         assert ('.from_pretrained("someone/base")' in text) == (base != "tiny")
 
 

@@ -14,9 +14,8 @@ from accelerate.commands.launch import _validate_launch_command, launch_command,
 
 from idgen import IdentityAdapter
 from idgen.losses.settings import DEFAULTS
-from idgen.training.command import parse
+from idgen.training.command import from_toml, parse
 from idgen.training.config import DenoisingConfig, RewardConfig
-from idgen.training.toml import from_toml
 from tests.data import sets
 
 ROOT = Path(__file__).resolve().parents[2]

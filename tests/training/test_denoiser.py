@@ -9,9 +9,9 @@ import torch
 
 from idgen.errors import LossError, TrainingError
 from idgen.training.batch import Batch
-from idgen.training.card import LOSSES
 from idgen.training.config import LossConfig
 from idgen.training.faces import face_mask
+from idgen.training.summary import LOSSES
 from tests.components import seeded
 
 from .runs import LATENT, POINTS, RandomPeople, make_step

@@ -17,13 +17,13 @@ import torch
 from idgen.demo.tabs.training import read_metrics
 from idgen.errors import CheckpointError, TrainingError
 from idgen.rewards import RewardHackingGuard
-from idgen.training.card import OWN, describe_training
-from idgen.training.checkpoint import FORMATS, STATE, SUMS, check_whole, list_checkpoints
+from idgen.training.checkpoint import STATE, SUFFIXES, SUMS, check_whole, list_checkpoints
 from idgen.training.config import DenoisingConfig
-from idgen.training.folder import find_start, locked
-from idgen.training.hacking import HackingGuard
 from idgen.training.loop import Loop
-from idgen.training.metrics import append_row, read_rows
+from idgen.training.resume import find_checkpoint, locked
+from idgen.training.summary import describe_training
+from idgen.training.tracking import append_row, read_rows
+from idgen.training.validation import SIMILARITY, EarlyStopping
 
 from .runs import make_loop
 from .test_card import MANIFEST
@@ -73,7 +73,7 @@ def test_a_folder_that_holds_a_run_is_refused(run: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in list_checkpoints(run):
         shutil.rmtree(path)
-    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):  # the weights would be overwritten
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):  # the weights would be overwritten
         make_loop(run, resume_from_checkpoint="latest").run()
 
 
@@ -110,9 +110,9 @@ FILES: dict[str, Callable[[Path], Any]] = {
 
 def test_a_damaged_file_costs_one_checkpoint(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     newest, older = run / "checkpoint-6", run / "checkpoint-4"
-    files = [path for path in newest.rglob("*") if path.suffix in FORMATS or path.name == SUMS]
+    files = [path for path in newest.rglob("*") if path.suffix in SUFFIXES or path.name == SUMS]
     assert {path.name for path in files} >= {STATE, SUMS, "training.safetensors", "config.json"}
-    assert find_start(run, "latest") == newest
+    assert find_checkpoint(run, "latest") == newest
     kept = shutil.copytree(newest, run.parent / "kept")
     for name, damage in FILES.items():
         for file in files:
@@ -120,11 +120,11 @@ def test_a_damaged_file_costs_one_checkpoint(run: Path, caplog: pytest.LogCaptur
             if name == "no permission" and os.access(file, os.R_OK):
                 continue  # an administrator reads everything
             caplog.clear()
-            assert find_start(run, "latest") == older, f"{file.name}: {name}"
+            assert find_checkpoint(run, "latest") == older, f"{file.name}: {name}"
             assert "checkpoint-6" in caplog.text
             assert "older checkpoint" in caplog.text
             with pytest.raises(CheckpointError):
-                find_start(run, str(newest))
+                find_checkpoint(run, str(newest))
             shutil.rmtree(newest)
             shutil.copytree(kept, newest)
 
@@ -134,17 +134,17 @@ def test_a_damaged_folder_costs_one_checkpoint(run: Path) -> None:
     shutil.rmtree(newest)
     for make in (newest.mkdir, newest.touch, lambda: newest.symlink_to(run / "nowhere")):
         make()
-        assert find_start(run, "latest") == older
+        assert find_checkpoint(run, "latest") == older
         newest.rmdir() if newest.is_dir() else newest.unlink()
     for other in ("checkpoint-²", "checkpoint-٧", "checkpoint-", "checkpoint-9.old", "checkpoint--9"):
         (run / other).mkdir()
-    assert find_start(run, "latest") == older
+    assert find_checkpoint(run, "latest") == older
     (run / "checkpoint-4" / STATE).unlink()
     (run / "checkpoint-2" / STATE).unlink()
-    with pytest.raises(CheckpointError, match=r"None of 2 checkpoints in .* is whole"):
-        find_start(run, "latest")
+    with pytest.raises(CheckpointError, match=r"All 2 checkpoints in .* are damaged"):
+        find_checkpoint(run, "latest")
     with pytest.raises(CheckpointError, match=r"training\.json"):
-        find_start(run, str(run))
+        find_checkpoint(run, str(run))
 
 
 def test_a_run_goes_on_from_before_the_damage(run: Path, finished: Path) -> None:
@@ -232,15 +232,21 @@ def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
 
     loop.step.register_forward_pre_hook(spoil)
     measured = {1: math.nan, 2: math.inf, 4: 0.5}
-    loop.validate = lambda step: {"validation/faces": 1.0, f"{OWN}a": measured[step], f"{OWN}b": measured[step]}
-    loop.guard = HackingGuard(trained=f"{OWN}a", unseen=f"{OWN}b", rule=RewardHackingGuard(window=3))
+    loop.validate = lambda step: {
+        "validation/faces": 1.0,
+        f"{SIMILARITY}a": measured[step],
+        f"{SIMILARITY}b": measured[step],
+    }
+    loop.early_stopping = EarlyStopping(
+        trained=f"{SIMILARITY}a", unseen=f"{SIMILARITY}b", rule=RewardHackingGuard(window=3)
+    )
     assert loop.run() == 4
     rows = rows_of(tmp_path)
     assert [row["loss"] is None for row in rows if "loss" in row] == [False, True, False, False]
-    assert [row[f"{OWN}a"] for row in rows if "loss" not in row] == [None, 0.5]
+    assert [row[f"{SIMILARITY}a"] for row in rows if "loss" not in row] == [None, 0.5]
     assert read_rows(tmp_path / "metrics.jsonl") == rows
     assert read_metrics(tmp_path)["loss"].notna().tolist() == [True, False, True, True]
-    append_row(tmp_path / "metrics.jsonl", {"step": 4, "validation/faces": 1.0, f"{OWN}a": math.nan})
+    append_row(tmp_path / "metrics.jsonl", {"step": 4, "validation/faces": 1.0, f"{SIMILARITY}a": math.nan})
     config = DenoisingConfig(train_data_dir="shards", output_dir=tmp_path)
     describe_training(tmp_path, MANIFEST, asdict(config), updates=4)
     assert "similarity" not in (tmp_path / "README.md").read_text().partition("## Training")[2]
@@ -249,12 +255,12 @@ def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
 def test_the_end_of_a_run_says_how_far_it_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(stop: int, **loop: Any) -> str:
         made = make_loop(tmp_path, steps=4, ema=0.0, resume_from_checkpoint="latest", **loop)
-        made.step.register_forward_pre_hook(lambda *_: setattr(made, "_stop", made.done + 1 == stop))
-        made._stop = stop == 0
+        made.step.register_forward_pre_hook(lambda *_: setattr(made.stop, "requested", made.done + 1 == stop))
+        made.stop.requested = stop == 0
         made.run()
         return capsys.readouterr().err.strip().splitlines()[-1]
 
     assert run(0) == "Stopped before the first update: nothing is saved."
     assert run(3).startswith("Stopped after 3 of 4 updates")
     assert run(4) == "Trained 4 updates, 1 of them now."
-    assert run(5) == "The run has done 4 updates already, of 4: nothing was trained."
+    assert run(5) == "All 4 updates were done already: nothing was trained."

@@ -19,13 +19,13 @@ from diffusers.optimization import get_scheduler
 from idgen import IdentityAdapter
 from idgen.errors import TrainingError
 from idgen.rewards import RewardHackingGuard
-from idgen.training.accelerator import make_accelerator
 from idgen.training.checkpoint import list_checkpoints
+from idgen.training.command import from_toml
 from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, OptimizerConfig, Schedule
-from idgen.training.dry_run import dry_run
-from idgen.training.explosion import NormWatch
-from idgen.training.hacking import HackingGuard
-from idgen.training.toml import from_toml
+from idgen.training.distributed import make_accelerator
+from idgen.training.optimization import UpdateFilter
+from idgen.training.run import dry_run
+from idgen.training.validation import EarlyStopping
 from tests.processes import run_in_two, start
 
 from .runs import RandomPeople, make_loop, make_step
@@ -94,7 +94,7 @@ def test_bad_steps_are_skipped_and_end_a_hopeless_run(tmp_path: Path) -> None:
 
     loop.step.register_forward_pre_hook(spoil)
     assert loop.run() == 4
-    assert loop._skipped == 1
+    assert loop.filter.rejected == 1
     assert all(weight.isfinite().all() for weight in loop.parameters)
     assert any(not torch.equal(a, b) for a, b in zip(before, loop.parameters, strict=True))
 
@@ -109,25 +109,28 @@ def test_bad_steps_are_skipped_and_end_a_hopeless_run(tmp_path: Path) -> None:
 
 
 def test_an_exploding_update_is_skipped() -> None:
-    watch = NormWatch(ratio=100)
-    assert all(watch(norm) for norm in (1e-6, 1.0, 1000.0))  # the beginning says nothing
-    watch = NormWatch(ratio=100)
-    assert all(watch(1.0 + i % 2) for i in range(100))
-    assert not watch(151.0)
-    assert watch(149.0)
-    assert NormWatch(ratio=0, total=1.0, seen=1000)(1e30)
+    accepts = UpdateFilter(ratio=100, max_rejected=1)
+    assert all(accepts(norm) for norm in (1e-6, 1.0, 1000.0))  # the first hundred norms are not compared
+    accepts = UpdateFilter(ratio=100, max_rejected=1)
+    assert all(accepts(1.0 + i % 2) for i in range(100))
+    assert not accepts(151.0)
+    assert accepts(149.0)
+    assert not accepts(float("inf"))
+    with pytest.raises(TrainingError, match="2 updates in a row"):
+        accepts(1e9)
+    assert UpdateFilter(ratio=0, max_rejected=1, total=1.0, seen=1000)(1e30)
 
 
 def test_nothing_is_learned_from_an_explosion(tmp_path: Path) -> None:
     loop = make_loop(tmp_path, steps=3, checkpointing_steps=10)
-    loop._norms.total, loop._norms.seen = 1e-9, 1000
+    loop.filter.total, loop.filter.seen = 1e-9, 1000
     before = [weight.clone() for weight in loop.parameters]
     assert loop.run() == 3
-    assert loop._skipped == 3
+    assert loop.filter.rejected == 3
     assert all(torch.equal(a, b) for a, b in zip(before, loop.parameters, strict=True))
     again = make_loop(tmp_path, steps=3, resume_from_checkpoint="latest")
     again.run()
-    assert (again._norms.total, again._norms.seen) == (1e-9, 1000)
+    assert (again.filter.total, again.filter.seen) == (1e-9, 1000)
 
 
 @pytest.mark.parametrize("words", [0, 2])
@@ -247,11 +250,11 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
 def test_a_run_that_games_its_encoder_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loop = make_loop(tmp_path, steps=20, checkpointing_steps=1)
     loop.validate = lambda step: {"own": 0.5 + 0.05 * step, "unseen": 0.5 - 0.05 * max(0, step - 4)}
-    loop.guard = HackingGuard(trained="own", unseen="unseen", rule=RewardHackingGuard(window=3, patience=2))
+    loop.early_stopping = EarlyStopping(trained="own", unseen="unseen", rule=RewardHackingGuard(window=3, patience=2))
     ended = loop.run()
     assert 6 <= ended < 12
     assert "earlier checkpoint" in caplog.text
     honest = make_loop(tmp_path / "honest", steps=8, checkpointing_steps=1)
     honest.validate = lambda step: {"own": 0.5 + 0.05 * step, "unseen": 0.5 + 0.04 * step}
-    honest.guard = loop.guard
+    honest.early_stopping = loop.early_stopping
     assert honest.run() == 8

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 
 from idgen.errors import MissingDependencyError
 from idgen.training.config import OptimizerConfig
-from idgen.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
+from idgen.training.optimization import load_optimizer, make_optimizer, optimizer_tensors
 
 PACKAGES: dict[Any, str] = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 Name = Literal["adamw", "adamw8bit", "prodigy"]

@@ -17,12 +17,11 @@ from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
-from idgen.training.lora import UNetLoRA
 from idgen.training.methods import ReFLConfig
-from idgen.training.parts import new_identity_net
 from idgen.training.reward_backprop import RewardStep
 from idgen.training.step import TrainingStep
 from idgen.training.terms import make_terms
+from idgen.training.trainable import UNetLoRA, new_identity_net
 from tests.components import call_arguments, make_adapter, make_pipeline, seeded
 
 from .runs import RandomPeople

@@ -14,15 +14,15 @@ import torch
 from idgen.errors import TrainingError
 from idgen.losses import Term, Weighted
 from idgen.rewards import WeightedRewards
-from idgen.training.accelerator import make_accelerator
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, OptimizerConfig
 from idgen.training.ddpo import CLIP, DDPOStep, PolicyGradientStep, advantages
+from idgen.training.distributed import make_accelerator
 from idgen.training.grpo import GRPOStep, Reuse, clipped_objective
 from idgen.training.loop import Loop
-from idgen.training.lora import UNetLoRA
 from idgen.training.methods import DDPOConfig, GRPOConfig
+from idgen.training.trainable import UNetLoRA
 from tests.components import ONE_LEVEL, make_adapter, make_pipeline, seeded
 
 from .runs import RandomPeople

@@ -24,9 +24,9 @@ from idgen.training.base import BaseModel
 from idgen.training.command import parse
 from idgen.training.judges import load_function, make_rewards
 from idgen.training.methods import ReFLConfig
-from idgen.training.metrics import read_rows
 from idgen.training.prompts import check_prompts, may_be_long
 from idgen.training.run import train_denoising, train_reward
+from idgen.training.tracking import read_rows
 from tests.components import make_adapter
 from tests.data import sets
 
@@ -209,7 +209,7 @@ def test_a_run_goes_on_as_what_it_was(files: dict[str, str], adapter: str, tmp_p
     moved = Path(shutil.move(run, tmp_path / "moved"))
     (tmp_path / "link").symlink_to(files["SHARDS"])
     _, card = train("denoise", files | {"SHARDS": str(tmp_path / "link")}, moved, (*latest, "--max_train_steps", "2"))
-    assert "| updates | 2 of 2 samples a process |" in card
+    assert "| updates | 2 of 2 samples per process |" in card
     assert [row["step"] for row in read_rows(moved / "metrics.jsonl")] == [1, 2]
 
 

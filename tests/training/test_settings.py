@@ -13,10 +13,10 @@ import torch
 
 from idgen.errors import TrainingError
 from idgen.training.config import DenoisingConfig, LoopConfig, OptimizerConfig, RewardConfig, Schedule
-from idgen.training.folder import check_start
 from idgen.training.loop import Loop
-from idgen.training.optimizers import make_schedule
-from idgen.training.settings import ENDLESS_SCHEDULES, MAY_CHANGE, check_unchanged, flatten
+from idgen.training.optimization import make_schedule
+from idgen.training.resume import ENDLESS_SCHEDULES, MAY_CHANGE, check_start, check_unchanged
+from idgen.training.tracking import flatten
 
 from .runs import make_loop
 from .test_folder import rows_of
@@ -147,7 +147,7 @@ def test_new_values_are_used(begun: Path) -> None:
     assert found.run() == 6
     assert [row["lr"] for row in rows_of(begun)] == [1e-2] * 4 + [1e-3] * 2
     assert found.optimizer.param_groups[0]["weight_decay"] == 0.5
-    assert (found._norms.ratio, found.settings.max_grad_norm) == (7.0, 0.5)
+    assert (found.filter.ratio, found.settings.max_grad_norm) == (7.0, 0.5)
     shorter = go_on(begun, {"steps": 5}, learning_rate=1e-3, weight_decay=0.5)
     assert shorter.run() == 6  # there is nothing to do, and nothing is lost
 

@@ -40,7 +40,7 @@ def train(folder: Path, kind: str, stop: int) -> None:
     people = RandomPeople(2, rank=accelerator.process_index, world=2)
     loop = Loop(make_step(), people, folder, pattern.config, pattern.settings, accelerator)
     if accelerator.process_index == 1:  # one process is told; both end
-        loop.trained.register_forward_hook(lambda *_: setattr(loop, "_stop", loop.done + 1 == stop))
+        loop.trained.register_forward_hook(lambda *_: setattr(loop.stop, "requested", loop.done + 1 == stop))
     assert loop.run() == stop
     accelerator.end_training()  # a process that leaves its threads behind may be aborted at its end
 

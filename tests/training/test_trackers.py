@@ -23,7 +23,7 @@ from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
 from idgen.training.terms import make_terms
-from idgen.training.trackers import check_tracker, show_pictures, start_trackers
+from idgen.training.tracking import check_tracker, show_pictures, start_trackers
 from idgen.training.validation import Validation
 
 from .runs import POINTS, RandomPeople
@@ -104,6 +104,6 @@ def test_trackio_has_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     check_tracker(None)
     check_tracker("tensorboard")
-    monkeypatch.setattr("idgen.training.trackers.get_available_trackers", lambda: [])
+    monkeypatch.setattr("idgen.training.tracking.get_available_trackers", lambda: [])
     with pytest.raises(MissingDependencyError, match="pip install wandb"):
         check_tracker("wandb")

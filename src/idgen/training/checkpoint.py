@@ -1,4 +1,4 @@
-"""Checkpoints of a run: everything that it needs to go on as if it had never stopped, whole or not there."""
+"""Checkpoints of a run: everything that is needed to resume it exactly, written atomically."""
 
 from __future__ import annotations
 
@@ -15,29 +15,33 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, TrainingError
 from ..files import read_json, read_tensors, read_text, sync, unwritten, write_tensors
+from .step import TrainingStep
 
 PREFIX = "checkpoint-"
 TENSORS, STATE, SUMS = "training.safetensors", "training.json", "SHA256SUMS"
-FORMATS = {".json", ".safetensors"}
-"""What a run reads again of a checkpoint; its card may be edited."""
+FORMAT = 2
+"""Version of the settings in a checkpoint. Checkpoints of another version are not resumed."""
+
+SUFFIXES = {".json", ".safetensors"}
+"""Files that a resumed run reads; checksums cover them. The model card may be edited."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """What a run holds beside its tensors, as values that JSON can hold.
+    """The state of a run without its tensors, as JSON values.
 
     Attributes:
         step: Updates so far.
-        settings: Flat; see `settings.check_unchanged`.
+        settings: Flat settings; see `check_unchanged`.
         optimizer: See `optimizer_tensors`.
-        scaler: Of fp16's gradient scaler.
+        scaler: State of the fp16 gradient scaler.
         data: Position in the data, the same for all processes.
-        skipped: Updates that were skipped.
-        bad: Those in a row, up to the last one.
-        norms: Sum and number of the norms that were seen.
-        ema_steps: Updates of the average.
+        skipped: Rejected updates; see `UpdateFilter`.
+        bad: Rejected updates since the last accepted one.
+        norms: `total` and `seen` of the `UpdateFilter`.
+        ema_steps: Updates of the weight average.
     """
 
     step: int
@@ -52,32 +56,33 @@ class RunState:
 
 
 def save_checkpoint(
-    output_dir: Path, parts: Any, tensors: dict[str, torch.Tensor], state: RunState, limit: int
+    output_dir: Path, step: TrainingStep, tensors: dict[str, torch.Tensor], state: RunState, limit: int
 ) -> Path:
-    """Write `checkpoint-{step}`, then delete the oldest beyond the limit.
+    """Write `checkpoint-{step}`, then delete the oldest checkpoints beyond the limit.
 
-    All of it is on the disk before it gets its name, so that a power failure leaves a whole checkpoint or none.
+    All files are synced to the disk before the folder gets its name: a power failure leaves a whole checkpoint or
+    none.
 
     Args:
-        output_dir: Of the run.
-        parts: What is trained; has `save(folder)`, see `TrainingStep`.
-        tensors: Of the optimizer and the average.
+        output_dir: Folder of the run.
+        step: Training step, whose modules are saved.
+        tensors: Tensors of the optimizer and the weight average.
         state: Everything else.
-        limit: How many checkpoints are kept.
+        limit: Number of checkpoints to keep.
 
     Raises:
-        CheckpointError: It cannot be written. Older checkpoints are left as they are.
+        CheckpointError: The checkpoint cannot be written. Older checkpoints are not touched.
     """
     target = output_dir / f"{PREFIX}{state.step}"
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        for stale in output_dir.glob(".checkpoint*"):  # of a run that was killed while it wrote
+        for stale in output_dir.glob(".checkpoint*"):  # from a run that was killed while writing
             shutil.rmtree(stale)
         with tempfile.TemporaryDirectory(dir=output_dir, prefix=".checkpoint") as folder:
             new = Path(folder, "new")
-            parts.save(new)
+            step.save(new)
             write_tensors(new / TENSORS, tensors)
-            (new / STATE).write_text(json.dumps(asdict(state)))
+            (new / STATE).write_text(json.dumps({"format": FORMAT, **asdict(state)}))
             (new / SUMS).write_text("".join(f"{_sha256(new / name)}  {name}\n" for name in _read_again(new)))
             for path in (*new.rglob("*"), new):
                 sync(path)
@@ -93,7 +98,7 @@ def save_checkpoint(
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
-    """All checkpoints of a run, oldest first."""
+    """List the checkpoints of a run, oldest first."""
     named = re.compile(f"{PREFIX}[0-9]+")
     found = [path for path in output_dir.glob(f"{PREFIX}*") if named.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=step_of)
@@ -105,7 +110,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Rename a checkpoint so that the run does not find it any more; returns its new place.
+    """Rename a checkpoint so that `list_checkpoints` does not find it; returns its new path.
 
     Raises:
         CheckpointError: It cannot be renamed.
@@ -115,12 +120,12 @@ def set_aside(checkpoint: Path) -> Path:
     try:
         os.rename(checkpoint, place)
     except OSError as error:
-        raise CheckpointError(f"'{checkpoint}' is in the way and could not be renamed: {error}.") from error
+        raise CheckpointError(f"'{checkpoint}' could not be renamed: {error}.") from error
     return place
 
 
 def check_whole(checkpoint: Path) -> None:
-    """Compare every file that a run reads with the checksum it was written with.
+    """Compare the checksums of all files that a resumed run reads.
 
     Raises:
         CheckpointError: A file is missing, damaged or cannot be read.
@@ -140,19 +145,26 @@ def check_whole(checkpoint: Path) -> None:
 
 
 def load_state(checkpoint: Path) -> RunState:
-    """The state as `save_checkpoint` was given it.
+    """Read the state of a run.
 
     Raises:
-        CheckpointError: It cannot be read, or is of another version.
+        CheckpointError: It cannot be read.
+        TrainingError: It was written by a version of idgen with other settings.
     """
+    values = read_json(checkpoint / STATE)
+    if isinstance(values, dict) and values.pop("format", 1) != FORMAT:
+        raise TrainingError(
+            f"The checkpoint '{checkpoint}' was written by another version of idgen, whose runs cannot be resumed. "
+            f"Start a new run in another folder from its weights: --id_adapter '{checkpoint}'."
+        )
     try:
-        return RunState(**read_json(checkpoint / STATE))
+        return RunState(**values)
     except TypeError as error:
         raise CheckpointError(f"The checkpoint '{checkpoint}' could not be read: {error}.") from error
 
 
 def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The tensors as `save_checkpoint` was given them.
+    """Read the tensors of the optimizer and the weight average.
 
     Raises:
         CheckpointError: They cannot be read.
@@ -161,8 +173,8 @@ def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_again(folder: Path) -> list[str]:
-    """The files that a run reads; a card may be edited."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in FORMATS)
+    """Names of the files that a resumed run reads."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in SUFFIXES)
 
 
 def _sha256(file: Path) -> str:

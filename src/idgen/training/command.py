@@ -1,43 +1,76 @@
-"""`idgen train denoise | reward`, and the scripts for `accelerate launch`: a TOML file and flags → a run."""
+"""`idgen train denoise | reward`, and the scripts for `accelerate launch`: flags and a TOML file -> a run."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
 import tyro
 
-from ..errors import TrainingError
+from ..errors import IdgenError, TrainingError
+from ..files import read_text
 from ..terminal import guarded, say_error, show
+from ..typed import arguments as typed_arguments
 from .config import DenoisingConfig, RewardConfig
 from .methods import METHODS
-from .toml import from_toml
 
 Stage = Literal["denoise", "reward"]
-_CONFIGS: dict[Stage, Any] = {"denoise": DenoisingConfig, "reward": RewardConfig}
+Config = TypeVar("Config")
+RENAMED = {"pretrained_model_name_or_path": "base"}
+"""Keys of TOML files in earlier versions -> what they are called now."""
+
+_CONFIGS: dict[Stage, type[DenoisingConfig | RewardConfig]] = {"denoise": DenoisingConfig, "reward": RewardConfig}
 _EXAMPLES: dict[Stage, str] = {
     "denoise": "--train_data_dir shards/ --output_dir run/ --max_train_steps 10000",
     "reward": "--id_adapter run/ --train_data_dir shards/ --output_dir run-reward/ --max_train_steps 300",
 }
 
 
-def parse(stage: Stage, arguments: Sequence[str], program: str) -> Any:
-    """Flags → a configuration; `--config FILE.toml` gives what the flags do not.
+def from_toml(kind: type[Config], file: Path, method: str | None = None) -> Config:
+    """Read a configuration from a TOML file, whose tables are the nested dataclasses.
+
+    Args:
+        kind: The dataclass.
+        file: The file.
+        method: Method of the table `rollout`; it replaces the one in the file.
 
     Raises:
-        TrainingError: The file cannot be read, or holds what is not known.
-        SystemExit: A flag is not known, or one is missing (after saying so), or `--help` was asked for.
+        TrainingError: The file cannot be read, or has an unknown key or a value of the wrong type.
+    """
+    try:
+        values = tomllib.loads(read_text(file, error=TrainingError))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise TrainingError(f"'{file}' could not be read as TOML: {error}") from error
+    _check_names(values, file)
+    if method is not None:
+        rollout = values.get("rollout", {})
+        values["rollout"] = {**rollout, "method": method} if isinstance(rollout, dict) else rollout
+    return kind(**typed_arguments(kind, values, str(file), TrainingError))
+
+
+@overload
+def parse(stage: Literal["denoise"], arguments: Sequence[str], program: str) -> DenoisingConfig: ...
+@overload
+def parse(stage: Literal["reward"], arguments: Sequence[str], program: str) -> RewardConfig: ...
+def parse(stage: Stage, arguments: Sequence[str], program: str) -> DenoisingConfig | RewardConfig:
+    """Parse flags to a configuration; `--config FILE.toml` gives the settings without a flag.
+
+    Raises:
+        TrainingError: The file cannot be read, or has an unknown key.
+        SystemExit: A flag is unknown or missing (after a message), or `--help` is given.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
-    if stage == "reward":  # the method decides which settings there are
+    if stage == "reward":  # each method has its own settings
         first.add_argument("--rollout.method", dest="method")
     known, rest = first.parse_known_args(list(arguments))
-    kind, method = _CONFIGS[stage], getattr(known, "method", None)
+    kind: Any = _CONFIGS[stage]
+    method = getattr(known, "method", None)
     if method is not None and method not in METHODS:
         raise TrainingError(f"rollout.method must be one of {', '.join(METHODS)}, not '{method}'.")
     given: dict[str, Any] = {}
@@ -51,35 +84,44 @@ def parse(stage: Stage, arguments: Sequence[str], program: str) -> Any:
 
 
 def train(stage: Stage, arguments: Sequence[str], program: str) -> None:
-    """Parse and run."""
+    """Parse the flags and run the training."""
     config = parse(stage, arguments, program)
-    from .run import train_denoising, train_reward  # the networks' libraries are slow to import, `--help` shall not be
+    from .run import train_denoising, train_reward  # here, because it is slow and `--help` does not need it
 
-    done = train_denoising(config) if stage == "denoise" else train_reward(config)
+    done = train_denoising(config) if isinstance(config, DenoisingConfig) else train_reward(config)
     if done and int(os.environ.get("RANK", "0")) == 0:
         show(config.output_dir)
 
 
 def main(arguments: Sequence[str]) -> None:
     """`idgen train STAGE …`."""
-    stages = {"denoise": DenoisingConfig, "reward": RewardConfig}
-    if not arguments or arguments[0] not in stages:
+    if not arguments or arguments[0] not in _CONFIGS:
         print("usage: idgen train {denoise,reward} [--config FILE.toml] [OPTIONS]\n")
-        for name, kind in stages.items():
+        for name, kind in _CONFIGS.items():
             print(f"  {name:8} {(kind.__doc__ or '').splitlines()[0]}")
-        print("\nidgen train denoise --help says more. On several GPUs: accelerate launch train/train_id_adapter.py …")
+        print(
+            "\n`idgen train denoise --help` lists the options. "
+            "On several GPUs: accelerate launch train/train_id_adapter.py …"
+        )
         sys.exit(0 if arguments and arguments[0] in ("-h", "--help") else 2)
     stage: Any = arguments[0]
     train(stage, arguments[1:], f"idgen train {stage}")
 
 
 def script(stage: Stage) -> None:
-    """Entry point of the scripts in `train/`; our own errors end it with one line."""
-    from ..errors import IdgenError
-
+    """Entry point of the scripts in `train/`. Errors of idgen are printed in one line."""
     with guarded():
         try:
             train(stage, sys.argv[1:], Path(sys.argv[0]).name)
         except IdgenError as error:
             say_error(error)
             sys.exit(1)
+
+
+def _check_names(values: Mapping[str, Any], file: Path) -> None:
+    """Refuse keys of earlier versions with their new names."""
+    for name, value in values.items():
+        if name in RENAMED:
+            raise TrainingError(f"{file}: {name} is now called {RENAMED[name]}.")
+        if isinstance(value, Mapping):
+            _check_names(value, file)

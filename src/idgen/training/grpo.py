@@ -20,9 +20,9 @@ from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
 from .ddpo import PolicyGradientStep, Rewarded, advantages
+from .distributed import split_like
 from .methods import GRPOConfig
 from .randomness import Generators
-from .sharded import split_like
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The prompts that a run will read, checked before it starts: an update is too late to find one that is too long."""
+"""Checks of captions and prompts before a run starts, so that none is found to be too long during the run."""
 
 from __future__ import annotations
 
@@ -16,56 +16,62 @@ from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_word
 from .base import BaseModel
 
 NAMED = 3
-"""So many photos are named in the message."""
+"""Number of photos that an error message names."""
 
 
 def check_captions(dataset: PairedIdentityDataset, base: BaseModel, adapter: IdentityAdapter) -> None:
-    """Refuse captions whose `<id>` lies beyond what a text encoder reads.
+    """Check that in all captions `<id>` is within the length of the text encoders.
 
     Args:
-        dataset: All captions of its split are read.
-        base: Its tokenizers count the words.
-        adapter: Its pseudo-words take the place of `<id>`; without any, `<id>` is an ordinary word.
+        dataset: Dataset whose captions are checked.
+        base: Base model with the tokenizers.
+        adapter: Adapter whose pseudo-words replace `<id>`. If it has none, `<id>` becomes an ordinary word.
 
     Raises:
-        DataError: There are such captions; the photos are named.
+        DataError: Captions are too long; their photos are named.
     """
-    person = _somebody(adapter)
+    person = _any_identity(adapter)
     if not any(words is not None for words in person.words):
         return
     bad = [source for source, caption in _long_captions(dataset, base, person) if not _fits(base, person, caption)]
     if bad:
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise DataError(
-            f"The captions of {', '.join(map(repr, bad[:NAMED]))}{more} are too long: {PLACEHOLDER} lies beyond what "
-            f"the text encoder reads. Move it forward and prepare the photos again, or train without num_words."
+            f"The captions of {', '.join(map(repr, bad[:NAMED]))}{more} are too long: {PLACEHOLDER} is beyond the "
+            f"length of the text encoder. Move it forward and prepare the photos again, or train without num_words."
         )
 
 
 def check_prompts(prompts: Sequence[str], name: str, base: BaseModel, adapter: IdentityAdapter) -> None:
-    """Refuse prompts of the configuration that the adapter cannot be drawn with.
+    """Check that prompts of the configuration can be used with the adapter.
+
+    Args:
+        prompts: Prompts to check.
+        name: Name of the setting, for the message.
+        base: Base model with the tokenizers.
+        adapter: Adapter whose pseudo-words replace `<id>`.
 
     Raises:
-        TrainingError: `<id>` stands in one and the adapter has no words, or it stands too far back.
+        TrainingError: A prompt has `<id>` and the adapter has no pseudo-words, or `<id>` is too far back.
     """
     for prompt in prompts:
         try:
             if has_placeholder({"prompt": prompt}):
-                with insert_pseudo_words(base.pipeline, [_somebody(adapter)], {"prompt": prompt}):
+                with insert_pseudo_words(base.pipeline, [_any_identity(adapter)], {"prompt": prompt}):
                     pass
         except AdapterError as error:
             raise TrainingError(f"{name} '{prompt}' cannot be used: {error}") from error
 
 
 @torch.no_grad()
-def _somebody(adapter: IdentityAdapter) -> IdentityTokens:
+def _any_identity(adapter: IdentityAdapter) -> IdentityTokens:
     return adapter.encode(torch.zeros(1, adapter.config["embedding_dim"], device=adapter.device))
 
 
 def _long_captions(
     dataset: PairedIdentityDataset, base: BaseModel, person: IdentityTokens
 ) -> Iterator[tuple[str, str]]:
-    """Photos and captions whose tokens are worth counting."""
+    """Photos and captions that may be too long, so that their tokens must be counted."""
     room = base.pipeline.tokenizer.model_max_length - 2
     words = max(words.shape[1] for words in person.words if words is not None)
     rows = np.asarray(dataset.bank.rows)
@@ -78,9 +84,9 @@ def _long_captions(
 
 
 def may_be_long(caption: str, words: int, room: int) -> bool:
-    """Whether the last `<id>` can lie beyond `room` tokens, where each `<id>` is so many words.
+    """Whether the last `<id>` may lie beyond the first `room` tokens, if each `<id>` takes `words` tokens.
 
-    A token stands for at least one byte, or for half of one where a small letter is longer than its capital.
+    The bound is two tokens per byte: a token is at least one byte, and lower case may be longer than upper case.
     """
     before, found, _ = caption.rpartition(PLACEHOLDER)
     return bool(found) and 2 * len(before.encode()) + words * caption.count(PLACEHOLDER) > room

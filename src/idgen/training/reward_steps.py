@@ -12,13 +12,13 @@ from .faces import open_decoder, open_detector
 from .grpo import GRPOStep
 from .judges import make_rewards
 from .methods import DDPOConfig, GRPOConfig, MethodConfig
-from .parts import Parts
 from .reward_backprop import RewardStep
 from .step import TrainingStep
+from .trainable import TrainableModules
 
 
 def make_reward_step(
-    config: MethodConfig, base: BaseModel, parts: Parts, embedder: FaceEmbedder, loop: LoopConfig
+    config: MethodConfig, base: BaseModel, modules: TrainableModules, embedder: FaceEmbedder, loop: LoopConfig
 ) -> TrainingStep:
     """Make the step of a method.
 
@@ -28,7 +28,7 @@ def make_reward_step(
         LossError: Nothing is rewarded.
     """
     rewards = make_rewards(config, embedder, base.unet.device)
-    networks: dict[str, Any] = {"detector": open_detector(config.detector), **parts._asdict()}
+    networks: dict[str, Any] = {"detector": open_detector(config.detector), **modules._asdict()}
     if isinstance(config, GRPOConfig):
         return GRPOStep(base, rewards=rewards, config=config, passes=loop.gradient_accumulation_steps, **networks)
     if isinstance(config, DDPOConfig):

@@ -1,89 +1,103 @@
-"""A configuration → a run: the base model, the adapter, the shards, the step and the loop."""
+"""A configuration -> a run: open the base model and the shards, make the modules, the step and the loop, and train."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import resource
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
-from functools import wraps
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from rich.table import Table
 
 from ..adapter import RandomFusion
-from ..data.bank import IdentityBank
-from ..data.cache import framing_for
-from ..data.columns import column_url
-from ..data.dataset import PairedIdentityDataset, Pairing
-from ..data.loader import PairedLoader
-from ..data.makers import LatentMaker, TextMaker
 from ..data.statistics import statistics_for
-from ..data.storage import exists
 from ..errors import TrainingError
 from ..losses import FaceEmbedder, LossSettings
-from .accelerator import make_accelerator
+from ..terminal import console
 from .base import BaseModel
-from .card import describe_training
 from .config import DenoisingConfig, RewardConfig
 from .denoiser import IdentityDenoiser
-from .dry_run import dry_run
+from .distributed import make_accelerator, on_main
 from .faces import open_decoder, open_detector
-from .folder import check_start, locked, on_main
 from .loop import Loop
 from .objectives import fitted
-from .parts import Parts, make_parts
 from .prior import embed_prior
 from .prompts import check_captions, check_prompts
+from .resume import check_start, locked
 from .reward_steps import make_reward_step
 from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
-from .shard_batches import ShardBatches
+from .shard_batches import ShardBatches, open_batches
 from .step import TrainingStep
+from .summary import describe_training
 from .terms import FACE_INPUT, make_terms
-from .trackers import check_tracker, start_trackers
-from .watch import make_watch
+from .tracking import check_tracker, start_trackers
+from .trainable import TrainableModules, make_modules
+from .validation import make_validation
 
 
-def _in_its_folder(train: Callable[[Any], int]) -> Callable[[Any], int]:
-    """Let a run hold its folder from its first look at it to its card; a dry run writes nothing."""
-
-    @wraps(train)
-    def run(config: Any) -> int:
-        with nullcontext() if config.loop.dry_run else locked(config.output_dir):
-            return train(config)
-
-    return run
-
-
-@_in_its_folder
 def train_denoising(config: DenoisingConfig) -> int:
-    """Run stage one to its end, or to a signal; returns the number of updates so far.
+    """Run stage one until its end or a signal.
+
+    Returns:
+        The number of updates so far; 0 after a dry run.
 
     Raises:
-        TrainingError: The configuration does not fit together, the folder holds another run or is used by one, or the
-            loss is not finite for too long.
+        TrainingError: The configuration is inconsistent, another run uses the folder, the folder holds another run,
+            or too many updates in a row have a gradient that is not finite or explodes.
         DataError: The shards cannot be read.
-        StatisticsError: Settings of a loss are left to the face encoder, of which too little is known.
+        StatisticsError: The settings of a loss follow from the statistics of the face encoder, which are not known.
     """
-    if config.losses.compares:
-        config = replace(config, losses=fitted(config.losses, _fitting(config)))
-    accelerator, base = _open(config)
+    with _locked(config):
+        if config.losses.compares:
+            config = replace(config, losses=fitted(config.losses, _fitting(config)))
+        accelerator, base = _open(config)
+        step, batches = _denoiser(config, base, accelerator)
+        return _run(config, step, batches, accelerator, base)
+
+
+def train_reward(config: RewardConfig) -> int:
+    """Run stage two until its end or a signal; returns and raises as `train_denoising`."""
+    if config.id_adapter is None and not config.unet_lora_rank:
+        raise TrainingError(
+            "Nothing would be trained: give id_adapter, the adapter of stage one, or unet_lora_rank, a LoRA alone."
+        )
+    with _locked(config):
+        if config.rollout.hinge is None and config.rollout.identity_weight:
+            config = replace(config, rollout=fitted(config.rollout, _fitting(config)))
+        accelerator, base = _open(config)
+        batches = open_batches(config, base, accelerator)
+        modules = make_modules(config, base, batches)
+        step = make_reward_step(config.rollout, base, modules, _embedder(batches, accelerator.device), config.loop)
+        return _run(config, step, batches, accelerator, base)
+
+
+def _locked(config: DenoisingConfig | RewardConfig) -> AbstractContextManager[None]:
+    """Lock the folder of a run; a dry run writes nothing."""
+    return nullcontext() if config.loop.dry_run else locked(config.output_dir)
+
+
+def _denoiser(
+    config: DenoisingConfig, base: BaseModel, accelerator: Accelerator
+) -> tuple[IdentityDenoiser, ShardBatches]:
     losses, faces, device = config.losses, config.faces, accelerator.device
     terms = make_terms(losses, base.parametrisation, gated=not faces.rollout_steps)
     reads = terms.reads()
     batches = open_batches(config, base, accelerator, losses.negatives if "negatives" in reads else 0)
-    parts = make_parts(config, base, batches)
+    modules = make_modules(config, base, batches)
     sees = FACE_INPUT in reads
     detects = faces.landmarks == "prediction" or faces.rollout_steps
     step = IdentityDenoiser(
         base,
-        **parts._asdict(),
+        **modules._asdict(),
         losses=terms,
         embedder=_embedder(batches, device) if sees else None,
         decoder=open_decoder(faces, base) if sees else None,
         detector=open_detector(faces.detector) if sees and detects else None,
         x0_steps=faces.steps,
-        rollout=_short_rollout(config, base, parts) if sees and faces.rollout_steps else None,
+        rollout=_short_rollout(config, base, modules) if sees and faces.rollout_steps else None,
         bank=batches.bank if batches.negatives is not None else None,
         prior=embed_prior(losses.prior_dir) if losses.triplet and losses.prior_dir else None,
         edits=losses.edits,
@@ -91,75 +105,11 @@ def train_denoising(config: DenoisingConfig) -> int:
         fusion=RandomFusion() if config.adapter.random_fusion else None,
         gather=accelerator.gather,  # pyright: ignore[reportArgumentType]
     )
-    return _run(config, step, batches, accelerator, base)
-
-
-@_in_its_folder
-def train_reward(config: RewardConfig) -> int:
-    """Run stage two to its end, or to a signal; returns and raises as `train_denoising`."""
-    if config.id_adapter is None and not config.unet_lora_rank:
-        raise TrainingError(
-            "Nothing would be trained: give id_adapter, the adapter of stage one, or unet_lora_rank, a LoRA alone."
-        )
-    if config.rollout.hinge is None and config.rollout.identity_weight:
-        config = replace(config, rollout=fitted(config.rollout, _fitting(config)))
-    accelerator, base = _open(config)
-    batches = open_batches(config, base, accelerator)
-    parts = make_parts(config, base, batches)
-    step = make_reward_step(config.rollout, base, parts, _embedder(batches, accelerator.device), config.loop)
-    return _run(config, step, batches, accelerator, base)
-
-
-def open_batches(
-    config: DenoisingConfig | RewardConfig, base: BaseModel, accelerator: Accelerator, negatives: int = 0
-) -> ShardBatches:
-    """The training split of the shards, with the latents and texts that are cached.
-
-    Args:
-        config: Of the run.
-        base: Its VAE and text encoders encode what is not cached.
-        accelerator: Says which process this is.
-        negatives: Other people for each sample; 0 for none.
-
-    Raises:
-        DataError: The shards cannot be read, or what is cached is another model's.
-    """
-    data, name = config.data, config.base
-    framing = framing_for(name, data.resolution)
-    cached, said = (exists(column_url(config.train_data_dir, "000000", column)) for column in ("latents", "text"))
-    cached = cached and not data.poses
-    latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
-    text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
-    dataset = PairedIdentityDataset(
-        config.train_data_dir,
-        framing=framing,
-        latents=latents.key() if cached else None,
-        text=text.key() if said and text is not None else None,
-        pairing=Pairing(
-            paired_ratio=data.paired_ratio,
-            references=data.references,
-            drop_text=data.drop_text,
-            drop_identity=data.drop_identity,
-            drop_both=data.drop_both,
-            component_dropout=data.component_dropout,
-            flip=data.flip,
-            poses=data.poses,
-        ),
-        seed=config.loop.seed,
-    )
-    loader = PairedLoader(
-        dataset,
-        config.loop.train_batch_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        workers=data.dataloader_num_workers,
-    )
-    bank = IdentityBank(config.train_data_dir, count=negatives, seed=config.loop.seed) if negatives else None
-    return ShardBatches(loader, None if cached else base.pipeline.vae, bank, base.encode)
+    return step, batches
 
 
 def _fitting(config: DenoisingConfig | RewardConfig) -> LossSettings:
-    """Temperatures, margins and thresholds that fit the encoder of the shards."""
+    """Temperatures, margins and thresholds for the face encoder of the shards."""
     return LossSettings.fitting(statistics_for(config.train_data_dir))
 
 
@@ -180,14 +130,18 @@ def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseMode
 
 
 def _settings(config: DenoisingConfig | RewardConfig, accelerator: Accelerator) -> dict[str, Any]:
-    """What defines a run, as far as its configuration says it."""
+    """The settings of a run that its configuration gives."""
     settings = asdict(config)
     settings["loop"]["mixed_precision"] = accelerator.mixed_precision
     return {"stage": "denoise" if isinstance(config, DenoisingConfig) else "reward", **settings}
 
 
 def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
-    """The encoder that made the shards, as losses and rewards use it."""
+    """The face encoder of the shards, for losses and rewards.
+
+    Raises:
+        TrainingError: There is no version of this encoder with a gradient.
+    """
     embedder, found = FaceEmbedder.dlib(), batches.loader.dataset.manifest.encoder
     if found != embedder.name:
         raise TrainingError(
@@ -198,12 +152,12 @@ def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
     return embedder
 
 
-def _short_rollout(config: DenoisingConfig, base: BaseModel, parts: Parts) -> ShortRollout:
+def _short_rollout(config: DenoisingConfig, base: BaseModel, modules: TrainableModules) -> ShortRollout:
     faces = config.faces
-    if faces.distilled and (config.loop.gradient_checkpointing or parts.lora is not None):
+    if faces.distilled and (config.loop.gradient_checkpointing or modules.lora is not None):
         raise TrainingError(
-            "A distilled LoRA acts in the rollout alone: it goes neither with gradient_checkpointing, which runs the "
-            "layers again after it, nor beside a LoRA that is trained."
+            "faces.distilled is active in the rollout only: it cannot be combined with gradient_checkpointing, which "
+            "recomputes layers after the rollout, nor with unet_lora_rank."
         )
     scheduler = make_scheduler(faces.scheduler, base.pipeline.scheduler)
     return ShortRollout(
@@ -220,7 +174,7 @@ def _run(
     accelerator: Accelerator,
     base: BaseModel,
 ) -> int:
-    validate, guard = make_watch(config, base, step.adapter, accelerator)
+    validate, early_stopping = make_validation(config, base, step.adapter, accelerator)
     if step.adapter is not None:
         on_main(check_captions, batches.loader.dataset, base, step.adapter)
         if validate is not None:
@@ -234,7 +188,7 @@ def _run(
         config.optimizer,
         accelerator,
         validate=validate,
-        guard=guard,
+        early_stopping=early_stopping,
         run_settings={**_settings(config, accelerator), **found},
     )
     if config.loop.dry_run:
@@ -245,3 +199,55 @@ def _run(
         describe_training(config.output_dir, batches.loader.dataset.manifest, asdict(config), done)
     accelerator.end_training()
     return done
+
+
+def dry_run(loop: Loop, updates: int = 3) -> dict[str, float]:
+    """Measure what a run needs by a few updates. The weights are restored, and nothing is written.
+
+    Returns:
+        `parameters` and `trained`, numbers of weights; `gigabytes`, the peak memory of the device or the process;
+        `seconds` per update, without the first one, which warms up; and `hours`, the duration of the whole run.
+    """
+    kept = [weight.detach().clone() for weight in loop.parameters]
+    position = loop.batches.state_dict()
+    stream = iter(loop.batches)
+    seconds = [loop.update(stream)["seconds"] for _ in range(1 + updates)][1:]
+    with torch.no_grad():
+        for weight, before in zip(loop.parameters, kept, strict=True):
+            weight.copy_(before)
+    loop.batches.load_state_dict(position)
+    components = loop.trained.base.pipeline.components.values()
+    networks = [part for part in components if isinstance(part, torch.nn.Module)]
+    frozen = sum(weight.numel() for network in networks for weight in network.parameters())
+    trained = sum(weight.numel() for weight in loop.parameters)
+    each = sum(seconds) / len(seconds)
+    found = {
+        "parameters": float(frozen + trained),
+        "trained": float(trained),
+        "gigabytes": _peak_memory(loop.accelerator.device) / 2**30,
+        "seconds": each,
+        "hours": each * loop.config.max_train_steps / 3600,
+    }
+    _show(loop, found)
+    return found
+
+
+def _peak_memory(device: torch.device) -> float:
+    """The peak memory so far, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _show(loop: Loop, found: dict[str, float]) -> None:
+    config = loop.config
+    samples = config.train_batch_size * config.gradient_accumulation_steps * loop.accelerator.num_processes
+    table = Table("dry run", "", show_header=True)
+    table.add_row(
+        "parameters", f"{found['parameters'] / 1e6:.1f} million, {found['trained'] / 1e6:.1f} of them trained"
+    )
+    table.add_row("peak memory so far", f"{found['gigabytes']:.2f} GiB on {loop.accelerator.device}")
+    table.add_row("an update", f"{found['seconds']:.2f} s for {samples} samples")
+    table.add_row(f"{config.max_train_steps} updates", f"{found['hours']:.1f} hours")
+    console.print(table)

@@ -1,4 +1,4 @@
-"""`ShardBatches`: prepared shards → what a training step reads."""
+"""Prepared shards -> batches for a training step."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from ..data.bank import IdentityBank
-from ..data.dataset import Sample
+from ..data.cache import framing_for
+from ..data.columns import column_url
+from ..data.dataset import PairedIdentityDataset, Pairing, Sample
 from ..data.loader import PairedLoader
-from ..data.makers import encode_images
+from ..data.makers import LatentMaker, TextMaker, encode_images
+from ..data.storage import exists
 from ..losses import Bank
+from .base import BaseModel
 from .batch import Batch
+from .config import DenoisingConfig, RewardConfig
 
 
 class ShardBatches:
-    """Batches of one process; see `Batches`.
+    """The batches of one process; see `Batches`.
 
     Args:
-        loader: Of the samples.
-        vae: Encodes pictures; not needed where latents are cached.
-        negatives: A bank of the same split, for the contrastive loss, or none.
-        encode: `BaseModel.encode`; needed where text is cached, for prompts that are dropped or nobody's caption.
+        loader: Loader of the samples.
+        vae: Encodes pictures; not needed if latents are cached.
+        negatives: Bank of the same split, for contrastive losses.
+        encode: `BaseModel.encode`; needed if prompt embeddings are cached, for dropped prompts and changed captions.
     """
 
     def __init__(
@@ -37,26 +43,26 @@ class ShardBatches:
         encode: Callable[[Sequence[str]], dict[str, torch.Tensor]] | None = None,
     ) -> None:
         self.loader, self.vae, self.negatives, self.encode = loader, vae, negatives, encode
-        self._encoded = lru_cache(16)(self._encode)  # there are two such prompts, and captions that came later
-        self._number = 0  # of the batch, over all epochs: draws of negatives follow from it
+        self._encoded = lru_cache(16)(self._encode)  # dropped prompts, and captions that changed after caching
+        self._number = 0  # of the batch, over all epochs: it seeds the draws of negatives
 
     def __iter__(self) -> Iterator[Batch]:
-        """Go on from where the stream is."""
+        """Continue from the current position."""
         for samples in self.loader:
             self._number += 1
             yield self._batch(samples)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, on all processes."""
+        """The position in the data, the same on all processes."""
         return {"number": self._number, **self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go there."""
+        """Set the position."""
         self._number = state["number"]
         self.loader.load_state_dict({key: value for key, value in state.items() if key != "number"})
 
     def key(self) -> str:
-        """Twelve hexadecimal digits that stand for the photos, whose they are and what is cached of them."""
+        """Twelve hexadecimal digits that identify the photos, their people and the cached columns."""
         dataset = self.loader.dataset
         manifest, bank = dataset.manifest, dataset.bank
         facts = [manifest.encoder, manifest.shards, dataset.latents, dataset.text, bank.people, bank.counts.tolist()]
@@ -65,7 +71,7 @@ class ShardBatches:
         return digest.hexdigest()[:12]
 
     def bank(self, persons: torch.Tensor) -> Bank:
-        """Other people than these, other ones at each step."""
+        """Draw people other than these, different ones at each step."""
         assert self.negatives is not None
         return Bank(*(part.to(persons.device) for part in self.negatives.draw(persons, self._number)))
 
@@ -80,7 +86,7 @@ class ShardBatches:
             encoder=self.loader.dataset.manifest.encoder,
             target_embeds=torch.stack([sample.target_embeds for sample in samples]).float(),
             landmarks=torch.stack([sample.landmarks for sample in samples]),
-            face_found=torch.ones(len(samples), dtype=torch.bool),  # every sample is a face of the index
+            face_found=torch.ones(len(samples), dtype=torch.bool),  # every sample is a detected face
             has_identity=torch.tensor([sample.has_identity for sample in samples]),
             is_reference=torch.tensor([sample.is_reference for sample in samples]),
             persons=torch.from_numpy(np.array([sample.person for sample in samples])),
@@ -89,7 +95,7 @@ class ShardBatches:
         )
 
     def _text(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Prompts as the UNet reads them, (batch, length, dim)."""
+        """Prompt embeddings, (batch, length, dim)."""
         return torch.stack(
             [self._encoded(sample.prompt) if sample.text is None else sample.text.float() for sample in samples]
         )
@@ -97,3 +103,51 @@ class ShardBatches:
     def _encode(self, prompt: str) -> torch.Tensor:
         assert self.encode is not None
         return self.encode([prompt])["encoder_hidden_states"][0].float().cpu()
+
+
+def open_batches(
+    config: DenoisingConfig | RewardConfig, base: BaseModel, accelerator: Accelerator, negatives: int = 0
+) -> ShardBatches:
+    """Open the training split of the shards, with the latents and prompt embeddings that are cached in it.
+
+    Args:
+        config: Configuration of the run.
+        base: Its VAE and text encoders encode what is not cached.
+        accelerator: Gives the number of this process.
+        negatives: Other people per sample, for contrastive losses; 0 for none.
+
+    Raises:
+        DataError: The shards cannot be read, or they cache the outputs of another model.
+    """
+    data, name = config.data, config.base
+    framing = framing_for(name, data.resolution)
+    cached, said = (exists(column_url(config.train_data_dir, "000000", column)) for column in ("latents", "text"))
+    cached = cached and not data.poses
+    latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
+    text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
+    dataset = PairedIdentityDataset(
+        config.train_data_dir,
+        framing=framing,
+        latents=latents.key() if cached else None,
+        text=text.key() if said and text is not None else None,
+        pairing=Pairing(
+            paired_ratio=data.paired_ratio,
+            references=data.references,
+            drop_text=data.drop_text,
+            drop_identity=data.drop_identity,
+            drop_both=data.drop_both,
+            component_dropout=data.component_dropout,
+            flip=data.flip,
+            poses=data.poses,
+        ),
+        seed=config.loop.seed,
+    )
+    loader = PairedLoader(
+        dataset,
+        config.loop.train_batch_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=data.dataloader_num_workers,
+    )
+    bank = IdentityBank(config.train_data_dir, count=negatives, seed=config.loop.seed) if negatives else None
+    return ShardBatches(loader, None if cached else base.pipeline.vae, bank, base.encode)

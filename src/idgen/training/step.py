@@ -20,7 +20,7 @@ from ..files import write_folder
 from ..losses import Weighted
 from .base import BaseModel
 from .batch import Batch
-from .lora import UNetLoRA
+from .trainable import UNetLoRA
 
 CONFIG = "config.json"
 T = TypeVar("T")

@@ -1,41 +1,57 @@
-"""Pictures on fixed prompts and people while a run goes on, and how like they are to whom they show."""
+"""Validation: pictures of fixed people under fixed prompts, the similarities in them, and early stopping."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
 from ..adapter import IdentityAdapter
-from ..errors import TrainingError
-from ..faces import FaceDetector, FaceEncoder
+from ..data.bank import IdentityBank
+from ..data.columns import open_photo
+from ..data.index import read_index
+from ..data.manifest import Manifest
+from ..data.storage import join
+from ..errors import DataError, TrainingError
+from ..faces import DlibDetector, FaceAnalyzer, FaceDetector, FaceEncoder
 from ..files import write_whole
 from ..identity import Identity
+from ..rewards import RewardHackingGuard, Verdict
 from .base import BaseModel
+from .config import DenoisingConfig, RewardConfig
+from .tracking import read_rows, show_pictures
 
-GAP = 2
+FACES, SIMILARITY, OTHERS = "validation/faces", "validation/similarity/", "validation/others/"
+"""Names of the metrics; the last two are followed by the name of a face encoder."""
+
+_GAP = 2
+_log = logging.getLogger(__name__)
 
 
 class Validation:
-    """Draw everybody under every prompt, always from the same noise.
+    """Draw each person with each prompt, always from the same noise, and measure the pictures.
 
     Args:
-        base: Of the run.
-        adapter: Under training; a copy of it draws, so that its weights keep their type.
-        people: Whom to draw, each with an identity of every encoder: its name → `Identity`. The adapter's own is
-            needed; the others are only compared with.
-        prompts: What the pictures show; `<id>` where the adapter has words.
-        detector: Finds the faces in them.
-        encoders: Name → encoder; one that the training never sees says more than the one it is trained on.
-        folder: Where the contact sheets go.
+        base: Base model of the run.
+        adapter: Adapter in training. A copy of it draws, so its weights keep their type.
+        people: For each person an identity per face encoder: the encoder's name -> `Identity`. The identity of the
+            adapter's own encoder is required to draw; the others are compared with.
+        prompts: Prompts to draw each person with; they may hold `<id>` if the adapter has pseudo-words.
+        detector: Finds the faces in the pictures.
+        encoders: Name -> face encoder. An encoder that is not used in training gives an independent measurement.
+        folder: Folder for the contact sheets.
         steps: Denoising steps.
-        guidance_scale: How closely the prompt is followed.
-        seed: Of the noise.
-        show: Given the number of updates and (height, width, 3) uint8 pictures, a row for each person.
+        guidance_scale: Guidance scale.
+        seed: Seed of the noise.
+        show: Called with the number of updates and the (height, width, 3) uint8 pictures, a row per person.
     """
 
     def __init__(
@@ -58,11 +74,11 @@ class Validation:
         self.steps, self.guidance_scale, self.seed, self.show = steps, guidance_scale, seed, show
 
     def __call__(self, step: int) -> dict[str, float]:
-        """Draw, write `step-….png` with a row for each person, and measure.
+        """Draw, write a contact sheet `step-….png` with a row per person, and measure.
 
         Returns:
-            The share of pictures with a face; by each encoder the mean cosine to the reference, where a picture
-            without a face counts as 0, and the same to the other people, which says what the first is worth.
+            The share of pictures with a face, and for each encoder two mean cosines: to the reference of the person
+            drawn, and to those of the other people. A picture without a face counts as a cosine of 0.
         """
         pictures = self._draw()
         self._write_sheet(pictures, self.folder / f"step-{step:06d}.png")
@@ -70,7 +86,7 @@ class Validation:
             self.show(step, pictures)
         found = [[self._largest(picture) for picture in row] for row in pictures]
         faces = [face is not None for row in found for face in row]
-        results = {"validation/faces": float(np.mean(faces))}
+        results = {FACES: float(np.mean(faces))}
         for name, encoder in self.encoders.items():
             people = torch.stack([person[name].embedding(normalised=True) for person in self.people])
             own, others = [], []
@@ -79,13 +95,13 @@ class Validation:
                     cosines = self._cosines(encoder, picture, landmarks, people)
                     own.append(cosines.pop(i))
                     others += cosines
-            results[f"validation/similarity/{name}"] = float(np.mean(own))
+            results[f"{SIMILARITY}{name}"] = float(np.mean(own))
             if others:
-                results[f"validation/others/{name}"] = float(np.mean(others))
+                results[f"{OTHERS}{name}"] = float(np.mean(others))
         return results
 
     def _draw(self) -> list[list[np.ndarray]]:
-        """A row of (height, width, 3) uint8 pictures for each person."""
+        """(height, width, 3) uint8 pictures, a row per person."""
         pipeline: Any = self.base.pipeline
         copy = IdentityAdapter.from_config(self.adapter.config)
         assert isinstance(copy, IdentityAdapter)
@@ -120,7 +136,7 @@ class Validation:
     def _cosines(
         encoder: FaceEncoder, picture: np.ndarray, landmarks: np.ndarray | None, people: torch.Tensor
     ) -> list[float]:
-        """To each of the people, (people, dim)."""
+        """Cosines to the embeddings of the people, (people, dim)."""
         if landmarks is None:
             return [0.0] * len(people)
         found = torch.from_numpy(encoder.embed(encoder.crop(picture, landmarks)[None])[0])
@@ -129,9 +145,117 @@ class Validation:
     @staticmethod
     def _write_sheet(pictures: list[list[np.ndarray]], file: Path) -> None:
         height, width = pictures[0][0].shape[:2]
-        sheet = Image.new("RGB", (len(pictures[0]) * (width + GAP), len(pictures) * (height + GAP)), "white")
+        sheet = Image.new("RGB", (len(pictures[0]) * (width + _GAP), len(pictures) * (height + _GAP)), "white")
         for y, row in enumerate(pictures):
             for x, picture in enumerate(row):
-                sheet.paste(Image.fromarray(picture), (x * (width + GAP), y * (height + GAP)))
+                sheet.paste(Image.fromarray(picture), (x * (width + _GAP), y * (height + _GAP)))
         with write_whole(file, TrainingError) as new:
             sheet.save(new, Image.registered_extensions()[file.suffix])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopping:
+    """Stops a run in which the similarity by one face encoder rises while that by another one falls.
+
+    Attributes:
+        trained: Metric of the encoder that the losses or rewards use.
+        unseen: Metric of the encoder that the training never uses.
+        rule: Decides from the two series.
+    """
+
+    trained: str
+    unseen: str
+    rule: RewardHackingGuard
+
+    def __call__(self, metrics: Path) -> bool:
+        """Whether to stop the run, given its `metrics.jsonl`; logs a warning with the reason."""
+        pairs: dict[int, tuple[float, float]] = {}
+        for row in read_rows(metrics):
+            trained, unseen = row.get(self.trained), row.get(self.unseen)
+            if trained is not None and unseen is not None:  # the second encoder may have been added on resume
+                pairs[row["step"]] = (trained, unseen)
+        verdict = self.rule(*([pairs[step][i] for step in sorted(pairs)] for i in range(2)))
+        if verdict is not Verdict.CONTINUE:
+            _log.warning(
+                "%s rises while %s falls: the pictures improve for one face encoder only.%s",
+                self.trained,
+                self.unseen,
+                " The run stops here; an earlier checkpoint is better." if verdict is Verdict.STOP else "",
+            )
+        return verdict is Verdict.STOP
+
+
+def make_validation(
+    config: DenoisingConfig | RewardConfig, base: BaseModel, adapter: IdentityAdapter | None, accelerator: Accelerator
+) -> tuple[Validation | None, EarlyStopping | None]:
+    """Make the validation of a run, and early stopping if there is a second face encoder.
+
+    There is no validation without an adapter, or if the validation split has no people.
+
+    Raises:
+        TrainingError: The second face encoder is the one used in training.
+    """
+    settings, shards = config.validation, config.train_data_dir
+    if adapter is None or not settings.validation_people:
+        return None, None
+    try:
+        bank = IdentityBank(shards, "validation")
+    except DataError:
+        if accelerator.is_main_process:
+            _log.warning("The validation split of '%s' has no people: the run is not validated.", shards)
+        return None, None
+    encoders = _encoders(config, adapter, accelerator)
+    people = [_person(shards, bank, i, encoders) for i in range(min(settings.validation_people, len(bank)))]
+    validation = Validation(
+        base,
+        adapter,
+        people,
+        settings.validation_prompts,
+        DlibDetector(),
+        encoders,
+        config.output_dir / "validation",
+        seed=config.loop.seed,
+        show=partial(show_pictures, accelerator, settings.validation_prompts),
+    )
+    if len(encoders) == 1:
+        return validation, None
+    trained, unseen = (f"{SIMILARITY}{name}" for name in encoders)
+    return validation, EarlyStopping(trained=trained, unseen=unseen, rule=RewardHackingGuard())
+
+
+def _encoders(
+    config: DenoisingConfig | RewardConfig, adapter: IdentityAdapter, accelerator: Accelerator
+) -> dict[str, FaceEncoder]:
+    """The adapter's face encoder, and the second one if there is one."""
+    own = adapter.config["encoder"]
+    encoders: dict[str, FaceEncoder] = {own: FaceAnalyzer.for_encoder(own).encoder}
+    if config.validation.judge is not None:
+        from ..evaluation.networks import open_encoder  # the only import from evaluation: encoders that only measure
+
+        judge = open_encoder(config.validation.judge)
+        if judge.name == own:
+            raise TrainingError(f"'{own}' is used in training; --judge must be another face encoder.")
+        encoders[judge.name] = judge
+    elif isinstance(config, RewardConfig) and accelerator.is_main_process:
+        _log.warning(
+            "Only '%s', which is also rewarded, measures the pictures. Give another face encoder with --judge to "
+            "detect reward hacking.",
+            own,
+        )
+    return encoders
+
+
+def _person(shards: str, bank: IdentityBank, number: int, encoders: Mapping[str, FaceEncoder]) -> dict[str, Identity]:
+    """The identity of a person's first photo by each face encoder."""
+    shard, row = (int(value) for value in bank.rows[bank.starts[number]])
+    name = list(Manifest.open(shards).shards)[shard]
+    index = read_index(join(shards, f"{name}.parquet"), ("key", "offset", "length", "landmarks"))
+    facts: dict[str, Any] = index.slice(row, 1).to_pylist()[0]
+    photo = open_photo(join(shards, f"{name}.tar"), facts)
+    landmarks = np.asarray(facts["landmarks"]).reshape(5, 2)
+    return {
+        encoder: Identity(
+            embeddings=torch.from_numpy(network.embed(network.crop(photo, landmarks)[None])), encoder=encoder
+        )
+        for encoder, network in encoders.items()
+    }

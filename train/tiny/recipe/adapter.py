@@ -18,10 +18,10 @@ from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
 from idgen.training.methods import METHODS
-from idgen.training.parts import new_identity_net
 from idgen.training.reward_backprop import RewardStep
 from idgen.training.step import TrainingStep
 from idgen.training.terms import make_terms
+from idgen.training.trainable import new_identity_net
 
 from . import config
 from .device import device, place

@@ -1,4 +1,4 @@
-"""What the model card says of a training."""
+"""The section "Training" of a model card: what an adapter was trained with, and what was measured."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from ..data.manifest import Manifest
 from ..errors import TrainingError
 from ..files import write_bytes
-from .metrics import NAME as METRICS
-from .metrics import read_rows
+from .tracking import METRICS, read_rows
+from .validation import FACES, OTHERS, SIMILARITY
 
 HEADING = "\n## Training\n"
 LOSSES = (
@@ -22,7 +22,7 @@ SETTINGS = {
     "positive_threshold": ("threshold",),
     "negative_threshold": ("threshold",),
 }
-"""Settings that follow from the face encoder unless they are given → losses that read them."""
+"""Settings that by default follow from the statistics of the face encoder -> losses that read them."""
 
 LORA_ALONE = """\
 ---
@@ -35,26 +35,25 @@ tags:
 
 # LoRA
 
-`pipe.load_lora_weights("<this folder or repository>")` lets the base model draw with it.
+Load it with `pipe.load_lora_weights("<this folder or repository>")`.
 """
-OWN, OTHERS = "validation/similarity/", "validation/others/"
 BESIDE_IDENTITY = ("aesthetic", "structure", "preservation", "denoising")
 
 
 def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, Any], updates: int) -> None:
-    """Add to the card of a finished adapter what it was trained with, and what was measured last.
+    """Add the training and the last validation to the model card of a finished adapter.
 
     Args:
-        output_dir: Of the run.
-        manifest: Of its shards.
-        config: Of the run.
-        updates: How many the adapter has had.
+        output_dir: Folder of the run.
+        manifest: Manifest of its shards.
+        config: Configuration of the run, as a dictionary.
+        updates: Updates of the adapter's weights.
     """
     card = output_dir / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else LORA_ALONE
     text = text.split(HEADING)[0].rstrip("\n")
     base = config["base"]
-    if base != "tiny":  # which is no name that diffusers knows
+    if base != "tiny":  # diffusers cannot load this name
         text = text.replace("<base model>", base)
     rows = read_rows(output_dir / METRICS)
     train = manifest.splits.get("train", {})
@@ -62,12 +61,12 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
         "base model": base,
         "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
         "face encoder of data and losses": manifest.encoder,
-        "updates": f"{updates} of {config['loop']['train_batch_size']} samples a process",
+        "updates": f"{updates} of {config['loop']['train_batch_size']} samples per process",
         **_stage(config),
         **_measured(rows),
     }
     lines = "\n".join(f"| {name} | {value} |" for name, value in table.items())
-    licence = "The adapter's licence follows from its photos and its base model; state it before you publish it."
+    licence = "The adapter's licence depends on its training photos and its base model; state it before publishing."
     text = f"{text}\n{HEADING}\n| | |\n| --- | --- |\n{lines}\n\n{licence}\n"
     write_bytes(card, text.encode(), TrainingError)
 
@@ -89,16 +88,16 @@ def _stage(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _measured(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """The last validation; people of the validation split, who are not trained on."""
-    last = next((row for row in reversed(rows) if "validation/faces" in row), {})
+    """The last validation, on people of the validation split."""
+    last = next((row for row in reversed(rows) if FACES in row), {})
     return {
-        f"similarity to unseen people, {name.removeprefix(OWN)}": f"{value:.3f}{_others(last, name)}"
+        f"similarity to unseen people, {name.removeprefix(SIMILARITY)}": f"{value:.3f}{_others(last, name)}"
         for name, value in last.items()
-        if name.startswith(OWN) and value is not None
+        if name.startswith(SIMILARITY) and value is not None
     }
 
 
 def _others(row: dict[str, float], name: str) -> str:
-    """The similarity to the people who are not drawn, which says what the other one is worth."""
-    value = row.get(name.replace(OWN, OTHERS))
-    return "" if value is None else f" (to the others {value:.3f})"
+    """The similarity to other people than the one drawn, as a baseline."""
+    value = row.get(name.replace(SIMILARITY, OTHERS))
+    return "" if value is None else f" (to other people {value:.3f})"

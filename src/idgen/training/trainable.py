@@ -1,0 +1,210 @@
+"""Trainable modules: an identity adapter, a separate LoRA on the UNet, an IdentityNet; new or continued."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.training_utils import cast_training_params
+from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
+from torch import nn
+
+from ..adapter import IdentityAdapter, IdentityNet
+from ..convert import NET
+from ..errors import CheckpointError, EncoderMismatchError, MissingDependencyError, TrainingError
+from ..files import open_tensors, read_tensors, write_tensors
+from .base import BaseModel
+from .config import AdapterConfig, DenoisingConfig, RewardConfig
+from .shard_batches import ShardBatches
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""File that `pipeline.load_lora_weights` looks for in a folder."""
+
+_NAME, _PREFIX = "trained", "unet."
+_PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+class TrainableModules(NamedTuple):
+    """The trainable modules of a run, as arguments of a `TrainingStep`."""
+
+    adapter: IdentityAdapter | None
+    lora: UNetLoRA | None
+    identity_net: IdentityNet | None
+
+
+def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batches: ShardBatches) -> TrainableModules:
+    """Create the modules, or load those to continue from, on the base's device, and attach the adapter to the UNet.
+
+    Raises:
+        EncoderMismatchError: The adapter reads embeddings of another face encoder than that of the shards.
+        CheckpointError: The adapter to continue from cannot be loaded.
+        TrainingError: The adapter to continue from has a LoRA of another rank.
+    """
+    ours = config.adapter if isinstance(config, DenoisingConfig) else None
+    given = config.id_adapter if isinstance(config, RewardConfig) else config.adapter.id_adapter
+    if given is not None:
+        adapter = with_lora(IdentityAdapter.from_pretrained(given), ours.lora_rank if ours else 0)
+        adapter.train().requires_grad_(not (ours and ours.frozen))
+    else:
+        adapter = _new_adapter(ours, base, batches) if ours else None
+    if adapter is not None:
+        _check_encoder(adapter, batches)
+        adapter.to(base.unet.device).attach(base.unet)
+    folder = None if given is None else Path(given)
+    rank = config.unet_lora_rank if isinstance(config, RewardConfig) else config.adapter.unet_lora_rank
+    wanted = ours is not None and ours.identity_net
+    net = _identity_net(base, wanted, folder)  # before the LoRA: it starts as a copy of the UNet's weights
+    return TrainableModules(adapter, _unet_lora(base, rank, folder), net)
+
+
+def new_identity_net(base: BaseModel) -> IdentityNet:
+    """Create an IdentityNet that changes nothing yet and fits the size of the base's latents."""
+    channels = (16, 32, 96, 256)[: round(math.log2(base.pipeline.vae_scale_factor)) + 1]
+    return IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=channels)
+
+
+def with_lora(adapter: IdentityAdapter, rank: int) -> IdentityAdapter:
+    """The adapter with a LoRA of this rank, which changes nothing until it is trained; rank 0 keeps it as it is.
+
+    Raises:
+        TrainingError: It has a LoRA of another rank.
+    """
+    found = adapter.config["lora_rank"]
+    if rank in (0, found):
+        return adapter
+    if found:
+        raise TrainingError(f"The adapter has a LoRA of rank {found}: lora_rank={rank} cannot change it.")
+    wide = IdentityAdapter.from_config({**adapter.config, "lora_rank": rank})
+    assert isinstance(wide, IdentityAdapter)
+    wide.load_state_dict(adapter.state_dict() | wide.loras.state_dict(prefix="loras."))
+    return wide
+
+
+def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) -> IdentityAdapter:
+    dataset = batches.loader.dataset
+    words: dict[str, Any] = (
+        {"text_encoders": base.text_encoders, "num_words": ours.num_words} if ours.num_words else {}
+    )
+    adapter = IdentityAdapter.from_unet(
+        base.unet,
+        encoder=dataset.manifest.encoder,
+        embedding_dim=dataset.bank.embeddings.shape[1],
+        normalised=ours.normalised,
+        projection=ours.projection,
+        num_tokens=ours.num_tokens,
+        lora_rank=ours.lora_rank,
+        **words,
+    )
+    some = torch.from_numpy(dataset.bank.embeddings[:10_000].copy())
+    adapter.standardise_input(torch.nn.functional.normalize(some, dim=-1) if ours.normalised else some)
+    return adapter
+
+
+def _unet_lora(base: BaseModel, rank: int, folder: Path | None) -> UNetLoRA | None:
+    saved = folder / LORA_FILE if folder is not None and (folder / LORA_FILE).is_file() else None
+    if saved is not None:
+        with open_tensors(saved) as file:
+            rank = next(min(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    if not rank:
+        return None
+    lora = UNetLoRA(base.unet, rank)
+    if saved is not None:
+        lora.load(saved.parent)
+    return lora
+
+
+def _identity_net(base: BaseModel, wanted: bool, folder: Path | None) -> IdentityNet | None:
+    if folder is not None and (folder / NET).is_dir():
+        net = IdentityNet.from_pretrained(folder / NET)
+    elif wanted:
+        net = new_identity_net(base)
+    else:
+        return None
+    return net.train().requires_grad_(True).to(base.unet.device, torch.float32)
+
+
+def _check_encoder(adapter: IdentityAdapter, batches: ShardBatches) -> None:
+    trained, found = adapter.config["encoder"], batches.loader.dataset.manifest.encoder
+    if trained != found:
+        raise EncoderMismatchError(f"The adapter reads embeddings of '{trained}', the shards hold those of '{found}'.")
+
+
+class UNetLoRA(nn.Module):
+    """A LoRA (PEFT) on all attention projections of a UNet. Its weights are float32 parameters of this module.
+
+    Args:
+        unet: Frozen UNet of SD1.5 or SDXL.
+        rank: Rank of the LoRA. Alpha equals the rank, so the LoRA has a scale of 1.
+
+    Raises:
+        TrainingError: The rank is not positive, or the UNet already has a LoRA of a training.
+        MissingDependencyError: PEFT is not installed.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, rank: int) -> None:
+        super().__init__()
+        try:
+            from peft import LoraConfig
+        except ImportError as error:
+            raise MissingDependencyError("Training a LoRA needs PEFT: pip install 'idgen-diffusers[train]'") from error
+        if rank < 1:
+            raise TrainingError(f"A LoRA needs a rank of at least 1, not {rank}.")
+        if _NAME in getattr(unet, "peft_config", {}):
+            raise TrainingError("The UNet already has a LoRA of a training. Remove that one first.")
+        config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_PROJECTIONS)
+        unet.add_adapter(config, adapter_name=_NAME)
+        cast_training_params([unet], dtype=torch.float32)
+        self._unet = [unet]  # in a list, so that torch does not register it as a submodule
+        trained = {name: weight for name, weight in unet.named_parameters() if f".{_NAME}." in name}
+        self.weights = nn.ParameterDict({name.replace(".", "/"): weight for name, weight in trained.items()})
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Deactivate the LoRA within the `with`."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        layers: list[Any] = [layer for layer in self._unet[0].modules() if isinstance(layer, BaseTunerLayer)]
+        for layer in layers:  # PEFT's own switch would also set requires_grad to False
+            layer.set_scale(_NAME, 0.0)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.set_scale(_NAME, 1.0)
+
+    def remove(self) -> None:
+        """Remove the LoRA from the UNet."""
+        self._unet[0].delete_adapters(_NAME)
+
+    def save(self, folder: Path) -> None:
+        """Write the file that `pipeline.load_lora_weights(folder)` loads."""
+        from peft import get_peft_model_state_dict
+
+        state = convert_state_dict_to_diffusers(get_peft_model_state_dict(self._unet[0], adapter_name=_NAME))
+        tensors = {f"{_PREFIX}{name}": weight.detach() for name, weight in state.items()}
+        write_tensors(folder / LORA_FILE, tensors, {"format": "pt"})
+
+    def load(self, folder: Path) -> None:
+        """Load what `save` wrote for the same UNet and rank.
+
+        Raises:
+            CheckpointError: The file cannot be read, or belongs to another LoRA.
+        """
+        from peft import set_peft_model_state_dict
+
+        file = folder / LORA_FILE
+        tensors, _ = read_tensors(file)
+        state = convert_unet_state_dict_to_peft({name.removeprefix(_PREFIX): t for name, t in tensors.items()})
+        if len(state) != len(self.weights):
+            raise CheckpointError(f"'{file}' has {len(state)} tensors; this LoRA has {len(self.weights)}.")
+        try:
+            found: Any = set_peft_model_state_dict(self._unet[0], state, _NAME)
+        except RuntimeError as error:
+            raise CheckpointError(f"'{file}' does not fit this LoRA: {error}") from error
+        if unexpected := found.unexpected_keys:
+            raise CheckpointError(f"'{file}' is for another UNet: {', '.join(sorted(unexpected)[:3])}, …")
