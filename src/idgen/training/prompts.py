@@ -30,10 +30,10 @@ def check_captions(dataset: PairedIdentityDataset, base: BaseModel, adapter: Ide
     Raises:
         DataError: Captions are too long; their photos are named.
     """
-    person = _any_identity(adapter)
-    if not any(words is not None for words in person.words):
+    identity = _any_identity(adapter)
+    if not any(words is not None for words in identity.words):
         return
-    bad = [source for source, caption in _long_captions(dataset, base, person) if not _fits(base, person, caption)]
+    bad = [source for source, caption in _long_captions(dataset, base, identity) if not _fits(base, identity, caption)]
     if bad:
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise DataError(
@@ -69,11 +69,11 @@ def _any_identity(adapter: IdentityAdapter) -> IdentityTokens:
 
 
 def _long_captions(
-    dataset: PairedIdentityDataset, base: BaseModel, person: IdentityTokens
+    dataset: PairedIdentityDataset, base: BaseModel, identity: IdentityTokens
 ) -> Iterator[tuple[str, str]]:
     """Photos and captions that may be too long, so that their tokens must be counted."""
     room = base.pipeline.tokenizer.model_max_length - 2
-    words = max(words.shape[1] for words in person.words if words is not None)
+    words = max(words.shape[1] for words in identity.words if words is not None)
     rows = np.asarray(dataset.bank.rows)
     for shard in np.unique(rows[:, 0]).tolist():
         table = read_index(join(dataset.shards, f"{dataset.names[shard]}.parquet"), ("source", "caption"))
@@ -92,9 +92,9 @@ def may_be_long(caption: str, words: int, room: int) -> bool:
     return bool(found) and 2 * len(before.encode()) + words * caption.count(PLACEHOLDER) > room
 
 
-def _fits(base: BaseModel, person: IdentityTokens, caption: str) -> bool:
+def _fits(base: BaseModel, identity: IdentityTokens, caption: str) -> bool:
     try:
-        with insert_pseudo_words(base.pipeline, [person], {"prompt": caption}):
+        with insert_pseudo_words(base.pipeline, [identity], {"prompt": caption}):
             return True
     except AdapterError:
         return False
