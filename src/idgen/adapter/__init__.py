@@ -4,16 +4,21 @@ from .adapter import IdentityAdapter
 from .fusion import Fusion, RandomFusion
 from .identity_net import IdentityNet
 from .layers import cross_attention_layers
+from .projection_config import ProjectionConfig
+from .projections import PROJECTIONS, Projection
 from .scale import BlockScale, Scale, ScaleSchedule
 from .tokens import BatchLayout, IdentityTokens
 
 __all__ = [
+    "PROJECTIONS",
     "BatchLayout",
     "BlockScale",
     "Fusion",
     "IdentityAdapter",
     "IdentityNet",
     "IdentityTokens",
+    "Projection",
+    "ProjectionConfig",
     "RandomFusion",
     "Scale",
     "ScaleSchedule",
