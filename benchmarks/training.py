@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from idgen import IdentityAdapter
 from idgen.faces import Detection
-from idgen.losses import FaceDecoder, FaceEmbedder, Term
+from idgen.losses import FaceDecoder, FaceEmbedder, Term, make_losses
 from idgen.rewards import IdentityReward, WeightedRewards
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
@@ -38,7 +38,6 @@ from idgen.training.loop import Loop
 from idgen.training.methods import ReFLConfig
 from idgen.training.reward_backprop import RewardStep
 from idgen.training.step import TrainingStep
-from idgen.training.terms import make_terms
 
 Side = Callable[[], Any]
 
@@ -86,7 +85,7 @@ class Ours:
         self.embedder.encoder.to(base.unet.device)
 
     def denoise(self, **losses: float) -> Side:
-        terms = make_terms(LossConfig.only(**losses), self.base.parametrisation)
+        terms = make_losses(LossConfig.only(**losses), self.base.parametrisation)
         return self._updates(
             IdentityDenoiser(self.base, self.adapter, terms, embedder=self.embedder, decoder=self._decoder())
         )

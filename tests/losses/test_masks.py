@@ -9,22 +9,15 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from idgen.losses import Bank, LayerRecord, Parametrisation, WeightedTerms
-from idgen.training.objectives import LossConfig
-from idgen.training.terms import make_terms
+from idgen.losses import LOSSES, Bank, LayerRecord, LossConfig, Parametrisation, Weight, WeightedTerms, make_losses
 
 from .inputs import normal, recording
 
-WEIGHTS = {
-    *("identity", "contrastive", "triplet", "threshold", "mann_whitney", "preservation", "background", "editing"),
-    *("layout", "semantic", "localisation", "increment", "words", "values"),
-}
-TERMS = make_terms(
-    LossConfig.only(
-        **dict.fromkeys(WEIGHTS, 1.0),
+TERMS = make_losses(
+    LossConfig(
+        weights={name: Weight(1.0, row.window and 0.6) for name, row in LOSSES.rows.items()},
         prior_dir="pictures",
         background_weight=0.5,
-        t_max=0.6,
         margin=1.0,  # settings for people whose cosines lie about 0
         positive_threshold=0.9,
         negative_threshold=0.0,
@@ -94,7 +87,7 @@ def evaluate(
 
 
 def test_the_list_is_whole() -> None:
-    assert {*TERMS} == {"denoising", *WEIGHTS}
+    assert {*TERMS} == {*LOSSES.rows}
 
 
 @pytest.mark.parametrize(

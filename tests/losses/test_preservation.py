@@ -136,7 +136,7 @@ def test_words_whose_mask_is_empty_do_not_count() -> None:
     assert found[1] == 0
     everywhere = localisation_loss(with_id, words, torch.ones_like(masks))
     assert (everywhere < 0).all()  # no outside: only the inside counts
-    with pytest.raises(LossError, match="as many masks"):
+    with pytest.raises(LossError, match="one mask each"):
         localisation_loss(with_id, words, masks[:, :1])
 
 

@@ -15,17 +15,16 @@ from idgen.losses import (
     Bank,
     ContrastiveLoss,
     FaceEmbedder,
+    LossConfig,
     LossSettings,
     MannWhitneyLoss,
     Parametrisation,
     ThresholdLoss,
     TripletLoss,
+    make_losses,
 )
 from idgen.losses.settings import DEFAULTS
-from idgen.rewards import IdentityReward
-from idgen.training.methods import AlignPropConfig
-from idgen.training.objectives import LossConfig, fitted
-from idgen.training.terms import make_terms
+from idgen.rewards import IdentityReward, RewardsConfig
 from tests.components import seeded
 
 DLIB = EncoderStatistics.of("dlib-resnet-v1")
@@ -114,7 +113,7 @@ def test_every_loss_has_them() -> None:
     assert TripletLoss().margin == DEFAULTS.margin
     names = ("contrastive", "mann_whitney", "threshold", "triplet")
     config = LossConfig.only(**dict.fromkeys(names, 1.0), prior_dir="pictures")
-    terms = make_terms(config, Parametrisation(torch.linspace(0.99, 0.1, 10))).terms
+    terms = make_losses(config, Parametrisation(torch.linspace(0.99, 0.1, 10))).terms
     assert [terms[name].function for name in names] == [
         ContrastiveLoss(),
         MannWhitneyLoss(),
@@ -131,6 +130,17 @@ def test_another_encoder_has_others_and_what_is_given_stays() -> None:
     assert other.margin == pytest.approx(0.29, abs=0.01)
     assert other.hinge == pytest.approx(0.6, abs=0.01)
     assert other.positive_threshold == pytest.approx(0.02 + 3.72 * 0.06, abs=0.02)
-    losses, rollout = fitted(LossConfig(temperature=0.07), other), fitted(AlignPropConfig(), other)
-    assert (losses.temperature, losses.margin, rollout.hinge) == (0.07, other.margin, other.hinge)
-    assert fitted(AlignPropConfig(hinge=1.0), other).hinge == 1
+    losses, rewards = LossConfig(temperature=0.07).fitted(other), RewardsConfig().fitted(other)
+    assert (losses.temperature, losses.margin, rewards.hinge) == (0.07, other.margin, other.hinge)
+    assert RewardsConfig(hinge=1.0).fitted(other).hinge == 1
+
+
+def test_statistics_are_needed_where_a_setting_in_use_follows_from_them() -> None:
+    names = ("contrastive", "mann_whitney", "threshold", "triplet")
+    for name in names:
+        assert LossConfig.only(**{name: 1.0}, prior_dir="pictures").needs_statistics
+    assert not LossConfig.only(identity=1.0).needs_statistics
+    assert not LossConfig.only(contrastive=1.0, temperature=0.1).needs_statistics
+    assert RewardsConfig().needs_statistics
+    assert not RewardsConfig(hinge=1.0).needs_statistics
+    assert not RewardsConfig.only(structure=1.0, structure_scorer="scorer").needs_statistics

@@ -63,7 +63,7 @@ def test_too_few_measurements() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(LossError, match="equally long"):
+    with pytest.raises(LossError, match="same length"):
         RewardHackingGuard()(UP, DOWN[:3])
     with pytest.raises(LossError, match="finite"):
         RewardHackingGuard()([0.1, float("nan")], [0.1, 0.2])

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 
 from idgen.adapter import RandomFusion
-from idgen.losses import FaceDecoder, FaceEmbedder
+from idgen.losses import FaceDecoder, FaceEmbedder, make_losses
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.distributed import make_accelerator
 from idgen.training.loop import Loop
-from idgen.training.terms import make_terms
 from tests.components import SIDE, make_adapter, make_pipeline, seeded
 
 LATENT = SIDE // 2
@@ -74,7 +73,7 @@ def make_step(
     return IdentityDenoiser(
         base,
         made,
-        make_terms(losses, base.parametrisation),
+        make_losses(losses, base.parametrisation),
         embedder=FaceEmbedder.dlib(),
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=2),
         fusion=RandomFusion() if fusion else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from idgen.data.manifest import Manifest
 from idgen.losses.settings import DEFAULTS
 from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, RewardConfig
-from idgen.training.objectives import fitted
 from idgen.training.summary import describe_training
 from tests.components import make_adapter, make_unet
 
@@ -32,7 +30,7 @@ MANIFEST = Manifest(
 
 def card_of(folder: Path, config: Any, rows: list[dict[str, Any]]) -> str:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    describe_training(folder, MANIFEST, asdict(config), updates=rows[-1]["step"])
+    describe_training(folder, MANIFEST, config, updates=rows[-1]["step"])
     return (folder / "README.md").read_text()
 
 
@@ -53,15 +51,15 @@ def test_stage_one(base: str, tmp_path: Path) -> None:
         assert f"| base model | {base} |" in text
         assert "| data | 50 photos of 13 people |" in text
         assert "| updates | 2 of 8 samples per process |" in text  # it was stopped
-        assert "| losses | denoising 1, identity 0.5 |" in text
+        assert "| losses | denoising=1, identity=0.5@0.85 |" in text
         assert "| similarity to unseen people, a | 0.750 (to other people 0.500) |" in text
         assert ('.from_pretrained("someone/base")' in text) == (base != "tiny")
 
 
 def test_settings_that_were_fitted_to_the_encoder(tmp_path: Path) -> None:
-    losses = fitted(LossConfig.only(contrastive=0.01), DEFAULTS)
+    losses = LossConfig.only(contrastive=0.01).fitted(DEFAULTS)
     text = card_of(tmp_path, DenoisingConfig(train_data_dir="s", output_dir=tmp_path, losses=losses), [{"step": 1}])
-    assert f"| settings of losses | temperature {DEFAULTS.temperature:.3g} |" in text
+    assert f"temperature={DEFAULTS.temperature:.3g}" in text
 
 
 def test_a_lora_alone(tmp_path: Path) -> None:
@@ -69,5 +67,5 @@ def test_a_lora_alone(tmp_path: Path) -> None:
     text = card_of(tmp_path, config, [{"step": 3}])
     assert "load_lora_weights" in text
     assert "| from | nothing |" in text
-    assert "identity 5, preservation 1, denoising 1, by alignprop" in text
+    assert "| rewards | identity=5, by alignprop |\n| losses | preservation=1, denoising=1 |" in text
     assert "similarity" not in text

@@ -27,7 +27,7 @@ from tests.processes import start_command
 ROOT = Path(__file__).resolve().parents[2]
 DENOISE = [
     *("--max_train_steps", "2", "--train_batch_size", "2", "--checkpointing_steps", "1", "--validation_people", "1"),
-    *("--losses.identity", "1", "--losses.contrastive", "0.1", "--losses.negatives", "4", "--num_words", "2"),
+    *("--losses", "identity=1", "contrastive=0.1", "--losses.negatives", "4", "--num_words", "2"),
     *("--optimizer.lr_warmup_steps", "1"),
 ]
 
@@ -56,7 +56,7 @@ def test_both_stages_end_with_a_folder_that_a_pipeline_loads(shards, tmp_path, m
     assert {"denoising", "identity", "contrastive", "loss"} <= rows[0].keys()
     assert (run / "validation" / "step-000002.png").exists()
     card = (run / "README.md").read_text()
-    assert "denoising 1, identity 1, contrastive 0.1" in card
+    assert "denoising=1, identity=1@0.85, contrastive=0.1@0.85" in card
     assert "similarity to unseen people, dlib-resnet-v1" in card
     pipe = load_tiny_base()
     pipe.load_id_adapter(str(run))
@@ -97,8 +97,9 @@ def test_a_file_and_flags_are_one_configuration(tmp_path):
         'train_data_dir = "shards"\noutput_dir = "run"\n[losses]\nidentity = 0.5\n'
         '[validation]\nvalidation_prompts = ["a", "b"]\n[loop]\nseed = 3\n'
     )
-    config = parse("denoise", ["--config", str(file), "--seed", "4", "--losses.contrastive", "0.1"], "idgen")
-    assert (config.loop.seed, config.losses.identity, config.losses.contrastive) == (4, 0.5, 0.1)
+    config = parse("denoise", ["--config", str(file), "--seed", "4", "--losses", "contrastive=0.1"], "idgen")
+    weights = [str(config.losses.active[name]) for name in ("identity", "contrastive", "preservation")]
+    assert (config.loop.seed, weights) == (4, ["0.5@0.85", "0.1@0.85", "0.1"])  # of the file, the flag, the default
     assert config.validation.validation_prompts == ("a", "b")
     file.write_text('train_data_dir = "shards"\noutput_dir = "run"\nlosess = 1\n')
     with pytest.raises(TrainingError, match="losess"):

@@ -13,14 +13,15 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
 
 from idgen import IdentityAdapter
+from idgen.losses import LOSSES, LossConfig
 from idgen.losses.settings import DEFAULTS
+from idgen.rewards import REWARDS
 from idgen.training.command import from_toml, parse
 from idgen.training.config import DenoisingConfig, RewardConfig
 from tests.data import sets
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "train" / "configs"
-WEIGHTS = {"identity", "contrastive", "preservation", "identity_weight", "denoising"}
 KINDS = {
     "cpu": "NO",
     "one_gpu": "NO",
@@ -61,8 +62,9 @@ def test_examples_of_runs(name: str) -> None:
 
 
 def settings(config: DenoisingConfig | RewardConfig) -> dict[str, Any]:
-    """What is learned from: flag → value."""
-    parts = {"rollout": config.rollout} if isinstance(config, RewardConfig) else {"losses": config.losses}
+    """Losses or rewards: flag → value."""
+    names = ("rewards", "rollout") if isinstance(config, RewardConfig) else ("losses",)
+    parts = {name: getattr(config, name) for name in names}
     return {f"--{part}.{name}": value for part, all_ in parts.items() for name, value in asdict(all_).items()}
 
 
@@ -83,11 +85,12 @@ RECOMMENDED = {
     ids=lambda of: of.stem if isinstance(of, Path) else of,
 )
 def test_one_configuration_is_recommended(stage: Any, file: Path) -> None:
-    """The examples of runs, and the recipe of the adapter that ships, learn from what the defaults say."""
+    """The examples of runs, and the recipe of the packaged adapter, have the default losses and rewards."""
     if file.stem == "tiny":  # whose adapter had a temperature of 0.01
         given = tomllib.loads(file.read_text())["adapter"]["losses"]
-        weights = {f"--losses.{name}": value for name, value in given.items() if name != "temperature"}
-        assert weights.items() <= RECOMMENDED[stage].items()
+        config = LossConfig(**LossConfig.nest(given))
+        assert config.active == LossConfig().active
+        assert config.settings == {**LossConfig().settings, "temperature": 0.01}
     else:
         assert settings(from_toml(RewardConfig if stage == "reward" else DenoisingConfig, file)) == RECOMMENDED[stage]
 
@@ -99,12 +102,18 @@ def test_the_guides_commands_are_the_recommended_ones() -> None:
         assert settings(parse(stage, flags.split(), "idgen")) == RECOMMENDED[stage]
 
 
-def test_the_table_of_losses_has_the_defaults() -> None:
+def test_the_page_has_the_tables_of_losses_and_rewards() -> None:
+    page = (ROOT / "docs" / "losses.md").read_text()
+    for table in (LOSSES, REWARDS):
+        assert table.markdown() in page, f"Update docs/losses.md:\n{table.markdown()}"
+
+
+def test_the_page_has_the_recommended_settings() -> None:
     rows = re.findall(r"^\| `(--[a-z_.]+)` \| (\S+)( for dlib)? \|", (ROOT / "docs" / "losses.md").read_text(), re.M)
-    table = {flag: value for flag, value, _ in rows}
     recommended = {**RECOMMENDED["denoise"], **RECOMMENDED["reward"]}
-    weights = {flag for flag, value in recommended.items() if value and flag.rpartition(".")[2] in WEIGHTS}
-    assert weights <= {*table}
+    names = [f"--{part}.{name}" for part in ("losses", "rewards") for name in asdict(DEFAULTS)]
+    fitted = {flag for flag in names if flag in recommended}
+    assert fitted | {"--rollout.preservation", "--rollout.denoising"} <= {flag for flag, *_ in rows}
     for flag, value, of_dlib in rows:
         if of_dlib:
             assert recommended[flag] is None

@@ -8,33 +8,15 @@ import pytest
 import torch
 
 from idgen.errors import LossError, TrainingError
+from idgen.losses import LOSSES, Weight
 from idgen.training.batch import Batch
 from idgen.training.config import LossConfig
 from idgen.training.faces import face_mask
-from idgen.training.summary import LOSSES
 from tests.components import seeded
 
 from .runs import LATENT, POINTS, RandomPeople, make_step
 
-EVERYTHING = LossConfig.only(
-    background_weight=0.5,
-    identity=0.1,
-    contrastive=0.1,
-    t_max=1.0,
-    preservation=0.1,
-    background=0.1,
-    layout=0.1,
-    semantic=0.1,
-    triplet=0.1,
-    prior_dir="drawn",
-    threshold=0.1,
-    mann_whitney=0.1,
-    editing=0.1,
-    localisation=0.1,
-    increment=0.1,
-    words=0.01,
-    values=0.01,
-)
+EVERYTHING = LossConfig(weights=dict.fromkeys(LOSSES.rows, Weight(0.1)), background_weight=0.5, prior_dir="generated")
 
 
 def make_everything() -> Any:
@@ -99,7 +81,7 @@ def test_all_losses_at_once(checkpointing: bool) -> None:
         step.base.unet.train()
         step.base.unet.enable_gradient_checkpointing()
     found = run(step, RandomPeople(3, prompt="a <id> at sea").make(0))
-    assert set(found.terms) == {"denoising", *LOSSES}
+    assert set(found.terms) == {*LOSSES.rows}
     assert found.total.isfinite()
     assert int(found.terms["identity"].invalid) == 1
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in step.parameters())
@@ -198,10 +180,10 @@ def test_the_face_mask_is_around_the_landmarks() -> None:
 
 def test_batches_that_do_not_fit() -> None:
     batch = RandomPeople(2).make(0)
-    with pytest.raises(TrainingError, match="equally long"):
+    with pytest.raises(TrainingError, match="same length"):
         Batch(**{**vars(batch), "prompts": ("one",)})
     with pytest.raises(TrainingError, match="time_ids"):
         run(make_step("sdxl"), batch)
-    step = make_step(losses=LossConfig.only(contrastive=0.1, t_max=1.0))
+    step = make_step(losses=LossConfig.only(contrastive="0.1@1"))
     with pytest.raises((LossError, RuntimeError)):
         run(step, Batch(**{**vars(batch), "target_embeds": torch.zeros(2, 5)}))

@@ -21,7 +21,7 @@ from tests.components import make_pipeline, seeded
 from .runs import RandomPeople, make_step
 from .test_rollout import Everywhere
 
-FACES = LossConfig.only(identity=1.0, t_max=1.0)
+FACES = LossConfig.only(identity="1@1")
 
 
 def evaluate(step: Any, backward: bool = True) -> Any:

@@ -27,7 +27,7 @@ from .test_policy_gradient import make_step as make_policy_gradient_step
 from .test_rollout import METHODS, Everywhere
 from .test_rollout import make_step as make_reward_step
 
-COMPARE: dict[str, Any] = dict.fromkeys(("identity", "contrastive", "triplet", "threshold", "mann_whitney"), 1.0)
+COMPARE: dict[str, Any] = dict.fromkeys(("identity", "contrastive", "triplet", "threshold", "mann_whitney"), "1@1")
 DROPPED = 1
 
 
@@ -44,7 +44,7 @@ def denoiser(mode: str, losses: LossConfig) -> TrainingStep:
 
 def stage_one(mode: str) -> tuple[TrainingStep, TrainingStep]:
     """With all losses that compare with the person, and with none."""
-    compare = LossConfig.only(**COMPARE, negatives=4, t_max=1.0, prior_dir="prior")
+    compare = LossConfig.only(**COMPARE, negatives=4, prior_dir="prior")
     return denoiser(mode, compare), denoiser(mode, LossConfig.only())
 
 

@@ -154,7 +154,7 @@ def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> N
 
 
 def step_for_two(words: int) -> Any:
-    return make_step(losses=LossConfig.only(identity=0.1, t_max=1.0), words=words)
+    return make_step(losses=LossConfig.only(identity="0.1@1"), words=words)
 
 
 def people_for_two(rank: int) -> RandomPeople:
@@ -181,11 +181,12 @@ def test_configuration_from_toml(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('train_data_dir = "shards"\noutput_dir = "run"\n[losses]\nidentity = 0.1\n[loop]\nseed = 3\n')
     config = from_toml(DenoisingConfig, file)
-    assert (config.losses.identity, config.loop.seed, config.train_data_dir) == (0.1, 3, "shards")
+    assert (config.loop.seed, config.train_data_dir) == (3, "shards")
+    assert config.losses.active["identity"] == (0.1, 0.85)
     for text, message in (
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nidenty = 1\n', "'identy' is not known"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[loop]\nseed = "x"\n', "seed must be of type int"),
-        ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\ngate = "ajar"\n', "gate must be of type Literal"),
+        ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nidentity = "1@ajar"\n', "NUMBER@SHARE"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[losses]\nedits = "old"\n', "edits must be of type tuple"),
         ('train_data_dir = "a"\noutput_dir = "b"\n[loop]\ndry_run = 1\n', "dry_run must be of type bool"),
         ('train_data_dir = "a"\noutput_dir = "b"\nloop = 1\n', "must be a table of settings"),

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from idgen import IdentityAdapter, IdentityNet
 from idgen.errors import CheckpointError, TrainingError
-from idgen.losses import FaceDecoder, FaceEmbedder, Term
+from idgen.losses import FaceDecoder, FaceEmbedder, Term, make_losses
 from idgen.rewards import IdentityReward, WeightedRewards
 from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
@@ -20,7 +20,6 @@ from idgen.training.loop import Loop
 from idgen.training.methods import ReFLConfig
 from idgen.training.reward_backprop import RewardStep
 from idgen.training.step import TrainingStep
-from idgen.training.terms import make_terms
 from idgen.training.trainable import UNetLoRA, new_identity_net
 from tests.components import call_arguments, make_adapter, make_pipeline, seeded
 
@@ -37,7 +36,7 @@ def open_base(family: str = "sd") -> BaseModel:
 def denoiser(base: BaseModel, adapter: IdentityAdapter | None, losses: LossConfig = KEPT, **parts: Any) -> Any:
     if adapter is not None:
         adapter.attach(base.unet)
-    return IdentityDenoiser(base, adapter, make_terms(losses, base.parametrisation), **parts)
+    return IdentityDenoiser(base, adapter, make_losses(losses, base.parametrisation), **parts)
 
 
 def evaluate(step: TrainingStep, batch: Any, backward: bool = True) -> Any:

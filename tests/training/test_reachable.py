@@ -16,14 +16,13 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from idgen import IdentityAdapter
 from idgen.data.cache import write_caches
-from idgen.errors import CheckpointError, DataError, TrainingError
-from idgen.losses import FaceEmbedder
-from idgen.rewards import StructureScorer
+from idgen.errors import CheckpointError, DataError, LossError, TrainingError
+from idgen.losses import LOSSES, FaceEmbedder
+from idgen.losses.row import load_function
+from idgen.rewards import RewardsConfig, StructureScorer, make_rewards
 from idgen.tiny import load_tiny_base
 from idgen.training.base import BaseModel
 from idgen.training.command import parse
-from idgen.training.judges import load_function, make_rewards
-from idgen.training.methods import ReFLConfig
 from idgen.training.prompts import check_prompts, may_be_long
 from idgen.training.run import train_denoising, train_reward
 from idgen.training.tracking import read_rows
@@ -31,25 +30,21 @@ from tests.components import make_adapter
 from tests.data import sets
 
 ONE = ("--max_train_steps", "1", "--train_batch_size", "2", "--validation_people", "0", "--paired_ratio", "0.5")
-BESIDE = {  # name in the metrics → flags that bring it
-    **{name: ("--losses." + name, "0.1") for name in ("contrastive", "threshold", "mann_whitney")},
-    **{name: ("--losses." + name, "0.1") for name in ("preservation", "background", "editing", "layout", "semantic")},
-    **{name: ("--losses." + name, "0.1") for name in ("localisation", "increment", "words", "values")},
-    "identity": ("--losses.identity", "0.1", "--losses.t_max", "1"),
-    "triplet": ("--losses.triplet", "0.1", "--losses.prior_dir", "{PRIOR}"),
-}
+PRIOR = ("--losses.prior_dir", "{PRIOR}")
+FACES = ("--losses", "identity=0.1@1")
 DENOISING = {
-    "every loss": ("--num_words", "2", *(flag for flags in BESIDE.values() for flag in flags)),
+    "every loss": ("--num_words", "2", "--losses", *(f"{name}=0.1@1" for name in LOSSES.rows), *PRIOR),
     "settings of losses": (
-        *("--losses.contrastive", "0.1", "--losses.whiskers", "1.5", "--losses.heads", "4", "--losses.gate", "soft"),
+        *("--losses", "contrastive=0.1@decay", "--losses.whiskers", "1.5", "--losses.heads", "4"),
         *("--losses.noise_offset", "0.05", "--losses.snr_gamma", "0", "--losses.background_weight", "0.5"),
         *("--random_fusion", "--num_words", "2", "--references", "2", "--component_dropout", "0.25"),
     ),
     "faces in two steps, found": (
-        *("--losses.identity", "0.1", "--losses.t_max", "1", "--faces.steps", "2", "--faces.landmarks", "prediction"),
+        *(*FACES, "--faces.steps", "2", "--faces.landmarks", "prediction"),
         *("--faces.vae", "{VAE}", "--faces.no-checkpointing", "--faces.margin", "2"),
     ),
-    "faces of a rollout": ("--losses.identity", "0.1", "--faces.rollout_steps", "2", "--gradient_checkpointing"),
+    "faces of a rollout": (*FACES, "--faces.rollout_steps", "2", "--gradient_checkpointing"),
+    "a loss of one's own": ("--losses", "{OWN}:level=0.1@1", "{OWN}:likeness=0.1"),
     "parts, in half precision": (
         *(
             "--lora_rank",
@@ -71,23 +66,29 @@ LAST = ("--rollout.last", "2")
 REWARDS = {
     "refl, every reward": (
         *LAST,
-        *("--rollout.method", "refl", "--rollout.guidance_scale", "1", "--rollout.hinge", "0.9"),
-        *("--rollout.aesthetic", "0.01", "--rollout.aesthetic_head", "{HEAD}", "--rollout.aesthetic_clip", "{CLIP}"),
-        *("--rollout.structure", "0.1", "--rollout.structure_scorer", "{SCORER}", "--rollout.own", "{OWN}:brightness"),
+        *("--rollout.method", "refl", "--rollout.guidance_scale", "1", "--rewards.hinge", "0.9"),
+        *("--rewards", "aesthetic=0.01", "structure=0.1", "{OWN}:brightness=1", "--rewards.aesthetic_head", "{HEAD}"),
+        *("--rewards.structure_scorer", "{SCORER}", "--rewards.aesthetic_clip", "{CLIP}"),
     ),
     "draft": (*LAST, "--rollout.method", "draft", "--rollout.scheduler", "EulerDiscreteScheduler"),
     "draft-lv": ("--rollout.method", "draft-lv", "--rollout.copies", "1", "--rollout.vae", "{VAE}"),
     "alignprop": (*LAST, "--rollout.method", "alignprop", "--rollout.no-checkpointing"),
-    "ddpo": ("--rollout.method", "ddpo", "--rollout.learned", "1", "--rollout.own", "{OWN}:colours"),
+    "ddpo": ("--rollout.method", "ddpo", "--rollout.learned", "1", "--rewards", "{OWN}:colours=1"),
     "grpo": (
         *("--rollout.method", "grpo", "--rollout.group", "2", "--rollout.updates", "4", "--rollout.kl", "0.1"),
-        *("--rollout.own", "{OWN}:colours", "--rollout.identity_weight", "0.5", "--unet_lora_rank", "2"),
+        *("--rewards", "{OWN}:colours=1", "identity=0.5", "--unet_lora_rank", "2"),
     ),
     "a LoRA alone": (*LAST, "--unet_lora_rank", "2"),
 }
 OWN = """
 def brightness(images):
     return images.mean((1, 2, 3))
+
+def level(model_output):
+    return model_output.square().mean((1, 2, 3))
+
+def likeness(generated_embeds, target_embeds):
+    return (generated_embeds - target_embeds).square().mean(1)
 
 def colours(images):
     return [float(len(picture.unique())) for picture in images]
@@ -145,9 +146,9 @@ def train(stage: Any, files: dict[str, str], output: Path, flags: tuple[str, ...
 @pytest.mark.parametrize("name", DENOISING)
 def test_stage_one(name: str, files: dict[str, str], tmp_path: Path) -> None:
     metrics, card = train("denoise", files, tmp_path, DENOISING[name])
-    asked = {flag.removeprefix("--losses.") for flag in DENOISING[name]} & BESIDE.keys()
-    assert {"denoising", *asked} <= metrics
-    assert all(f"{loss} 0.1" in card for loss in asked)
+    weights = [flag.partition("=")[0].rpartition(":")[-1] for flag in DENOISING[name] if "=" in flag]
+    assert {"denoising", *weights} <= metrics
+    assert all(f"{loss}=0.1" in card for loss in weights)
     pipe = load_tiny_base()
     pipe.load_id_adapter(tmp_path)
     if "--identity_net" in DENOISING[name]:
@@ -167,7 +168,7 @@ def adapter(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Path) -> None:
     flags = REWARDS[name] if "LoRA" in name else (*REWARDS[name], "--id_adapter", adapter)
     metrics, card = train("reward", files, tmp_path, (*SHORT, *flags))
-    rewards = {"aesthetic", "structure", "own"} & {flag.removeprefix("--rollout.") for flag in flags}
+    rewards = {flag.partition("=")[0].rpartition(":")[-1] for flag in flags if "=" in flag}
     assert {"loss", *rewards} <= metrics
     assert ({"preservation", "denoising"} <= metrics) == (name not in ("ddpo", "grpo"))
     assert f"by {name.split(',')[0]}" in card or "LoRA" in name
@@ -198,7 +199,7 @@ def test_a_run_goes_on_as_what_it_was(files: dict[str, str], adapter: str, tmp_p
     sets.make_set(tmp_path / "photos", tmp_path / "others")
     for stage, changed, flags, message in (
         ("denoise", {}, (), "already holds a run"),
-        ("denoise", {}, (*latest, "--losses.identity", "0.1"), "losses.identity was .*, now 0.1"),
+        ("denoise", {}, (*latest, "--losses", "identity=0.1"), r"losses\.identity was '2@0\.85', now '0\.1@0\.85'"),
         ("denoise", {}, (*latest, "--resolution", "256"), "resolution was 512, now 256"),  # and not the cached latents
         ("denoise", {}, (*latest, "--num_words", "2"), "num_words was 0, now 2"),
         ("denoise", {"SHARDS": str(tmp_path / "others")}, latest, r"train_data_dir\.photos was"),
@@ -243,12 +244,12 @@ def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_
 
 def test_rewards_that_are_not_there(files: dict[str, str]) -> None:
     for where, message in (("own.py", "FILE.py:FUNCTION"), (files["OWN"] + ":hue", "no function 'hue'")):
-        with pytest.raises(TrainingError, match=message):
+        with pytest.raises(LossError, match=message):
             load_function(where)
-    with pytest.raises(TrainingError, match="needs a file: aesthetic_head"):
-        ReFLConfig(aesthetic=1.0)
-    with pytest.raises(TrainingError, match="needs a file: structure_scorer"):
-        ReFLConfig(structure=1.0)
-    config = ReFLConfig(aesthetic=1.0, aesthetic_head=files["HEAD"], aesthetic_clip="/nowhere")
+    with pytest.raises(LossError, match="'aesthetic' needs the setting aesthetic_head"):
+        RewardsConfig(weights={"aesthetic": 1.0})
+    with pytest.raises(LossError, match="'structure' needs the setting structure_scorer"):
+        RewardsConfig(weights={"structure": 1.0})
+    config = RewardsConfig(weights={"aesthetic": 1.0}, aesthetic_head=files["HEAD"], aesthetic_clip="/nowhere")
     with pytest.raises(CheckpointError, match="CLIP could not be opened"):
         make_rewards(config, FaceEmbedder.dlib(), torch.device("cpu"))

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from idgen.errors import TrainingError
+from idgen.losses import LossConfig
+from idgen.rewards import RewardsConfig
 from idgen.training.config import DenoisingConfig, LoopConfig, OptimizerConfig, RewardConfig, Schedule
 from idgen.training.loop import Loop
 from idgen.training.optimization import make_schedule
@@ -22,8 +24,10 @@ from .runs import make_loop
 from .test_folder import rows_of
 
 CONFIGS = [
-    DenoisingConfig(train_data_dir="shards", output_dir=Path("run")),
-    RewardConfig(train_data_dir="shards", output_dir=Path("run"), id_adapter="adapter"),
+    DenoisingConfig(train_data_dir="shards", output_dir=Path("run"), losses=LossConfig().fitted()),
+    RewardConfig(
+        train_data_dir="shards", output_dir=Path("run"), id_adapter="adapter", rewards=RewardsConfig().fitted()
+    ),
 ]
 
 
@@ -48,6 +52,8 @@ def changed_ones(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value = getattr(config, field.name)
         if is_dataclass(value):
             yield from changed_ones(value, f"{prefix}{field.name}.")
+        elif field.name == "weights":
+            yield from ((prefix + name, weight._replace(value=weight.value + 1)) for name, weight in value.items())
         else:
             yield prefix + field.name, another(hints[field.name], value)
 

@@ -17,12 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from idgen import IdentityAdapter, enroll
 from idgen.errors import MissingDependencyError
 from idgen.faces import DlibDetector, DlibEncoder
+from idgen.losses import make_losses
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.loop import Loop
-from idgen.training.terms import make_terms
 from idgen.training.tracking import check_tracker, show_pictures, start_trackers
 from idgen.training.validation import Validation
 
@@ -63,7 +63,7 @@ def test_tensorboard_has_the_numbers_and_the_pictures(astronaut: np.ndarray, tmp
     encoders = {DlibEncoder.name: DlibEncoder(), "unseen": DlibEncoder()}
     show = partial(show_pictures, accelerator, PROMPTS)
     validation = Validation(base, adapter, people, PROMPTS, DlibDetector(), encoders, tmp_path, steps=4, show=show)
-    step = IdentityDenoiser(base, adapter, make_terms(LossConfig.only(), base.parametrisation))
+    step = IdentityDenoiser(base, adapter, make_losses(LossConfig.only(), base.parametrisation))
     config = LoopConfig(max_train_steps=2, checkpointing_steps=1, train_batch_size=2)
     Loop(step, TinyPeople(2), tmp_path, config, OptimizerConfig(), accelerator, validate=validation).run()
     accelerator.end_training()

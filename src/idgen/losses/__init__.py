@@ -1,4 +1,4 @@
-"""Losses, each a callable that returns one value per sample; `WeightedTerms` makes one number of them."""
+"""Losses: callables that return one value per sample. `LOSSES` is their table, `WeightedTerms` their weighted sum."""
 
 from .alignment import layout_alignment_loss, semantic_alignment_loss
 from .attention import increment_loss, localisation_loss, value_regulariser, word_regulariser
@@ -12,10 +12,13 @@ from .negatives import Bank, Negatives
 from .parametrisation import Parametrisation
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
 from .recorder import AttentionRecorder, LayerRecord, Recording
+from .row import Row, Table, Weight
 from .settings import LossSettings
+from .table import LOSSES, LossConfig, make_losses
 from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms
 
 __all__ = [
+    "LOSSES",
     "AttentionRecorder",
     "Bank",
     "ContrastiveLoss",
@@ -28,17 +31,21 @@ __all__ = [
     "Inputs",
     "Landmarks",
     "LayerRecord",
+    "LossConfig",
     "LossSettings",
     "MannWhitneyLoss",
     "Negatives",
     "Parametrisation",
     "Recording",
+    "Row",
     "SignalPower",
+    "Table",
     "Term",
     "TermLog",
     "ThresholdLoss",
     "TripletLoss",
     "UpTo",
+    "Weight",
     "Weighted",
     "WeightedTerms",
     "WholePictures",
@@ -50,6 +57,7 @@ __all__ = [
     "increment_loss",
     "layout_alignment_loss",
     "localisation_loss",
+    "make_losses",
     "mix_identities",
     "semantic_alignment_loss",
     "value_regulariser",

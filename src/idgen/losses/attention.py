@@ -1,4 +1,4 @@
-"""Losses that keep the identity's attention on the face."""
+"""Losses that restrict the identity's attention to the face."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from .recorder import Recording, masks_at
 
 
 def localisation_loss(with_id: Recording, token_positions: torch.Tensor, token_masks: torch.Tensor) -> torch.Tensor:
-    """Tokens that speak of the face attend to its region: `1/N Σⱼ (mean Pⱼ[1 − mⱼ] − mean Pⱼ[mⱼ])`.
+    """Tokens for the face attend to its region: `1/N Σⱼ (mean Pⱼ[1 − mⱼ] − mean Pⱼ[mⱼ])`.
 
     `L_facial` of ConsistentID (arXiv 2404.16771, eq. 1), where `Pⱼ` is the attention map of token j and `mⱼ` its
-    region. As in the authors' code each map is divided by its maximum; they sum over the layers, here it is the mean.
+    region. As in the authors' code, each map is divided by its maximum. The authors sum over the layers; here the mean
+    is taken.
 
-    The tokens are words of the prompt: pseudo-words of the identity, or words for parts of the face. It says nothing
-    on a separate branch that attends to identity tokens alone: its maps sum to one at every position, so with one mask
-    for all tokens the plain sum is zero whatever they do. `increment_loss` is for those.
+    The tokens are words of the prompt: pseudo-words of the identity, or words for parts of the face. The loss has no
+    effect on a separate branch that attends to identity tokens only: its maps sum to one at every position, so with
+    one mask for all tokens the sum is always zero. Use `increment_loss` for such a branch.
 
     Args:
         with_id: Cross-attention layers.
-        token_positions: (batch, n), which words of the prompt.
-        token_masks: (batch, n, height, width) in [0, 1], the region of each, at the resolution of the latent. A word
-            whose mask is empty does not count: that part of the face is not seen.
+        token_positions: (batch, n), positions of the words in the prompt.
+        token_masks: (batch, n, height, width) in [0, 1], the region of each word, at the resolution of the latent. A
+            word with an empty mask is left out: that part of the face is not visible.
 
     Returns:
-        (batch,), −1 to 1; 0 where no word counts.
+        (batch,), −1 to 1; 0 if all masks are empty.
 
     Raises:
-        LossError: There are not as many masks as words.
+        LossError: The numbers of masks and words differ.
     """
     if token_masks.shape[:2] != token_positions.shape:
         raise LossError(
-            f"{tuple(token_positions.shape)} words need as many masks, not {tuple(token_masks.shape[:2])}."
+            f"{tuple(token_positions.shape)} words need one mask each, not {tuple(token_masks.shape[:2])}."
         )
     counts = token_masks.flatten(2).sum(-1) > 0
     losses = []
@@ -48,11 +49,11 @@ def localisation_loss(with_id: Recording, token_positions: torch.Tensor, token_m
 
 
 def increment_loss(with_id: Recording, face_mask: torch.Tensor) -> torch.Tensor:
-    """What the adapter adds to the features stays on the face: `mean((1 − M) · Δh)²` over positions and layers.
+    """The adapter adds to the features on the face only: `mean((1 − M) · Δh)²` over positions and layers.
 
-    FACT (FaceChain, arXiv 2410.12312) regularises the increment so, but its formula is not published: this is the
-    natural reading. `Δh` is taken before the layer's output map, which works on each position by itself. Where
-    `RandomFusion` weighs the text anew, that is part of `Δh` too; do not combine the two.
+    FACT (FaceChain, arXiv 2410.12312) regularises the increment Δh, but its formula is not published; this one is our
+    reading. Δh is taken before the layer's output projection, which acts on each position separately. With
+    `RandomFusion` the reweighted text is part of Δh too; do not combine the two.
 
     Args:
         with_id: Cross-attention layers.
@@ -73,7 +74,7 @@ def word_regulariser(pseudo_words: torch.Tensor) -> torch.Tensor:
     """`mean |S*|` (PhotoVerse, arXiv 2309.05793, `L_Treg`; weight 0.01): keeps pseudo-words near the origin.
 
     Args:
-        pseudo_words: (batch, words, dim), what the text branch makes of the identity.
+        pseudo_words: (batch, words, dim), pseudo-words of the identity.
 
     Returns:
         (batch,).
@@ -85,19 +86,19 @@ def value_regulariser(identity_values: list[torch.Tensor]) -> torch.Tensor:
     """`mean |V|` over the layers (PhotoVerse, arXiv 2309.05793, `L_Sreg`; weight 0.001): keeps the identity sparse.
 
     Args:
-        identity_values: Of each layer, (batch, tokens, inner_dim).
+        identity_values: (batch, tokens, inner_dim) for each layer.
 
     Returns:
         (batch,).
 
     Raises:
-        LossError: There is no layer.
+        LossError: The list is empty.
     """
     if not identity_values:
-        raise LossError("The values of at least one layer are needed.")
+        raise LossError("identity_values must hold at least one layer.")
     return torch.stack([word_regulariser(values) for values in identity_values]).mean(0)
 
 
 def _masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean along the last axis with weights; 0 where they are all zero."""
+    """Weighted mean along the last axis; 0 where all weights are zero."""
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=torch.finfo(mask.dtype).tiny)

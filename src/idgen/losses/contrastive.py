@@ -1,4 +1,4 @@
-"""Losses that keep a generated face apart from other people.
+"""Contrastive losses: a generated face against its target and other people.
 
 All read the same inputs: `generated_embeds` and `target_embeds`, (batch, dim), `persons`, (batch,), and `negatives`.
 The positive is the target's embedding, not the reference's, as in WithAnyone.
@@ -21,19 +21,19 @@ from .settings import DEFAULTS
 class ContrastiveLoss:
     """InfoNCE: `−log( exp(s⁺/τ) / (exp(s⁺/τ) + Σ exp(s⁻/τ)) )` over cosines (WithAnyone, arXiv 2510.14975, eq. 7).
 
-    The paper prints the sum over the negatives alone; its code, and so this, has the positive in it too. There it is
-    given 4096 negatives: 63 of the batch and the rest from a bank. Without any negative the loss is 0.
+    The paper prints the sum over the negatives only; its code, and this one, includes the positive. WithAnyone uses
+    4096 negatives: 63 of the batch and the rest from a bank. Without negatives the loss is 0.
 
     Attributes:
-        temperature: τ; by default that of the default face encoder, see `LossSettings`. WithAnyone has 0.1 with
+        temperature: τ; the default fits the default face encoder, see `LossSettings`. WithAnyone uses 0.1 with
             ArcFace.
-        whiskers: Drop negatives farther than this many interquartile ranges from the box; see `within_whiskers`.
-        heads: Compare this many equal slices of the embeddings, each as an embedding of its own, and average. AMCL
-            learns the heads and a temperature for each pair; a frozen face encoder has nothing to learn them with,
-            so the slices are fixed and share τ. One head is plain InfoNCE.
+        whiskers: Ignore negatives farther than this many interquartile ranges from the box; see `within_whiskers`.
+        heads: Compare this many equal slices of the embeddings separately, and average. AMCL learns the heads and a
+            temperature for each pair. A frozen face encoder cannot learn them, so the slices are fixed and share τ.
+            One head is plain InfoNCE.
 
     Raises:
-        LossError: τ or the whiskers are not positive, or there is no head.
+        LossError: τ, the whiskers or the number of heads is not positive.
     """
 
     temperature: float = DEFAULTS.temperature
@@ -42,7 +42,7 @@ class ContrastiveLoss:
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or self.heads < 1 or (self.whiskers is not None and self.whiskers <= 0):
-            raise LossError(f"InfoNCE needs temperature > 0, whiskers > 0 and at least one head, not {self}.")
+            raise LossError(f"temperature, whiskers and heads must be > 0, not {self}.")
 
     def __call__(
         self,
@@ -51,10 +51,10 @@ class ContrastiveLoss:
         persons: torch.Tensor,
         negatives: Negatives,
     ) -> torch.Tensor:
-        """See the module for the arguments; returns (batch,).
+        """Arguments as in the module's docstring; returns (batch,).
 
         Raises:
-            LossError: The shapes do not fit together, or the heads do not divide the embedding.
+            LossError: The shapes do not match, or the heads do not divide the embedding.
         """
         dim = generated_embeds.shape[1]
         if dim % self.heads:
@@ -77,13 +77,13 @@ class ContrastiveLoss:
 class ThresholdLoss:
     """Threshold-consistent margin: `w⁺ · mean_{s⁺ ≤ m⁺}(m⁺ − s⁺) + w⁻ · mean_{s⁻ ≥ m⁻}(s⁻ − m⁻)`.
 
-    TCM (arXiv 2307.04047) takes both means over the hard pairs of the batch. Here they are those of each sample, which
-    has one positive pair. Absolute cosines make one threshold serve for all people. The defaults fit the default face
-    encoder, see `LossSettings`.
+    TCM (arXiv 2307.04047) takes both means over the hard pairs of the batch. Here they are taken for each sample,
+    which has one positive pair. With absolute cosines one threshold applies to all people. The defaults fit the
+    default face encoder, see `LossSettings`.
 
     Attributes:
-        positive_threshold: m⁺; at this cosine somebody is like enough to themselves.
-        negative_threshold: m⁻; up to this cosine two people may be alike.
+        positive_threshold: m⁺; the similarity to reach with the same person.
+        negative_threshold: m⁻; the similarity to stay below with other people.
         positive_weight: w⁺.
         negative_weight: w⁻.
 
@@ -99,7 +99,7 @@ class ThresholdLoss:
     def __post_init__(self) -> None:
         thresholds = self.positive_threshold, self.negative_threshold
         if not all(-1 <= m <= 1 for m in thresholds) or min(self.positive_weight, self.negative_weight) < 0:
-            raise LossError(f"Thresholds must be in [-1, 1] and weights not negative, not {self}.")
+            raise LossError(f"Thresholds must be in [-1, 1] and weights >= 0, not {self}.")
 
     def __call__(
         self,
@@ -108,7 +108,7 @@ class ThresholdLoss:
         persons: torch.Tensor,
         negatives: Negatives,
     ) -> torch.Tensor:
-        """See the module for the arguments; returns (batch,)."""
+        """Arguments as in the module's docstring; returns (batch,)."""
         positive = cosine(generated_embeds, target_embeds)
         negative, counts = negative_cosines(generated_embeds, persons, negatives)
         excess = negative - self.negative_threshold
@@ -120,14 +120,14 @@ class ThresholdLoss:
 class MannWhitneyLoss:
     """Soft AUC: each positive against every negative of the batch, `mean softplus(−(s⁺ᵢ − s⁻ₖ)/τ)`.
 
-    The negatives are those of the samples that count: a face that was not found is compared with nobody.
+    Only the negatives of samples that count are read: a face that was not found is left out.
 
     From "Optimizing What Matters: AUC-Driven Learning for Robust Neural Retrieval". InfoNCE compares a sample with its
-    own negatives only, and so cannot calibrate one threshold for all people. One minus the AUC is at most the loss
-    divided by log 2. In several processes each sees the negatives of its own samples. Without any negative it is 0.
+    own negatives only, and cannot calibrate one threshold for all people. One minus the AUC is at most the loss
+    divided by log 2. Each of several processes uses the negatives of its own samples. Without negatives the loss is 0.
 
     Attributes:
-        temperature: τ; by default that of the default face encoder, see `LossSettings`.
+        temperature: τ; the default fits the default face encoder, see `LossSettings`.
 
     Raises:
         LossError: τ is not positive.
@@ -137,7 +137,7 @@ class MannWhitneyLoss:
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
-            raise LossError(f"A temperature is positive, not {self.temperature}.")
+            raise LossError(f"temperature must be > 0, not {self.temperature}.")
 
     def __call__(
         self,
@@ -147,8 +147,8 @@ class MannWhitneyLoss:
         negatives: Negatives,
         counts: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """See the module for the arguments; `counts`, (batch,) of booleans, are the samples whose negatives are read,
-        all by default. Returns (batch,)."""
+        """Arguments as in the module's docstring. `counts`, (batch,) of booleans, are the samples whose negatives are
+        read; all by default. Returns (batch,)."""
         positive = cosine(generated_embeds, target_embeds)
         cosines, others = negative_cosines(generated_embeds, persons, negatives)
         if counts is not None:

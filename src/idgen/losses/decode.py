@@ -1,4 +1,4 @@
-"""Latent → the part of the picture that holds the face, without decoding the rest."""
+"""Decode only the part of a latent that contains the face."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class FaceCrops(NamedTuple):
     """Decoded parts of pictures.
 
     Attributes:
-        images: (batch, 3, height, width), about [0, 1]; not clamped, since what is clamped has no gradient.
-        offsets: (batch, 2), x and y in pixels of the crop's corner in the picture: subtract it from landmarks.
+        images: (batch, 3, height, width), about [0, 1]; not clamped, since clamped values have no gradient.
+        offsets: (batch, 2), x and y of the crop's corner in the picture, pixels; subtract them from landmarks.
     """
 
     images: torch.Tensor
@@ -39,8 +39,8 @@ class WholePictures(NamedTuple):
 
     Attributes:
         images: (batch, 3, height, width), about [0, 1].
-        statistics: Of the decoder's group norms, for crops of these pictures.
-        outputs: What each part of the decoder gave out, which crops need not compute again.
+        statistics: Means and variances of the decoder's group norms, for crops of these pictures.
+        outputs: Output of each part of the decoder, which crops reuse.
     """
 
     images: torch.Tensor
@@ -52,21 +52,21 @@ class WholePictures(NamedTuple):
 class FaceDecoder:
     """Decode only the face's part of each latent, with the gradient.
 
-    Inside the box the pixels are those of the full decode. What convolutions see beyond the box is kept as a margin;
-    what looks at the whole picture is treated in two ways. The middle of an `AutoencoderKL` (with its attention) runs
-    on the whole latent, which is small there. The means and variances of its group norms come from a pass over the
-    whole picture that keeps no graph, and are constants in the gradient. An `AutoencoderTiny` has neither.
+    Inside the box the pixels equal those of the full decode. The receptive field of the convolutions beyond the box is
+    kept as a margin. Two parts of an `AutoencoderKL` depend on the whole picture: its middle block with attention runs
+    on the whole latent, which is small, and the means and variances of its group norms come from a pass over the whole
+    picture without a graph, so they are constants in the gradient. An `AutoencoderTiny` has neither part.
 
     Attributes:
         vae: Frozen; latents are as the UNet sees them.
-        margin: Latent pixels kept around the box; what the decoder's convolutions can see if not given.
-        exact: Whether group norms use the whole picture's means and variances. Without, the pass over the whole
-            picture is saved, and the crop's own are used; see `docs/losses.md` for how far off that is.
-        checkpointing: Whether blocks of the decoder are evaluated again in the backward pass instead of kept. Of whole
-            pictures that have been decoded before, they are evaluated in the backward pass alone.
+        margin: Latent pixels kept around the box; by default the receptive field of the decoder's convolutions.
+        exact: Whether group norms use the whole picture's means and variances. Otherwise those of the crop are used,
+            which saves the pass over the whole picture; `docs/losses.md` has the resulting error.
+        checkpointing: Recompute the decoder's blocks in the backward pass. For pictures that were decoded as a whole
+            before, they run in the backward pass only.
 
     Raises:
-        LossError: The VAE is of another kind, or the margin is negative.
+        LossError: The VAE is of another class, or the margin is negative.
     """
 
     vae: AutoencoderKL | AutoencoderTiny
@@ -78,7 +78,7 @@ class FaceDecoder:
         if not isinstance(self.vae, AutoencoderKL | AutoencoderTiny):
             raise LossError(f"A {type(self.vae).__name__} cannot be decoded in part; use AutoencoderKL or -Tiny.")
         if self.margin is not None and self.margin < 0:
-            raise LossError(f"A margin is zero or more latent pixels, not {self.margin}.")
+            raise LossError(f"margin must be >= 0 latent pixels, not {self.margin}.")
 
     @property
     def scale(self) -> int:
@@ -87,20 +87,20 @@ class FaceDecoder:
 
     @torch.no_grad()
     def whole(self, latents: torch.Tensor) -> WholePictures:
-        """Decode whole pictures, to find the faces in them: the crops' group norms come with it."""
+        """Decode whole pictures, to find the faces in them; the result can be passed on for the crops."""
         with own_precision(self.vae):
             return self._whole(self._head(latents))
 
     def __call__(self, latents: torch.Tensor, boxes: torch.Tensor, whole: WholePictures | None = None) -> FaceCrops:
-        """Decode the boxes; all crops of a batch are as large as the largest needs.
+        """Decode the boxes; all crops of a batch have the size of the largest.
 
         Args:
             latents: (batch, channels, height, width), x0 as the UNet sees it.
-            boxes: (batch, 4), x0, y0, x1, y1 in pixels; what lies beyond the picture is left out.
-            whole: The same latents' pictures, if they have been decoded before.
+            boxes: (batch, 4), x0, y0, x1, y1 in pixels; they are clipped to the picture.
+            whole: The pictures of the same latents, if they were decoded before.
 
         Raises:
-            LossError: There are not as many boxes as latents, or a box lies wholly beyond the picture.
+            LossError: The numbers of boxes and latents differ, or a box is outside the picture.
         """
         if boxes.shape != (len(latents), 4):
             raise LossError(f"{len(latents)} latents need (batch, 4) boxes, not {tuple(boxes.shape)}.")
@@ -128,14 +128,14 @@ class FaceDecoder:
 
     @property
     def _parts(self) -> list[nn.Module]:
-        """What runs on the crop, in order."""
+        """The parts of the decoder that run on the crop, in order."""
         decoder: Any = self.vae.decoder
         if isinstance(self.vae, AutoencoderTiny):
             return [*decoder.layers]
         return [*decoder.up_blocks, nn.Sequential(decoder.conv_norm_out, decoder.conv_act, decoder.conv_out)]
 
     def _head(self, latents: torch.Tensor) -> torch.Tensor:
-        """What runs on the whole latent."""
+        """The part of the decoder that runs on the whole latent."""
         vae: Any = self.vae
         latents = latents.to(vae.dtype) / vae.config["scaling_factor"] + (vae.config.get("shift_factor") or 0)
         if isinstance(vae, AutoencoderTiny):
@@ -145,7 +145,7 @@ class FaceDecoder:
         return vae.decoder.mid_block(vae.decoder.conv_in(latents))
 
     def _to_rgb(self, images: torch.Tensor) -> torch.Tensor:
-        # An AutoencoderTiny ends in [0, 1]; diffusers takes it to [-1, 1] outside the layers.
+        # the layers of an AutoencoderTiny end in [0, 1]; diffusers maps to [-1, 1] outside of them
         return images if isinstance(self.vae, AutoencoderTiny) else images / 2 + 0.5
 
     @torch.no_grad()
@@ -173,9 +173,9 @@ class FaceDecoder:
 
 
 def receptive_margin(parts: Iterable[nn.Module]) -> int:
-    """How many input pixels beyond its own an output pixel of these layers depends on.
+    """Receptive field of these layers: input pixels beyond its own that an output pixel depends on.
 
-    Walks from the output back: a convolution widens the interval by half its kernel, an upsampling narrows it.
+    Computed from the output back: a convolution widens the interval by half its kernel, an upsampling narrows it.
     """
     layers = [module for part in parts for module in part.modules()]
     low, high = 0, math.prod(_upsampling(layer) for layer in layers) - 1
@@ -195,13 +195,11 @@ def _upsampling(layer: nn.Module) -> int:
 
 
 def _windows(boxes: torch.Tensor, scale: int, margin: int, height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Rows and columns (y0, y1, x0, x1) of each latent, all of one size, that hold its box and the margin."""
+    """Rows and columns (y0, y1, x0, x1) of each latent that contain its box and the margin, all of one size."""
     rows = []
     for x0, y0, x1, y1 in (boxes.detach().double() / scale).tolist():
         if not (x0 < width and y0 < height and x1 > 0 and y1 > 0 and x0 < x1 and y0 < y1):
-            raise LossError(
-                f"The box {[x0 * scale, y0 * scale, x1 * scale, y1 * scale]} holds nothing of the picture."
-            )
+            raise LossError(f"The box {[x0 * scale, y0 * scale, x1 * scale, y1 * scale]} is outside the picture.")
         spans = (y0, y1, height), (x0, x1, width)
         rows.append([(max(0, math.floor(a) - margin), min(n, math.ceil(b) + margin)) for a, b, n in spans])
     sizes = [max(b - a for a, b in spans) for spans in zip(*rows, strict=True)]
@@ -210,13 +208,13 @@ def _windows(boxes: torch.Tensor, scale: int, margin: int, height: int, width: i
 
 
 def _cut(x: torch.Tensor, windows: list[tuple[int, int, int, int]], factor: int = 1) -> torch.Tensor:
-    """The window of each sample, where a window's pixel is `factor` pixels wide."""
+    """The window of each sample, where each pixel of a window is `factor` pixels wide."""
     scaled = [tuple(side * factor for side in window) for window in windows]
     return torch.stack([sample[:, y0:y1, x0:x1] for sample, (y0, y1, x0, x1) in zip(x, scaled, strict=True)])
 
 
 class _Known(torch.autograd.Function):
-    """A function whose value is known: it is evaluated in the backward pass alone."""
+    """A function with a known value: it is evaluated in the backward pass only."""
 
     @staticmethod
     def forward(
@@ -238,14 +236,14 @@ class _Known(torch.autograd.Function):
 
 
 def _run(part: nn.Module, x: torch.Tensor, statistics: Statistics) -> torch.Tensor:
-    # The hooks are set here, not around all parts: checkpointing calls this again in the backward pass.
+    # hooks are set here, not around all parts, since checkpointing calls this again in the backward pass
     with _group_norms_with(part, statistics):
         return part(x)
 
 
 @contextmanager
 def _group_norms_with(part: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """Let group norms use these means and variances instead of their input's own."""
+    """Make group norms use these means and variances in place of their input's."""
 
     def normalise(norm: nn.Module, args: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
         assert isinstance(norm, nn.GroupNorm)

@@ -16,18 +16,18 @@ class DenoisingLoss:
 
     `w(t) · Σ m (prediction − target)² / Σ m` over channels and pixels, with `m = 1` on the face and
     `background_weight` elsewhere. StableIdentity (arXiv 2401.15975) and ConsistentID (arXiv 2404.16771) divide by the
-    number of all pixels instead; here the loss of a small face weighs as much as that of a large one.
+    number of all pixels instead; here small and large faces have the same weight.
 
-    With SNR = ᾱ/(1 − ᾱ), min-SNR (Hang et al., arXiv 2303.09556, section 3.4) weighs the error of x0 by min(SNR, γ):
+    With SNR = ᾱ/(1 − ᾱ), min-SNR (Hang et al., arXiv 2303.09556, section 3.4) weights the error of x0 by min(SNR, γ):
     that is min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1) for v, and min(SNR, γ) where x0 itself is predicted.
 
     Attributes:
-        parametrisation: What the network predicts.
-        snr_gamma: γ, 5 in the paper; all timesteps weigh the same if not given.
-        background_weight: What a pixel beyond the face counts, 0 to 1.
+        parametrisation: The noise schedule and the type of prediction.
+        snr_gamma: γ, 5 in the paper; None to weight all timesteps equally.
+        background_weight: Weight of pixels outside the face, 0 to 1.
 
     Raises:
-        LossError: γ is not positive or the weight is not in [0, 1].
+        LossError: γ is not positive, or the weight is not in [0, 1].
     """
 
     parametrisation: Parametrisation
@@ -55,8 +55,8 @@ class DenoisingLoss:
             latents: x0, of the same shape.
             noise: ε, of the same shape.
             timesteps: (batch,), integers.
-            face_mask: (batch, 1, height, width) in [0, 1]; needed when `background_weight` is not 1. A sample whose
-                weights are all zero has the loss 0.
+            face_mask: (batch, 1, height, width) in [0, 1]; required unless `background_weight` is 1. The loss is 0 for
+                a sample whose weights are all zero.
 
         Returns:
             (batch,).

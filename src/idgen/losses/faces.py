@@ -1,4 +1,4 @@
-"""Pictures → embeddings of the faces in them, with the gradient."""
+"""Embeddings of the faces in pictures, with a gradient."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..faces import DLIB_TEMPLATE, DlibEncoder, FaceDetector, similarity_transfo
 
 
 class Landmarks(NamedTuple):
-    """Where faces are.
+    """Positions of faces.
 
     Attributes:
-        points: (batch, 5, 2), x and y in pixels; of samples without a face some finite place.
+        points: (batch, 5, 2), x and y in pixels; an arbitrary finite position for samples without a face.
         found: (batch,), whether there is a face.
     """
 
@@ -27,19 +27,19 @@ class Landmarks(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FaceEmbedder:
-    """A face encoder on aligned crops: the gradient flows through the network and the warp to the pixels.
+    """A face encoder on aligned crops, with a gradient through the network and the warp to the pixels.
 
-    Landmarks are constants. They come from the target photo (WithAnyone's "GT-aligned", arXiv 2510.14975, eq. 6),
-    which needs no face in the prediction, or from `find_landmarks` on the prediction.
+    Landmarks are constants. They come from the target photo (WithAnyone's "GT-aligned", arXiv 2510.14975, eq. 6), so
+    that no face needs to be visible in the prediction, or from `find_landmarks` on the prediction.
 
     Attributes:
-        name: Name of the encoder; embeddings to compare with must carry the same.
+        name: Name of the encoder; embeddings to compare with must have the same name.
         encoder: Frozen module: (batch, 3, size, size) RGB in [0, 1] → (batch, dim).
-        template: (5, 2), where it wants the landmarks in its crop, pixels.
+        template: (5, 2), positions of the landmarks in its crop, pixels.
         size: Side of its crop, pixels.
 
     Raises:
-        LossError: A parameter of the encoder would be trained.
+        LossError: The encoder is not frozen.
     """
 
     name: str
@@ -57,7 +57,7 @@ class FaceEmbedder:
         return cls(name=DlibEncoder.name, encoder=DlibEncoder(), template=DLIB_TEMPLATE, size=DlibEncoder.crop_size)
 
     def __call__(self, images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
-        """Embed one face a picture.
+        """Embed one face per picture.
 
         Args:
             images: (batch, 3, height, width), RGB in [0, 1].
@@ -69,7 +69,7 @@ class FaceEmbedder:
         return self.encoder(warp_faces(images, landmarks, self.template, self.size))
 
     def check_same_encoder(self, name: str) -> None:
-        """Refuse embeddings of another encoder: their cosines would mean nothing, and nothing would show it.
+        """Check that embeddings are of the same encoder: cosines with those of another one are meaningless.
 
         Raises:
             EncoderMismatchError: The names differ.
@@ -77,11 +77,11 @@ class FaceEmbedder:
         if name != self.name:
             raise EncoderMismatchError(
                 f"Generated faces are embedded by '{self.name}' and would be compared with embeddings by '{name}'. "
-                "Give the loss the encoder that made them, or embed the photos anew."
+                "Use the encoder that made them, or embed the photos again."
             )
 
     def boxes(self, landmarks: torch.Tensor) -> torch.Tensor:
-        """What `__call__` reads of the pictures: (batch, 5, 2) landmarks → (batch, 4) boxes x0, y0, x1, y1, pixels."""
+        """Boxes that `__call__` reads: landmarks (batch, 5, 2) → (batch, 4), x0, y0, x1, y1 in pixels."""
         points = landmarks.detach().double()
         template = torch.as_tensor(self.template, device=points.device).expand_as(points)
         to_crop = similarity_transform(points, template)
@@ -89,13 +89,13 @@ class FaceEmbedder:
         corners = torch.cartesian_prod(side, side)
         linear, shift = to_crop[..., :2], to_crop[..., 2:]
         in_image = torch.linalg.solve(linear, corners.T - shift).mT
-        # the warp averages whole blocks of pixels and interpolates between them: two blocks beyond the corner
+        # the warp averages blocks of pixels and interpolates between them: two blocks beyond the corner
         block = 2 / linear[..., 0].norm(dim=-1).clamp(max=1)[:, None]
         return torch.cat([in_image.amin(1) - block, in_image.amax(1) + block + 1], -1)
 
 
 def find_landmarks(images: torch.Tensor, detector: FaceDetector) -> Landmarks:
-    """Landmarks of the largest face in each picture; nothing is differentiated.
+    """Landmarks of the largest face in each picture, without a gradient.
 
     Args:
         images: (batch, 3, height, width), RGB about [0, 1].
@@ -103,7 +103,7 @@ def find_landmarks(images: torch.Tensor, detector: FaceDetector) -> Landmarks:
     """
     pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     detections = [max(detector.detect(picture), key=lambda face: face.area, default=None) for picture in pixels]
-    # Of a picture without a face, its middle is read: the value must be finite, and counts nothing.
+    # the middle of a picture without a face: the value must be finite, and has no weight
     somewhere = DLIB_TEMPLATE / DlibEncoder.crop_size * min(images.shape[-2:])
     points = np.stack([somewhere if face is None else face.landmarks for face in detections])
     return Landmarks(

@@ -1,4 +1,4 @@
-"""How much a loss counts at a timestep: (batch,) integers → (batch,) factors in [0, 1]."""
+"""Factors of a loss at each timestep: (batch,) integers → (batch,) numbers in [0, 1]."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class UpTo:
 
     def __post_init__(self) -> None:
         if not 0 <= self.t_max <= 1 or self.num_train_timesteps < 1:
-            raise LossError(f"A gate needs 0 <= t_max <= 1 and at least one timestep, not {self}.")
+            raise LossError(f"t_max must be in [0, 1] and num_train_timesteps >= 1, not {self}.")
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
         return (timesteps <= self.t_max * self.num_train_timesteps).float()
@@ -39,7 +39,7 @@ class Decay:
     """`(1 − t/T)^exponent` (ID-Booth, arXiv 2504.07392, with exponent 2).
 
     Attributes:
-        exponent: Larger leaves less to noisy timesteps.
+        exponent: A larger exponent reduces the weight of noisy timesteps.
         num_train_timesteps: T.
     """
 
@@ -48,7 +48,7 @@ class Decay:
 
     def __post_init__(self) -> None:
         if self.exponent <= 0 or self.num_train_timesteps < 1:
-            raise LossError(f"A gate needs exponent > 0 and at least one timestep, not {self}.")
+            raise LossError(f"exponent must be > 0 and num_train_timesteps >= 1, not {self}.")
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
         return (1 - timesteps.float() / self.num_train_timesteps).clamp(min=0) ** self.exponent
@@ -56,11 +56,11 @@ class Decay:
 
 @dataclass(frozen=True, eq=False)
 class SignalPower:
-    """ᾱ_t^exponent, the share of the signal in the noisy latent: follows the schedule, not the count of timesteps.
+    """ᾱ_t^exponent, the share of the signal in the noisy latent; depends on the noise schedule, not on t/T.
 
     Attributes:
         parametrisation: Holds ᾱ_t.
-        exponent: 1 is the share of the power, 0.5 that of the amplitude.
+        exponent: 1 for the share of the power, 0.5 for that of the amplitude.
     """
 
     parametrisation: Parametrisation
@@ -68,7 +68,7 @@ class SignalPower:
 
     def __post_init__(self) -> None:
         if self.exponent <= 0:
-            raise LossError(f"A gate needs exponent > 0, not {self.exponent}.")
+            raise LossError(f"exponent must be > 0, not {self.exponent}.")
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
         return self.parametrisation.alpha_bar(timesteps) ** self.exponent

@@ -1,4 +1,4 @@
-"""How like a generated face is to other people."""
+"""Similarities of generated faces to other people."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .parametrisation import at_least_float32
 
 
 class Bank(NamedTuple):
-    """Embeddings of people, and who they are.
+    """Embeddings of other people.
 
     Attributes:
         embeds: (n, dim), shared by all samples, or (batch, n, dim).
-        persons: (n,) or (batch, n), one number for each person. Whoever is not known needs a number of their own.
+        persons: (n,) or (batch, n), a number for each person. A person who is not in the data needs a unique number.
     """
 
     embeds: torch.Tensor
@@ -25,25 +25,25 @@ class Bank(NamedTuple):
 
 
 Negatives: TypeAlias = Bank | Callable[[torch.Tensor], Bank]
-"""A bank, or a function that draws one for the persons of a batch, (batch,). The targets of the batch are negatives
-for each other when they are in the bank: `Bank(target_embeds, persons)`; several processes gather them first."""
+"""A bank, or a function that draws one for the persons of a batch, (batch,). To use the targets of the batch
+as negatives for each other, put them into the bank: `Bank(target_embeds, persons)`, gathered from all processes."""
 
 
 def negative_cosines(
     generated_embeds: torch.Tensor, persons: torch.Tensor, negatives: Negatives
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compare each generated face with everybody who is somebody else.
+    """Cosines of each generated face with other people.
 
     Args:
         generated_embeds: (batch, dim).
-        persons: (batch,), who each sample shows.
-        negatives: With whom to compare.
+        persons: (batch,), the person of each sample.
+        negatives: Embeddings to compare with.
 
     Returns:
-        Cosines, (batch, n), and which of them count, (batch, n): those of the sample's own person do not.
+        Cosines, (batch, n), and a mask, (batch, n), that is False for the sample's own person.
 
     Raises:
-        LossError: The shapes do not fit together.
+        LossError: The shapes do not match.
     """
     bank = negatives(persons) if callable(negatives) else negatives
     batch, dim = generated_embeds.shape
@@ -59,19 +59,19 @@ def negative_cosines(
 
 
 def within_whiskers(cosines: torch.Tensor, counts: torch.Tensor, reach: float = 1.5) -> torch.Tensor:
-    """Which negatives lie between the whiskers of a box plot: `q1 − w·IQR ≤ s ≤ q3 + w·IQR`.
+    """Mask of the negatives between the whiskers of a box plot: `q1 − w·IQR ≤ s ≤ q3 + w·IQR`.
 
-    UNPG (arXiv 2203.11593) so drops noisy negatives: a person under two names is far too like, a broken crop far too
-    unlike. It takes the quartiles over the whole batch; here they are those of each sample's own negatives, so that a
-    sample's loss does not depend on which others share its batch.
+    UNPG (arXiv 2203.11593) ignores noisy negatives with it: a person under two names is too similar, a broken crop too
+    dissimilar. UNPG takes the quartiles over the whole batch; here they are taken over each sample's own negatives, so
+    that a sample's loss does not depend on the other samples of the batch.
 
     Args:
         cosines: (batch, n).
-        counts: (batch, n), which of them count so far.
+        counts: (batch, n), mask of the negatives to consider.
         reach: w, in interquartile ranges.
 
     Returns:
-        (batch, n), a part of `counts`.
+        (batch, n), a subset of `counts`.
     """
     values = cosines.detach().masked_fill(~counts, torch.nan)
     if 0 in values.shape:
@@ -82,5 +82,5 @@ def within_whiskers(cosines: torch.Tensor, counts: torch.Tensor, reach: float = 
 
 
 def mean_over(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Mean of the values that count along the last axis; 0 where none does."""
+    """Masked mean along the last axis; 0 where the mask is empty."""
     return torch.where(counts, values, 0).sum(-1) / counts.sum(-1).clamp(min=1)

@@ -33,7 +33,7 @@ class Parametrisation:
             raise LossError(f"prediction_type={self.prediction_type!r} is not known; use one of {PREDICTION_TYPES}.")
         table = self.alphas_cumprod
         if table.ndim != 1 or not ((table >= 0) & (table <= 1)).all():
-            raise LossError(f"alphas_cumprod must be a row of numbers in [0, 1], not {tuple(table.shape)}: {table}")
+            raise LossError(f"alphas_cumprod must be a vector of numbers in [0, 1], not {tuple(table.shape)}: {table}")
         if self.prediction_type == "epsilon" and (table == 0).any():
             raise LossError("A schedule that ends in pure noise (ᾱ = 0) needs prediction_type='v_prediction'.")
 
@@ -42,7 +42,7 @@ class Parametrisation:
         """Read both from any diffusers scheduler that has `alphas_cumprod`.
 
         Raises:
-            LossError: It has none, as those for rectified flow.
+            LossError: The scheduler has none, as those for rectified flow.
         """
         if not isinstance(getattr(scheduler, "alphas_cumprod", None), torch.Tensor):
             raise LossError(f"{type(scheduler).__name__} has no alphas_cumprod; use one that adds noise as DDPM does.")
@@ -50,14 +50,14 @@ class Parametrisation:
 
     @property
     def num_train_timesteps(self) -> int:
-        """How many timesteps the schedule has."""
+        """Number of timesteps of the schedule."""
         return len(self.alphas_cumprod)
 
     def alpha_bar(self, timesteps: torch.Tensor) -> torch.Tensor:
         """(batch,) integers → ᾱ_t, (batch,).
 
         Raises:
-            LossError: The timesteps are not integers; between two of them the table says nothing.
+            LossError: The timesteps are not integers.
         """
         if timesteps.is_floating_point():
             raise LossError(f"Timesteps must be integers, not {timesteps.dtype}.")
@@ -103,5 +103,5 @@ class Parametrisation:
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """Half precision → float32; sums of many small squares are lost in less."""
+    """Half precision → float32, since sums of many small squares lose digits in half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

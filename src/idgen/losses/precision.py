@@ -1,4 +1,4 @@
-"""Which precision a network computes in."""
+"""The precision of a network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 
 def network_dtype(network: Any, dtype: torch.dtype) -> torch.dtype:
-    """The type for the weights of a network in a run of a precision.
+    """The dtype of a network's weights in a run with the given dtype.
 
-    A VAE whose activations overflow float16 says so in its configuration (`force_upcast`, SDXL's); it computes in
-    float32 then, as in diffusers' pipelines.
+    A VAE whose activations overflow float16 has `force_upcast` in its configuration (SDXL's); it then computes in
+    float32, as in diffusers' pipelines.
     """
     config = getattr(network, "config", None)
     overflows = dtype == torch.float16 and getattr(config, "force_upcast", False)
@@ -22,6 +22,6 @@ def network_dtype(network: Any, dtype: torch.dtype) -> torch.dtype:
 
 @contextmanager
 def own_precision(network: Any) -> Iterator[None]:
-    """Compute in the type of the network's weights inside the `with`, whatever autocast is set to."""
+    """Compute in the dtype of the network's weights inside the `with`, also within autocast."""
     with torch.autocast(network.device.type, enabled=False):
         yield

@@ -1,4 +1,4 @@
-"""Losses that keep what is not the face as it is: an identity loss alone costs prompt fidelity."""
+"""Losses that preserve everything but the face: an identity loss alone reduces prompt fidelity."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .recorder import Recording, masks_at
 def base_preservation_loss(
     model_output: torch.Tensor, output_without_id: torch.Tensor, face_mask: torch.Tensor
 ) -> torch.Tensor:
-    """Outside the face, draw what the base model draws: `mean((ε(w) − sg[ε(no adapter)]) · (1 − M))²`.
+    """Outside the face, predict what the base model predicts: `mean((ε(w) − sg[ε(no adapter)]) · (1 − M))²`.
 
     `L_preserve` of W+ Adapter (arXiv 2311.17461). The authors' code compares the whole picture and has the masked form
     commented out; a mask of zeros gives the former.
 
     Args:
         model_output: (batch, channels, height, width), with the adapter.
-        output_without_id: The same with the adapter off; a constant.
+        output_without_id: The same without the adapter; a constant.
         face_mask: (batch, 1, height, width) in [0, 1].
 
     Returns:
@@ -32,14 +32,14 @@ def base_preservation_loss(
 def background_loss(
     model_output: torch.Tensor, output_mixed_id: torch.Tensor, face_mask: torch.Tensor
 ) -> torch.Tensor:
-    """Outside the face, draw the same for somebody else: `mean((ε(id) − sg[ε(mixed id)]) · (1 − M))²`.
+    """Outside the face, predict the same for another identity: `mean((ε(id) − sg[ε(mixed id)]) · (1 − M))²`.
 
-    `L_bg` of MasterWeaver (arXiv 2405.05806), whose other person comes from `mix_identities`; with embeddings moved
-    along attributes it is `L_disen` of W+ Adapter (arXiv 2311.17461).
+    `L_bg` of MasterWeaver (arXiv 2405.05806), whose other identity comes from `mix_identities`. With embeddings
+    changed along attributes it is `L_disen` of W+ Adapter (arXiv 2311.17461).
 
     Args:
         model_output: (batch, channels, height, width).
-        output_mixed_id: The same for the other person; a constant.
+        output_mixed_id: The same for the other identity; a constant.
         face_mask: (batch, 1, height, width) in [0, 1].
 
     Returns:
@@ -49,9 +49,9 @@ def background_loss(
 
 
 def mix_identities(id_embeds: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Mix each person of a batch with its mirror image in it: `a·e + (1 − a)·flip(e)`, `a = 0.2 + 0.6 u`.
+    """Mix the identities of a batch with those in reverse order: `a·e + (1 − a)·flip(e)`, `a = 0.2 + 0.6 u`.
 
-    MasterWeaver (arXiv 2405.05806). With an odd batch the person in the middle is mixed with itself.
+    MasterWeaver (arXiv 2405.05806). In a batch of odd size the identity in the middle is mixed with itself.
 
     Args:
         id_embeds: (batch, ...), embeddings or tokens.
@@ -68,7 +68,7 @@ def editing_direction_loss(
     edited_without_id: Recording,
     face_mask: torch.Tensor,
 ) -> torch.Tensor:
-    """On the face, an edit of the prompt changes the same as it would without the identity.
+    """On the face, an edit of the prompt changes the same as without the identity.
 
     `L_edit` of MasterWeaver (arXiv 2405.05806): with `F` the text's part of cross-attention before the identity is
     added, `d = F_edited − F_neutral`, it is the mean of `1 − cos(d, d_without)` over the positions of the face. The

@@ -1,4 +1,4 @@
-"""What goes on in the cross-attention layers of a UNet, read by hooks that change nothing."""
+"""Recordings of a UNet's cross-attention layers, by hooks that do not change the result."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class LayerRecord:
     Attributes:
         query: (batch, positions, inner_dim), of the picture.
         key: (batch, tokens, inner_dim), of the text.
-        text_output: (batch, positions, inner_dim), what the attention found in the text, before the output map and
+        text_output: (batch, positions, inner_dim), attention output for the text, before the output projection and
             before an identity adapter adds to it.
-        output: The same after the adapter has added.
-        heads: Attention heads that share inner_dim.
+        output: The same after the adapter has added to it.
+        heads: Number of attention heads.
     """
 
     query: torch.Tensor
@@ -36,7 +36,7 @@ class LayerRecord:
 
     @property
     def increment(self) -> torch.Tensor:
-        """(batch, positions, inner_dim), what the identity adapter added or, with `Fusion`, changed."""
+        """(batch, positions, inner_dim), what the identity adapter added, or with `Fusion` changed."""
         return self.output - self.text_output
 
     def attention(self) -> torch.Tensor:
@@ -46,22 +46,22 @@ class LayerRecord:
 
 
 Recording = dict[str, LayerRecord]
-"""Path of the layer → what happened in it."""
+"""Path of each layer → its record."""
 
 
 @dataclass(eq=False)
 class AttentionRecorder:
-    """Records a UNet's cross-attention layers while the `with` is open.
+    """Records a UNet's cross-attention layers inside the `with`.
 
-    Enter it when adapters and LoRAs are in place. It only keeps what the layers compute anyway, so gradient
-    checkpointing (the non-reentrant kind, diffusers' default) goes on working.
+    Enter it after attaching adapters and adding LoRAs. It only keeps tensors that the layers compute anyway, so it
+    works with gradient checkpointing (the non-reentrant kind, diffusers' default).
 
     Attributes:
         unet: A UNet of SD or SDXL.
-        block: Only layers whose path begins with this, `"up_blocks.1"` for example; all by default.
+        block: Only layers whose path starts with this, for example `"up_blocks.1"`; all by default.
 
     Raises:
-        LossError: No layer's path begins so.
+        LossError: No layer's path starts with `block`.
 
     Example:
         >>> with AttentionRecorder(unet) as recorder:
@@ -81,13 +81,13 @@ class AttentionRecorder:
             if f"{path}.".startswith(f"{self.block}." if self.block else "")
         }
         if not self._layers:
-            raise LossError(f"No cross-attention layer lies in '{self.block}'.")
+            raise LossError(f"There is no cross-attention layer in '{self.block}'.")
         for path, layer in self._layers.items():
             to_q, to_k, to_out = (layer.get_submodule(name) for name in ("to_q", "to_k", "to_out.0"))
             self._handles += [
                 to_q.register_forward_hook(self._keep_output(path, "query")),
                 to_k.register_forward_hook(self._keep_output(path, "key")),
-                # first of the pre-hooks, so before an adapter adds; the forward hook sees what came of them all
+                # the first pre-hook sees the input before an adapter adds to it, the forward hook after all pre-hooks
                 to_out.register_forward_pre_hook(self._keep_input(path, "text_output"), prepend=True),
                 to_out.register_forward_hook(self._keep_input(path, "output")),
             ]
@@ -100,18 +100,18 @@ class AttentionRecorder:
         self._seen.clear()
 
     def take(self) -> Recording:
-        """What was recorded in the last forward; the recorder is empty again.
+        """Return the recording of the last forward pass, and clear the recorder.
 
         Raises:
-            LossError: A layer was not called, or not by the layers that were there on entering: queries, keys or
-                output maps were fused or replaced.
+            LossError: A layer was not called, or its query, key or output projection was fused or replaced after
+                entering.
         """
         wanted = {"query", "key", "text_output", "output"}
         lost = [path for path in self._layers if set(self._seen[path]) != wanted]
         if lost:
             raise LossError(
-                f"{len(lost)} of {len(self._layers)} layers were not seen, '{lost[0]}' for one. Call the UNet first, "
-                "and enter the recorder after adding LoRAs; fused projections cannot be recorded."
+                f"{len(lost)} of {len(self._layers)} layers were not recorded, for example '{lost[0]}'. Call the UNet "
+                "first, and enter the recorder after adding LoRAs; fused projections cannot be recorded."
             )
         recording = {path: LayerRecord(**self._seen[path], heads=at.heads) for path, at in self._layers.items()}
         self._seen.clear()
@@ -135,20 +135,20 @@ def masks_at(masks: torch.Tensor, positions: int) -> torch.Tensor:
 
     Args:
         masks: (batch, n, height, width) in [0, 1], at the resolution of the UNet's latent.
-        positions: Queries of the layer.
+        positions: Number of the layer's queries.
 
     Returns:
         (batch, n, positions).
 
     Raises:
-        LossError: No level of a UNet with such a latent has so many positions.
+        LossError: No level of a UNet with such a latent has this number of positions.
     """
     height, width = masks.shape[-2:]
     while height * width > positions:
         height, width = -(-height // 2), -(-width // 2)  # a stride of two rounds up
     if height * width != positions:
         raise LossError(
-            f"Masks of {masks.shape[-2]} × {masks.shape[-1]} do not belong to a layer of {positions} positions; give "
+            f"Masks of {masks.shape[-2]} × {masks.shape[-1]} do not match a layer of {positions} positions; give "
             "them at the resolution of the latent."
         )
     return F.interpolate(masks, (height, width), mode="area").flatten(2)

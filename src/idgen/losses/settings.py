@@ -1,4 +1,4 @@
-"""Temperatures, margins and thresholds that fit a face encoder."""
+"""Temperatures, margins and thresholds for a face encoder."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ..faces import DlibEncoder, EncoderStatistics
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """What the losses and rewards on faces need to know of an encoder.
+    """Settings of losses and rewards that depend on the face encoder.
 
-    Constants that fit one encoder mean nothing for another: with dlib's, of whose strangers the mean cosine is 0.84, a
-    hinge of 0.75 leaves no stranger a gradient, and a margin of 1 cannot be reached.
+    Constants for one encoder do not apply to another. With dlib's encoder, the mean cosine of different people is
+    0.84: a hinge of 0.75 removes the gradient for all of them, and a margin of 1 cannot be reached.
 
     Attributes:
-        temperature: τ of the contrastive and the Mann-Whitney loss. A difference of cosines divided by it is a
-            log-likelihood ratio of "same person" to "strangers", for normal distributions.
-        positive_threshold: m⁺ of the threshold loss: the cosine that one in 10,000 pairs of strangers exceeds.
-        negative_threshold: m⁻: the cosine that one in 100 pairs of strangers exceeds.
-        margin: Of the triplet loss: half of what lies between one person's photos and strangers'. Most triplets of
-            real photos keep it, and strangers do not.
-        hinge: Of the identity reward: the median cosine of two photos of one person.
+        temperature: τ of the contrastive and the Mann-Whitney loss. A difference of cosines divided by τ is the
+            log-likelihood ratio of "same person" to "different people", for normal distributions.
+        positive_threshold: m⁺ of the threshold loss: the cosine that one in 10,000 pairs of different people exceeds.
+        negative_threshold: m⁻ of the threshold loss: the cosine that one in 100 pairs of different people exceeds.
+        margin: m of the triplet loss: half the difference between the mean cosines of the same person and of different
+            people. Most triplets of real photos satisfy it.
+        hinge: Hinge of the identity reward: the median cosine of two photos of one person.
     """
 
     temperature: float
@@ -33,7 +33,7 @@ class LossSettings:
 
     @classmethod
     def fitting(cls, statistics: EncoderStatistics) -> Self:
-        """Those that follow from an encoder's statistics.
+        """Settings from an encoder's statistics.
 
         Raises:
             StatisticsError: Too few people were measured.
@@ -48,4 +48,4 @@ class LossSettings:
 
 
 DEFAULTS = LossSettings.fitting(EncoderStatistics.of(DlibEncoder.name))
-"""Those of the default encoder."""
+"""Settings for the default encoder."""

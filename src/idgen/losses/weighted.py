@@ -1,4 +1,4 @@
-"""Many terms → one number: weights, timestep gates, samples without a face, and what is logged of each."""
+"""Weighted sums of losses or rewards: weights, gates on timesteps, samples without a face, and logs."""
 
 from __future__ import annotations
 
@@ -17,26 +17,24 @@ from .gates import Gate
 from .parametrisation import at_least_float32
 
 WHO = frozenset({"target_embeds", "reference_embeds", "persons"})
-"""Inputs that say who a person is: a term that reads one of them compares with the person."""
+"""Inputs that identify the person: a term that reads one of them compares with the person."""
 HAS_IDENTITY = "has_identity"
-"""Input, (batch,) of booleans: False where the identity was dropped, and terms that compare with the person count
-nothing."""
+"""Input, (batch,) of booleans: False where the identity was dropped, so that terms comparing with the person are 0."""
 COUNTS = "counts"
-"""Parameter of a loss that pools samples: which of them count."""
+"""Parameter of a loss that pools samples: a mask of the samples that count."""
 
 
 class Term(NamedTuple):
-    """A loss or a reward and how it counts.
+    """A loss or a reward with its weight.
 
     Attributes:
-        function: Called with the inputs that its parameters are named after; returns (batch,). Parameters with a
-            default may be missing from the inputs. A loss that pools samples has a parameter `counts`: (batch,) of
-            booleans, which of them count for this term. It must not read the others.
-        weight: What it counts in the sum.
-        gate: What it counts at a sample's timestep; 1 everywhere if not given.
-        valid: Name of the input, (batch,) of booleans, that says for which samples the term means anything:
-            `"face_found"` for whatever reads a face. Values of the others must be finite; they count nothing, and
-            change no other sample's value or gradient.
+        function: Called with the inputs that its parameters are named after; returns (batch,). Inputs for parameters
+            with a default are optional. A loss that pools samples has a parameter `counts`, (batch,) of booleans: the
+            samples that count for this term. It must not read the others.
+        weight: Factor in the sum.
+        gate: Factor at a sample's timestep; None for 1 everywhere.
+        valid: Name of the input, (batch,) of booleans, that masks the term: `"face_found"` for a term that reads a
+            face. Masked samples contribute 0, and do not change the value or gradient of other samples.
     """
 
     function: Callable[..., Any]
@@ -46,13 +44,13 @@ class Term(NamedTuple):
 
 
 class TermLog(NamedTuple):
-    """What one term did in one step; sums, so that processes and accumulated steps can be added up.
+    """Log of one term in one step, as sums that can be added over processes and accumulated steps.
 
     Attributes:
-        sum: Sum of its values, neither weighted nor gated, over the samples that counted.
-        samples: How many counted.
-        invalid: How many would have counted, had they had what the term needs (a face). A sample whose identity was
-            dropped is not among them.
+        sum: Sum of its values over the samples that counted, without weight and gate.
+        samples: Number of samples that counted.
+        invalid: Number of samples left out because a face is missing. Samples whose identity was dropped are not
+            included.
     """
 
     sum: torch.Tensor
@@ -61,16 +59,16 @@ class TermLog(NamedTuple):
 
     @property
     def mean(self) -> torch.Tensor:
-        """Mean over the samples that counted; NaN when none did."""
+        """Mean over the samples that counted; NaN if there are none."""
         return self.sum / self.samples
 
 
 class Weighted(NamedTuple):
-    """What all terms come to.
+    """A weighted sum and the logs of its terms.
 
     Attributes:
         values: (batch,), the weighted sum for each sample.
-        terms: What each term did.
+        terms: Log of each term.
     """
 
     values: torch.Tensor
@@ -78,8 +76,8 @@ class Weighted(NamedTuple):
 
     @property
     def total(self) -> torch.Tensor:
-        """Mean over the batch. A sample without a face counts in the denominator: so a face weighs the same in every
-        step, and gradients of processes and accumulated steps add up to that of one large batch."""
+        """Mean over the batch, samples without a face included. So a face has the same weight in every step, and the
+        gradients of processes and accumulated steps add up to that of one large batch."""
         return self.values.mean()
 
 
@@ -120,7 +118,7 @@ class WeightedTerms:
         terms: Name → `Term`, or the tuple of its fields.
 
     Raises:
-        LossError: There is no term, a weight is not finite, or a function takes arguments that have no name.
+        LossError: There is no term, a weight is not finite, or a function has *args or **kwargs.
 
     Example:
         >>> losses = WeightedTerms({
@@ -139,25 +137,25 @@ class WeightedTerms:
         for name, term in self.terms.items():
             if not math.isfinite(term.weight):
                 raise LossError(f"The weight of '{name}' must be a finite number, not {term.weight}.")
-            kinds = {p.kind for p in _parameters(term.function).values()}
+            kinds = {p.kind for p in parameters(term.function).values()}
             if not kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
                 raise LossError(f"'{name}' must name each input that it reads: no *args, no **kwargs.")
 
     def reads(self) -> set[str]:
         """Names of all inputs that a term reads."""
-        return {name for term in self.terms.values() for name in _parameters(term.function)} - {COUNTS}
+        return {name for term in self.terms.values() for name in parameters(term.function)} - {COUNTS}
 
     def gates(self, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What each term with a gate counts for each sample: name → (batch,)."""
+        """Factors of each term with a gate: name → (batch,)."""
         return {name: term.gate(timesteps) for name, term in self.terms.items() if term.gate is not None}
 
     def __call__(self, inputs: Mapping[str, Any], timesteps: torch.Tensor | None = None) -> Weighted:
         """Evaluate all terms whose gate is open for any sample.
 
         Args:
-            inputs: What the terms read, by name. With `has_identity`, (batch,) of booleans, a term that compares with
-                the person counts nothing where it is False.
-            timesteps: (batch,), needed when a term has a gate.
+            inputs: Inputs of the terms by name. With `has_identity`, (batch,) of booleans, a term that compares with
+                the person is 0 where it is False.
+            timesteps: (batch,); required if a term has a gate.
 
         Raises:
             LossError: An input is missing, timesteps are missing, or a term does not return one value per sample.
@@ -184,40 +182,41 @@ class WeightedTerms:
         return Weighted(values, logs)
 
     def _evaluate(self, name: str, term: Term, inputs: Mapping[str, Any], counts: torch.Tensor | None) -> torch.Tensor:
-        parameters = dict(_parameters(term.function))
-        pools = parameters.pop(COUNTS, None) is not None
-        missing = [p for p, info in parameters.items() if info.default is info.empty and p not in inputs]
+        expected = dict(parameters(term.function))
+        pools = expected.pop(COUNTS, None) is not None
+        missing = [p for p, info in expected.items() if info.default is info.empty and p not in inputs]
         if missing:
-            raise LossError(f"'{name}' reads {missing}, and there are only {sorted(inputs)}.")
-        arguments = {p: inputs[p] for p in parameters if p in inputs}
+            raise LossError(f"'{name}' reads {missing}; available are {sorted(inputs)}.")
+        arguments = {p: inputs[p] for p in expected if p in inputs}
         found = torch.as_tensor(term.function(**arguments, **({COUNTS: counts} if pools else {})))
         if found.ndim != 1:
             raise LossError(f"'{name}' must return one value per sample, (batch,), not {tuple(found.shape)}.")
         return at_least_float32(found)
 
 
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The inputs that a loss or reward reads, by name."""
     return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
 
 
 def _valid(name: str, term: Term, inputs: Mapping[str, Any]) -> torch.Tensor | None:
-    """For which samples the term means anything, (batch,) of booleans; None for all."""
+    """Mask of the samples that the term is valid for, (batch,) of booleans; None for all."""
     if term.valid is None:
         return None
     if term.valid not in inputs:
-        raise LossError(f"'{name}' counts where '{term.valid}' says so, and there are only {sorted(inputs)}.")
+        raise LossError(f"'{name}' is masked by '{term.valid}'; available are {sorted(inputs)}.")
     return inputs[term.valid]
 
 
 def _wanted(term: Term, gate: torch.Tensor | None, inputs: Mapping[str, Any]) -> torch.Tensor | None:
-    """For which samples the term is asked, (batch,) of booleans; None for all: where its gate is open, and for a term
-    that compares with the person, where the identity was not dropped."""
-    compares = HAS_IDENTITY in inputs and WHO & _parameters(term.function).keys()
+    """Mask of the samples where the gate is open and, for a term that compares with the person, the identity was not
+    dropped; (batch,) of booleans, None for all."""
+    compares = HAS_IDENTITY in inputs and WHO & parameters(term.function).keys()
     return _both(None if gate is None else gate > 0, inputs[HAS_IDENTITY] if compares else None)
 
 
 def _both(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
-    """Where both say so; None says so everywhere."""
+    """The conjunction of two masks; None is True everywhere."""
     if a is None or b is None:
         return b if a is None else a
     return a.to(b.device) & b
@@ -230,7 +229,7 @@ def _count(
     wanted: torch.Tensor | None,
     valid: torch.Tensor | None,
 ) -> tuple[torch.Tensor, TermLog]:
-    """What a term adds to the sum, (batch,), and its log."""
+    """The addend of a term, (batch,), and its log."""
     every = torch.ones_like(found, dtype=torch.bool)
     wanted = every if wanted is None else wanted.to(found.device)
     valid = every if valid is None else valid.to(found.device)

@@ -1,13 +1,15 @@
-"""Rewards, each a callable that returns one value per picture; higher is better."""
+"""Rewards: callables that return one value per picture, higher is better. `REWARDS` is their table."""
 
 from .aesthetic import AestheticHead, AestheticReward, ClipImageEmbeds
 from .distortion import Distortion, PreferencePairs
 from .guard import RewardHackingGuard, Verdict
 from .identity import IdentityReward
 from .structure import StructureScorer, bradley_terry_loss
+from .table import REWARDS, RewardsConfig, make_rewards
 from .weighted import WeightedRewards
 
 __all__ = [
+    "REWARDS",
     "AestheticHead",
     "AestheticReward",
     "ClipImageEmbeds",
@@ -15,8 +17,10 @@ __all__ = [
     "IdentityReward",
     "PreferencePairs",
     "RewardHackingGuard",
+    "RewardsConfig",
     "StructureScorer",
     "Verdict",
     "WeightedRewards",
     "bradley_terry_loss",
+    "make_rewards",
 ]

@@ -1,4 +1,4 @@
-"""How pleasing a picture is: a small head over the features of an image encoder."""
+"""Aesthetic reward: a small head on the features of an image encoder."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from ..files import read_tensors
 
 
 class AestheticHead(nn.Module):
-    """Linear layers, one after the other without anything between: LAION's aesthetic predictors.
+    """A stack of linear layers without activations: LAION's aesthetic predictors.
 
-    The published heads (`improved-aesthetic-predictor`, `sac+logos+ava1-l14-linearMSE`) hold dropout between the
-    layers and no activation; the first (`aesthetic-predictor`, `sa_0_4_vit_l_14_linear`) is one layer.
+    The published heads (`improved-aesthetic-predictor`, `sac+logos+ava1-l14-linearMSE`) have dropout between the
+    layers and no activation; the first one (`aesthetic-predictor`, `sa_0_4_vit_l_14_linear`) is a single layer.
 
     Args:
-        dims: Widths from the features to the score; (768, 1024, 128, 64, 16, 1) is LAION's for CLIP ViT-L/14.
+        dims: Widths of the layers from the features to the score; (768, 1024, 128, 64, 16, 1) is LAION's for CLIP
+            ViT-L/14.
     """
 
     def __init__(self, dims: tuple[int, ...]) -> None:
         super().__init__()
         if len(dims) < 2 or dims[-1] != 1:
-            raise LossError(f"A head goes from the width of the features to one score, not {dims}.")
+            raise LossError(f"dims must end with 1, for one score, and have at least two entries, not {dims}.")
         self.layers = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(dims)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -43,10 +44,10 @@ class AestheticHead(nn.Module):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a head from safetensors: `layers.0.weight`, `layers.2.weight`, …, or `weight` and `bias` alone.
 
-        Layers are taken in the order of their numbers, whatever the gaps that dropout leaves.
+        Layers are taken in the order of their numbers, which have gaps where dropout was.
 
         Raises:
-            CheckpointError: The file is missing or damaged, or holds something else.
+            CheckpointError: The file is missing, damaged, or not such a head.
         """
         tensors, _ = read_tensors(path)
         numbered = {key: re.fullmatch(r"(?:(?:.*\.)?(\d+)\.)?(weight|bias)", key) for key in tensors}
@@ -71,10 +72,10 @@ class AestheticHead(nn.Module):
 
 
 class ClipImageEmbeds(nn.Module):
-    """Embeddings of pictures by CLIP, of unit length, with the gradient.
+    """Embeddings of pictures by CLIP, of unit length, with a gradient.
 
     Args:
-        model: Is frozen.
+        model: CLIP's image encoder; it is frozen.
     """
 
     def __init__(self, model: CLIPVisionModelWithProjection) -> None:
@@ -82,7 +83,7 @@ class ClipImageEmbeds(nn.Module):
         self.model: Any = model.eval().requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, height, width), RGB in [0, 1] → (batch, dim). The middle square is resized to what CLIP reads."""
+        """(batch, 3, height, width), RGB in [0, 1] → (batch, dim). The centre square is resized to CLIP's size."""
         side = min(images.shape[-2:])
         top, left = ((n - side) // 2 for n in images.shape[-2:])
         size = self.model.config.image_size
@@ -94,15 +95,29 @@ class ClipImageEmbeds(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class AestheticReward:
-    """`R_appeal` of ID-Aligner (arXiv 2404.15449), with a head that is at hand in place of its unpublished model.
+    """`R_appeal` of ID-Aligner (arXiv 2404.15449), with a published head in place of its unpublished model.
 
     Attributes:
         features: Pictures (batch, 3, height, width) in [0, 1] → (batch, dim); `ClipImageEmbeds` for LAION's heads.
-        head: Features → scores.
+        head: Features (batch, dim) → scores (batch,).
     """
 
     features: nn.Module
     head: AestheticHead
+
+    @classmethod
+    def open(cls, aesthetic_head: str, aesthetic_clip: str, device: torch.device) -> Self:
+        """Open a predictor's head and the CLIP model that it was made for.
+
+        Raises:
+            CheckpointError: A network cannot be opened.
+        """
+        head = AestheticHead.load(aesthetic_head).to(device)
+        try:
+            clip = CLIPVisionModelWithProjection.from_pretrained(aesthetic_clip)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"CLIP could not be opened from '{aesthetic_clip}': {error}") from error
+        return cls(ClipImageEmbeds(clip).to(device), head)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 3, height, width), RGB in [0, 1] → (batch,) scores."""

@@ -1,4 +1,4 @@
-"""Preference pairs made automatically: a picture is better than the same picture with its structure distorted."""
+"""Automatic preference pairs: a picture is better than the same picture with a distorted structure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..errors import LossError
 
 
 class PreferencePairs(NamedTuple):
-    """Pictures, and pictures that are worse.
+    """Pairs of pictures.
 
     Attributes:
-        preferred: (batch, 3, height, width), the pictures, moved by less than a pixel.
-        rejected: Of the same shape.
+        preferred: (batch, 3, height, width), the pictures, shifted by less than a pixel.
+        rejected: The distorted pictures, of the same shape.
     """
 
     preferred: torch.Tensor
@@ -26,21 +26,21 @@ class PreferencePairs(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Distortion:
-    """Twists, swells and shrinks a picture around a few points, smoothly.
+    """Rotates and scales a picture smoothly around a few points.
 
-    ID-Aligner (arXiv 2404.15449, section 3.3) twists the estimated pose at random and has a ControlNet draw the
-    distorted body. This does it to the pixels: it needs no other network, and around the landmarks of a face it bends
-    what a bad adapter bends. Nothing but the structure shall tell the two apart: colours stay, and both pictures are
-    read between the pixels, by the same fraction of one, so that both are equally soft.
+    ID-Aligner (arXiv 2404.15449, section 3.3) distorts the estimated pose at random and generates the distorted body
+    with a ControlNet. Here the pixels are distorted, which needs no other network; around the landmarks of a face this
+    resembles the errors of a bad adapter. Both pictures differ in structure only: colours stay the same, and both are
+    interpolated at the same fraction of a pixel, so that they are equally sharp.
 
     Attributes:
-        points: How many places are distorted in each picture.
-        radius: Smallest and largest reach of a distortion, in shares of the shorter side.
-        angle: Smallest and largest turn at the middle, degrees, to either side.
-        stretch: How much larger or smaller it may get at the middle; 0.4 is from 0.6 to 1.4 times the size.
+        points: Number of distortions per picture.
+        radius: Smallest and largest radius of a distortion, as a share of the shorter side.
+        angle: Smallest and largest rotation at the centre, degrees, in either direction.
+        stretch: Largest change of size at the centre; 0.4 is 0.6 to 1.4 times the size.
 
     Raises:
-        LossError: A range is empty or out of bounds.
+        LossError: A value is out of its range.
     """
 
     points: int = 3
@@ -50,23 +50,20 @@ class Distortion:
 
     def __post_init__(self) -> None:
         if self.points < 1 or not 0 < self.radius[0] <= self.radius[1] or not 0 <= self.angle[0] <= self.angle[1]:
-            raise LossError(f"A distortion needs at least one point and ranges from low to high, not {self}.")
+            raise LossError(f"points must be >= 1, and radius and angle (low, high) with low <= high, not {self}.")
         if not 0 <= self.stretch < 1:
             raise LossError(f"stretch must be in [0, 1), not {self.stretch}.")
 
     def __call__(
         self, images: torch.Tensor, generator: torch.Generator | None = None, centres: torch.Tensor | None = None
     ) -> PreferencePairs:
-        """Distort each picture in its own way.
+        """Distort each picture at random.
 
         Args:
             images: (batch, 3, height, width).
-            generator: On the processor; the same distortions on every device.
-            centres: (batch, n, 2), x and y in pixels among which the places are drawn, landmarks for example; places
-                are anywhere by default.
-
-        Returns:
-            The pictures, sound and distorted.
+            generator: On the CPU, so that the distortions are the same on every device.
+            centres: (batch, n, 2), x and y in pixels, for example landmarks: the points are drawn from these. By
+                default they are anywhere.
         """
         batch, _, height, width = images.shape
         size = torch.tensor([width, height], dtype=torch.float64)
@@ -98,10 +95,10 @@ class Distortion:
 def _twist(
     where: torch.Tensor, middle: torch.Tensor, radius: torch.Tensor, turn: torch.Tensor, stretch: torch.Tensor
 ) -> torch.Tensor:
-    """Where each pixel is read from: turned and stretched around the middle, fading to nothing at the radius.
+    """Source position of each pixel: rotated and scaled around the middle, with no change beyond the radius.
 
     Args:
-        where: (batch, height, width, 2).
+        where: (batch, height, width, 2), x and y in pixels.
         middle: (batch, 2).
         radius: (batch,); so are `turn` (radians) and `stretch`.
     """

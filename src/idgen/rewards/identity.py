@@ -1,4 +1,4 @@
-"""How like a generated face is to its references."""
+"""Similarity of a generated face to its references."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..losses.identity import cosine
 class IdentityReward:
     """Identity consistency, the mean `cos(φ(x0), φ(reference))` over references (ID-Aligner, arXiv 2404.15449, eq. 3).
 
-    With a hinge it is `min(cos, m)`: ReFL's `relu(m − R)` (ImageReward, arXiv 2304.05977), up to a constant. Once a
-    face is like enough it is pushed no further, which guards against copied photos and against pictures that please
-    the encoder alone.
+    With a hinge it is `min(cos, m)`: ReFL's `relu(m − R)` (ImageReward, arXiv 2304.05977), up to a constant. A face
+    that is similar enough is not optimised further, which guards against copied photos and against pictures that only
+    the encoder finds similar.
 
     Attributes:
-        embedder: The face encoder of the reward; another one than the evaluation's.
-        hinge: m, a cosine; none by default.
+        embedder: Face encoder of the reward; evaluate with another one.
+        hinge: m, a cosine; None for no hinge.
 
     Raises:
-        LossError: The hinge is no cosine.
+        LossError: The hinge is not in (-1, 1].
     """
 
     embedder: FaceEmbedder
@@ -32,23 +32,23 @@ class IdentityReward:
 
     def __post_init__(self) -> None:
         if self.hinge is not None and not -1 < self.hinge <= 1:
-            raise LossError(f"A hinge is a cosine in (-1, 1], not {self.hinge}.")
+            raise LossError(f"hinge must be a cosine in (-1, 1], not {self.hinge}.")
 
     def __call__(
         self, face_images: torch.Tensor, landmarks: torch.Tensor, reference_embeds: torch.Tensor
     ) -> torch.Tensor:
-        """Judge pictures.
+        """Reward pictures.
 
         Args:
             face_images: (batch, 3, height, width), RGB in [0, 1]: whole pictures, or crops from `FaceDecoder`.
-            landmarks: (batch, 5, 2), pixels in these.
+            landmarks: (batch, 5, 2), pixels in `face_images`.
             reference_embeds: (batch, references, dim) or (batch, dim), by the encoder of `embedder`.
 
         Returns:
             (batch,), −1 to 1.
 
         Raises:
-            LossError: The references do not fit the pictures or the encoder.
+            LossError: The shape of the references does not match the pictures or the encoder.
         """
         found = self.embedder(face_images, landmarks)
         references = reference_embeds[:, None] if reference_embeds.ndim == 2 else reference_embeds

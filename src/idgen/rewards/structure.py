@@ -1,4 +1,4 @@
-"""How sound a picture's structure is: a scorer trained on pairs of pictures and their distortions."""
+"""Structure reward: a scorer trained on pairs of pictures and their distortions."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def bradley_terry_loss(preferred_scores: torch.Tensor, rejected_scores: torch.Te
 class StructureScorer(nn.Module):
     """`R_struct` of ID-Aligner (arXiv 2404.15449), as a small convolutional network instead of ImageReward.
 
-    Train it on `Distortion`'s pairs with `bradley_terry_loss`; then it is a reward. Scores mean something only
-    against each other. It reads pictures of any size, at the resolution that it was trained on.
+    Train it on the pairs of `Distortion` with `bradley_terry_loss`. Only differences of scores are meaningful.
+    Pictures may have any size, and should have the resolution that it was trained on.
 
     Args:
-        channels: Width of each level; every level halves the side.
+        channels: Width of each level; each level halves the side.
 
     Raises:
-        LossError: There is no level, or a width is no multiple of 8.
+        LossError: There is no level, or a width is not a multiple of 8.
     """
 
     def __init__(self, channels: tuple[int, ...] = (32, 64, 128, 128)) -> None:
         super().__init__()
         if not channels or any(width < 8 or width % 8 for width in channels):
-            raise LossError(f"The scorer needs levels whose widths are multiples of 8, not {channels}.")
+            raise LossError(f"channels must be multiples of 8, not {channels}.")
         self.channels = tuple(channels)
         self.levels = nn.Sequential(*(_level(a, b) for a, b in pairwise((3, *channels))))
         self.score = nn.Linear(2 * channels[-1], 1)
@@ -47,25 +47,30 @@ class StructureScorer(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 3, height, width), RGB in [0, 1] → (batch,) scores."""
         features = self.levels(2 * images - 1).flatten(2)
-        # One broken place breaks a picture, however sound the rest is: the maximum is read beside the mean.
+        # a single distorted place makes a picture worse, so the maximum is read as well as the mean
         return self.score(torch.cat([features.mean(-1), features.amax(-1)], 1)).squeeze(-1)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a safetensors file, whole or not at all."""
+        """Write to a safetensors file, atomically."""
         write_tensors(path, self.state_dict(), {"format": FORMAT, "channels": json.dumps(self.channels)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; the scorer is frozen.
+        """Load what `save` wrote; the scorer is frozen.
 
         Raises:
-            CheckpointError: The file is missing, damaged, or not a scorer.
+            CheckpointError: The file is missing, damaged, or not a structure scorer.
         """
         state, metadata = read_tensors(path)
         if metadata.get("format") != FORMAT:
             raise CheckpointError(f"'{path}' is not a structure scorer: its format is {metadata.get('format')!r}.")
         config = {"channels": parse_json(metadata.get("channels", ""), f"The list of channels in '{path}'")}
         return build(cls, config, state, str(path)).requires_grad_(False)
+
+    @classmethod
+    def open(cls, structure_scorer: str, device: torch.device) -> Self:
+        """`load` on a device."""
+        return cls.load(structure_scorer).to(device)
 
 
 def _level(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Several rewards → one."""
+"""Weighted sums of rewards."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..losses import WeightedTerms
 
 @dataclass(frozen=True, eq=False)
 class WeightedRewards(WeightedTerms):
-    """A weighted sum of named rewards; called with the inputs, it gives `values`, (batch,), and a log of each.
+    """A weighted sum of named rewards: inputs → `values`, (batch,), and a log of each reward.
 
-    A reward is any callable that returns one number per sample: a tensor, an array or a list. One that returns no
-    tensor has no gradient, and serves methods that need none. ID-Aligner (arXiv 2404.15449) weighs identity with 0.2
-    and aesthetics with 0.001. A sample without a face gets no identity reward: 0, as for somebody wholly unlike.
+    A reward is any callable that returns one number per sample: a tensor, an array or a list. A reward that returns no
+    tensor has no gradient, and works with methods that need none. ID-Aligner (arXiv 2404.15449) uses the weights 0.2
+    for identity and 0.001 for aesthetics. The identity reward of a sample without a face is 0.
 
     Raises:
-        LossError: As `WeightedTerms`, or a reward has a gate: finished pictures have no timestep.
+        LossError: As for `WeightedTerms`, or a reward has a gate: finished pictures have no timestep.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         gated = [name for name, term in self.terms.items() if term.gate is not None]
         if gated:
-            raise LossError(f"Rewards judge finished pictures, which have no timestep; {gated} have a gate.")
+            raise LossError(f"Rewards are for finished pictures, which have no timestep; {gated} have a gate.")

@@ -20,22 +20,22 @@ from ..tiny import load_tiny_base
 from .batch import Batch
 
 CACHED = ("vae", "text_encoder")
-"""Networks whose outputs lie in shards."""
+"""Networks whose outputs are cached in shards."""
 
 
 class BaseModel:
-    """A pipeline of diffusers with everything in it frozen.
+    """A pipeline of diffusers with all its networks frozen.
 
     Attributes:
-        keys: `network_key` of the networks whose outputs are cached, as they were before they were rounded to `dtype`.
+        keys: `network_key` of the networks whose outputs are cached, before they were rounded to `dtype`.
 
     Args:
-        pipeline: Of SD1.5 or SDXL.
-        dtype: Of its networks; a VAE that overflows in float16 stays in float32, see `network_dtype`.
-        device: Where they compute.
+        pipeline: Pipeline of SD1.5 or SDXL.
+        dtype: Dtype of its networks; a VAE that overflows in float16 stays in float32, see `network_dtype`.
+        device: Device of its networks.
 
     Raises:
-        TrainingError: It has no UNet that identities could join.
+        TrainingError: The pipeline has no UNet.
     """
 
     def __init__(self, pipeline: Any, dtype: torch.dtype, device: torch.device) -> None:
@@ -53,7 +53,7 @@ class BaseModel:
 
     @classmethod
     def open(cls, name: str, dtype: torch.dtype, device: torch.device) -> BaseModel:
-        """Open a folder, a hub id, or `"tiny"`, the small model that ships with the package."""
+        """Open a folder, a hub id, or `"tiny"`, the built-in model."""
         if name == "tiny":
             return cls(load_tiny_base(), dtype, device)
         dtypes = {"default": dtype, **dict.fromkeys(CACHED, torch.float32)}
@@ -61,7 +61,7 @@ class BaseModel:
 
     @property
     def unet(self) -> Any:
-        """The UNet, which adapters join."""
+        """The UNet that adapters attach to."""
         return self.pipeline.unet
 
     @property
@@ -71,9 +71,10 @@ class BaseModel:
         return [encoder for name in names if (encoder := getattr(self.pipeline, name, None)) is not None]
 
     def encode(self, prompts: Sequence[str], person: IdentityTokens | None = None) -> dict[str, torch.Tensor]:
-        """Prompts → what the UNet reads of them.
+        """Encode prompts for the UNet.
 
-        `<id>` is the person, with the gradient into their pseudo-words; without a person, or words, it is "person".
+        `<id>` is replaced by the pseudo-words of the identity, with a gradient; without an identity or pseudo-words,
+        by the word "person".
 
         Returns:
             `encoder_hidden_states`, (batch, length, dim), and for SDXL `text_embeds`, (batch, dim).
@@ -87,7 +88,7 @@ class BaseModel:
             return self._encode({"prompt": plain})
 
     def read(self, batch: Batch, person: IdentityTokens | None = None) -> dict[str, torch.Tensor]:
-        """What the UNet reads of a batch's prompts: as cached, unless a person's words are in them; see `encode`."""
+        """The encoded prompts of a batch: as cached, or with pseudo-words from `encode`."""
         words = person is not None and any(words is not None for words in person.words)
         if batch.encoder_hidden_states is None or words:
             return self.encode(batch.prompts, person)
@@ -95,17 +96,18 @@ class BaseModel:
         return {name: part for name, part in cached.items() if part is not None}
 
     def word_places(self, prompts: Sequence[str], person: IdentityTokens) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the first text encoder reads a person's words.
+        """Positions of the pseudo-words for the first text encoder.
 
         Returns:
-            Positions, (batch, words), and whether a prompt names the person, (batch,); positions are 0 where not.
+            Positions, (batch, words), and whether a prompt contains the pseudo-words, (batch,); positions are 0 where
+            it does not.
 
         Raises:
-            TrainingError: That encoder has no words of the person.
+            TrainingError: There are no pseudo-words for that text encoder.
         """
         words = person.words[0] if person.words else None
         if words is None:
-            raise TrainingError("The adapter has no pseudo-words that could be found in a prompt; set num_words.")
+            raise TrainingError("The adapter has no pseudo-words: set num_words.")
         with insert_pseudo_words(self.pipeline, [person], {"prompt": list(prompts)}) as changed:
             tokenizer = self.pipeline.tokenizer
             tokens = tokenizer(changed["prompt"], padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -124,14 +126,14 @@ class BaseModel:
         return {name: part for name, part in zip(names, found, strict=False) if name is not None and part is not None}
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents as the UNet sees them → RGB about [0, 1], (batch, 3, height, width), not clamped."""
+        """Scaled latents, as the UNet reads them → RGB about [0, 1], (batch, 3, height, width), not clamped."""
         vae = self.pipeline.vae
         latents = latents.to(vae.dtype) / vae.config["scaling_factor"] + (vae.config.get("shift_factor") or 0)
         with own_precision(vae):
             return at_least_float32(vae.decode(latents).sample) / 2 + 0.5
 
     def added(self, text: dict[str, torch.Tensor], time_ids: torch.Tensor | None) -> dict[str, torch.Tensor] | None:
-        """What SDXL reads beside the text; nothing for SD1.5.
+        """SDXL's `added_cond_kwargs`; None for SD1.5.
 
         Raises:
             TrainingError: SDXL's `time_ids` are missing.
@@ -139,7 +141,7 @@ class BaseModel:
         if "text_embeds" not in text:
             return None
         if time_ids is None:
-            raise TrainingError("SDXL reads the pictures' sizes: the batch lacks time_ids.")
+            raise TrainingError("SDXL needs the sizes of the pictures: the batch has no time_ids.")
         return {"text_embeds": text["text_embeds"], "time_ids": time_ids.to(text["text_embeds"])}
 
     def predict(
@@ -150,7 +152,7 @@ class BaseModel:
         time_ids: torch.Tensor | None = None,
         residuals: tuple[Sequence[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """The UNet's prediction, (batch, channels, height, width); `residuals` are a ControlNet's."""
+        """The UNet's prediction, (batch, channels, height, width); `residuals` are those of a ControlNet."""
         dtype = self.unet.dtype
         down, middle = ((), None) if residuals is None else residuals
         return self.unet(

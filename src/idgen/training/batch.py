@@ -1,4 +1,4 @@
-"""What a training step reads."""
+"""The batches of a training step."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from ..errors import TrainingError
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """Target pictures, and the person that each of them is drawn from.
+    """Target pictures with their identities.
 
     Attributes:
-        latents: (batch, channels, height, width), of the target as the UNet sees it (scaled).
-        prompts: One for each; empty where the text is dropped.
-        id_embeds: (batch, dim) or (batch, photos, dim), embeddings of the person, as they left the encoder; zeros
-            where the identity is dropped. The step scales and averages them as the adapter's configuration says.
+        latents: (batch, channels, height, width), latents of the targets, scaled for the UNet.
+        prompts: One prompt per sample; empty where the text is dropped.
+        id_embeds: (batch, dim) or (batch, photos, dim), identity embeddings, as the encoder returned them; zeros where
+            the identity is dropped. The step normalises and averages them as the adapter is configured.
         encoder: Name of the face encoder of `id_embeds`.
-        target_embeds: (batch, dim), the target's own face by the encoder of the losses.
-        landmarks: (batch, 5, 2), of the target in pixels of the picture that its latent decodes to.
+        target_embeds: (batch, dim), embeddings of the targets' faces by the encoder of the losses.
+        landmarks: (batch, 5, 2), landmarks of the targets, in pixels of the decoded latents.
         face_found: (batch,), whether the target shows a face.
-        has_identity: (batch,), whether the identity is used. Where it is dropped, nothing that compares with the
-            person counts: no identity loss and no identity reward.
+        has_identity: (batch,), False where the identity is dropped. There, losses and rewards that compare with the
+            person are 0.
         persons: (batch,), a number for each person.
-        is_reference: (batch,), whether the target's own face shows how the person looks; losses on single predictions
-            compare no face with the person where it does not (a drawing). All do if not given.
-        time_ids: (batch, 6), original size, crop corner and target size, height first; read by SDXL only.
-        encoder_hidden_states: (batch, length, dim), what `BaseModel.encode` makes of the prompts, if it is cached.
-        text_embeds: (batch, dim), beside it for SDXL.
+        is_reference: (batch,), False where the target's face is no reference of the person, as in a drawing: there,
+            losses on predictions compare no face with the person. None for True everywhere.
+        time_ids: (batch, 6), original size, crop corner and target size, height first; for SDXL only.
+        encoder_hidden_states: (batch, length, dim), the encoded prompts of `BaseModel.encode`, if they are cached.
+        text_embeds: (batch, dim), the pooled text embeddings for SDXL.
 
     Raises:
-        TrainingError: The parts are not equally long.
+        TrainingError: The parts have different lengths.
     """
 
     latents: torch.Tensor
@@ -58,7 +58,7 @@ class Batch:
             if field.name != "encoder" and (value := getattr(self, field.name)) is not None
         }
         if len(set(lengths.values())) != 1:
-            raise TrainingError(f"The parts of a batch must be equally long, not {lengths}.")
+            raise TrainingError(f"The parts of a batch must have the same length, not {lengths}.")
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -68,7 +68,7 @@ class Batch:
         return found if self.is_reference is None else found & self.is_reference
 
     def repeat(self, times: int) -> Self:
-        """Each sample so many times in a row."""
+        """Repeat each sample, copies next to each other."""
         rows = [row for row in range(len(self)) for _ in range(times)]
         repeated: dict[str, Any] = {
             field.name: value[rows] if isinstance(value := getattr(self, field.name), torch.Tensor) else value
@@ -77,7 +77,7 @@ class Batch:
         return type(self)(**{**repeated, "prompts": tuple(self.prompts[row] for row in rows)})
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
+        """The same batch on a device."""
         moved: dict[str, Any] = {
             field.name: value.to(device) if isinstance(value := getattr(self, field.name), torch.Tensor) else value
             for field in fields(self)
@@ -86,16 +86,16 @@ class Batch:
 
 
 class Batches(Protocol):
-    """An endless stream of batches of one process, which can stop anywhere and go on exactly there."""
+    """An endless stream of batches of one process that can be resumed exactly."""
 
     def __iter__(self) -> Iterator[Batch]:
-        """Go on from where the stream is."""
+        """Continue from the current position."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as values that JSON can hold; the same on all processes."""
+        """The position as JSON values, the same on all processes."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go there, with any number of processes."""
+        """Set the position; the number of processes may be another."""
         ...

@@ -7,21 +7,31 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 import tyro
 
-from ..errors import IdgenError, TrainingError
+from ..errors import IdgenError, LossError, TrainingError
 from ..files import read_text
+from ..losses.row import WeightedConfig
 from ..terminal import guarded, say_error, show
 from ..typed import arguments as typed_arguments
+from ..typed import hints
 from .config import DenoisingConfig, RewardConfig
 from .methods import METHODS
 
 Stage = Literal["denoise", "reward"]
 Config = TypeVar("Config")
-RENAMED = {"pretrained_model_name_or_path": "base"}
+RENAMED = {
+    "pretrained_model_name_or_path": "base",
+    "t_max": 'the window of each weight, as in identity = "2@0.85"',
+    "gate": 'the window of each weight, as in identity = "2@decay"',
+    "identity_weight": "identity in the table rewards",
+    "own": 'a weight in the table rewards, "FILE.py:FUNCTION" = 1.0',
+    "own_weight": 'a weight in the table rewards, "FILE.py:FUNCTION" = 1.0',
+}
 """Keys of TOML files in earlier versions -> what they are called now."""
 
 _CONFIGS: dict[Stage, type[DenoisingConfig | RewardConfig]] = {"denoise": DenoisingConfig, "reward": RewardConfig}
@@ -33,6 +43,8 @@ _EXAMPLES: dict[Stage, str] = {
 
 def from_toml(kind: type[Config], file: Path, method: str | None = None) -> Config:
     """Read a configuration from a TOML file, whose tables are the nested dataclasses.
+
+    The tables `losses` and `rewards` contain weights by name, and settings.
 
     Args:
         kind: The dataclass.
@@ -50,7 +62,13 @@ def from_toml(kind: type[Config], file: Path, method: str | None = None) -> Conf
     if method is not None:
         rollout = values.get("rollout", {})
         values["rollout"] = {**rollout, "method": method} if isinstance(rollout, dict) else rollout
-    return kind(**typed_arguments(kind, values, str(file), TrainingError))
+    for name, part in hints(kind).items():
+        if isinstance(part, type) and issubclass(part, WeightedConfig) and isinstance(values.get(name), dict):
+            values[name] = part.nest(values[name])
+    try:
+        return kind(**typed_arguments(kind, values, str(file), TrainingError))
+    except LossError as error:
+        raise TrainingError(f"{file}: {error}") from error
 
 
 @overload
@@ -80,7 +98,15 @@ def parse(stage: Stage, arguments: Sequence[str], program: str) -> DenoisingConf
         given["default"] = kind(train_data_dir=tyro.MISSING, output_dir=tyro.MISSING, rollout=METHODS[method]())
     example = f"{program} {_EXAMPLES[stage]}\n\n{program} --config {stage}.toml --seed 1"
     summary = (kind.__doc__ or "").split("\n\n")[0]
-    return tyro.cli(kind, args=rest, prog=program, description=f"{summary}\n\n{example}", **given)
+    config = tyro.cli(kind, args=rest, prog=program, description=f"{summary}\n\n{example}", **given)
+    return _with_weights_of_file(config, given.get("default"))
+
+
+def _with_weights_of_file(config: Any, file: Any) -> Any:
+    """Weights of the file that no flag replaces: `--losses identity=1` changes no other weight."""
+    part = "losses" if isinstance(config, DenoisingConfig) else "rewards"
+    before, now = getattr(file, part, None), getattr(config, part)
+    return config if before is None else replace(config, **{part: replace(now, weights=before.weights | now.weights)})
 
 
 def train(stage: Stage, arguments: Sequence[str], program: str) -> None:

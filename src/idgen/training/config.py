@@ -11,9 +11,10 @@ import tyro
 from ..adapter.projection_config import ProjectionConfig, complete_config
 from ..data.poses import Poses
 from ..errors import TrainingError
+from ..losses import LossConfig
+from ..rewards import RewardsConfig
 from .faces import FaceConfig
 from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig
-from .objectives import LossConfig
 from .projection_flag import projection_flag, trainable_projections
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
@@ -231,7 +232,8 @@ class RewardConfig:
         output_dir: Folder for the trained adapter, its checkpoints and its metrics.
         id_adapter: Adapter to continue from: a folder, a file or a hub id. Without it, only a LoRA is trained.
         unet_lora_rank: Rank of a separate LoRA on the UNet; 0 for none, or for the LoRA in the folder of id_adapter.
-        rollout: How pictures are generated and rewarded; each method has its own settings.
+        rewards: Weights and settings of the rewards.
+        rollout: Training method, and how pictures are generated; each method has its own settings.
         data: How samples are read.
         optimizer: Optimizer and learning rate.
         loop: Length of the run, checkpoints and logs.
@@ -243,6 +245,7 @@ class RewardConfig:
     output_dir: Path
     id_adapter: str | None = None
     unet_lora_rank: int = 0
+    rewards: RewardsConfig = field(default_factory=RewardsConfig)
     rollout: Annotated[MethodConfig, tyro.conf.AvoidSubcommands] = field(default_factory=AlignPropConfig)
     data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -15,40 +15,7 @@ from .rollout import Rollout, make_scheduler
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardsConfig:
-    """What counts.
-
-    Attributes:
-        identity_weight: Weight of the likeness to the person.
-        hinge: Cosine beyond which more likeness counts nothing; if not given, what two photos of a person usually have
-            by the encoder. 1 is none.
-        aesthetic: Weight of a head over CLIP's features; 0.001 beside 0.2 for the identity in ID-Aligner.
-        aesthetic_head: Its safetensors file.
-        aesthetic_clip: The CLIP that it was made for.
-        structure: Weight of a `StructureScorer`.
-        structure_scorer: Its safetensors file.
-        own: A reward of one's own, "FILE.py:FUNCTION"; docs/rewards.md says what it may read.
-        own_weight: Weight of it.
-    """
-
-    identity_weight: float = 5.0
-    hinge: float | None = None
-    aesthetic: float = 0.0
-    aesthetic_head: str | None = None
-    aesthetic_clip: str = "openai/clip-vit-large-patch14"
-    structure: float = 0.0
-    structure_scorer: str | None = None
-    own: str | None = None
-    own_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        for weight, file in (("aesthetic", "aesthetic_head"), ("structure", "structure_scorer")):
-            if getattr(self, weight) and getattr(self, file) is None:
-                raise TrainingError(f"The reward '{weight}' needs a file: {file}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutConfig(RewardsConfig):
+class RolloutConfig:
     """How pictures are generated.
 
     Attributes:
@@ -111,7 +78,6 @@ class LastStepsConfig(BackpropConfig):
     last: int = 6
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 1 <= self.last <= self.steps:
             raise TrainingError(f"last must lie between 1 and steps={self.steps}, not {self.last}.")
 
@@ -142,7 +108,6 @@ class DRaFTLVConfig(BackpropConfig):
     copies: int = 2
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.check_at_least(steps=1, copies=1)
 
 
@@ -165,7 +130,6 @@ class DDPOConfig(RolloutConfig):
     learned: int = 5
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.check_at_least(steps=2, learned=1)  # the last step adds no noise, so nothing is learned from it
 
 
@@ -190,7 +154,6 @@ class GRPOConfig(RolloutConfig):
     kl: float = 0.01
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.check_at_least(steps=2, learned=1, group=2, updates=1)
         if self.clip <= 0 or self.kl < 0:
             raise TrainingError(f"GRPO needs clip > 0 and kl >= 0, not clip={self.clip} and kl={self.kl}.")

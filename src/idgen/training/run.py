@@ -6,7 +6,7 @@ import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -15,27 +15,31 @@ from rich.table import Table
 from ..adapter import RandomFusion
 from ..data.statistics import statistics_for
 from ..errors import TrainingError
-from ..losses import FaceEmbedder, LossSettings
+from ..losses import FaceEmbedder, LossConfig, LossSettings, make_losses
+from ..rewards import RewardsConfig, make_rewards
 from ..terminal import console
 from .base import BaseModel
 from .config import DenoisingConfig, RewardConfig
+from .ddpo import DDPOStep
 from .denoiser import IdentityDenoiser
 from .distributed import make_accelerator, on_main
 from .faces import open_decoder, open_detector
+from .grpo import GRPOStep
 from .loop import Loop
-from .objectives import fitted
+from .methods import DDPOConfig, GRPOConfig
 from .prior import embed_prior
 from .prompts import check_captions, check_prompts
 from .resume import check_start, locked
-from .reward_steps import make_reward_step
+from .reward_backprop import RewardStep
 from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
 from .shard_batches import ShardBatches, open_batches
 from .step import TrainingStep
 from .summary import describe_training
-from .terms import FACE_INPUT, make_terms
 from .tracking import check_tracker, start_trackers
 from .trainable import TrainableModules, make_modules
 from .validation import make_validation
+
+Weights = TypeVar("Weights", LossConfig, RewardsConfig)
 
 
 def train_denoising(config: DenoisingConfig) -> int:
@@ -51,8 +55,7 @@ def train_denoising(config: DenoisingConfig) -> int:
         StatisticsError: The settings of a loss follow from the statistics of the face encoder, which are not known.
     """
     with _locked(config):
-        if config.losses.compares:
-            config = replace(config, losses=fitted(config.losses, _fitting(config)))
+        config = replace(config, losses=_fitted(config.losses, config.train_data_dir))
         accelerator, base = _open(config)
         step, batches = _denoiser(config, base, accelerator)
         return _run(config, step, batches, accelerator, base)
@@ -65,12 +68,11 @@ def train_reward(config: RewardConfig) -> int:
             "Nothing would be trained: give id_adapter, the adapter of stage one, or unet_lora_rank, a LoRA alone."
         )
     with _locked(config):
-        if config.rollout.hinge is None and config.rollout.identity_weight:
-            config = replace(config, rollout=fitted(config.rollout, _fitting(config)))
+        config = replace(config, rewards=_fitted(config.rewards, config.train_data_dir))
         accelerator, base = _open(config)
         batches = open_batches(config, base, accelerator)
         modules = make_modules(config, base, batches)
-        step = make_reward_step(config.rollout, base, modules, _embedder(batches, accelerator.device), config.loop)
+        step = _reward_step(config, base, modules, _embedder(batches, accelerator.device))
         return _run(config, step, batches, accelerator, base)
 
 
@@ -83,11 +85,11 @@ def _denoiser(
     config: DenoisingConfig, base: BaseModel, accelerator: Accelerator
 ) -> tuple[IdentityDenoiser, ShardBatches]:
     losses, faces, device = config.losses, config.faces, accelerator.device
-    terms = make_terms(losses, base.parametrisation, gated=not faces.rollout_steps)
+    terms = make_losses(losses, base.parametrisation, windows=not faces.rollout_steps)
     reads = terms.reads()
     batches = open_batches(config, base, accelerator, losses.negatives if "negatives" in reads else 0)
     modules = make_modules(config, base, batches)
-    sees = FACE_INPUT in reads
+    sees = "generated_embeds" in reads
     detects = faces.landmarks == "prediction" or faces.rollout_steps
     step = IdentityDenoiser(
         base,
@@ -99,7 +101,7 @@ def _denoiser(
         x0_steps=faces.steps,
         rollout=_short_rollout(config, base, modules) if sees and faces.rollout_steps else None,
         bank=batches.bank if batches.negatives is not None else None,
-        prior=embed_prior(losses.prior_dir) if losses.triplet and losses.prior_dir else None,
+        prior=embed_prior(losses.prior_dir) if "prior_embeds" in reads and losses.prior_dir else None,
         edits=losses.edits,
         noise_offset=losses.noise_offset,
         fusion=RandomFusion() if config.adapter.random_fusion else None,
@@ -108,9 +110,24 @@ def _denoiser(
     return step, batches
 
 
-def _fitting(config: DenoisingConfig | RewardConfig) -> LossSettings:
-    """Temperatures, margins and thresholds for the face encoder of the shards."""
-    return LossSettings.fitting(statistics_for(config.train_data_dir))
+def _reward_step(
+    config: RewardConfig, base: BaseModel, modules: TrainableModules, embedder: FaceEmbedder
+) -> TrainingStep:
+    """The step of the configured method."""
+    method, passes = config.rollout, config.loop.gradient_accumulation_steps
+    rewards = make_rewards(config.rewards, embedder, base.unet.device)
+    networks: dict[str, Any] = {"detector": open_detector(method.detector), **modules._asdict()}
+    if isinstance(method, GRPOConfig):
+        return GRPOStep(base, rewards=rewards, config=method, passes=passes, **networks)
+    if isinstance(method, DDPOConfig):
+        return DDPOStep(base, rewards=rewards, config=method, **networks)
+    decoder = open_decoder(method, base)
+    return RewardStep(base, rewards=rewards, config=method, embedder=embedder, decoder=decoder, **networks)
+
+
+def _fitted(config: Weights, shards: str) -> Weights:
+    """The configuration with all weights, and with the settings that follow from the face encoder of the shards."""
+    return config.fitted(LossSettings.fitting(statistics_for(shards))) if config.needs_statistics else config.fitted()
 
 
 def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseModel]:
@@ -146,7 +163,7 @@ def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
     if found != embedder.name:
         raise TrainingError(
             f"The shards hold embeddings of '{found}'; losses and rewards on faces compare with those of "
-            f"'{embedder.name}'. Without these losses: --losses.identity 0 --losses.contrastive 0."
+            f"'{embedder.name}'. Without these losses: --losses identity=0 contrastive=0."
         )
     embedder.encoder.to(device)
     return embedder
@@ -196,7 +213,7 @@ def _run(
         return 0
     done = loop.run()
     if accelerator.is_main_process and done:
-        describe_training(config.output_dir, batches.loader.dataset.manifest, asdict(config), done)
+        describe_training(config.output_dir, batches.loader.dataset.manifest, config, done)
     accelerator.end_training()
     return done
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..data.manifest import Manifest
 from ..errors import TrainingError
 from ..files import write_bytes
+from ..losses import Weight
+from ..losses.row import WeightedConfig
+from .config import DenoisingConfig, RewardConfig
+from .methods import BackpropConfig
 from .tracking import METRICS, read_rows
 from .validation import FACES, OTHERS, SIMILARITY
 
 HEADING = "\n## Training\n"
-LOSSES = (
-    *("identity", "contrastive", "triplet", "threshold", "mann_whitney", "preservation", "background", "editing"),
-    *("layout", "semantic", "localisation", "increment", "words", "values"),
-)
-SETTINGS = {
-    "temperature": ("contrastive", "mann_whitney"),
-    "margin": ("triplet",),
-    "positive_threshold": ("threshold",),
-    "negative_threshold": ("threshold",),
-}
-"""Settings that by default follow from the statistics of the face encoder -> losses that read them."""
-
 LORA_ALONE = """\
 ---
 library_name: diffusers
@@ -37,22 +30,23 @@ tags:
 
 Load it with `pipe.load_lora_weights("<this folder or repository>")`.
 """
-BESIDE_IDENTITY = ("aesthetic", "structure", "preservation", "denoising")
 
 
-def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, Any], updates: int) -> None:
+def describe_training(
+    output_dir: Path, manifest: Manifest, config: DenoisingConfig | RewardConfig, updates: int
+) -> None:
     """Add the training and the last validation to the model card of a finished adapter.
 
     Args:
         output_dir: Folder of the run.
         manifest: Manifest of its shards.
-        config: Configuration of the run, as a dictionary.
+        config: Configuration of the run.
         updates: Updates of the adapter's weights.
     """
     card = output_dir / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else LORA_ALONE
     text = text.split(HEADING)[0].rstrip("\n")
-    base = config["base"]
+    base = config.base
     if base != "tiny":  # diffusers cannot load this name
         text = text.replace("<base model>", base)
     rows = read_rows(output_dir / METRICS)
@@ -61,7 +55,7 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
         "base model": base,
         "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
         "face encoder of data and losses": manifest.encoder,
-        "updates": f"{updates} of {config['loop']['train_batch_size']} samples per process",
+        "updates": f"{updates} of {config.loop.train_batch_size} samples per process",
         **_stage(config),
         **_measured(rows),
     }
@@ -71,20 +65,27 @@ def describe_training(output_dir: Path, manifest: Manifest, config: dict[str, An
     write_bytes(card, text.encode(), TrainingError)
 
 
-def _stage(config: dict[str, Any]) -> dict[str, str]:
-    if "losses" in config:
-        losses = config["losses"]
-        used = [f"{name} {losses[name]:g}" for name in LOSSES if losses[name]]
-        read = {name for name, by in SETTINGS.items() if any(losses[loss] for loss in by)}
-        settings = [f"{name} {losses[name]:.3g}" for name in SETTINGS if name in read and losses[name] is not None]
-        told = {"settings of losses": ", ".join(settings)} if settings else {}
-        return {"losses": ", ".join(["denoising 1", *used]), **told}
-    rollout = config["rollout"]
-    weights = {"identity": rollout["identity_weight"], **{name: rollout.get(name, 0.0) for name in BESIDE_IDENTITY}}
-    if rollout["own"]:
-        weights[rollout["own"].rpartition(":")[-1]] = rollout["own_weight"]
-    used = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)
-    return {"reward": f"{used}, by {rollout['method']}", "from": str(config["id_adapter"] or "nothing")}
+def _stage(config: DenoisingConfig | RewardConfig) -> dict[str, str]:
+    if isinstance(config, DenoisingConfig):
+        return {"losses": _listed(config.losses.active), **_settings(config.losses)}
+    method = config.rollout
+    found = {"rewards": f"{_listed(config.rewards.active)}, by {method.method}"}
+    if isinstance(method, BackpropConfig):
+        losses = {"preservation": Weight(method.preservation), "denoising": Weight(method.denoising)}
+        found["losses"] = _listed({name: weight for name, weight in losses.items() if weight.value}) or "none"
+    return {**found, **_settings(config.rewards), "from": config.id_adapter or "nothing"}
+
+
+def _listed(weights: Mapping[str, Weight]) -> str:
+    """As on the command line, without the folders of files."""
+    return ", ".join(f"{name.rpartition('/')[-1]}={weight}" for name, weight in weights.items())
+
+
+def _settings(config: WeightedConfig) -> dict[str, str]:
+    """Numbers that the active losses or rewards are made with."""
+    values = {name: getattr(config, name) for name in sorted(config.read_settings)}
+    numbers = [f"{name}={value:.3g}" for name, value in values.items() if isinstance(value, float)]
+    return {"settings": ", ".join(numbers)} if numbers else {}
 
 
 def _measured(rows: list[dict[str, Any]]) -> dict[str, str]:

@@ -162,12 +162,13 @@ def show_pictures(
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
     """Flatten a nested configuration: `{"loop": {"seed": 0}}` becomes `{"loop.seed": 0}`.
 
-    Values that are no booleans, numbers or strings become strings.
+    Weights of losses are named like their settings, `losses.identity`. Values that are no booleans, numbers or strings
+    become strings.
     """
     found: dict[str, bool | int | float | str] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{name}.")
+            found |= flatten(value, prefix if name == "weights" else f"{prefix}{name}.")
         else:
             found[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
     return found

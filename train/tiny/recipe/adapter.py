@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 
 from idgen import IdentityAdapter
 from idgen.faces.opencv import YuNetDetector
-from idgen.losses import FaceDecoder, FaceEmbedder, Term
+from idgen.losses import FaceDecoder, FaceEmbedder, Term, make_losses
 from idgen.rewards import IdentityReward, WeightedRewards
 from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
@@ -20,7 +20,6 @@ from idgen.training.loop import Loop
 from idgen.training.methods import METHODS
 from idgen.training.reward_backprop import RewardStep
 from idgen.training.step import TrainingStep
-from idgen.training.terms import make_terms
 from idgen.training.trainable import new_identity_net
 
 from . import config
@@ -84,7 +83,7 @@ def train_identity_net(settings: config.Config, folders: dict[str, Path]) -> Non
     step = IdentityDenoiser(
         base,
         adapter,
-        make_terms(LossConfig.only(), base.parametrisation),
+        make_losses(LossConfig.only(), base.parametrisation),
         identity_net=place(new_identity_net(base).train()),
     )
     run(
@@ -116,7 +115,7 @@ def denoise(settings: config.Config, folders: dict[str, Path], folder: Path, los
     step = IdentityDenoiser(
         base,
         adapter,
-        make_terms(losses, base.parametrisation),
+        make_losses(losses, base.parametrisation),
         embedder=open_embedder(),
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=4),
         bank=people.bank,

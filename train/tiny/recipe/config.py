@@ -232,7 +232,7 @@ def shared_folder() -> Path:
 
 def _fill(kind: type, table: dict[str, Any]) -> Any:
     if "losses" in table:
-        table = {**table, "losses": LossConfig(**table["losses"])}
+        table = {**table, "losses": LossConfig(**LossConfig.nest(table["losses"]))}
     if "phases" in table:
         table = {**table, "phases": [Phase(**phase) for phase in table["phases"]]}
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})

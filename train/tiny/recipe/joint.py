@@ -14,10 +14,10 @@ from diffusers.training_utils import EMAModel
 from idgen import IdentityAdapter
 from idgen.adapter.projections import MLPProjection
 from idgen.faces import DlibEncoder
+from idgen.losses import make_losses
 from idgen.training.base import BaseModel
 from idgen.training.config import LossConfig
 from idgen.training.denoiser import IdentityDenoiser
-from idgen.training.terms import make_terms
 
 from . import config
 from .device import device
@@ -32,7 +32,7 @@ def train_joint(settings: config.Config, base: BaseModel, people: CachedPeople, 
     adapter = new_adapter(settings, base, people).to(device())
     unet = base.unet.requires_grad_(True).train()
     adapter.attach(unet)
-    step = IdentityDenoiser(base, adapter, make_terms(LossConfig.only(snr_gamma=ours.min_snr), base.parametrisation))
+    step = IdentityDenoiser(base, adapter, make_losses(LossConfig.only(snr_gamma=ours.min_snr), base.parametrisation))
     weights = [*unet.parameters(), *adapter.parameters()]
     optimizer = torch.optim.AdamW(weights, ours.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     average = EMAModel(weights, decay=ours.ema)

@@ -65,4 +65,4 @@ def train_row(settings: config.Config, folders: dict[str, Path], row: Row) -> No
 def losses_of(row: Row, losses: LossConfig) -> LossConfig:
     """Those of the settings that a row without reward has, the others without weight."""
     has = LOSSES[: NAMES.index(row.name)]
-    return replace(losses, **{name: 0.0 for name in LOSSES if name not in has})
+    return replace(losses, weights={**losses.weights, **{name: 0.0 for name in LOSSES if name not in has}})

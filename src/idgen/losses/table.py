@@ -1,0 +1,222 @@
+"""The table of losses, one row each, and their settings.
+
+The command line, the configuration, the model card, the logs and docs/losses.md read the table. A new loss is a
+file and a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+from .alignment import layout_alignment_loss, semantic_alignment_loss
+from .attention import increment_loss, localisation_loss, value_regulariser, word_regulariser
+from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
+from .denoising import DenoisingLoss
+from .identity import TripletLoss, identity_loss
+from .parametrisation import Parametrisation
+from .preservation import background_loss, base_preservation_loss, editing_direction_loss
+from .row import WEIGHTS_FLAG, Row, Table, WeightedConfig, Weights
+from .weighted import WeightedTerms
+
+UNTIL = 0.85
+"""Losses on predicted faces count up to this share of the noise schedule: beyond it the prediction shows no face."""
+
+LOSSES = Table(
+    "loss",
+    {
+        "denoising": Row(
+            make=DenoisingLoss,
+            weight=1.0,
+            help="squared error of the predicted noise",
+            formula="w(t) · Σ m (ε̂ − ε)² / Σ m; w = min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1) for v; m = 1 on the "
+            "face, `background_weight` elsewhere",
+            source="min-SNR (2303.09556); masks as StableIdentity (2401.15975), ConsistentID (2404.16771)",
+            cost="none",
+            use="always; γ = 5; a background weight below 1 when faces are small",
+        ),
+        "identity": Row(
+            function=identity_loss,
+            weight=2.0,
+            window=UNTIL,
+            help="cosine distance of the generated face to the target's",
+            formula="1 − s(x0, target)",
+            source="PhotoVerse (2309.05793), PuLID (2404.16022); target's landmarks as WithAnyone (2510.14975, eq. 6)",
+            cost="face",
+            use="the plain choice; never without a preservation loss",
+        ),
+        "contrastive": Row(
+            make=ContrastiveLoss,
+            weight=0.01,
+            window=UNTIL,
+            help="InfoNCE: the generated face against other people's",
+            formula="−log( e^(s⁺/τ) / (e^(s⁺/τ) + Σ e^(s⁻/τ)) )",
+            source="WithAnyone (eq. 7); whiskers as UNPG (2203.11593), heads after AMCL",
+            cost="face, and one product with the bank",
+            use="separates people; its gradient is up to 1/τ times its weight. It increases copying of the photo, so "
+            "use pairs of different photos. Use whiskers when names in the data are noisy",
+        ),
+        "triplet": Row(
+            make=TripletLoss,
+            window=UNTIL,
+            needs=("prior_dir",),
+            help="the generated face is nearer to the target than to a face of the base model",
+            formula="max(0, s⁻ − s⁺ + m), s⁻ to a prior picture",
+            source="ID-Booth (2504.07392)",
+            cost="face, and prior pictures",
+            use="one person, few photos, with prior preservation; window `decay`",
+        ),
+        "threshold": Row(
+            make=ThresholdLoss,
+            window=UNTIL,
+            help="one similarity threshold for all people",
+            formula="w⁺ · max(0, m⁺ − s⁺) + w⁻ · mean over s⁻ ≥ m⁻ of (s⁻ − m⁻)",
+            source="TCM (2307.04047)",
+            cost="as contrastive",
+            use="with another loss, when one threshold shall separate all people; it is 0 where that is reached",
+        ),
+        "mann_whitney": Row(
+            make=MannWhitneyLoss,
+            window=UNTIL,
+            help="soft AUC: each generated face against all negatives of the batch",
+            formula="mean over all s⁻ of the batch of softplus(−(s⁺ − s⁻)/τ); of samples that count",
+            source='soft AUC ("Optimizing What Matters")',
+            cost="as contrastive, times the batch",
+            use="instead of contrastive, for a calibrated threshold",
+        ),
+        "preservation": Row(
+            function=base_preservation_loss,
+            weight=0.1,
+            help="outside the face, the base model's prediction",
+            formula="mean ((ε̂ − sg ε̂(no adapter)) · (1 − M))²",
+            source="W+ Adapter (2311.17461)",
+            cost="one UNet forward without gradient",
+            use="keeps the base model's style and background",
+        ),
+        "background": Row(
+            function=background_loss,
+            help="outside the face, the same prediction for a mixed identity",
+            formula="mean ((ε̂(id) − sg ε̂(mixed id)) · (1 − M))²",
+            source="MasterWeaver (2405.05806), W+ (weight 2.0)",
+            cost="one UNet forward without gradient",
+            use="keeps the identity from changing the background",
+        ),
+        "editing": Row(
+            function=editing_direction_loss,
+            needs=("edits",),
+            help="on the face, an edit of the prompt changes the same as without the identity",
+            formula="mean over the face of 1 − cos(d, sg d(no identity)), d = F(edited prompt) − F(prompt)",
+            source="MasterWeaver, weight 0.02",
+            cost="two UNet forwards with gradient, two without",
+            use="when prompts about the face (hair, age, expression) have no effect",
+        ),
+        "semantic": Row(
+            function=semantic_alignment_loss,
+            help="text attends to the same parts of the picture as without the identity",
+            formula="mean (softmax(K Q_idᵀ/√d) Q_id − sg softmax(K Qᵀ/√d) Q)²",
+            source="PuLID, weight 0.6",
+            cost="one UNet forward without gradient",
+            use="with an identity loss, for prompt fidelity",
+        ),
+        "layout": Row(
+            function=layout_alignment_loss,
+            help="the queries of cross-attention stay as without the identity",
+            formula="mean (Q_id − sg Q)²",
+            source="PuLID, weight 0.1",
+            cost="shares that of semantic",
+            use="with semantic",
+        ),
+        "localisation": Row(
+            function=localisation_loss,
+            help="pseudo-words attend to the face",
+            formula="1/N Σⱼ (mean Pⱼ outside mⱼ − mean Pⱼ inside mⱼ)",
+            source="ConsistentID (eq. 1), weight 0.01",
+            cost="attention maps of the text",
+            use="for words that stand for the face or its parts (needs `num_words`). It has no effect on a branch of "
+            "identity tokens: those maps sum to one at every position",
+        ),
+        "increment": Row(
+            function=increment_loss,
+            help="what the identity adds to the features stays on the face",
+            formula="mean ((1 − M) · Δh)²",
+            source="FACT (2410.12312); the formula is our reading",
+            cost="next to none",
+            use="for the identity branch: what it adds stays on the face",
+        ),
+        "words": Row(
+            function=word_regulariser,
+            help="regulariser of the pseudo-words",
+            formula=r"mean \|S*\|",
+            source="PhotoVerse, weight 0.01",
+            cost="none",
+            use="with the text branch (needs `num_words`)",
+        ),
+        "values": Row(
+            function=value_regulariser,
+            help="regulariser of the identity's attention values",
+            formula=r"mean \|V\|",
+            source="PhotoVerse, weight 0.001",
+            cost="none",
+            use="with the identity branch; `[b.to_v(tokens) for b in adapter.branches.values()]`",
+        ),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig(WeightedConfig):
+    """Weights and settings of the losses; docs/losses.md says when to use which.
+
+    The defaults are the recommended configuration, that of docs/results.md. Settings that are None follow from the
+    statistics of the face encoder, measured on the training split if it has enough people: see `LossSettings`.
+
+    Attributes:
+        weights: Weights of losses, NAME=WEIGHT, in place of their defaults; 0 turns a loss off. NAME=WEIGHT@SHARE
+            applies a loss up to this share of the noise schedule only, NAME=WEIGHT@decay with the factor (1 − t/T)². A
+            loss of your own is FILE.py:FUNCTION=WEIGHT.
+        snr_gamma: γ of min-SNR weighting in the denoising loss; 0 to weight all timesteps equally.
+        noise_offset: Strength of noise that is constant over a channel, as in diffusers' scripts; 0 for none.
+        background_weight: Weight of pixels outside the face in the denoising loss, 0 to 1.
+        negatives: People of the bank that each sample is compared with in the contrastive losses.
+        temperature: Temperature τ of the contrastive and the Mann-Whitney loss.
+        whiskers: Ignore negatives farther than this many interquartile ranges from the others; 0 to keep all.
+        heads: Compare this many equal slices of the embeddings separately in the contrastive loss.
+        margin: Margin m of the triplet loss.
+        prior_dir: Folder with pictures of people generated by the base model, for the triplet loss.
+        positive_threshold: m⁺ of the threshold loss: the similarity to reach with the same person.
+        negative_threshold: m⁻ of the threshold loss: the similarity to stay below with other people.
+        edits: Words added to prompts in the editing loss, one at random.
+    """
+
+    table: ClassVar[Table] = LOSSES
+    weights: Annotated[Weights, WEIGHTS_FLAG, LOSSES.flag()] = field(default_factory=dict)
+    snr_gamma: float = 5.0
+    noise_offset: float = 0.0
+    background_weight: float = 1.0
+    negatives: int = 1024
+    temperature: float | None = None
+    whiskers: float = 0.0
+    heads: int = 1
+    margin: float | None = None
+    prior_dir: str | None = None
+    positive_threshold: float | None = None
+    negative_threshold: float | None = None
+    edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
+
+
+def make_losses(config: LossConfig, parametrisation: Parametrisation, windows: bool = True) -> WeightedTerms:
+    """The losses of a configuration.
+
+    Args:
+        config: Weights and settings; settings that are None are those of the default face encoder.
+        parametrisation: Of the base model.
+        windows: Whether losses count in their window of timesteps only. Faces generated from noise have no timestep.
+
+    Raises:
+        LossError: No loss has a weight, or a function of one's own is not found.
+    """
+    settings: dict[str, Any] = {**config.fitted().settings, "parametrisation": parametrisation}
+    settings |= {name: settings[name] or None for name in ("snr_gamma", "whiskers")}  # 0 turns them off
+    return WeightedTerms(
+        LOSSES.terms(config.weights, settings, parametrisation.num_train_timesteps if windows else None)
+    )
