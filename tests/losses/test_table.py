@@ -11,7 +11,8 @@ import torch
 
 from idgen.errors import LossError, TrainingError
 from idgen.losses import LOSSES, FaceEmbedder, LossConfig, Parametrisation, Row, Table, Weight, make_losses
-from idgen.losses.row import WeightedConfig
+from idgen.losses.row import load_function
+from idgen.losses.settings import WeightedConfig
 from idgen.rewards import REWARDS, RewardsConfig, make_rewards
 from idgen.training.command import parse
 from idgen.training.config import LoopConfig, OptimizerConfig
@@ -24,6 +25,7 @@ from tests.training.runs import RandomPeople, make_step
 from tests.training.test_card import MANIFEST
 from tests.training.test_policy_gradient import make_step as make_policy_gradient_step
 
+ROOT = Path(__file__).parents[2]
 NEEDED = ("--train_data_dir", "shards", "--output_dir", "run")
 TABLES = {"denoise": ("losses", LOSSES, LossConfig), "reward": ("rewards", REWARDS, RewardsConfig)}
 
@@ -70,7 +72,9 @@ def test_a_row_is_everywhere(stage: Any, tmp_path: Path, capsys: pytest.CaptureF
     assert described.read_settings >= {"margin" if stage == "denoise" else "hinge"}
     describe_training(tmp_path, MANIFEST, config, updates=1)
     assert "dummy=0.25" in (tmp_path / "README.md").read_text()
-    assert "| `dummy` | `Dummy` | 0.5 | mean | none | none | in tests |" in table.markdown()
+    page = load_function(f"{ROOT / 'docs' / 'site.py'}:with_tables")((ROOT / "docs" / "losses.md").read_text())
+    assert page.count("| `dummy` | `Dummy` | 0.5 | mean | none | none | in tests |") == 2
+    assert all(f"| `{name}` |" in page for name in table.rows)
     loop = LoopConfig(max_train_steps=1, train_batch_size=2, checkpointing_steps=2)
     accelerator = make_accelerator(loop, tmp_path / "run")
     Loop(step_of(stage, config), RandomPeople(2), tmp_path / "run", loop, OptimizerConfig(), accelerator).run()

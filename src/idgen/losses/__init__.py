@@ -12,10 +12,11 @@ from .negatives import Bank, Negatives
 from .parametrisation import Parametrisation
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
 from .recorder import AttentionRecorder, LayerRecord, Recording
-from .row import Row, Table, Weight
+from .row import Row, Table
 from .settings import LossSettings
 from .table import LOSSES, LossConfig, make_losses
 from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms
+from .weights import Weight
 
 __all__ = [
     "LOSSES",

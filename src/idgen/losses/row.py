@@ -1,87 +1,23 @@
-"""Rows of the tables of losses and rewards, and the weights that a configuration gives them."""
+"""Tables of losses and rewards."""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import Any
 
 import tyro
-from tyro.constructors import PrimitiveConstructorSpec
 
 from ..errors import LossError
-from .gates import Decay, Gate, UpTo
-from .settings import DEFAULTS, LossSettings
 from .weighted import Term, parameters
+from .weights import Weight, Weights, Window
 
 FACES = frozenset({"generated_embeds", "face_images", "landmarks"})
 """Inputs that are read from a generated face: what reads one of them is valid only where a face was found."""
-
-
-Window: TypeAlias = float | Literal["decay"] | None
-
-
-class Weight(NamedTuple):
-    """The weight of a loss or reward, and the timesteps at which it counts.
-
-    Written `WEIGHT`, `WEIGHT@SHARE` or `WEIGHT@decay`.
-
-    Attributes:
-        value: Factor in the sum.
-        window: Share of the noise schedule up to which a loss counts, 0 to 1; `"decay"` for the factor (1 − t/T)²;
-            None for all timesteps.
-    """
-
-    value: float
-    window: Window = None
-
-    def __str__(self) -> str:
-        number = str(self.value).removesuffix(".0")
-        return number if self.window is None or not self.value else f"{number}@{self.window}"
-
-    @classmethod
-    def parse(cls, name: str, given: float | str | Weight, window: Window = None) -> Self:
-        """A weight as it is given in a configuration.
-
-        Args:
-            name: Of the loss or reward, for the message.
-            given: Number, text or weight.
-            window: Default window.
-
-        Raises:
-            LossError: It is none of the three forms.
-        """
-        if isinstance(given, Weight):
-            return cls(*given)
-        number, at, share = str(given).partition("@")
-        try:
-            value = float(number)
-            if at:
-                window = "decay" if share == "decay" else float(share)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or (isinstance(window, float) and not 0 <= window <= 1):
-            raise LossError(
-                f"{name}={given}: a weight is a number, NUMBER@SHARE with a share from 0 to 1, or NUMBER@decay."
-            )
-        return cls(value, window)
-
-    def gate(self, num_train_timesteps: int) -> Gate | None:
-        """The factor of the weight at each timestep."""
-        if self.window is None:
-            return None
-        if self.window == "decay":
-            return Decay(num_train_timesteps=num_train_timesteps)
-        return UpTo(self.window, num_train_timesteps)
-
-
-Weights: TypeAlias = Mapping[str, float | str | Weight]
-"""Weights by the name of a row, or by `FILE.py:FUNCTION`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,71 +153,6 @@ class Table:
         return tyro.conf.arg(name="", help_behavior_hint=lambda _: f"\n{self.summary()}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class WeightedConfig:
-    """The base of the configurations of losses and rewards: weights by name, and settings.
-
-    Raises:
-        LossError: A name is not known, a weight is malformed, or a needed setting is missing.
-    """
-
-    table: ClassVar[Table]
-    weights: Weights = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.table.check(self.weights, self)
-
-    @classmethod
-    def only(cls, **given: Any) -> Self:
-        """What is given and nothing else: weights and settings by name. Denoising has its default weight."""
-        named = cls.nest(given)
-        off = {name: 0.0 for name, row in cls.table.rows.items() if row.weight and name != "denoising"}
-        return cls(**{**named, "weights": off | named["weights"]})
-
-    @classmethod
-    def nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Weights and settings side by side, as in a TOML table → the arguments of this class."""
-        names = {each.name for each in fields(cls)} - {"weights"}
-        weights = {name: value for name, value in values.items() if name not in names}
-        return {"weights": weights, **{name: value for name, value in values.items() if name in names}}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings by name."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "weights"}
-
-    @property
-    def active(self) -> dict[str, Weight]:
-        """Weights that are not 0."""
-        return {name: weight for name, weight in self.table.weights(self.weights).items() if weight.value}
-
-    @property
-    def read_settings(self) -> set[str]:
-        """Names of the settings that the active losses or rewards are made with."""
-        rows = (self.table.rows[name] for name in self.active if name in self.table.rows)
-        return {name for row in rows for name in row.reads_settings} & self.settings.keys()
-
-    @property
-    def needs_statistics(self) -> bool:
-        """Whether a setting in use follows from the statistics of the face encoder."""
-        return any(getattr(self, name) is None for name in self.read_settings & asdict(DEFAULTS).keys())
-
-    def fitted(self, constants: LossSettings = DEFAULTS) -> Self:
-        """The same with all weights, and with the encoder's constants for settings that are None."""
-        found = {name: value for name, value in asdict(constants).items() if getattr(self, name, 0) is None}
-        return replace(self, weights=self.table.weights(self.weights), **found)
-
-
-WEIGHTS_FLAG = PrimitiveConstructorSpec[dict[str, Any]](
-    nargs="*",
-    metavar="NAME=WEIGHT",
-    instance_from_str=lambda texts: dict(_split(text) for text in texts),
-    is_instance=lambda given: isinstance(given, Mapping),
-    str_from_instance=lambda given: [f"{name}={weight}" for name, weight in given.items()],
-)
-"""`NAME=WEIGHT …` on the command line → weights."""
-
-
 def load_function(where: str) -> Callable[..., Any]:
     """A function in a Python file, `"FILE.py:FUNCTION"`. The file is executed.
 
@@ -297,13 +168,6 @@ def load_function(where: str) -> Callable[..., Any]:
     if not callable(found := getattr(module, name, None)):
         raise LossError(f"'{file}' has no function '{name}'.")
     return found
-
-
-def _split(text: str) -> tuple[str, str]:
-    name, equals, weight = text.rpartition("=")
-    if not (equals and name):
-        raise ValueError(f"'{text}' is not NAME=WEIGHT.")
-    return name, weight
 
 
 def _public_name(row: Row) -> str:

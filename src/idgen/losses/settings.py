@@ -1,11 +1,14 @@
-"""Temperatures, margins and thresholds for a face encoder."""
+"""Settings of losses and rewards: those that depend on the face encoder, and the base of the configurations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
 
 from ..faces import DlibEncoder, EncoderStatistics
+from .row import Table
+from .weights import Weight, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +52,58 @@ class LossSettings:
 
 DEFAULTS = LossSettings.fitting(EncoderStatistics.of(DlibEncoder.name))
 """Settings for the default encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedConfig:
+    """The base of the configurations of losses and rewards: weights by name, and settings.
+
+    Raises:
+        LossError: A name is not known, a weight is malformed, or a needed setting is missing.
+    """
+
+    table: ClassVar[Table]
+    weights: Weights = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.table.check(self.weights, self)
+
+    @classmethod
+    def only(cls, **given: Any) -> Self:
+        """What is given and nothing else: weights and settings by name. Denoising has its default weight."""
+        named = cls.nest(given)
+        off = {name: 0.0 for name, row in cls.table.rows.items() if row.weight and name != "denoising"}
+        return cls(**{**named, "weights": off | named["weights"]})
+
+    @classmethod
+    def nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Weights and settings side by side, as in a TOML table → the arguments of this class."""
+        names = {each.name for each in fields(cls)} - {"weights"}
+        weights = {name: value for name, value in values.items() if name not in names}
+        return {"weights": weights, **{name: value for name, value in values.items() if name in names}}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "weights"}
+
+    @property
+    def active(self) -> dict[str, Weight]:
+        """Weights that are not 0."""
+        return {name: weight for name, weight in self.table.weights(self.weights).items() if weight.value}
+
+    @property
+    def read_settings(self) -> set[str]:
+        """Names of the settings that the active losses or rewards are made with."""
+        rows = (self.table.rows[name] for name in self.active if name in self.table.rows)
+        return {name for row in rows for name in row.reads_settings} & self.settings.keys()
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether a setting in use follows from the statistics of the face encoder."""
+        return any(getattr(self, name) is None for name in self.read_settings & asdict(DEFAULTS).keys())
+
+    def fitted(self, constants: LossSettings = DEFAULTS) -> Self:
+        """The same with all weights, and with the encoder's constants for settings that are None."""
+        found = {name: value for name, value in asdict(constants).items() if getattr(self, name, 0) is None}
+        return replace(self, weights=self.table.weights(self.weights), **found)

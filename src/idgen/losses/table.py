@@ -16,8 +16,10 @@ from .denoising import DenoisingLoss
 from .identity import TripletLoss, identity_loss
 from .parametrisation import Parametrisation
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss
-from .row import WEIGHTS_FLAG, Row, Table, WeightedConfig, Weights
+from .row import Row, Table
+from .settings import WeightedConfig
 from .weighted import WeightedTerms
+from .weights import WEIGHTS_FLAG, Weights
 
 UNTIL = 0.85
 """Losses on predicted faces count up to this share of the noise schedule: beyond it the prediction shows no face."""
@@ -202,6 +204,11 @@ class LossConfig(WeightedConfig):
     positive_threshold: float | None = None
     negative_threshold: float | None = None
     edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
+
+
+def losses_table() -> str:
+    """The table in the documentation."""
+    return LOSSES.markdown()
 
 
 def make_losses(config: LossConfig, parametrisation: Parametrisation, windows: bool = True) -> WeightedTerms:

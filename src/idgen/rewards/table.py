@@ -13,7 +13,8 @@ import torch
 
 from ..errors import LossError
 from ..losses import FaceEmbedder, Row, Table
-from ..losses.row import WEIGHTS_FLAG, WeightedConfig, Weights
+from ..losses.settings import WeightedConfig
+from ..losses.weights import WEIGHTS_FLAG, Weights
 from .aesthetic import AestheticReward
 from .identity import IdentityReward
 from .structure import StructureScorer
@@ -78,6 +79,11 @@ class RewardsConfig(WeightedConfig):
         super().__post_init__()
         if windows := [name for name, weight in self.active.items() if weight.window is not None]:
             raise LossError(f"Rewards are for finished pictures, which have no timestep: give {windows[0]}=WEIGHT.")
+
+
+def rewards_table() -> str:
+    """The table in the documentation."""
+    return REWARDS.markdown()
 
 
 def make_rewards(config: RewardsConfig, embedder: FaceEmbedder, device: torch.device) -> WeightedRewards:

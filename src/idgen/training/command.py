@@ -15,7 +15,7 @@ import tyro
 
 from ..errors import IdgenError, LossError, TrainingError
 from ..files import read_text
-from ..losses.row import WeightedConfig
+from ..losses.settings import WeightedConfig
 from ..terminal import guarded, say_error, show
 from ..typed import arguments as typed_arguments
 from ..typed import hints

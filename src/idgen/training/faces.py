@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 
-from ..errors import CheckpointError, TrainingError
-from ..faces import DlibDetector, FaceDetector
+from ..errors import CheckpointError, DataError, TrainingError
+from ..faces import DlibDetector, FaceAnalyzer, FaceDetector
 from ..losses import FaceDecoder, FaceEmbedder, find_landmarks
 from ..losses.parametrisation import at_least_float32
 from .base import BaseModel
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+"""Pictures of the folder for the triplet loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +138,26 @@ class FaceReader:
             landmarks, found = find_landmarks(whole.images, self.detector)
         images, offsets = self.decoder(latents, self.embedder.boxes(landmarks), whole)
         return GeneratedFaces(self.embedder(at_least_float32(images), landmarks - offsets[:, None]), found)
+
+
+def embed_prior(folder: str) -> torch.Tensor:
+    """Embed the largest face of each picture in a folder, for the triplet loss (ID-Booth, arXiv 2504.07392).
+
+    Returns:
+        (n, dim), by the encoder of the losses.
+
+    Raises:
+        DataError: There is no picture with a face.
+    """
+    files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in SUFFIXES)
+    analyzer = FaceAnalyzer()
+    faces = [found[0] for path in files if (found := analyzer.analyze(path))]
+    if not faces:
+        raise DataError(
+            f"None of the {len(files)} pictures in '{folder}' shows a face: generate pictures of people with the base "
+            f"model."
+        )
+    return torch.from_numpy(np.stack([face.embedding for face in faces]))
 
 
 def face_mask(points: torch.Tensor, found: torch.Tensor, height: int, width: int) -> torch.Tensor:

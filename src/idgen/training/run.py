@@ -23,11 +23,10 @@ from .config import DenoisingConfig, RewardConfig
 from .ddpo import DDPOStep
 from .denoiser import IdentityDenoiser
 from .distributed import make_accelerator, on_main
-from .faces import open_decoder, open_detector
+from .faces import embed_prior, open_decoder, open_detector
 from .grpo import GRPOStep
 from .loop import Loop
 from .methods import DDPOConfig, GRPOConfig
-from .prior import embed_prior
 from .prompts import check_captions, check_prompts
 from .resume import check_start, locked
 from .reward_backprop import RewardStep

@@ -10,7 +10,7 @@ from ..data.manifest import Manifest
 from ..errors import TrainingError
 from ..files import write_bytes
 from ..losses import Weight
-from ..losses.row import WeightedConfig
+from ..losses.settings import WeightedConfig
 from .config import DenoisingConfig, RewardConfig
 from .methods import BackpropConfig
 from .tracking import METRICS, read_rows
