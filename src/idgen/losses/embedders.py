@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -38,29 +37,45 @@ class NormalisedInput(nn.Module):
 
 
 def open_embedder(name: str, checkpointing: bool = False) -> FaceEmbedder:
-    """A face encoder with a gradient by its name on the command line.
+    """A face encoder with a gradient, by its name on the command line.
 
     Args:
-        name: "dlib-resnet-v1"; or how an ONNX file of aligned crops is normalised and its path: "arcface:FILE" (RGB in
-            [-1, 1], as in insightface's packs) or "imagenet:FILE".
+        name: "dlib-resnet-v1"; "insightface/" and the name of a pack, whose recogniser is read; or an ONNX file of
+            aligned crops, as "arcface:FILE" (RGB in [-1, 1]) or "imagenet:FILE" (ImageNet's mean and deviation).
         checkpointing: See `OnnxModule`.
 
     Raises:
         EncoderMismatchError: There is no encoder of this name.
-        CheckpointError: The file cannot be opened as a recogniser.
+        CheckpointError: The file or the pack cannot be opened as a recogniser.
+        MissingDependencyError: onnx or insightface is not installed.
     """
     if name == DlibEncoder.name:
         return FaceEmbedder.dlib()
     kind, _, path = name.partition(":")
-    if kind not in ("arcface", "imagenet") or not path:
-        raise EncoderMismatchError(
-            f"'{name}' is no face encoder with a gradient: use '{DlibEncoder.name}', 'arcface:FILE.onnx' or "
-            "'imagenet:FILE.onnx'."
-        )
+    if kind in ("arcface", "imagenet") and path:
+        return _from_onnx(f"onnx/{Path(path).stem}", path, *NORMALISATIONS[kind], checkpointing)
+    if name.startswith("insightface/"):
+        from ..faces.insightface import InsightFacePack
+
+        network = InsightFacePack(name.removeprefix("insightface/")).recogniser
+        mean, deviation = ((value / 255,) * 3 for value in (network.input_mean, network.input_std))
+        return _from_onnx(name, network.model_file, mean, deviation, checkpointing)
+    raise EncoderMismatchError(
+        f"There is no face encoder '{name}' with a gradient. Use '{DlibEncoder.name}', 'insightface/PACK', "
+        "'arcface:FILE.onnx' or 'imagenet:FILE.onnx'."
+    )
+
+
+def _from_onnx(
+    name: str, path: str, mean: tuple[float, ...], deviation: tuple[float, ...], checkpointing: bool
+) -> FaceEmbedder:
     network = OnnxModule(path, checkpointing)
     height, width = network.size
     if height != width:
         raise EncoderMismatchError(f"'{path}' takes images of {height} x {width} pixels, not square crops.")
-    encoder = NormalisedInput(network, *NORMALISATIONS[kind]).eval()
-    template = np.asarray(ARCFACE_TEMPLATE) * width / 112
-    return FaceEmbedder(name=f"onnx/{Path(path).stem}", encoder=encoder, template=template, size=width)
+    return FaceEmbedder(
+        name=name,
+        encoder=NormalisedInput(network, mean, deviation).eval(),
+        template=ARCFACE_TEMPLATE * width / 112,
+        size=width,
+    )

@@ -16,6 +16,7 @@ from ..adapter import RandomFusion
 from ..data.statistics import statistics_for
 from ..errors import TrainingError
 from ..losses import FaceEmbedder, LossConfig, LossSettings, make_losses
+from ..losses.embedders import open_embedder
 from ..rewards import RewardsConfig, make_rewards
 from ..terminal import console
 from .base import BaseModel
@@ -153,17 +154,8 @@ def _settings(config: DenoisingConfig | RewardConfig, accelerator: Accelerator) 
 
 
 def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
-    """The face encoder of the shards, for losses and rewards.
-
-    Raises:
-        TrainingError: There is no version of this encoder with a gradient.
-    """
-    embedder, found = FaceEmbedder.dlib(), batches.loader.dataset.manifest.encoder
-    if found != embedder.name:
-        raise TrainingError(
-            f"The shards hold embeddings of '{found}'; losses and rewards on faces compare with those of "
-            f"'{embedder.name}'. Without these losses: --losses identity=0 contrastive=0."
-        )
+    """The face encoder of the shards, for losses and rewards; raises as `open_embedder`."""
+    embedder = open_embedder(batches.loader.dataset.manifest.encoder)
     embedder.encoder.to(device)
     return embedder
 
