@@ -18,19 +18,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
 
+from idgen.evaluation.prompts import PROMPT_SETS
 from idgen.tiny import load_tiny_base
 
-PROMPTS = {
-    "photo": "a photo of a face",
-    "pencil sketch": "a pencil sketch of a face",
-    "oil painting": "an oil painting of a face",
-    "sepia": "a sepia photo of a face",
-    "black and white": "a black and white photo of a face",
-    "cartoon": "a cartoon of a face",
-    "warm light": "a photo of a face in warm light",
-    "cold light": "a photo of a face in cold light",
-    "pop art": "a pop art picture of a face",
-}
+PROMPTS = {prompt.label: prompt.text for prompt in PROMPT_SETS["tiny"]}
 ZOOM, LABEL, GAP = 2, 110, 4
 """Of the sheet: how much pictures are enlarged, width of the labels and space between pictures in pixels."""
 

@@ -1,4 +1,4 @@
-"""The laws of the recipe: who is held out, and that a run which was cut goes on where it was."""
+"""The recipe's own stages: who is held out, what is trained and exported, and that an interrupted run continues."""
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPossiblyUnboundVariable=false
 # The recipe is no package; `conftest.py` puts its folder on the path.
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import itertools
+import json
 import random
 import tarfile
 from collections import Counter
@@ -17,23 +17,32 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from transformers import CLIPTokenizer
+
+from idgen import IdentityNet
+from idgen.data.cache import FRAMING, framing_for
+from idgen.data.dataset import PairedIdentityDataset, Pairing
+from idgen.evaluation.prompts import load_prompts
+from tests.data import sets
 
 
 @pytest.fixture(scope="module")
 def settings(train_folder, shared, tmp_path_factory):
-    """The settings of the shipped model with the budget of a moment."""
+    """The settings of the shipped model with a tiny budget."""
     return small(train_folder / "tiny" / "tiny.toml", tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
 def settings_128(train_folder, shared, tmp_path_factory):
-    """The same of the model of 128 px, as a GPU takes them."""
+    """The same for the model of 128 px, with the values for a GPU."""
     return small(train_folder / "tiny" / "tiny128.toml", tmp_path_factory.mktemp("tiny128"))
 
 
 def small(file: Path, folder: Path):
-    """Settings of a file with the budget of a moment, on eight photos that are the astronaut with other colours."""
+    """Settings of a file with a tiny budget, on eight photos of the astronaut in different colours."""
     from recipe.config import load_config
     from skimage import data
 
@@ -47,7 +56,7 @@ def small(file: Path, folder: Path):
         for i in range(8):
             buffer = io.BytesIO()
             Image.fromarray(np.roll(face, i, axis=2)).save(buffer, "JPEG")
-            entry = tarfile.TarInfo(f"{'Bea' if i == 3 else 'Ada'}/{i}.jpg")
+            entry = tarfile.TarInfo(f"{'Bea' if i in (3, 4) else 'Ada'}/{i}.jpg")
             entry.size = buffer.tell()
             buffer.seek(0)
             tar.addfile(entry, buffer)
@@ -55,9 +64,13 @@ def small(file: Path, folder: Path):
     return dataclasses.replace(
         found,
         sets=("lfw",),
-        people=dataclasses.replace(found.people, same=0.0, between=()),
+        people=dataclasses.replace(found.people, same=0.0, between={}),
         paths=dataclasses.replace(
-            found.paths, data=folder, cache=folder / "cache", test_people=people, output=folder / "model"
+            found.paths,
+            data=str(folder),
+            cache=str(folder / "cache"),
+            test_people=str(people),
+            output=str(folder / "model"),
         ),
         autoencoder=dataclasses.replace(
             found.autoencoder,
@@ -70,10 +83,6 @@ def small(file: Path, folder: Path):
         base=dataclasses.replace(
             found.base, channels=(16, 32), heads_of=16, text_width=32, samples=12, batch=4, minutes=5
         ),
-        joint=dataclasses.replace(found.joint, samples=8, batch=4, minutes=5),
-        adapter=dataclasses.replace(found.adapter, lora_rank=2, steps=2, batch=4, negatives=4),
-        reward=dataclasses.replace(found.reward, steps=1, rollout=2, last=1),
-        identity_net=dataclasses.replace(found.identity_net, steps=1),
     )
 
 
@@ -82,33 +91,108 @@ def test_nobody_is_both_seen_and_held_out(settings):
     from train import run_stages
 
     run_stages(settings, until="crops")
-    seen, held_out = (open_crops(settings.paths.cache / "crops", part) for part in ("train", "test"))
+    seen, held_out = (open_crops(settings.stages["crops"], part) for part in ("train", "test"))
     assert set(seen["person"]) == {"Ada"}
-    assert len(seen["images"]) == 7
+    assert len(seen["images"]) == 6
     assert set(held_out["person"]) == {"Bea"}
 
 
-def test_one_command_makes_a_pipeline(settings):
-    from diffusers import StableDiffusionPipeline
+@pytest.fixture(scope="module")
+def trained(settings):
+    """The folders of all stages."""
     from train import run_stages
-    from transformers import CLIPTokenizer
 
-    from idgen import IdentityNet
-
-    cache = settings.paths.cache
     run_stages(settings)
-    pipe = StableDiffusionPipeline.from_pretrained(settings.paths.output)
+    return settings.stages
+
+
+def test_one_command_makes_a_pipeline(settings, trained):
+    """Diffusers opens it, `idgen` knows how its faces are cut, and running the command again changes nothing."""
+    from train import run_stages
+
+    pipe = StableDiffusionPipeline.from_pretrained(trained["pipeline"])
     assert pipe("a cartoon of a face", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
-    adapter = settings.paths.output.with_name("adapter")
-    for folder in (cache / "adapter", adapter):
-        pipe.load_id_adapter(folder)
-        pipe.unload_id_adapter()
-    IdentityNet.from_pretrained(adapter / "identity_net")
-    assert pipe.tokenizer.get_vocab() == CLIPTokenizer.from_pretrained(cache / "base" / "tokenizer").get_vocab()
-    assert not any("_name_or_path" in file.read_text() for file in settings.paths.output.glob("*/config.json"))
-    before = {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
+    tokenizer = CLIPTokenizer.from_pretrained(trained["base"] / "tokenizer")
+    assert pipe.tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert np.allclose(framing_for(str(trained["pipeline"]), 512).template, settings.crops.template)
+    cache = settings.path("cache")
+    before = {file: file.stat().st_mtime_ns for file in cache.rglob("*")}
     run_stages(settings)
-    assert before == {file: file.stat().st_mtime_ns for file in settings.paths.output.glob("**/*")}
+    assert before == {file: file.stat().st_mtime_ns for file in cache.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def shards(trained, tmp_path_factory):
+    """The exported photos and styled crops, prepared."""
+    output = tmp_path_factory.mktemp("prepared") / "shards"
+    sets.make_set(trained["photos"] / "train.tar", output, layout="webdataset")
+    return output
+
+
+def test_exported_photos_are_what_prepare_reads(settings, trained, shards):
+    """Photos of the training people with their landmarks, styled crops as targets, and nothing of held-out people."""
+    from recipe.crops import open_crops
+    from recipe.faces import load_faces
+
+    rows = sets.index(shards).to_pylist()
+    assert {row["person"] for row in rows} == {"Ada"}
+    photos = [row for row in rows if row["reference"]]
+    assert len(photos) == 6
+    assert len(rows) - len(photos) == round(6 * settings.photos.styled_share / (1 - settings.photos.styled_share))
+    landmarks = load_faces(settings, trained["faces"])["landmarks"].reshape(-1, 10)
+    assert all(np.isclose(landmarks, row["landmarks"]).all(1).any() for row in photos)
+    assert {file.parent.name for file in trained["photos"].glob("people/*/*")} == {"Bea"}
+    assert len(list(trained["photos"].glob("people/Bea/*"))) == 2
+    # A styled crop, cut at its landmarks as the base's pictures are, is that crop.
+    dataset = PairedIdentityDataset(
+        str(shards), framing=framing_for(str(trained["pipeline"]), 64), pairing=Pairing(flip=0, drop_both=0)
+    )
+    styled = open_crops(trained["crops"], "train")["styled"]
+    seen = np.concatenate([styled, styled[:, :, ::-1]]).astype(float)
+    for face in range(6, len(dataset)):
+        errors = np.abs(seen - dataset[face].picture.numpy()).mean((1, 2, 3))
+        assert errors.min() < 4 < np.partition(errors, 2)[2]
+
+
+def test_the_joint_training_changes_the_unet_and_continues(trained, shards, tmp_path, train_folder):
+    """What it writes is a base and an adapter that `idgen train` takes; with its IdentityNet they are packaged."""
+    from average import average
+    from joint import BASE, JointDenoiser
+    from recipe.package import make_package
+
+    from idgen.training.command import parse
+    from idgen.training.run import train_denoising
+
+    def config(name, output, *flags):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        places = ("--train_data_dir", str(shards), "--output_dir", str(tmp_path / output))
+        settings = ("--config", str(train_folder / "tiny" / f"{name}.toml"), "--train_batch_size", "2")
+        return parse("denoise", [*settings, *places, "--resume_from_checkpoint", "latest", *flags], name)
+
+    base = ("--base", str(trained["pipeline"]), "--optimizer.lr_scheduler", "constant")
+    for steps in ("1", "2"):
+        assert train_denoising(config("joint", "joint", *base, "--max_train_steps", steps), JointDenoiser) == int(
+            steps
+        )
+    joint = tmp_path / "joint" / BASE
+    before, after = (
+        UNet2DConditionModel.from_pretrained(folder, subfolder="unet") for folder in (trained["pipeline"], joint)
+    )
+    changed = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+    (joint / FRAMING).write_bytes((trained["pipeline"] / FRAMING).read_bytes())
+
+    net = ("--base", str(joint), "--id_adapter", str(tmp_path / "joint"), "--max_train_steps", "1")
+    train_denoising(config("identity_net", "net", *net))
+    average(tmp_path / "joint", tmp_path / "net", tmp_path / "averaged", 0.5)
+    package = tmp_path / "package" / "model"
+    package.parent.mkdir()
+    make_package(joint, tmp_path / "averaged", tmp_path / "net", package)
+    pipe = StableDiffusionPipeline.from_pretrained(package)
+    pipe.load_id_adapter(package.with_name("adapter"))
+    IdentityNet.from_pretrained(package.with_name("adapter") / "identity_net")
+    assert not any("_name_or_path" in json.loads(file.read_text()) for file in package.parent.rglob("config.json"))
+    assert framing_for(str(package), 512).resolution == 64
 
 
 def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, tmp_path):
@@ -116,17 +200,18 @@ def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, tmp_path):
     from diffusers import AutoencoderTiny
     from gpu import collect, pack, train
     from recipe.base import open_tokenizer
+    from recipe.config import STAGES
     from recipe.crops import open_crops
     from recipe.labels import open_labels
     from recipe.pack import unpack
-    from train import STAGES, run_stages
+    from train import run_stages
 
     run_stages(settings_128, until="labels")
-    folders = {name: settings_128.paths.cache / name for name in STAGES}
+    folders = settings_128.stages
     there = {name: tmp_path / "there" / name for name in STAGES}
     for folder in there.values():
         folder.mkdir(parents=True)
-    pack(settings_128, folders, tmp_path / "pack")
+    pack(folders, tmp_path / "pack")
     unpack(settings_128, tmp_path / "pack", there)
     here, seen = (open_crops(of["crops"], "train") for of in (folders, there))
     assert np.abs(here["images"].astype(float) - seen["images"]).mean() < 6
@@ -156,20 +241,6 @@ def test_pieces_hold_the_whole_network(tmp_path, monkeypatch):
     (tmp_path / "net-1.safetensors").unlink()
     with pytest.raises(RuntimeError, match="Missing key"):
         pieces.load_pieces(other, tmp_path, "net")
-
-
-def test_rows_differ_in_one_thing_each(settings):
-    """Each row has what the row before has and one thing more; the packaged adapter is the last one."""
-    from recipe.rows import NAMES, RECIPE, Row, all_rows, losses_of
-
-    weighed = [losses_of(Row(name, 0), settings.adapter.losses) for name in NAMES]
-    active = [row.active.keys() - {"denoising"} for row in weighed]
-    assert [len(row) for row in active] == [0, 1, 2, 3, 3]
-    assert all(a <= b for a, b in itertools.pairwise(active))
-    rows = all_rows(3)
-    assert len(rows) == len(set(rows)) == 9
-    assert RECIPE in rows
-    assert [sum(row.name == name for row in rows) for name in NAMES] == [3, 1, 1, 1, 3]
 
 
 def test_a_cut_run_ends_as_an_uncut_one(tmp_path: Path):
@@ -294,8 +365,21 @@ def test_a_person_of_two_sets_is_held_out_of_both():
     assert test.tolist() == [True, True, True, False, False, False]
 
 
-def test_benchmarks_ask_with_the_trained_prompts():
-    from recipe.captions import PROMPTS
+def test_the_prompts_of_the_evaluation_are_trained_ones(train_folder):
+    from recipe.captions import PHRASES
 
-    source = (Path(__file__).parents[2] / "benchmarks" / "tiny.py").read_text()
-    assert all(f'"{style}": "{prompt}"' in source for style, prompt in PROMPTS.items())
+    prompts = load_prompts(str(train_folder / "tiny" / "prompts.txt"))
+    assert len(prompts) == 4
+    assert all(prompt.text == PHRASES[prompt.label][0].format("a face") for prompt in prompts)
+
+
+@pytest.mark.parametrize("name", ["joint", "adapter", "reward", "identity_net"])
+def test_the_configurations_are_read(train_folder, name):
+    """Every table is known; the chain of folders is that of `adapter.sh`."""
+    from idgen.training.command import parse
+
+    file = train_folder / "tiny" / f"{name}.toml"
+    config = parse("reward" if name == "reward" else "denoise", ["--config", str(file)], name)
+    assert config.train_data_dir == "shards"
+    assert str(config.output_dir) == name
+    assert f"{name}.toml" in (train_folder / "tiny" / "adapter.sh").read_text()

@@ -1,10 +1,10 @@
-"""Train autoencoder and base on a GPU that is lent for minutes and knows no photos.
+"""Train autoencoder and base on a GPU machine that is available for minutes and has no photos.
 
     python train/tiny/gpu.py pack train/tiny/tiny128.toml PACK         # here: the photos in pieces of 26 MB
     python train/tiny/gpu.py train train/tiny/tiny128.toml PACK OUT    # there: ten minutes, results in pieces of 15 MB
     python train/tiny/gpu.py collect train/tiny/tiny128.toml OUT       # here: what the stages would have left
 
-The settings below `gpu` in the TOML file count. Without a GPU `train` runs as well, slowly: try it before with
+The tables below `gpu` in the TOML file are used. Without a GPU `train` works too, slowly: try it first with
 `--samples 64 --batch 8`.
 """
 
@@ -13,17 +13,17 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from diffusers import AutoencoderTiny
 from recipe.autoencoder import build, make_encoder, train_autoencoder
 from recipe.base import Model, open_tokenizer, save_base, train_base
-from recipe.config import Config, load_config
+from recipe.config import STAGES, Config, load_config
 from recipe.latents import make_latents
 from recipe.pack import pack, unpack
 from recipe.pieces import load_pieces, save_pieces
-from train import STAGES
 
 
 def main() -> None:
@@ -35,13 +35,13 @@ def main() -> None:
         for folder in folders:
             command.add_argument(folder, type=Path)
         if name == "train":
-            command.add_argument("--samples", type=int, help="budget of each training, to try it")
-            command.add_argument("--batch", type=int, help="samples in a batch, to try it")
+            command.add_argument("--samples", type=int, help="budget of each training, for a trial")
+            command.add_argument("--batch", type=int, help="batch size, for a trial")
     arguments = parser.parse_args()
     settings = load_config(arguments.settings, gpu=True)
-    folders = {name: settings.paths.cache / name for name in STAGES}
+    folders = settings.stages
     if arguments.command == "pack":
-        pack(settings, folders, arguments.pack)
+        pack(folders, arguments.pack)
         open_tokenizer(folders["base"] / "tokenizer", settings.base.text_length).save_pretrained(
             arguments.pack / "tokenizer"
         )
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def shorten(settings: Config, samples: int | None, batch: int | None) -> Config:
-    """The same trainings with another budget."""
+    """The same trainings with another budget and batch size."""
     changes = {key: value for key, value in (("samples", samples), ("batch", batch)) if value}
     phases = tuple(replace(phase, **changes) for phase in settings.autoencoder.phases)
     return replace(
@@ -63,7 +63,7 @@ def shorten(settings: Config, samples: int | None, batch: int | None) -> Config:
 
 
 def train(settings: Config, source: Path, output: Path) -> None:
-    """Train in a temporary folder; write pieces and the logs of losses to `output`."""
+    """Train in a temporary folder, and write the weights in pieces and the log of losses to `output`."""
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folders = {name: Path(temporary) / name for name in STAGES}
@@ -81,8 +81,8 @@ def train(settings: Config, source: Path, output: Path) -> None:
         save_pieces(AutoencoderTiny.from_pretrained(folders["autoencoder"] / "final").decoder, output, "decoder")
 
 
-def collect(settings: Config, folders: dict[str, Path], output: Path) -> None:
-    """Write the results as the stages would have, and mark these as done."""
+def collect(settings: Config, folders: Mapping[str, Path], output: Path) -> None:
+    """Write the results to the folders of their stages, and mark these as done."""
     ours = settings.autoencoder
     net = build(ours)
     load_pieces(net.encoder, output, "encoder")

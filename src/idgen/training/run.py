@@ -42,8 +42,12 @@ from .validation import make_validation
 Weights = TypeVar("Weights", LossConfig, RewardsConfig)
 
 
-def train_denoising(config: DenoisingConfig) -> int:
+def train_denoising(config: DenoisingConfig, denoiser: type[IdentityDenoiser] = IdentityDenoiser) -> int:
     """Run stage one until its end or a signal.
+
+    Args:
+        config: Configuration of the run.
+        denoiser: Class of the training step.
 
     Returns:
         The number of updates so far; 0 after a dry run.
@@ -57,7 +61,7 @@ def train_denoising(config: DenoisingConfig) -> int:
     with _locked(config):
         config = replace(config, losses=_fitted(config.losses, config.train_data_dir))
         accelerator, base = _open(config)
-        step, batches = _denoiser(config, base, accelerator)
+        step, batches = _denoiser(config, base, accelerator, denoiser)
         return _run(config, step, batches, accelerator, base)
 
 
@@ -82,7 +86,7 @@ def _locked(config: DenoisingConfig | RewardConfig) -> AbstractContextManager[No
 
 
 def _denoiser(
-    config: DenoisingConfig, base: BaseModel, accelerator: Accelerator
+    config: DenoisingConfig, base: BaseModel, accelerator: Accelerator, kind: type[IdentityDenoiser]
 ) -> tuple[IdentityDenoiser, ShardBatches]:
     losses, faces, device = config.losses, config.faces, accelerator.device
     terms = make_losses(losses, base.parametrisation, windows=not faces.rollout_steps)
@@ -91,7 +95,7 @@ def _denoiser(
     modules = make_modules(config, base, batches)
     sees = "generated_embeds" in reads
     detects = faces.landmarks == "prediction" or faces.rollout_steps
-    step = IdentityDenoiser(
+    step = kind(
         base,
         **modules._asdict(),
         losses=terms,

@@ -1,4 +1,4 @@
-"""Stages 4 and 6: `AutoencoderTiny`, pictures ↔ latents. The encoder is found or trained, the decoder is trained."""
+"""Stages `encoder` and `autoencoder`: an `AutoencoderTiny` whose encoder is computed or trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffusers.training_utils import EMAModel
 
 from . import config
 from .components import principal_components, set_encoder
-from .crops import open_crops, template
+from .crops import open_crops
 from .device import autocast, device, fast, place
 from .face_loss import FaceLoss
 from .loop import Run, below, learning_rate, random_for
@@ -29,7 +29,7 @@ def build(settings: config.Autoencoder) -> AutoencoderTiny:
 
 
 def make_encoder(settings: config.Config, crops: Path, folder: Path) -> None:
-    """Write the network before its training; with `components`, its encoder is already what it will be."""
+    """Write the network before its training; with `components`, its encoder is already final."""
     torch.manual_seed(settings.seed)
     ours = settings.autoencoder
     net = build(ours)
@@ -38,7 +38,7 @@ def make_encoder(settings: config.Config, crops: Path, folder: Path) -> None:
         wanted = (deviation / deviation[0]) ** ours.components
         set_encoder(net.encoder, basis * wanted / deviation, mean)
         first = next(layer for layer in net.decoder.layers if isinstance(layer, torch.nn.Conv2d))
-        first.weight.data /= wanted[None, :, None, None].clamp(min=0.1)  # so that it hears the quiet channels
+        first.weight.data /= wanted[None, :, None, None].clamp(min=0.1)  # small channels must not start smaller
     net.save_pretrained(folder)
 
 
@@ -95,7 +95,7 @@ def _train_phase(
 
 
 class Pictures:
-    """Batches of photos and styled pictures: on a GPU all lie there, on a processor they are read from disk."""
+    """Batches of photos and styled pictures, which are kept on a GPU or read from disk on a CPU."""
 
     def __init__(self, settings: config.Config, crops: Path) -> None:
         data = open_crops(crops, "train")
@@ -114,7 +114,7 @@ class Pictures:
         images = torch.where(flip[:, None, None, None], images.flip(2), images)
         if phase.patch:
             corner = np.random.default_rng(random.initial_seed()).integers(images.shape[1] - phase.patch + 1, size=2)
-            top, left = corner.tolist()  # not drawn on the device, which would have to be waited for
+            top, left = corner.tolist()  # drawn on the CPU, to avoid waiting for the device
             images = images[:, top : top + phase.patch, left : left + phase.patch]
         return to_tensor(images)
 
@@ -133,7 +133,7 @@ class Loss:
         self.encode, self.decode = fast(net.encoder), fast(net.decoder)
         self.faces = round(phase.face_share * phase.batch)
         if self.faces:
-            self.face_loss = fast(place(FaceLoss(template(settings.crops), settings.crops.size)))
+            self.face_loss = fast(place(FaceLoss(settings.crops.template, settings.crops.size)))
 
     def __call__(
         self, real: torch.Tensor, random: torch.Generator

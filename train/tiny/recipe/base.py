@@ -1,16 +1,19 @@
-"""Stage 4: UNet and text encoder together, from noise to latents, by captions."""
+"""Stage `base`: UNet and text encoder trained together by denoising latents with captions."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from diffusers.training_utils import EMAModel, compute_snr
+from diffusers.training_utils import EMAModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from idgen.losses import DenoisingLoss, Parametrisation
 
 from . import config
 from .captions import build_tokenizer, caption
@@ -72,7 +75,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 class Model(nn.Module):
-    """Both networks under one roof: one optimizer, one average, one checkpoint."""
+    """Both networks as one module, with one optimizer, one average and one checkpoint."""
 
     def __init__(self, settings: config.Base, tokenizer: CLIPTokenizer, latent_channels: int, side: int) -> None:
         super().__init__()
@@ -102,18 +105,25 @@ def train_base(settings: config.Config, latents: Path, labels: Path, folder: Pat
     run = Run(folder, parts, ours.minutes, ours.samples, ours.batch)
     average.to(device())
     fast(model)
-    loss_of = Loss(build_scheduler(), ours.min_snr)
+    scheduler = build_scheduler()
+    plain = DenoisingLoss(parametrisation=Parametrisation.of(scheduler))
+    weighted = replace(plain, snr_gamma=ours.min_snr)
 
     def update(number: int, progress: float) -> dict[str, float | torch.Tensor]:
         learning_rate(optimizer, ours.learning_rate, number, ours.warmup_steps, progress)
         optimizer.zero_grad()
         random = random_for(settings.seed + 1, number, device())
-        loss, plain = loss_of(model, *data.batch(random), random)
+        latents, tokens = data.batch(random)
+        timesteps = below(scheduler.config.num_train_timesteps, len(latents), random)
+        noise = torch.randn(latents.shape, generator=random, device=latents.device)
+        with autocast():
+            found = model(scheduler.add_noise(latents, noise, timesteps), timesteps, tokens)
+        loss = weighted(found, latents, noise, timesteps).mean()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.step(model.parameters())
-        return {"loss": loss.detach(), "v": plain.detach(), "norm": norm}
+        return {"loss": loss.detach(), "v": plain(found.detach(), latents, noise, timesteps).mean(), "norm": norm}
 
     run.train(update)
     average.copy_to(model.parameters())
@@ -122,14 +132,14 @@ def train_base(settings: config.Config, latents: Path, labels: Path, folder: Pat
 
 
 def save_base(model: Model, folder: Path) -> None:
-    """Write the folders of the networks and of the tokenizer, as a pipeline has them."""
+    """Write the networks and the tokenizer in folders with the names that a pipeline uses."""
     model.unet.save_pretrained(folder / "unet")
     model.text_encoder.save_pretrained(folder / "text_encoder")
     model.tokenizer.save_pretrained(folder / "tokenizer")
 
 
 def open_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
-    """The one of this training: which of two words that are equally common comes first is chance in each new one."""
+    """The tokenizer of this training. It is made once: the order of words that are equally frequent is random."""
     if not folder.exists():
         temporary = folder.with_name("tokenizer.tmp")
         build_tokenizer(length).save_pretrained(temporary)
@@ -140,8 +150,8 @@ def open_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
 class Captioned:
     """Batches of latents and captions, drawn on the device.
 
-    On a GPU all latents lie there, on a processor they are read from disk. Every picture has `CAPTIONS` captions, made
-    and turned into tokens before the training, for which a GPU would have to wait.
+    The latents are kept on a GPU or read from disk on a CPU. Every picture has `CAPTIONS` captions, whose tokens are
+    computed before the training, so that a GPU does not wait for them.
     """
 
     def __init__(
@@ -185,25 +195,3 @@ def caption_tokens(style: np.ndarray, attributes: np.ndarray, tokenizer: CLIPTok
         tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="np").input_ids
         found.append(tokens.astype(np.int16).reshape(len(part), CAPTIONS, -1))
     return np.concatenate(found)
-
-
-class Loss:
-    """v-prediction with the min-SNR weight (Hang et al. 2023, eq. for v: min(SNR, γ) / (SNR + 1))."""
-
-    def __init__(self, scheduler: DDIMScheduler, min_snr: float) -> None:
-        self.scheduler, self.min_snr = scheduler, min_snr
-
-    def __call__(
-        self, model: nn.Module, latents: torch.Tensor, tokens: torch.Tensor, random_numbers: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weighted loss and plain mean square error of v, both scalars."""
-        steps = self.scheduler.config.num_train_timesteps
-        timesteps = torch.randint(steps, (len(latents),), generator=random_numbers, device=latents.device)
-        noise = torch.randn(latents.shape, generator=random_numbers, device=latents.device)
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        with autocast():
-            found = model(noisy, timesteps, tokens)
-        wanted = self.scheduler.get_velocity(latents, noise, timesteps)
-        error = (found.float() - wanted).square().mean((1, 2, 3))
-        snr = compute_snr(self.scheduler, timesteps)
-        return (error * snr.clamp(max=self.min_snr) / (snr + 1)).mean(), error.mean()

@@ -1,4 +1,4 @@
-"""What is known of a picture → a sentence; and the tokenizer that knows these words."""
+"""Captions made of a picture's style and attributes, and the tokenizer that knows their words."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizer
 
+from idgen.evaluation.prompts import PROMPT_SETS
+
 from .attributes import COLUMN, WORDS
 from .styles import STYLES
 
 SUBJECTS = ("a face", "a person", "a portrait", "someone")
 """Ways to say that a face is shown; they mean the same."""
 
-PHRASES: dict[str, tuple[str, ...]] = {
-    "photo": ("a photo of {}", "a color photo of {}", "{}"),
-    "pencil sketch": ("a pencil sketch of {}", "a pencil drawing of {}", "{}, pencil sketch"),
-    "oil painting": ("an oil painting of {}", "{}, oil painting", "{}, painted in oil"),
-    "sepia": ("a sepia photo of {}", "an old sepia photo of {}", "{}, sepia"),
-    "black and white": ("a black and white photo of {}", "{}, black and white"),
-    "cartoon": ("a cartoon of {}", "{}, cartoon", "a cartoon drawing of {}"),
-    "warm light": ("a photo of {} in warm light", "{}, warm light"),
-    "cold light": ("a photo of {} in cold light", "{}, cold light"),
-    "pop art": ("a pop art picture of {}", "{}, pop art", "pop art of {}"),
-}
-"""Style → sentences; the first is the one that benchmarks ask with. The order is that of the style's number."""
+PROMPTS = {prompt.label: prompt.text for prompt in PROMPT_SETS["tiny"]}
+"""Style -> its plainest prompt, by which the model is evaluated."""
 
-PROMPTS = {style: phrases[0].format("a face") for style, phrases in PHRASES.items()}
-"""Style → its plainest prompt."""
+_MORE: dict[str, tuple[str, ...]] = {
+    "photo": ("a color photo of {}", "{}"),
+    "pencil sketch": ("a pencil drawing of {}", "{}, pencil sketch"),
+    "oil painting": ("{}, oil painting", "{}, painted in oil"),
+    "sepia": ("an old sepia photo of {}", "{}, sepia"),
+    "black and white": ("{}, black and white",),
+    "cartoon": ("{}, cartoon", "a cartoon drawing of {}"),
+    "warm light": ("{}, warm light",),
+    "cold light": ("{}, cold light",),
+    "pop art": ("{}, pop art", "pop art of {}"),
+}
+PHRASES = {style: (PROMPTS[style].replace("a face", "{}"), *more) for style, more in _MORE.items()}
+"""Style -> sentences; the first one is its prompt. The order is that of the style's number."""
 
 MORE_WORDS = "man woman boy girl child old young smiling happy sad glasses hair beard hat the with and on at is an"
 """Words that users try. They are one token each, so that an adapter or a longer training can give them a meaning."""
-
 
 OF_COLOURS = ("light", "background")
 """Attributes that filters change."""
@@ -46,13 +48,13 @@ OF_COLOURS = ("light", "background")
 def caption(style: int, attributes: np.ndarray, dice: random.Random, subjects: Sequence[str] = SUBJECTS) -> str:
     """A sentence for a picture: always its style, and each attribute half of the time.
 
-    That a photo is blurred is said nine times in ten, so that a prompt that does not say it gets a sharp one.
+    A blurred photo is called blurred nine times in ten, so that a prompt without the word gives a sharp picture.
 
     Args:
         style: 0 for the plain photo, else from 1 in the order of `STYLES`.
-        attributes: (7,), see `attributes.WORDS`. Filters change colours, so of styled pictures these are not said.
-        dice: Chooses.
-        subjects: What the face may be called.
+        attributes: (7,), see `attributes.WORDS`. Captions of styled pictures leave out colours, which filters change.
+        dice: Random numbers.
+        subjects: Words for the person.
     """
     said = {
         name: WORDS[name][attributes[COLUMN[name]]]
@@ -68,7 +70,7 @@ def caption(style: int, attributes: np.ndarray, dice: random.Random, subjects: S
 
 
 def _subject(said: dict[str, str], dice: random.Random, subjects: Sequence[str]) -> str:
-    """What the face is called; takes out of `said` what that says, such as "an old woman"."""
+    """A noun phrase such as "an old woman"; the attributes in it are removed from `said`."""
     sex = said.pop("sex", "")
     if subjects is not SUBJECTS:
         return dice.choice(subjects)
@@ -82,8 +84,8 @@ def _subject(said: dict[str, str], dice: random.Random, subjects: Sequence[str])
 def build_tokenizer(length: int) -> CLIPTokenizer:
     """CLIP's tokenizer with one token for each word of the captions; other words fall into pieces.
 
-    Byte pair merges are learned from the words until each is whole. The letters alone and at the end of a word come
-    first, so that any text can be said.
+    Byte pair merges are learned from the words until each is whole. The single letters, also at the end of a word,
+    come first, so that any text can be encoded.
     """
     letters = sorted(ByteLevel.alphabet())
     bpe = Tokenizer(BPE(end_of_word_suffix="</w>"))

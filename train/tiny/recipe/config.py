@@ -4,46 +4,55 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from idgen.training.config import LossConfig
-from idgen.training.rollout import Method
+import numpy as np
+
+from idgen.data.framing import AlignedFraming
+from idgen.errors import TrainingError
+from idgen.typed import arguments
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where things lie; relative paths count from the TOML file."""
+    """Files and folders; relative paths are relative to the TOML file, and empty ones lie in the shared folder."""
 
-    cache: Path
-    data: Path
-    yunet: Path
-    test_people: Path
-    output: Path
+    cache: str
+    test_people: str
+    output: str
+    data: str = ""
+    yunet: str = ""
 
 
 @dataclass(frozen=True)
 class People:
-    """Who counts as one person.
+    """Which names are one person.
 
     Args:
-        same: Names of whom two photos are nearer than this distance of dlib embeddings.
-        between: Other distances, for photos of two different sets: (set, set, distance).
+        same: Two names are one person if two of their photos are nearer than this distance of dlib embeddings.
+        between: Other distances for photos of two different sets, such as {"officials-lfw": 0.39}.
     """
 
     same: float
-    between: tuple[tuple[str, str, float], ...] = ()
+    between: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Crops:
-    """How the face is cut: the ArcFace template × `zoom`, moved up by `rise` of its 112 pixels."""
+    """How faces are cut; see `AlignedFraming`. `styled_per_photo` filtered pictures are kept of each photo."""
 
     size: int
     zoom: float
     rise: float
     styled_per_photo: int
+
+    @cached_property
+    def template(self) -> np.ndarray:
+        """Where the five landmarks lie in a crop: (5, 2)."""
+        return AlignedFraming(self.size, self.zoom, self.rise).template
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,13 @@ class Phase:
     """One training of the autoencoder.
 
     Args:
+        minutes: Budget of time; the phase ends at the first of its two budgets.
+        samples: Budget of samples.
+        batch: Samples in a batch.
+        learning_rate: Learning rate after warm-up.
         patch: Side in pixels of the parts of pictures that it sees; 0 for whole pictures.
-        face_share: Of each batch that the face network sees, whose loss counts `face_weight`; whole pictures only.
+        face_share: Share of each batch that the face loss reads; whole pictures only.
+        face_weight: Weight of the face loss.
     """
 
     minutes: float
@@ -65,7 +79,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         if self.patch and self.face_share:
-            raise ValueError("A phase on patches has no face loss: set face_share = 0 or patch = 0.")
+            raise TrainingError("A phase on patches has no face loss: set face_share = 0 or patch = 0.")
 
 
 @dataclass(frozen=True)
@@ -74,9 +88,8 @@ class Autoencoder:
 
     Args:
         encoder_width: Channels of the encoder.
-        components: With a number the encoder is the principal components of 8 x 8 patches, which are found, not
-            trained, and their deviations in the latents are those in the pictures to this power; without, it is
-            trained.
+        components: With a number, the encoder is not trained but is the principal components of 8 x 8 patches, and
+            their deviations in the latents are those in the pictures to this power.
     """
 
     encoder_width: int
@@ -93,7 +106,7 @@ class Autoencoder:
 
 @dataclass(frozen=True)
 class Base:
-    """UNet and text encoder; `heads_of` is the width of an attention head, `min_snr` the bound of the loss weight."""
+    """UNet and text encoder; `heads_of` is the width of an attention head, `min_snr` the γ of the loss weight."""
 
     channels: tuple[int, ...]
     heads_of: int
@@ -112,80 +125,21 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Joint:
-    """UNet and adapter together; `min_snr` as in `Base`, 0 weighs all timesteps alike."""
+class Photos:
+    """What `idgen prepare` is given.
 
-    minutes: float
-    samples: int
-    batch: int
-    learning_rate: float
-    min_snr: float
-    ema: float
+    Args:
+        styled_share: Share of the pictures that are styled.
+        word_share: Share of the captions that call the person `<id>`.
+    """
 
-
-@dataclass(frozen=True)
-class Adapter:
-    """The identity adapter, with a LoRA of `lora_rank`; `losses` are those of `idgen.training.config`."""
-
-    num_tokens: int
-    hidden_dim: int
-    num_words: int
-    lora_rank: int
-    word_share: float
-    paired_share: float
-    steps: int
-    batch: int
-    learning_rate: float
     styled_share: float
-    caption_drop: float
-    identity_drop: float
-    negatives: int
-    ema: float
-    losses: LossConfig
-
-
-@dataclass(frozen=True)
-class Reward:
-    """An adapter's second training: `last` of `rollout` denoising steps have a gradient, and beside the reward's
-    `weight` stand those of the base outside the face and of denoising photos. `share`, between 0 and 1, is what the
-    weights after it count in the finished adapter, against those before."""
-
-    steps: int
-    learning_rate: float
-    method: Method
-    rollout: int
-    last: int
-    guidance_scale: float
-    weight: float
-    preservation: float
-    denoising: float
-    share: float
-
-
-@dataclass(frozen=True)
-class Net:
-    """The IdentityNet, and how faces lie that it learns from: turned by up to `angle` degrees, scaled, and shifted by
-    up to `shift` of the side."""
-
-    angle: float
-    scale: tuple[float, float]
-    shift: float
-    steps: int
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Table:
-    """How adapters are compared: `people` of either set, drawn under every prompt."""
-
-    people: int
-    steps: int
-    guidance_scale: float
+    word_share: float
 
 
 @dataclass(frozen=True)
 class Config:
-    """All tables; an unknown or missing key is an error when the file is read. `sets` are those of `photos.SETS`."""
+    """All tables; `sets` are those of `photos.SETS`."""
 
     seed: int
     sets: tuple[str, ...]
@@ -194,51 +148,41 @@ class Config:
     crops: Crops
     autoencoder: Autoencoder
     base: Base
-    joint: Joint
-    adapter: Adapter
-    reward: Reward
-    identity_net: Net
-    table: Table
+    photos: Photos
+    folder: Path = Path()
+
+    def path(self, name: str) -> Path:
+        """One of `paths`, absolute."""
+        defaults = {"data": shared_folder() / "data", "yunet": shared_folder() / "models" / "yunet.onnx"}
+        given = getattr(self.paths, name)
+        return self.folder / Path(given).expanduser() if given else defaults[name]
+
+    @property
+    def stages(self) -> Mapping[str, Path]:
+        """Name of a stage -> its folder in the cache."""
+        return {name: self.path("cache") / name for name in STAGES}
+
+
+STAGES = ("faces", "people", "crops", "labels", "encoder", "autoencoder", "latents", "base", "pipeline", "photos")
+"""In their order; see `train.py`."""
 
 
 def load_config(file: Path, gpu: bool = False) -> Config:
-    """Read a TOML file of settings; with `gpu` the tables below `gpu` count before those of the same name."""
-    table = tomllib.loads(file.read_text())
-    for name, values in table.pop("gpu", {}).items():
-        table[name] = table[name] | (values if gpu else {})
-    tables: dict[str, type] = {
-        "people": People,
-        "crops": Crops,
-        "autoencoder": Autoencoder,
-        "base": Base,
-        "joint": Joint,
-        "adapter": Adapter,
-        "reward": Reward,
-        "identity_net": Net,
-        "table": Table,
-    }
-    if unknown := set(table) - {"seed", "sets", "paths", *tables}:
-        raise ValueError(f"{file}: unknown tables {sorted(unknown)}.")
-    paths = _paths(table["paths"], file.resolve().parent)
-    return Config(
-        table["seed"], tuple(table["sets"]), paths, **{name: _fill(kind, table[name]) for name, kind in tables.items()}
-    )
+    """Read a TOML file of settings; with `gpu`, the tables below `gpu` replace values of the tables of their name.
+
+    Raises:
+        TrainingError: A name is unknown or missing, or a value is of the wrong type.
+    """
+    values = tomllib.loads(file.read_text())
+    for name, changes in values.pop("gpu", {}).items():
+        values[name] |= changes if gpu else {}
+    phases = values["autoencoder"]["phases"]
+    where = f"{file}, phases"
+    values["autoencoder"]["phases"] = [Phase(**arguments(Phase, phase, where, TrainingError)) for phase in phases]
+    values["folder"] = str(file.resolve().parent)
+    return Config(**arguments(Config, values, str(file), TrainingError))
 
 
 def shared_folder() -> Path:
     """The folder of development photos and networks: `$IDGEN_SHARED`, or `shared` beside the checkout."""
     return Path(os.environ.get("IDGEN_SHARED", Path(__file__).resolve().parents[4] / "shared"))
-
-
-def _fill(kind: type, table: dict[str, Any]) -> Any:
-    if "losses" in table:
-        table = {**table, "losses": LossConfig(**LossConfig.nest(table["losses"]))}
-    if "phases" in table:
-        table = {**table, "phases": [Phase(**phase) for phase in table["phases"]]}
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
-
-
-def _paths(table: dict[str, str], folder: Path) -> Paths:
-    defaults = {"data": shared_folder() / "data", "yunet": shared_folder() / "models" / "yunet.onnx"}
-    found = {key: folder / Path(value).expanduser() if value else defaults[key] for key, value in table.items()}
-    return Paths(**found)

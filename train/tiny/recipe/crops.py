@@ -1,7 +1,8 @@
-"""Stage 3: tight aligned crops, their styled versions, and what can be said of each."""
+"""Stage `crops`: tight aligned crops, their styled versions, and the attributes that are measured on them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -9,21 +10,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from idgen.faces import ARCFACE_TEMPLATE
+from idgen.faces import align_face
 
 from . import config
 from .attributes import describe
-from .faces import crop_face, load_faces, read_faces, save
+from .faces import BORDER, load_faces, read_faces, save
 from .styles import STYLES
 
 
-def template(crops: config.Crops, side: int | None = None) -> np.ndarray:
-    """Where the five landmarks lie in a crop of `side` pixels (by default the training size): (5, 2)."""
-    points = (ARCFACE_TEMPLATE - 56) * crops.zoom + 56 - [0, crops.rise]
-    return points * (side or crops.size) / 112
-
-
-def make_crops(settings: config.Config, folders: dict[str, Path]) -> None:
+def make_crops(settings: config.Config, folders: Mapping[str, Path]) -> None:
     """Write the folders `train` and `test`, see `open_crops`."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # pictures are so small that handing them to threads costs ten times the work
@@ -34,10 +29,11 @@ def make_crops(settings: config.Config, folders: dict[str, Path]) -> None:
     rows = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
     parts = {name: Part(folders["crops"] / name, settings, len(rows[name])) for name in rows}
     attributes: dict[str, list[np.ndarray]] = {name: [] for name in rows}
-    points, side = template(settings.crops, 2 * settings.crops.size), 2 * settings.crops.size
+    points, side = 2 * settings.crops.template, 2 * settings.crops.size
     for row, photo, landmarks in tqdm(read_faces(settings, folders["faces"]), total=len(test), mininterval=10):
         name = "test" if test[row] else "train"
-        image = parts[name].write(len(attributes[name]), crop_face(photo.image, landmarks, points, side))
+        large = align_face(photo.image, landmarks, points, side, mirrored=BORDER)
+        image = parts[name].write(len(attributes[name]), large)
         attributes[name].append(describe(image, landmarks))
     for name, part in parts.items():
         columns = {key: faces[key][rows[name]] for key in ("set", "name")}

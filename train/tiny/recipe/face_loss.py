@@ -1,4 +1,4 @@
-"""A loss that looks at two pictures through the default face encoder."""
+"""A perceptual loss by the default face encoder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import nn
 from idgen.faces import DLIB_TEMPLATE, DlibEncoder, similarity_transform
 
 STAGES = (2, 6, 9, 12)
-"""Blocks of the encoder after which features are compared: the ends of its first four stages."""
+"""Blocks of the encoder after which features are compared: the last ones of its first four stages."""
 
 
 class FaceLoss(nn.Module):
     """Distance of features and of embeddings, one value per sample.
 
     Args:
-        template: (5, 2), where the landmarks lie in the crops.
-        side: Of the crops, in pixels.
+        template: (5, 2), landmarks in the crops.
+        side: Side of the crops in pixels.
     """
 
     grid: torch.Tensor
@@ -36,8 +36,8 @@ class FaceLoss(nn.Module):
     def forward(self, made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """(batch, 3, side, side) in [0, 1], twice → (batch,): relative L1 of features, and distance of embeddings.
 
-        The distance is squared and doubled: 0.6, where dlib begins to see two people, then counts as much as
-        features that are wrong by 70 %.
+        The distance of embeddings is squared and doubled: 0.6, dlib's threshold for two people, then weighs as much as
+        a relative error of 70 % in the features.
         """
         with torch.no_grad():
             *wanted, real_embedding = self.features(real)

@@ -1,4 +1,4 @@
-"""Stage 1: the face of every photo, found and recognised once."""
+"""Stage `faces`: landmarks and embedding of every photo."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from idgen.faces import DLIB_TEMPLATE, Detection, DlibEncoder, align_face
+from idgen.faces import DlibEncoder
 from idgen.faces.opencv import YuNetDetector
 
 from . import config
 from .photos import Photo, read_set
 
 BORDER = 75
-"""Pixels mirrored around each photo, so that no crop has black corners."""
+"""Pixels that are mirrored around each photo, so that no crop has black corners."""
 CHUNK = 64
 
 
 def find_faces(settings: config.Config, folder: Path) -> None:
     """Write one `<set>.npz` for each set, with a row for each photo in which a face is found.
 
-    It holds `person`, `name` of the file, `landmarks` (n, 5, 2), `resolution`, `age` and `sex`, as in `Photo`, and
-    `embeds` (n, 128) by the default encoder, not normalised.
+    It holds `person`, `name` of the file, `landmarks` (n, 5, 2), `age` and `sex`, as in `Photo`, and `embeds` (n, 128)
+    by the default encoder, not normalised.
     """
     cv2.setNumThreads(1)  # pictures are so small that handing them to threads costs ten times the work
-    detector, encoder = YuNetDetector(settings.paths.yunet), DlibEncoder()
+    detector, encoder = YuNetDetector(settings.path("yunet")), DlibEncoder()
     for name in settings.sets:
         if (folder / f"{name}.npz").exists():
             continue
         rows, chips, embeds = [], [], []
-        for photo in tqdm(read_set(name, settings.paths.data), desc=name, mininterval=10):
+        for photo in tqdm(read_set(name, settings.path("data")), desc=name, mininterval=10):
             if (points := landmarks_of(photo, detector)) is None:
                 continue
-            rows.append((photo.person, photo.file, points, photo.resolution, photo.age, photo.sex))
-            chips.append(crop_face(photo.image, points, DLIB_TEMPLATE, 150))
+            rows.append((photo.person, photo.file, points, photo.age, photo.sex))
+            chips.append(encoder.crop(photo.image, points))
             if len(chips) == CHUNK:
                 embeds.append(encoder.embed(np.stack(chips)))
                 chips.clear()
         embeds += [encoder.embed(np.stack(chips))] if chips else []
-        columns = ("person", "name", "landmarks", "resolution", "age", "sex")
+        columns = ("person", "name", "landmarks", "age", "sex")
         table = {key: np.array(values) for key, values in zip(columns, zip(*rows, strict=True), strict=True)}
         save(folder / f"{name}.npz", **table, embeds=np.concatenate(embeds))
 
@@ -51,20 +51,9 @@ def landmarks_of(photo: Photo, detector: YuNetDetector) -> np.ndarray | None:
     they name."""
     if photo.landmarks is not None:
         return photo.landmarks
-    face = central_face(detector.detect(photo.image), photo.image.shape)
-    return None if face is None else face.landmarks
-
-
-def central_face(faces: list[Detection], shape: tuple[int, ...]) -> Detection | None:
-    """The face nearest to the middle."""
-    middle = np.array([shape[1], shape[0]]) / 2
-    return min(faces, key=lambda f: np.linalg.norm(f.landmarks.mean(0) - middle), default=None)
-
-
-def crop_face(photo: np.ndarray, landmarks: np.ndarray, template: np.ndarray, side: int) -> np.ndarray:
-    """One aligned crop of `side` pixels, (side, side, 3) uint8; the photo is mirrored beyond its border."""
-    wide = cv2.copyMakeBorder(photo, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_REFLECT_101)
-    return align_face(wide, landmarks + BORDER, template, side)
+    middle = np.array(photo.image.shape[1::-1]) / 2
+    found = [face.landmarks for face in detector.detect(photo.image)]
+    return min(found, key=lambda points: np.linalg.norm(points.mean(0) - middle), default=None)
 
 
 def load_faces(settings: config.Config, folder: Path) -> dict[str, np.ndarray]:
@@ -81,7 +70,7 @@ def read_faces(settings: config.Config, folder: Path) -> Iterator[tuple[int, Pho
     faces = load_faces(settings, folder)
     row_of = {key: row for row, key in enumerate(zip(faces["set"], faces["name"], strict=True))}
     for name in settings.sets:
-        for photo in read_set(name, settings.paths.data):
+        for photo in read_set(name, settings.path("data")):
             if (row := row_of.get((name, photo.file))) is not None:
                 yield row, photo, faces["landmarks"][row]
 

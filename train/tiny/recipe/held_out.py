@@ -1,4 +1,4 @@
-"""Stage 2: who is who over all sets, and whom no training sees."""
+"""Stage `people`: which names are one person over all sets, and which people are held out of all trainings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .faces import load_faces, save
 
 def held_out(name: str, photos: int) -> bool:
     """Whether the hash of a name holds this person out: 20 % of people with 2 to 10 photos, on whom identity is
-    measured, and 6 % of people with one. People with more never: they would take hundreds of photos away."""
+    measured, and 6 % of people with one. People with more are never held out, since that would lose many photos."""
     percent = 6 if photos == 1 else 20 if photos <= 10 else 0
     return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 100 < percent
 
@@ -28,17 +28,17 @@ def test_people(file: Path) -> frozenset[str]:
 
 def find_people(settings: config.Config, faces: Path, folder: Path) -> None:
     """Write `people.npz`, row for row as in the faces: `person` (n,), the name of a person over all sets, and `test`
-    (n,), whether no training sees them; and `merged.csv`, the names that are one person.
+    (n,), whether the person is held out; and `merged.csv`, the names that are one person.
 
     Two names are one person if the sets say so or if their embeddings are nearer than `people` says. A person is held
-    out if one of their names is: LFW's by the split file, the others' by the hash.
+    out if one of their names is: LFW's by the split file, others by the hash.
     """
     rows = load_faces(settings, faces)
     names, index, counts = np.unique(rows["person"], return_inverse=True, return_counts=True)
     number = {name: i for i, name in enumerate(names)}
     pairs = [(number[a], number[b]) for a, b in known_pairs(settings) if a in number and b in number]
     pairs += close_pairs(rows["embeds"], index, *_limits(settings, rows["set"]))
-    of_lfw, listed = set(rows["person"][rows["set"] == "lfw"]), test_people(settings.paths.test_people)
+    of_lfw, listed = set(rows["person"][rows["set"] == "lfw"]), test_people(settings.path("test_people"))
     test = np.array([n in listed if n in of_lfw else held_out(n, int(c)) for n, c in zip(names, counts, strict=True)])
     group, test = group_names(len(names), pairs, test)
     one_name = names[np.unique(group, return_index=True)[1]][group]
@@ -59,9 +59,9 @@ def group_names(count: int, pairs: list[tuple[int, int]], test: np.ndarray) -> t
 
 def known_pairs(settings: config.Config) -> list[tuple[str, str]]:
     """Names of one person in two sets, by the sets' own tables."""
-    table = settings.paths.data / "officials" / "also_in_lfw.csv"
     if "officials" not in settings.sets:
         return []
+    table = settings.path("data") / "officials" / "also_in_lfw.csv"
     with table.open(newline="", encoding="utf-8") as file:
         return [(f"officials-{row['person']}", row["lfw_folder"]) for row in csv.DictReader(file)]
 
@@ -91,6 +91,7 @@ def _limits(settings: config.Config, sets: np.ndarray) -> tuple[np.ndarray, np.n
     """Distances between sets, and the number of each photo's set."""
     number = {name: i for i, name in enumerate(settings.sets)}
     limits = np.full((len(number), len(number)), settings.people.same)
-    for one, other, distance in settings.people.between:
+    for pair, distance in settings.people.between.items():
+        one, other = pair.split("-")
         limits[number[one], number[other]] = limits[number[other], number[one]] = distance
     return limits, np.array([number[name] for name in sets])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Attribute:
     features: dict[str, np.ndarray]
 
 
-def make_labels(settings: config.Config, folders: dict[str, Path]) -> None:
+def make_labels(settings: config.Config, folders: Mapping[str, Path]) -> None:
     """Write `train.npz` and `test.npz` with `attributes` (n, 7), row for row as in the crops, and `proof.json`: of
     each classifier how many held-out photos with a label it speaks of, and how often it is right."""
     parts = {part: open_crops(folders["crops"], part) for part in ("train", "test")}
@@ -117,7 +117,7 @@ def _attributes(settings: config.Config, parts: dict[str, Part], faces: Part) ->
     embeds = {part: faces["embeds"][data["photo"]] for part, data in parts.items()}
     age = {part: faces["age"][data["photo"]] for part, data in parts.items()}
     sex = {part: faces["sex"][data["photo"]] for part, data in parts.items()}
-    smiles = _smiles(settings.paths.data / "lfw_expressions.csv")
+    smiles = _smiles(settings.path("data") / "lfw_expressions.csv")
     said = {part: np.array([smiles.get(Path(n).name, 0) for n in data["name"]]) for part, data in parts.items()}
     yield "sex", Attribute({part: _code(s == "M", s == "F") for part, s in sex.items()}, embeds)
     yield "age", Attribute({part: _code(y < YOUNG, y >= OLD, np.isfinite(y)) for part, y in age.items()}, embeds)

@@ -1,9 +1,11 @@
-"""Stage 5: all pictures → latents, once, so that the base model never sees a pixel."""
+"""Stage `latents`: all pictures as latents, computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ BATCH = 64
 
 def make_latents(settings: config.Autoencoder, crops: Path, autoencoder: Path, folder: Path) -> None:
     """Write each photo as it is and mirrored, and each styled picture one of the two; see `open_latents`."""
-    net = place(AutoencoderTiny.from_pretrained(autoencoder)).requires_grad_(False)
+    net: Any = place(AutoencoderTiny.from_pretrained(autoencoder)).requires_grad_(False)
     if settings.components is not None:
         net.encoder = place(as_one_layer(net.encoder))
     data = open_crops(crops, "train")
@@ -34,21 +36,21 @@ def make_latents(settings: config.Autoencoder, crops: Path, autoencoder: Path, f
         (data["styled"], styled % 2 == 1, data["styled_as"], data["styled_of"]),
     ]
     flips, style, photo = (np.concatenate(column) for column in list(zip(*parts, strict=True))[1:])
-    write_latents(folder, len(style), (batch for images, flip, *_ in parts for batch in _encode(net, images, flip)))
+    _write(folder, len(style), (batch for images, flip, *_ in parts for batch in _encode(net, images, flip)))
     save(folder / "table.npz", mirrored=flips, style=style, photo=photo)
 
 
 def open_latents(folder: Path, attributes: np.ndarray) -> dict[str, np.ndarray]:
-    """What stage 5 wrote.
+    """Read what this stage wrote.
 
     Args:
-        folder: Where.
+        folder: Of the stage.
         attributes: (photos, 7), of the training photos.
 
     Returns:
         `latents` (n, channels, side, side) float16, on disk until read, scaled for diffusion; `style` (n,) with 0 for
         the plain photo; `photo` (n,), the row of the training crops it was made from; `attributes` (n, 7) of the
-        picture as it is, and `landmarks` (n, 5, 2), where faces do not all lie at the same place.
+        picture.
     """
     with np.load(folder / "table.npz", allow_pickle=False) as arrays:
         table = dict(arrays)
@@ -57,26 +59,24 @@ def open_latents(folder: Path, attributes: np.ndarray) -> dict[str, np.ndarray]:
     return {**table, "latents": np.load(folder / "latents.npy", mmap_mode="c")}
 
 
-def write_latents(folder: Path, count: int, batches: Iterable[np.ndarray]) -> None:
+def _write(folder: Path, count: int, batches: Iterator[np.ndarray]) -> None:
     """Write `count` latents to `latents.npy` as they come, whole or not at all."""
     temporary, row = folder / "latents.tmp.npy", 0
-    for batch in batches:
-        if not row:
-            latents = np.lib.format.open_memmap(temporary, "w+", batch.dtype, (count, *batch.shape[1:]))
+    first = next(batches)
+    latents = np.lib.format.open_memmap(temporary, "w+", first.dtype, (count, *first.shape[1:]))
+    for batch in itertools.chain([first], batches):
         latents[row : row + len(batch)] = batch
         row += len(batch)
     latents.flush()
     temporary.replace(folder / "latents.npy")
 
 
-def encode(net: AutoencoderTiny, images: np.ndarray) -> np.ndarray:
-    """(n, side, side, 3) uint8 → scaled latents (n, channels, smaller side, smaller side) float16."""
-    pixels = to_tensor(torch.from_numpy(np.ascontiguousarray(images)).to(net.device))
-    with torch.no_grad(), autocast():
-        return (net.encode(pixels).latents.float() * net.config.scaling_factor).half().cpu().numpy()
-
-
-def _encode(net: AutoencoderTiny, images: np.ndarray, flips: np.ndarray) -> Iterator[np.ndarray]:
+@torch.no_grad()
+def _encode(net: Any, images: np.ndarray, flips: np.ndarray) -> Iterator[np.ndarray]:
+    """Scaled latents (n, channels, smaller side, smaller side) float16 of (n, side, side, 3) uint8, batch by batch."""
     for start in tqdm(range(0, len(images), BATCH), desc="latents", mininterval=10):
         part = slice(start, start + BATCH)
-        yield encode(net, np.where(flips[part, None, None, None], images[part, :, ::-1], images[part]))
+        batch = np.where(flips[part, None, None, None], images[part, :, ::-1], images[part])
+        with autocast():
+            latents = net.encode(to_tensor(torch.from_numpy(batch).to(net.device))).latents
+        yield (latents.float() * net.config.scaling_factor).half().cpu().numpy()

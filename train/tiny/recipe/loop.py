@@ -1,4 +1,4 @@
-"""The loop both trainings share: budgets that survive restarts, atomic checkpoints, a log of losses."""
+"""The loop of the autoencoder's and the base's training: budgets of time and samples, checkpoints, a log of losses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import torch
 from tqdm import tqdm
 
 SAVE_EVERY = 180.0
-"""Seconds between checkpoints: what a kill can cost."""
+"""Seconds between checkpoints."""
 LOG_EVERY = 20
-"""Steps whose mean is one line of the log."""
+"""Steps that are averaged in one line of the log."""
 
 
 class Stateful(Protocol):
-    """What a checkpoint holds: modules, optimizers, averages."""
+    """A part of a checkpoint: a module, an optimizer or an average."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
@@ -29,7 +29,7 @@ class Stateful(Protocol):
 
 @dataclass
 class Spent:
-    """What a training has used of its budget, over all its restarts."""
+    """How much of its budget a training has used, over all restarts."""
 
     steps: int = 0
     samples: int = 0
@@ -40,8 +40,8 @@ class Run:
     """One training in a folder: `state.pt` (the last checkpoint) and `losses.jsonl`.
 
     Args:
-        folder: Where both files live.
-        parts: Name → what is saved and restored.
+        folder: Of both files.
+        parts: Name -> part that is saved and restored.
         minutes: Budget of time.
         samples: Budget of samples; the run ends at the first of the two.
         batch: Samples a step.
@@ -60,19 +60,19 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is spent, from 0 to 1."""
+        """Share of the budget that is used, from 0 to 1."""
         seconds, samples = self.budget
         return min(1.0, max(self.spent.seconds / seconds, self.spent.samples / samples))
 
     def save(self) -> None:
-        """Write the checkpoint beside the last one, then put it in its place: a kill leaves one of the two whole."""
+        """Write the checkpoint to a temporary file that then replaces the last one."""
         states = {name: part.state_dict() for name, part in self.parts.items()}
         temporary = self.file.with_suffix(".tmp")
         torch.save({"spent": asdict(self.spent), **states}, temporary)
         os.replace(temporary, self.file)
 
     def train(self, step: Callable[[int, float], dict[str, float | torch.Tensor]]) -> None:
-        """Call `step(number, progress)` until the budget is spent; it returns the losses to log."""
+        """Call `step(number, progress)`, which returns the losses to log, until the budget is used."""
         stop = _Stop()
         losses: list[dict[str, float | torch.Tensor]] = []
         last_save, start = time.monotonic(), time.monotonic()
@@ -96,7 +96,7 @@ class Run:
         self.save()
         if stop.asked:
             raise SystemExit(
-                f"{self.folder.name}: stopped at {self.progress:.0%}; the same command goes on from here."
+                f"{self.folder.name}: stopped at {self.progress:.0%}; the same command continues from here."
             )
 
     def _log(self, losses: list[dict[str, float | torch.Tensor]]) -> dict[str, str]:
@@ -107,7 +107,7 @@ class Run:
 
 
 class _Stop:
-    """Turns the first SIGTERM or Ctrl-C into a wish that the loop can honour between two steps."""
+    """Remembers the first SIGTERM or Ctrl-C, so that the loop stops after the step that is running."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -120,12 +120,12 @@ class _Stop:
 
 
 def random_for(seed: int, step: int, where: torch.device | None = None) -> torch.Generator:
-    """The random numbers of one step, on the processor or elsewhere: the same after a restart as without one."""
+    """Random numbers of one step, on the CPU or another device; the same after a restart."""
     return torch.Generator(where or "cpu").manual_seed(seed * 1_000_003 + step)
 
 
 def below(limit: int, count: int, random: torch.Generator) -> torch.Tensor:
-    """`count` whole numbers from 0 to `limit` - 1, where the generator is."""
+    """`count` integers from 0 to `limit` - 1, on the generator's device."""
     return torch.randint(limit, (count,), generator=random, device=random.device)
 
 

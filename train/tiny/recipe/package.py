@@ -1,10 +1,10 @@
-"""The last stage: the averaged weights → a folder that `StableDiffusionPipeline.from_pretrained` opens."""
+"""Stage `pipeline`, and the packaged folders: trained networks as folders that diffusers and `idgen` open."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from idgen import IdentityAdapter, IdentityNet
 from idgen.convert import NET
+from idgen.data.cache import FRAMING
 
 from . import config
 from .base import build_scheduler
@@ -22,27 +23,51 @@ from .base import build_scheduler
 CARD, ADAPTER_CARD = (Path(__file__).with_name(name) for name in ("card.md", "adapter_card.md"))
 
 
-def make_package(settings: config.Config, folders: dict[str, Path]) -> None:
-    """Write the model to `paths.output`, and beside it to `adapter` its adapter with the IdentityNet, in float16.
+def make_pipeline(settings: config.Config, folders: Mapping[str, Path]) -> None:
+    """Write the base in float32, with the file that says how faces are cut: for `idgen prepare` and `idgen train`."""
+    base, output = folders["base"] / "final", folders["pipeline"]
+    components: dict[str, Any] = {
+        "vae": AutoencoderTiny.from_pretrained(folders["autoencoder"] / "final"),
+        "text_encoder": CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32),
+        "tokenizer": CLIPTokenizer.from_pretrained(base / "tokenizer"),
+        "unet": UNet2DConditionModel.from_pretrained(base / "unet"),
+    }
+    pipeline = build_pipeline(**components)
+    pipeline.save_pretrained(output)
+    crops = settings.crops
+    (output / FRAMING).write_text(json.dumps({"resolution": crops.size, "zoom": crops.zoom, "rise": crops.rise}))
 
-    Older ones are replaced, each whole or not at all.
+
+def build_pipeline(**components: Any) -> StableDiffusionPipeline:
+    """The pipeline of `vae`, `text_encoder`, `tokenizer` and `unet`."""
+    nothing: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return StableDiffusionPipeline(**components, scheduler=build_scheduler(), **nothing)  # pyright: ignore
+
+
+def make_package(base: Path, adapter: Path, identity_net: Path, output: Path) -> None:
+    """Write a base to `output`, and beside it to `adapter` its adapter with the IdentityNet, in float16.
+
+    Older folders are replaced, each whole or not at all.
     """
-    output = settings.paths.output.resolve()
+    output = output.resolve()
     with _replacing(output) as new:
-        pipeline = build_pipeline(folders["autoencoder"], folders["base"], folders["joint"])
+        pipeline = StableDiffusionPipeline.from_pretrained(base, local_files_only=True)
         pipeline.to(torch.float16).save_pretrained(new, safe_serialization=True)
-        _change(new / "text_encoder" / "config.json", dtype="float32")  # as diffusers opens its half of the pipeline
+        text_encoder = new / "text_encoder" / "config.json"  # diffusers opens it in the type of the pipeline
+        text_encoder.write_text(json.dumps({**json.loads(text_encoder.read_text()), "dtype": "float32"}, indent=2))
+        shutil.copy(base / FRAMING, new)
         shutil.copy(CARD, new / "README.md")
     with _replacing(output.with_name("adapter")) as new:
-        IdentityAdapter.from_pretrained(folders["averaged"]).to(torch.float16).save_pretrained(new)
-        net = IdentityNet.from_pretrained(folders["identity_net"] / NET)
-        torch.nn.Module.to(net, torch.float16).save_pretrained(new / NET)
+        for kind, source, target in ((IdentityAdapter, adapter, new), (IdentityNet, identity_net / NET, new / NET)):
+            module: Any = kind.from_pretrained(source)
+            torch.nn.Module.to(module, torch.float16)
+            module.save_pretrained(target)
         shutil.copy(ADAPTER_CARD, new / "README.md")
 
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of another one when all is written; where parts lay before is left out."""
+    """A new folder that replaces another one when all is written; its files do not name local paths."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     yield temporary
@@ -51,39 +76,3 @@ def _replacing(folder: Path) -> Iterator[Path]:
         file.write_text(json.dumps({k: v for k, v in table.items() if k != "_name_or_path"}, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
-
-
-def _change(file: Path, **values: Any) -> None:
-    table = json.loads(file.read_text())
-    file.write_text(json.dumps({**table, **values}, indent=2) + "\n")
-
-
-def build_pipeline(autoencoder: Path, base: Path, joint: Path | None = None) -> StableDiffusionPipeline:
-    """The pipeline of finished trainings, float32, with the averaged weights.
-
-    Args:
-        autoencoder: Folder of its training.
-        base: Folder of the base's training.
-        joint: Folder of the training with the adapter, whose UNet goes before the base's.
-    """
-    text_encoder = CLIPTextModel.from_pretrained(base / "final" / "text_encoder", dtype=torch.float32)
-    unet = base / "final" / "unet" if joint is None else joint / "unet"
-    return StableDiffusionPipeline(
-        vae=AutoencoderTiny.from_pretrained(autoencoder / "final"),
-        text_encoder=text_encoder,
-        tokenizer=CLIPTokenizer.from_pretrained(base / "final" / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(unet),
-        scheduler=build_scheduler(),
-        safety_checker=None,  # type: ignore[arg-type]
-        feature_extractor=None,  # type: ignore[arg-type]
-        requires_safety_checker=False,
-    )
-
-
-def unpack(package: Path, autoencoder: Path, base: Path) -> None:
-    """A packaged model → what the trainings of autoencoder and base would have left, to go on from there."""
-    pipeline = StableDiffusionPipeline.from_pretrained(package, local_files_only=True)
-    pipeline.vae.save_pretrained(autoencoder / "final")
-    pipeline.unet.save_pretrained(base / "final" / "unet")
-    pipeline.text_encoder.save_pretrained(base / "final" / "text_encoder")
-    pipeline.tokenizer.save_pretrained(base / "final" / "tokenizer")

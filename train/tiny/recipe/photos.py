@@ -6,6 +6,7 @@ import csv
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -21,20 +22,23 @@ class Photo:
     Args:
         person: Name of the person, unique over all sets.
         file: Name of the file, unique within the set.
-        image: (height, width, 3) uint8, RGB.
+        data: The bytes of the file.
         landmarks: (5, 2) in pixels of `image`; None where the set has no table of them.
-        resolution: Pixels of the original photo per pixel of `image`; below 1 the image was enlarged.
         age: Years; NaN if unknown.
         sex: "F", "M" or "".
     """
 
     person: str
     file: str
-    image: np.ndarray
+    data: bytes
     landmarks: np.ndarray | None = None
-    resolution: float = 1.0
     age: float = float("nan")
     sex: str = ""
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """(height, width, 3) uint8, RGB."""
+        return load_photo(self.data)
 
 
 def read_set(name: str, folder: Path) -> Iterator[Photo]:
@@ -48,40 +52,32 @@ def read_set(name: str, folder: Path) -> Iterator[Photo]:
 
 def _lfw(folder: Path) -> Iterator[Photo]:
     """Tars of `Name/Name_0001.jpg`."""
-    for file, image in _images(folder):
-        yield Photo(file.rpartition("/")[0], file, image)
+    for file, data in _files(folder):
+        yield Photo(file.rpartition("/")[0], file, data)
 
 
 def _officials(folder: Path) -> Iterator[Photo]:
     table = _table(folder / "officials.csv", "file")
-    for file, image in _images(folder):
+    for file, data in _files(folder):
         row = table[file]
-        yield Photo(
-            f"officials-{row['person']}",
-            file,
-            image,
-            _landmarks(row),
-            float(row["native_crop_px"]) / len(image),
-            sex={"male": "M", "female": "F"}.get(row["gender"], ""),
-        )
+        sex = {"male": "M", "female": "F"}.get(row["gender"], "")
+        yield Photo(f"officials-{row['person']}", file, data, _landmarks(row), sex=sex)
 
 
 def _aaf(folder: Path) -> Iterator[Photo]:
     table = _table(folder / "aaf.csv", "file")
-    for file, image in _images(folder):
+    for file, data in _files(folder):
         row = table[file]
-        resolution = float(row["native_crop_px"]) / len(image)
-        age, sex = float(row["age"]), row["sex"]
-        yield Photo(f"aaf-{Path(file).stem}", file, image, _landmarks(row), resolution, age, sex)
+        yield Photo(f"aaf-{Path(file).stem}", file, data, _landmarks(row), float(row["age"]), row["sex"])
 
 
 def _canada(folder: Path) -> Iterator[Photo]:
     table, people = _table(folder / "canada.csv", "file"), _table(folder / "info.csv", "face_id")
-    for file, image in _images(folder):
+    for file, data in _files(folder):
         person = "lisa" if file.startswith("lisa/") else file.split("/")[1]
         row = people.get(person, {"face_age": "nan", "face_gender": ""})
         sex = row["face_gender"][:1].upper()
-        yield Photo(f"canada-{person}", file, image, _landmarks(table[file]), 1.0, float(row["face_age"]), sex)
+        yield Photo(f"canada-{person}", file, data, _landmarks(table[file]), float(row["face_age"]), sex)
 
 
 SETS: dict[str, Callable[[Path], Iterator[Photo]]] = {
@@ -93,7 +89,7 @@ SETS: dict[str, Callable[[Path], Iterator[Photo]]] = {
 """Name of a folder of photos → its reader."""
 
 
-def _images(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     tars = sorted(folder.glob("*.tar"))
     if not tars:
         raise FileNotFoundError(f"There are no tars of photos in '{folder}'; set IDGEN_SHARED or paths.data.")
@@ -101,7 +97,7 @@ def _images(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
         with tarfile.open(path) as tar:
             for member in tar:
                 if member.isfile() and (data := tar.extractfile(member)):
-                    yield member.name, load_photo(data.read())
+                    yield member.name, data.read()
 
 
 def _table(file: Path, key: str) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Weights in files of a few megabytes, as machines that are lent for minutes give them back."""
+"""Weights in files of a few megabytes, the largest that can be copied back from the GPU machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 PIECE = 15 << 20
-"""Bytes of a file at most; no tensor may be larger."""
+"""Largest number of bytes of a file; no tensor may be larger."""
 
 
 def save_pieces(net: nn.Module, folder: Path, name: str) -> None:

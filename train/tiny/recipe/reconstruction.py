@@ -1,28 +1,31 @@
-"""What the autoencoder leaves of pictures of people that no training has seen."""
+"""How well the autoencoder reconstructs pictures of people who are held out."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
+
+from idgen.data.people import unit
+from idgen.faces import FaceEncoder
 
 from .autoencoder import to_tensor
-from .likeness import UnseenEncoder
 
 BATCH = 32
 
 
 def reconstruction(
-    net: AutoencoderTiny, crops: dict[str, np.ndarray], points: np.ndarray, encoder: UnseenEncoder, count: int
+    net: Any, crops: dict[str, np.ndarray], points: np.ndarray, encoder: FaceEncoder, count: int
 ) -> dict[str, float]:
-    """Figures of one photo each of `count` people, chosen once for all, and of as many styled pictures.
+    """Measure on one photo of each of `count` people, and on as many styled pictures.
 
     Args:
-        net: The autoencoder.
-        crops: Of `crops.open_crops`.
-        points: (5, 2), where the landmarks lie in them.
-        encoder: Judges; it must not have been trained with.
-        count: People.
+        net: An `AutoencoderTiny`.
+        crops: See `crops.open_crops`.
+        points: (5, 2), landmarks in the crops.
+        encoder: A face encoder that no training has used.
+        count: Number of people.
 
     Returns:
         Signal to noise in dB and L1 of 8-bit values in units of their range, means over pictures, and the mean cosine
@@ -32,7 +35,7 @@ def reconstruction(
     chosen = np.sort(np.random.default_rng(0).permutation(first)[:count])
     photos, styled = crops["images"][chosen], crops["styled"][np.flatnonzero(np.isin(crops["styled_of"], chosen))[::2]]
     made, drawn = rebuild(net, photos), rebuild(net, styled)
-    truth, found = encoder.embed_tiny(photos, points), encoder.embed_tiny(made, points)
+    truth, found = (unit(encoder.embed(np.stack([encoder.crop(i, points) for i in of]))) for of in (photos, made))
     return {
         "people": len(photos),
         "psnr": signal_to_noise(photos, made),
@@ -44,8 +47,8 @@ def reconstruction(
 
 
 @torch.no_grad()
-def rebuild(net: AutoencoderTiny, images: np.ndarray) -> np.ndarray:
-    """(n, side, side, 3) uint8, to latents and back."""
+def rebuild(net: Any, images: np.ndarray) -> np.ndarray:
+    """Encode and decode (n, side, side, 3) uint8."""
     made = []
     for start in range(0, len(images), BATCH):
         pixels = to_tensor(torch.from_numpy(images[start : start + BATCH]).to(net.device))

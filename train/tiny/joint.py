@@ -1,0 +1,51 @@
+"""Train the UNet together with a new adapter, so that the base learns that a prompt can mean a person.
+
+    python train/tiny/joint.py --config train/tiny/joint.toml --base BASE --train_data_dir SHARDS --output_dir OUT
+
+Takes the options of `idgen train denoise`. Beside the adapter it writes `OUT/base`, the base with the trained UNet.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+
+from idgen.data.cache import FRAMING
+from idgen.training.base import BaseModel
+from idgen.training.command import parse
+from idgen.training.denoiser import IdentityDenoiser
+from idgen.training.run import train_denoising
+
+BASE = "base"
+
+
+class JointDenoiser(IdentityDenoiser):
+    """`IdentityDenoiser`, with the UNet among the trained modules."""
+
+    def __init__(self, base: BaseModel, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(base, *arguments, **keywords)
+        self.unet = base.unet.requires_grad_(True)
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter's folder, with the base in it."""
+        super().save(folder)
+        self.base.pipeline.save_pretrained(folder / BASE)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        super().load(folder)
+        self.unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / BASE, subfolder="unet").state_dict())
+
+
+def main() -> None:
+    config = parse("denoise", sys.argv[1:], "joint.py")
+    train_denoising(config, JointDenoiser)
+    shutil.copy(Path(config.base) / FRAMING, config.output_dir / BASE)
+
+
+if __name__ == "__main__":
+    main()
