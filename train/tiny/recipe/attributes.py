@@ -1,4 +1,4 @@
-"""What can be said of a photo in words, and what simple measurements say of its crop."""
+"""Attributes of a photo and their words, and simple measurements of some of them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ WORDS: dict[str, tuple[str, ...]] = {
     "age": ("", "young", "old"),
     "sex": ("", "man", "woman"),
 }
-"""Attribute → its words; 0 stands for unknown or unremarkable and is never said. The order is that of the columns of
+"""Attribute -> its words; 0 means unknown or unremarkable and is in no caption. The order is that of the columns of
 `attributes` (n, 7) in the caches. Left and right are those of the picture."""
 
 COLUMN = {name: column for column, name in enumerate(WORDS)}
 TURNED, FRONT = 0.18, 0.08
-"""The tip of the nose is farther from the middle between the eyes, in eye distances, when a head is turned, and nearer
-when it is not. A head-pose estimator agrees with either in 98 % of 700 photos (more than 10°, less than 15°)."""
+"""Distance of the tip of the nose from the middle between the eyes, in eye distances, above which a head is turned and
+below which it is not. A head-pose estimator agrees with both in 98 % of 700 photos (more than 10°, less than 15°)."""
 
 
 def describe(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """All attributes, (7,), of an aligned RGB crop (side, side, 3) and its landmarks (5, 2) in the photo; those that
+    """Attributes (7,) of an aligned RGB crop (side, side, 3) with its landmarks (5, 2) in the photo; those that
     are not measured on the crop are unknown."""
     found = np.zeros(len(WORDS), np.int8)
     found[COLUMN["pose"]] = _pose(landmarks)

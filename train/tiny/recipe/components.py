@@ -1,7 +1,7 @@
-"""Principal components of patches as an encoder: what a trained one needs the better part of its time to find.
+"""Principal components of patches as an encoder that needs no training.
 
-A patch of 8 x 8 pixels is projected on its most important directions. 32 of them keep pictures to 38 dB, and since
-nothing of the encoder is trained, the decoder can go on learning while the base already learns latents.
+A patch of 8 x 8 pixels is projected on its most important directions. 32 of them keep 38 dB, and since the encoder is
+final, the decoder and the base can be trained at the same time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage 4: words for age, sex, smile and sharpness, from tables and from classifiers that held-out photos prove."""
+"""Stage `labels`: words for age, sex, smile and sharpness, from tables and from classifiers."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from .crops import open_crops
 from .faces import load_faces, save
 
 YOUNG, OLD = 30, 60
-"""Years: below the one and from the other on, age is said."""
+"""Ages in years: below the first one a person is called young, from the second one on old."""
 SURE, TRUSTED, COVERED = 0.9, 0.9, 0.5
-"""A classifier speaks of photos of which it is so sure, and only if of the held-out ones it tells so many rightly, and
-speaks of so many at all."""
+"""Least confidence of a label that a classifier gives; least share of correct labels, and of photos that get one, on
+held-out people. A classifier below one of the last two is not used."""
 SOFT, CRISP = 0.105, 0.16
-"""Of `sharpness`: three in ten of all photos are below the one, one in six above the other."""
+"""Values of `sharpness`: below the first one photos are blurred (three in ten), above the second one sharp (one in
+six)."""
 
 NEITHER = 3
-"""Known, and not worth a word: a classifier learns it beside the two words."""
+"""Label of photos for which neither word is right; a classifier learns it beside the two words."""
 
 Part = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """What is said of a part of the photos, and from what the rest can be told.
+    """Labels of some of the photos, and features from which the others are classified.
 
     Args:
-        said: (n,) for each part, 0 where nothing is known, 1 or 2 for a word, or `NEITHER`.
+        said: (n,) for each part: 0 for no label, 1 or 2 for a word, or `NEITHER`.
         features: (n, dim) for each part.
     """
 
@@ -48,8 +49,8 @@ class Attribute:
 
 
 def make_labels(settings: config.Config, folders: Mapping[str, Path]) -> None:
-    """Write `train.npz` and `test.npz` with `attributes` (n, 7), row for row as in the crops, and `proof.json`: of
-    each classifier how many held-out photos with a label it speaks of, and how often it is right."""
+    """Write `train.npz` and `test.npz` with `attributes` (n, 7), row for row as in the crops, and `proof.json`: for
+    each classifier the share of held-out photos that get a label, and of correct labels."""
     parts = {part: open_crops(folders["crops"], part) for part in ("train", "test")}
     faces = load_faces(settings, folders["faces"])
     attributes = {part: data["attributes"].copy() for part, data in parts.items()}
@@ -71,12 +72,12 @@ def open_labels(folder: Path, part: str) -> np.ndarray:
 
 
 def tell(attribute: Attribute) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Labels of all photos: those of the tables, and where there are none, what a classifier is sure of.
+    """Labels of all photos: those of the tables, or of a classifier where it is confident.
 
-    If it is not to be trusted, no photo has a label: a word that only one set knows would mean that set.
+    If the classifier is not good enough, no photo has a label: a word that only one set has would mean that set.
 
     Returns:
-        (n,) for each part, 0 where nothing can be said; and what held-out photos say of the classifier.
+        (n,) for each part, 0 for no label; and the results of the classifier on held-out photos.
     """
     known = {part: labels > 0 for part, labels in attribute.said.items()}
     words = {part: np.where(labels == NEITHER, 0, labels) for part, labels in attribute.said.items()}
@@ -100,13 +101,13 @@ def fit(features: np.ndarray, labels: np.ndarray) -> Pipeline:
 
 
 def quality(images: np.ndarray) -> np.ndarray:
-    """(n,): 1 blurred, 2 sharp, 0 between, of (n, side, side, 3) uint8."""
+    """(n, side, side, 3) uint8 -> (n,): 1 blurred, 2 sharp, 0 between."""
     values = np.array([sharpness(image) for image in images])
     return np.where(values < SOFT, 1, np.where(values > CRISP, 2, 0)).astype(np.int8)
 
 
 def sharpness(image: np.ndarray) -> float:
-    """Deviation of what a blur of one pixel takes away, relative to that of the picture, in the middle of a crop."""
+    """Standard deviation of what a blur of one pixel removes, relative to the picture's, in the middle of a crop."""
     side = len(image)
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32)
     fine = (grey - cv2.GaussianBlur(grey, (0, 0), side / 128))[side // 4 : -side // 8, side // 4 : -side // 4]
@@ -128,7 +129,7 @@ def _attributes(settings: config.Config, parts: dict[str, Part], faces: Part) ->
 
 
 def mouth(image: np.ndarray) -> np.ndarray:
-    """What the lower half of a face shows: grey values at 24 x 18 of mean 0 and deviation 1, and histograms of
+    """Features of the lower half of a face: grey values at 24 x 18 of mean 0 and deviation 1, and histograms of
     gradients (Dalal & Triggs 2005) at 48 x 32."""
     side, grey = len(image), cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     near = grey[round(0.56 * side) : round(0.83 * side), round(0.32 * side) : round(0.68 * side)]
@@ -151,7 +152,7 @@ def _code(first: np.ndarray, second: np.ndarray, neither: np.ndarray | bool = Fa
 
 
 def sure(net: Pipeline, features: np.ndarray) -> np.ndarray:
-    """(n,) 1 or 2 where the classifier is sure of a word, else 0."""
+    """(n,): 1 or 2 where the classifier is confident of a word, else 0."""
     chances = net.predict_proba(features)
     best = net.classes_[chances.argmax(1)]
     return np.where((chances.max(1) > SURE) & (best != NEITHER), best, 0).astype(np.int8)

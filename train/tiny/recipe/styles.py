@@ -1,8 +1,8 @@
-"""Photo → style, by image filters of OpenCV and scikit-image.
+"""Styles as image filters of OpenCV and scikit-image.
 
 Each filter takes and returns RGB uint8 (side, side, 3). They run at twice the size of the training crops, so that
-lines and patches come out fine after the reduction. The widths of lines are given for a side of 128 px and grow with
-it; brushes do not, since finer strokes keep more of the face.
+lines and patches are fine after the reduction. The widths of lines are given for a side of 128 px and scale with it;
+brushes do not scale, since finer strokes keep more of the face.
 """
 
 from __future__ import annotations
