@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ..enroll import enroll
+from ..enrollment import enroll
 from ..errors import IdgenError
 from ..faces import FaceAnalyzer, load_photo
 from ..provenance import IdentityBlocklist

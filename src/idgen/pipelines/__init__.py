@@ -1,23 +1,32 @@
-"""Persons in stock diffusers pipelines."""
+"""Persons in stock diffusers pipelines.
+
+Importing this package changes diffusers' pipelines, see `register`. Our pipeline classes are imported when they are
+used, since diffusers may not have finished importing the classes that they extend.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .arguments import IdentityArguments
-from .inpaint import LatentInpaintPipeline
 from .mixin import IdentityAdapterMixin
 from .register import register
-from .stable_diffusion import (
-    StableDiffusionControlNetImg2ImgPipeline,
-    StableDiffusionControlNetInpaintPipeline,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionImg2ImgPipeline,
-    StableDiffusionInpaintPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLControlNetImg2ImgPipeline,
-    StableDiffusionXLControlNetInpaintPipeline,
-    StableDiffusionXLControlNetPipeline,
-    StableDiffusionXLImg2ImgPipeline,
-    StableDiffusionXLInpaintPipeline,
-    StableDiffusionXLPipeline,
-)
+
+if TYPE_CHECKING:
+    from .inpaint import LatentInpaintPipeline
+    from .stable_diffusion import (
+        StableDiffusionControlNetImg2ImgPipeline,
+        StableDiffusionControlNetInpaintPipeline,
+        StableDiffusionControlNetPipeline,
+        StableDiffusionImg2ImgPipeline,
+        StableDiffusionInpaintPipeline,
+        StableDiffusionPipeline,
+        StableDiffusionXLControlNetImg2ImgPipeline,
+        StableDiffusionXLControlNetInpaintPipeline,
+        StableDiffusionXLControlNetPipeline,
+        StableDiffusionXLImg2ImgPipeline,
+        StableDiffusionXLInpaintPipeline,
+        StableDiffusionXLPipeline,
+    )
 
 __all__ = [
     "IdentityAdapterMixin",
@@ -37,3 +46,16 @@ __all__ = [
     "StableDiffusionXLPipeline",
     "register",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import a pipeline class at its first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    module = import_module(".inpaint" if name == "LatentInpaintPipeline" else ".stable_diffusion", __name__)
+    globals()[name] = value = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,7 +11,7 @@ import torch
 
 from ..adapter import IdentityAdapter, IdentityTokens, Scale
 from ..adapter.guard import Blocklist
-from ..enroll import enroll
+from ..enrollment import enroll
 from ..errors import AdapterError, EncoderMismatchError, IdentityError
 from ..faces import ClipFeatures, FaceAnalyzer, Photo
 from ..identity import Identity

@@ -74,3 +74,6 @@ def _wrap(kind: type) -> None:
             wrapped: Any = wrap(stock)
             wrapped.is_wrapped = True
             setattr(kind, name, wrapped)
+
+
+register()

@@ -118,7 +118,7 @@ def edit_blocklist(
         threshold: Threshold of a new list.
         encoder: Face encoder of a new list.
     """
-    from ..enroll import enroll
+    from ..enrollment import enroll
     from ..faces import FaceAnalyzer
 
     listed = IdentityBlocklist.load(path) if path.exists() else None

@@ -1,0 +1,44 @@
+"""Importing `idgen` is quick, and changes diffusers' pipelines whichever of the two is imported first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CHANGED = "assert Pipeline.load_id_adapter and Pipeline.__call__.__wrapped__"
+
+
+def run(code: str) -> None:
+    """Run a program in a process of its own; its last line of an error is the reason of a failure."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("start", ["import idgen", "from idgen.cli import parse_command; parse_command(['generate'])"])
+def test_nothing_slow_is_imported_at_first(start: str) -> None:
+    run(f"import sys; {start}; slow = {{'torch', 'diffusers', 'numpy'}} & set(sys.modules); assert not slow, slow")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import idgen; from diffusers import StableDiffusionXLPipeline as Pipeline",
+        "from diffusers import StableDiffusionXLPipeline as Pipeline; import idgen",
+        "from idgen.pipelines.inpaint import LatentInpaintPipeline as Pipeline",
+    ],
+)
+def test_pipelines_are_changed_in_any_order_of_imports(order: str) -> None:
+    run(f"{order}; {CHANGED}")
+
+
+def test_names_are_found_at_first_use() -> None:
+    import idgen
+
+    for name in idgen.__all__:
+        assert getattr(idgen, name) is not None
+        assert name in dir(idgen)
+    with pytest.raises(AttributeError, match="no attribute 'unknown'"):
+        _ = idgen.unknown  # pyright: ignore[reportAttributeAccessIssue]
+    assert callable(idgen.enroll)
