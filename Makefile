@@ -1,16 +1,16 @@
-# The two commands of the README. Both make the environment they need; nothing but Python ≥ 3.11 has to be there.
+# The commands of the README. They create the environment that they need; only Python ≥ 3.11 must be installed.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# A second face encoder judges the quickstart's pictures where one is at hand.
+# The evaluation encoder of the quickstart, if it is available.
 IDGEN_SHARED ?= ../shared
-JUDGE ?= $(wildcard $(IDGEN_SHARED)/models/mobilefacenet_eval.onnx)
+EVAL_ENCODER ?= $(wildcard $(IDGEN_SHARED)/models/mobilefacenet_eval.onnx)
 
 .PHONY: quickstart test check docs clean
 
-# One place says which torch: the version that the tests ran with. pip takes a CPU build where one is at hand.
+# constraints.txt has the version of torch that the tests ran with. pip installs a CPU build if the index has one.
 $(BIN)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
@@ -18,9 +18,9 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: $(BIN)/.installed
-	$(BIN)/python examples/quickstart.py $(if $(JUDGE),--eval-encoder imagenet:$(JUDGE))
+	$(BIN)/python examples/quickstart.py $(if $(EVAL_ENCODER),--eval-encoder imagenet:$(EVAL_ENCODER))
 
-# A process is given one file after the other, as `tests/conftest.py` puts them: those that take longest first.
+# Each process runs one file after the other, in the order of `tests/conftest.py`: slow files first.
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -1,4 +1,4 @@
-"""The demo on the small model that comes with the package: `python demos/app.py`; `idgen demo` takes any model."""
+"""The demo with the small model of the package: `python demos/app.py`. `idgen demo` accepts any model."""
 
 import idgen
 from idgen.demo import build_demo
