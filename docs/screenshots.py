@@ -1,4 +1,4 @@
-"""Take the pictures of the running demo again.
+"""Take the screenshots of the demo again.
 
     python docs/screenshots.py [--eval-encoder imagenet:FILE.onnx]
 
@@ -60,18 +60,18 @@ def main(eval_encoder: str | None = None) -> None:
 
 
 def make_people(work: Path) -> None:
-    """The photo; crops of it, as a set to train on; and somebody who does not exist."""
+    """Write the photo, crops of it as a training set, and an invented person."""
     photo = Image.fromarray(data.astronaut())
     photo.save(work / "eileen.png")
     (work / "people" / "eileen").mkdir(parents=True)
     for i, left in enumerate((110, 118, 126)):
         photo.crop((left, 0, left + 240, 240)).save(work / "people" / "eileen" / f"{i}.png")
     photo.crop((130, 15, 320, 205)).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(work / "pose.png")
-    Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=1).save(work / "nobody.safetensors")
+    Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=1).save(work / "invented.safetensors")
 
 
 def make_records(work: Path, judge: tuple[str, ...]) -> None:
-    """A run and a report."""
+    """Write a training run and a report."""
     shares = ("--test-share", "0", "--validation-share", "0")
     command("prepare", "people", "--output", "shards", "--engine", "inprocess", *shares, work=work)
     size = ("--resolution", "64", "--max_train_steps", "10")
@@ -106,9 +106,9 @@ def serve(work: Path, judge: tuple[str, ...]) -> Iterator[None]:
 def visit_desk(page: Page, work: Path) -> None:
     open_page(page)
     page.get_by_text("Save, load or forget people").click()
-    name_next(page, "Nobody")
-    page.set_input_files("#load input[type=file]", work / "nobody.safetensors")
-    expect(page.locator("#person input")).to_have_value("Nobody", timeout=WAIT)
+    name_next(page, "Invented")
+    page.set_input_files("#load input[type=file]", work / "invented.safetensors")
+    expect(page.locator("#person input")).to_have_value("Invented", timeout=WAIT)
     page.get_by_text("Save, load or forget people").click()
     enroll(page, work / "eileen.png", "Eileen")
     generate(page, "Generate", images=1)
@@ -171,7 +171,7 @@ def enroll(page: Page, photo: Path, name: str) -> None:
 
 
 def paint_face(page: Page, photo: Path) -> None:
-    """Over the middle of a picture, in lines below each other."""
+    """Paint over the middle of an image, line by line."""
     with page.expect_file_chooser() as chooser:
         page.locator("#editor").get_by_text("Upload an image").click()
     chooser.value.set_files(photo)
@@ -188,7 +188,7 @@ def paint_face(page: Page, photo: Path) -> None:
 
 
 def open_tab(page: Page, name: str) -> None:
-    """A narrow page has most of its tabs behind a button."""
+    """Open a tab; a narrow page has most of its tabs behind a button."""
     tab = page.get_by_role("tab", name=name).first
     if tab.is_visible():
         tab.click()

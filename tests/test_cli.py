@@ -102,7 +102,7 @@ def test_errors_are_one_line(run, arguments: list[str], message: str, capsys: py
         (["--identity", "person.safetensors", "--face", "big"], "--face"),
     ],
 )
-def test_what_is_missing_is_told_before_a_model_is_opened(
+def test_missing_files_are_reported_before_a_model_is_opened(
     run, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     """The base does not exist: opening it would be another error."""
@@ -129,7 +129,7 @@ def test_help_and_version(run, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train"}))
-def test_help_teaches(run, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_an_example(run, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run(command, "--help")
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The page, served to clients of this process; the base is tiny and random, everything else is real."""
+"""The page, served to clients in this process. The base is tiny and random; everything else is real."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ gradio_client = pytest.importorskip("gradio_client", reason="the demo needs Grad
 
 @dataclass
 class Served:
-    """A page at an address; its client is a visitor."""
+    """A page at an address. A client is a visitor."""
 
     url: str
     folder: Path
@@ -36,11 +36,11 @@ class Served:
         return gradio_client.Client(self.url, verbose=False, download_files=False, httpx_kwargs={"timeout": 120})
 
     def files(self) -> list[Path]:
-        """Also while folders vanish, which `rglob` would fail of."""
+        """All files, also while folders are deleted, where `rglob` would fail."""
         return [Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names]
 
     def path(self, served: str | dict[str, Any]) -> Path:
-        """Of a file that the page told a client of."""
+        """Path of a file that the page served to a client."""
         return Path(served if isinstance(served, str) else served["path"])
 
 
@@ -93,7 +93,7 @@ def gallery(*photos: Path | str) -> list[dict[str, Any]]:
 
 
 def enroll_random(client: Any, folder: Path, seed: int, name: str) -> Identity:
-    """Somebody who does not exist, by an identity file."""
+    """An invented person, loaded from an identity file."""
     identity = Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=seed)
     identity.save(folder / f"{seed}.safetensors")
     assert (

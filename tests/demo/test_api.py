@@ -82,7 +82,7 @@ def test_a_face_of_several_must_be_chosen(served: Served, client: Any, group_pho
     assert torch.allclose(Identity.load(served.path(saved)).embeddings, expected)
 
 
-def test_what_cannot_be_done_is_said(client: Any, eileen: Path, tmp_path: Path) -> None:
+def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes(eileen.read_bytes()[:9000])
     Image.new("RGB", (64, 64)).save(tmp_path / "empty.png")
@@ -128,7 +128,7 @@ def test_what_cannot_be_done_is_said(client: Any, eileen: Path, tmp_path: Path) 
     assert client.predict("Eileen", **QUICK, api_name="/generate")[0]  # the page goes on
 
 
-def test_nobody_is_known_at_first(client: Any) -> None:
+def test_a_new_page_has_no_people(client: Any) -> None:
     with pytest.raises(Exception, match="No person is enrolled"):
         client.predict("Eileen", api_name="/generate")
 
@@ -264,7 +264,7 @@ def test_nothing_is_kept_once_the_page_is_closed(served: Served, astronaut: np.n
     wait_until(lambda: not new & set(served.files()))
     assert second.session_hash not in served.backend.sessions
     third = served.client()
-    third.session_hash = first.session_hash  # somebody who saw the address of the closed page
+    third.session_hash = first.session_hash  # a client that knows the address of the closed page
     with pytest.raises(Exception, match="No person is enrolled"):
         third.predict("Eileen", api_name="/generate")
     third.close()

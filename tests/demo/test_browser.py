@@ -1,4 +1,4 @@
-"""The page as a visitor has it: a real browser, the small model that ships with the package, a real photo."""
+"""The page in a real browser, with the small model of the package and a real photo."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(served: Served, browser: Any) -> Iterator[Any]:
-    """Open the page; afterwards it must have asked nobody else for anything, and complained of nothing."""
+    """Open the page; it must send no request to another server and report no error."""
     contexts, asked, complaints = [], [], []
 
     def open_page(**options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the server refuses before any work is done, and what it keeps for whom."""
+"""Requests that the server refuses before any work is done, and the files that it keeps for each page."""
 
 from __future__ import annotations
 
@@ -67,15 +67,13 @@ def test_the_page_itself_is_answered(served: Served, http: httpx.Client) -> None
         ("::", (), "localhost:7860", True),
     ],
 )
-def test_the_names_that_a_server_answers_to(
-    listening: str, allowed: tuple[str, ...], asked: str, answered: bool
-) -> None:
+def test_accepted_host_names(listening: str, allowed: tuple[str, ...], asked: str, answered: bool) -> None:
     request_filter = RequestFilter(PlainTextResponse(), listening, allowed, MAX_UPLOAD)
     scope = {"type": "http", "path": "/", "headers": [(b"host", asked.encode())]}
     assert (request_filter.refusal(scope) is None) == answered
 
 
-def test_no_visitor_makes_the_server_ask_another(http: httpx.Client, served: Served) -> None:
+def test_the_server_fetches_nothing_for_visitors(http: httpx.Client, served: Served) -> None:
     for url in ("http://127.0.0.1:9/x", "https://evil.example/x"):
         for route in ("file", "proxy"):
             assert http.get(f"gradio_api/{route}={url}").status_code == 403
@@ -178,7 +176,7 @@ def test_sixty_visitors_with_ten_photos_come_and_go(served: Served, astronaut: n
     assert len(set.union(*crops.values())) == 10
 
 
-def test_the_pages_own_pictures_stay(served: Served, tmp_path: Path) -> None:
+def test_files_of_the_page_itself_are_kept(served: Served, tmp_path: Path) -> None:
     first, second = served.client(), served.client()
     own = {file for file in served.files() if not file.is_relative_to(served.backend.sessions.folder)}
     for client in (first, second):
@@ -190,7 +188,7 @@ def test_the_pages_own_pictures_stay(served: Served, tmp_path: Path) -> None:
         assert own <= set(served.files())
 
 
-def test_old_files_that_nobody_owns_go(tmp_path: Path) -> None:
+def test_old_files_without_an_owner_are_deleted(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path / "visitors")
     session = sessions.open("one")
     owned, waiting, abandoned, new = (sessions.new_folder() / "a.png" for _ in range(4))
@@ -233,7 +231,7 @@ def hold_a_folder(parent: str) -> None:
     time.sleep(60)
 
 
-def test_a_password_is_asked_for(serve: Any, eileen: Path) -> None:
+def test_a_password_is_required(serve: Any, eileen: Path) -> None:
     pipe = make_pipeline()
     pipe.load_id_adapter(make_adapter(pipe.unet, encoder="dlib-resnet-v1", embedding_dim=128))
     served = serve(pipe, launch={"auth": [("anna", "secret")]})

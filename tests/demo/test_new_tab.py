@@ -1,4 +1,4 @@
-"""A tab is one file and one row: nothing else is touched to add one."""
+"""A tab is one file and one row; nothing else changes when one is added."""
 
 from __future__ import annotations
 

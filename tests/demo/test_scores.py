@@ -1,4 +1,4 @@
-"""Each result says how like the person it is, by the adapter's encoder and by another one."""
+"""Results have similarity scores by the adapter's encoder and by an evaluation encoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.demo.conftest import Served, gallery
 
 
 class Colours:
-    """A face encoder that no adapter reads: where a face is how bright."""
+    """A face encoder that no adapter reads: brightness at 4 × 4 places."""
 
     name = "colours"
     dim = 48
@@ -44,7 +44,7 @@ def person(served: Served, astronaut: np.ndarray) -> EnrolledPerson:
     return enroll_person(served.pipe, [astronaut], [face], "Eileen", served.backend.scorer.encoders)
 
 
-def test_results_are_judged_by_both(served: Served, person: EnrolledPerson, eileen: Path) -> None:
+def test_results_are_scored_by_both_encoders(served: Served, person: EnrolledPerson, eileen: Path) -> None:
     client = served.client()
     client.predict(gallery(eileen), [], "Eileen", True, api_name="/enroll")
     shown, table = client.predict("Eileen", seed=14, api_name="/generate")
@@ -58,13 +58,15 @@ def test_results_are_judged_by_both(served: Served, person: EnrolledPerson, eile
     client.close()
 
 
-def test_the_photo_itself_is_most_like(served: Served, person: EnrolledPerson, astronaut: np.ndarray) -> None:
+def test_the_photo_itself_has_the_highest_similarity(
+    served: Served, person: EnrolledPerson, astronaut: np.ndarray
+) -> None:
     likeness = served.backend.scorer
     assert [score.cosine for score in likeness(1, astronaut, [person])] == pytest.approx([1, 1], abs=1e-4)
     assert [score.cosine for score in likeness(1, np.zeros_like(astronaut), [person])] == [None, None]
 
 
-def test_a_missed_face_is_said() -> None:
+def test_the_caption_says_if_no_face_was_found() -> None:
     scores = [Score(1, "Anna", "one", 0.5), Score(1, "Anna", "two", None)]
     told = caption(scores, "seed 3")
     assert told.startswith("seed 3")

@@ -1,4 +1,4 @@
-"""What the further tabs draw, against the pipelines called directly."""
+"""Each tab generates the same images as the pipelines called directly."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def client(served: Served, tmp_path: Path) -> Iterator[Any]:
 
 
 def knowing(served: Served, tmp_path: Path) -> Any:
-    """A page that knows two people."""
+    """A client with two people."""
     client = served.client()
     for name, identity in (("Anna", ANNA), ("Bruno", BRUNO)):
         identity.save(tmp_path / f"{name}.safetensors")
@@ -186,16 +186,16 @@ def test_compare(served: Served, client: Any) -> None:
     for picture, (adapter, scale) in zip(drawn(served, shown), cells, strict=True):
         expected = directly(served.pipe, ANNA, adapter, scale, width=SIDE, height=SIDE)
         assert np.array_equal(picture, expected), (adapter, scale)
-    assert np.array_equal(drawn(served, shown)[0], drawn(served, shown)[2])  # at 0 nobody is drawn
+    assert np.array_equal(drawn(served, shown)[0], drawn(served, shown)[2])  # scale 0 turns the identity off
     assert [each["caption"].split(" · ")[0] for each in shown] == [f"{adapter}, scale {s:g}" for adapter, s in cells]
     assert {(row[0], row[3]) for row in plot["data"]} == {(scale, adapter) for adapter, scale in cells}
 
 
-def test_what_cannot_be_done_is_said(client: Any, eileen: Path, tmp_path: Path) -> None:
+def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path: Path) -> None:
     only_red = editor(composite=painted(tmp_path / "red.png", RED, RED))
     wrong: list[tuple[str, tuple, dict[str, Any], str]] = [
         ("/two_people", ("Anna", "Bruno", only_red), {}, "No region is painted blue"),
-        ("/two_people", ("Anna", "Nobody", only_red), {}, "Unknown person"),
+        ("/two_people", ("Anna", "Carl", only_red), {}, "Unknown person"),
         ("/mix", ("Anna", "Bruno", 2), {}, "between 0 and 1|greater than"),
         ("/landmarks", ([], [[1, 2]], 32, 32), {}, "Five points"),
         ("/landmarks", ([], [], 32, 32), {}, "Upload a photo"),
@@ -220,7 +220,7 @@ def test_another_encoder_than_the_adapters_is_refused(client: Any, tmp_path: Pat
             client.predict(*values, **QUICK, api_name=endpoint)
 
 
-def test_nobody_on_the_pipelines_blocklist_is_drawn_by_any_tab(serve: Any, eileen: Path, tmp_path: Path) -> None:
+def test_every_tab_refuses_people_on_the_blocklist(serve: Any, eileen: Path, tmp_path: Path) -> None:
     options = page_options()
     options["pipe"].id_blocklist = IdentityBlocklist.of(ANNA)
     served = serve(**options)  # with marks that name no list of their own

@@ -1,4 +1,4 @@
-"""Runs and reports, from files of the form that training and evaluation write."""
+"""Training runs and reports, from files as training and evaluation write them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_report(report: Path) -> None:
     assert "<script>" not in page
 
 
-def test_only_what_was_named(run: Path, report: Path, tmp_path: Path) -> None:
+def test_other_folders_are_refused(run: Path, report: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     runs = folders_by_name([run, tmp_path / "empty"])
     assert named_folder(runs, "first", "run") == run
