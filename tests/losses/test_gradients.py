@@ -47,7 +47,7 @@ def denoising(kind: str, **options: float) -> Callable[[torch.Tensor], torch.Ten
 
 
 def of_x0(kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """An identity loss on the clean latent: through the one-step prediction."""
+    """An identity loss on x0, through the one-step prediction."""
     predict_x0 = parametrisation(kind).predict_x0
     return lambda x: identity_loss(predict_x0(x, OTHER, TIMESTEPS).flatten(1), OTHER.flatten(1).flip(0))
 

@@ -162,6 +162,34 @@ def test_random_fusion_draws_each_case() -> None:
     assert 0 < int((a == b).sum()) < 8
 
 
+def test_the_identity_is_active_until_the_step_is_left() -> None:
+    """In the backward pass too, and also if that fails; a call that nothing would end is refused."""
+    step, batch, times = make_step(), RandomPeople(2).make(0), torch.tensor([300, 300])
+    text = step.base.encode(batch.prompts)
+
+    def predict() -> torch.Tensor:
+        with torch.no_grad():
+            return step.predict(batch, batch.latents, times, text)
+
+    expected = predict()
+    with step.activate(batch, step.encode(batch)):
+        with_id = predict()
+    assert not torch.equal(with_id, expected)
+
+    def fail() -> None:
+        with step:
+            step(batch, seeded(1))
+            torch.testing.assert_close(predict(), with_id)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert torch.equal(predict(), expected)
+    with pytest.raises(TrainingError, match="inside `with step:`"):
+        step(batch, seeded(1))
+    assert torch.equal(predict(), expected)
+
+
 def test_only_the_adapter_is_trained() -> None:
     step = make_step()
     assert {id(w) for w in step.parameters()} == {id(w) for w in step.adapter.parameters()}

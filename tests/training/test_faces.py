@@ -48,8 +48,8 @@ def test_several_steps_are_those_of_ddim(kind: Literal["epsilon", "v_prediction"
         expected = found.prev_sample
     assert isinstance(found, DDIMSchedulerOutput)
     times = torch.full((2,), 600)
-    clean = predict_x0(parametrisation, predict, predict(noisy, times), noisy, times, 3)
-    torch.testing.assert_close(clean, found.pred_original_sample, rtol=1e-4, atol=1e-5)
+    x0 = predict_x0(parametrisation, predict, predict(noisy, times), noisy, times, 3)
+    torch.testing.assert_close(x0, found.pred_original_sample, rtol=1e-4, atol=1e-5)
     one = predict_x0(parametrisation, predict, predict(noisy, times), noisy, times)
     assert torch.equal(one, parametrisation.predict_x0(predict(noisy, times), noisy, times))
 
@@ -58,14 +58,14 @@ def test_gradient_of_several_steps_is_that_of_finite_differences() -> None:
     parametrisation = Parametrisation(DDIMScheduler().alphas_cumprod.double())
     noisy, times = torch.randn(2, 1, 2, 2, generator=seeded(0)).double(), torch.tensor([0, 700])
 
-    def clean(weight: torch.Tensor) -> torch.Tensor:
+    def x0_of(weight: torch.Tensor) -> torch.Tensor:
         def predict(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
             return (weight * x).tanh()
 
         return predict_x0(parametrisation, predict, predict(noisy, times), noisy, times, 3)
 
     weight = torch.rand(1, 1, 2, 2, generator=seeded(1)).double().requires_grad_(True)
-    assert torch.autograd.gradcheck(clean, (weight,))
+    assert torch.autograd.gradcheck(x0_of, (weight,))
 
 
 def test_the_denoiser_takes_several_steps() -> None:

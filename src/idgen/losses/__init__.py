@@ -5,9 +5,9 @@ from .attention import increment_loss, localisation_loss, value_regulariser, wor
 from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
 from .decode import FaceCrops, FaceDecoder, WholePictures
 from .denoising import DenoisingLoss
-from .faces import FaceEmbedder, Landmarks, find_landmarks
+from .face_embedder import FaceEmbedder, Landmarks, find_landmarks
 from .gates import Decay, Gate, SignalPower, UpTo
-from .identity import TripletLoss, identity_loss
+from .identity_losses import TripletLoss, identity_loss
 from .negatives import Bank, Negatives
 from .parametrisation import Parametrisation
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import LossError
-from .identity import cosine
+from .identity_losses import cosine
 from .negatives import Bank, Negatives, mean_over, negative_cosines, within_whiskers
 from .settings import DEFAULTS
 

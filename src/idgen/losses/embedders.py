@@ -10,7 +10,7 @@ from torch import nn
 from ..errors import EncoderMismatchError
 from ..faces import ARCFACE_TEMPLATE, DlibEncoder
 from ..faces.onnx_module import NORMALISATIONS, OnnxModule
-from .faces import FaceEmbedder
+from .face_embedder import FaceEmbedder
 
 
 class NormalisedInput(nn.Module):

@@ -13,7 +13,7 @@ from .alignment import layout_alignment_loss, semantic_alignment_loss
 from .attention import increment_loss, localisation_loss, value_regulariser, word_regulariser
 from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
 from .denoising import DenoisingLoss
-from .identity import TripletLoss, identity_loss
+from .identity_losses import TripletLoss, identity_loss
 from .parametrisation import Parametrisation
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss
 from .row import Row, Table

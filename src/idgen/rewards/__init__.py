@@ -3,10 +3,9 @@
 from .aesthetic import AestheticHead, AestheticReward, ClipImageEmbeds
 from .distortion import Distortion, PreferencePairs
 from .guard import RewardHackingGuard, Verdict
-from .identity import IdentityReward
+from .identity_reward import IdentityReward
 from .structure import StructureScorer, bradley_terry_loss
-from .table import REWARDS, RewardsConfig, make_rewards
-from .weighted import WeightedRewards
+from .table import REWARDS, RewardsConfig, WeightedRewards, make_rewards
 
 __all__ = [
     "REWARDS",

@@ -8,7 +8,7 @@ import torch
 
 from ..errors import LossError
 from ..losses import FaceEmbedder
-from ..losses.identity import cosine
+from ..losses.identity_losses import cosine
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
