@@ -22,8 +22,8 @@ from rich.table import Table
 
 from idgen.data.assign import AssignOptions, assign_people
 from idgen.data.bank import write_bank
+from idgen.data.clustering import unit
 from idgen.data.index import SCHEMA, write_index
-from idgen.data.people import unit
 
 CONSOLE = Console(width=110)
 DIM, SHARD, PHOTOS = 128, 10_000, 4

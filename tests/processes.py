@@ -12,7 +12,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from idgen.data.processes import worker_context
+from idgen.data.engines import worker_context
 
 
 def start(work: Callable[..., Any], *arguments: Any) -> BaseProcess:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from idgen.data.bank import IdentityBank
-from idgen.data.people import unit
+from idgen.data.clustering import unit
 from idgen.errors import DataError
 from tests.processes import start
 

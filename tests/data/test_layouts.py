@@ -178,7 +178,7 @@ def test_two_processes_give_the_same_bytes(photos, tmp_path):
 def test_ray_gives_the_same_bytes_and_our_errors(photos, tmp_path):
     """A real Ray of two workers."""
     pytest.importorskip("ray", reason="Ray is not installed")
-    from idgen.data.ray import RayData
+    from idgen.data.engines import RayData
 
     make_set(photos, tmp_path / "one", shard_size=1)
     make_set(photos, tmp_path / "ray", RayData(2), shard_size=1)

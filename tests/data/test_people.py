@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from idgen.data.assign import AssignOptions
+from idgen.data.clustering import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
 from idgen.data.duplicates import same_files, same_pictures
-from idgen.data.people import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
 from idgen.data.quality import thumbnail
-from idgen.data.thresholds import (
+from idgen.data.statistics import (
     centre_threshold,
     genuine_cosines,
     impostor_cosines,
@@ -53,7 +53,7 @@ def test_a_chain_of_look_alikes_is_not_one_person():
 
 
 def test_a_part_that_is_too_large_for_a_table_is_linked_more_strictly(monkeypatch):
-    monkeypatch.setattr("idgen.data.people._LINKED", 8)
+    monkeypatch.setattr("idgen.data.clustering._LINKED", 8)
     units, _ = crowd(20, 4, noise=0.1)
     units = unit(units + 3)  # everybody near everybody
     found = find_people(units, 0.7)
@@ -115,7 +115,7 @@ def test_of_the_same_picture_the_largest_stays():
 
 def test_a_smaller_copy_and_somebody_elses_photo_are_set_aside(monkeypatch, lfw_photos, tmp_path):
     """Real photos. Thresholds are measured on fewer people than anybody should."""
-    monkeypatch.setattr("idgen.data.thresholds._PAIRS_ABOVE", 0.1)
+    monkeypatch.setattr("idgen.data.statistics._PAIRS_ABOVE", 0.1)
     people = Counter(path.parent.name for path in lfw_photos.rglob("*.jpg")).most_common()
     many, other = people[0][0], people[-1][0]
     shutil.copytree(lfw_photos, tmp_path / "photos")

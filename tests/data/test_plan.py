@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from idgen.data.plan import BatchPlan, Position
+from idgen.data.loader import BatchPlan, Position
 from idgen.errors import DataError
 
 SHARDS = np.repeat(np.arange(7), [5, 0, 12, 1, 9, 3, 8])

@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .clustering import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
 from .columns import open_photo
 from .duplicates import same_files, same_pictures
 from .index import read_index, write_index
-from .people import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
-from .storage import join
-from .thresholds import (
+from .statistics import (
     centre_threshold,
     genuine_cosines,
     impostor_cosines,
     same_person_threshold,
     stranger_threshold,
 )
+from .storage import join
 
 _READ = ("key", "face", "label", "reference", "sha256", "size", "dropped", "crop_offset", "crop_length")
 _ASIDE = ("duplicate", "near-duplicate", "far-from-person", "no-reference")

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import torch
 
 from ..errors import DataError
+from .clustering import unit
 from .index import read_index, usable_rows
-from .people import unit
 from .storage import join, local_copy, write_file
 
 FOLDER = "bank"

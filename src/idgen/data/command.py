@@ -145,7 +145,7 @@ def _engine(arguments: PrepareArguments) -> Engine:
 
     workers = arguments.workers or os.cpu_count() or 1
     if arguments.engine == "ray":
-        from .ray import RayData
+        from .engines import RayData
 
         return RayData(workers, arguments.address)
     return InProcess() if arguments.engine == "inprocess" else LocalProcesses(workers)

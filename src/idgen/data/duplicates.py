@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from .clustering import centre_cosines
 from .copies import likeness
-from .people import centre_cosines
 
 SAME_PICTURE = 0.965
 """`likeness` above which two crops of a person are one picture; docs/prepare.md has the figures. Embeddings cannot

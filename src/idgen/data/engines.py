@@ -1,7 +1,8 @@
-"""Where shards are worked on: in this process, in local processes, or on a Ray cluster."""
+"""Engines that process shards: this process, local processes, or Ray Data."""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -9,32 +10,48 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import Any, Protocol, TypeAlias
 
 import torch
 
-from ..errors import DataError
-from .processes import worker_context
+from .. import errors
+from ..errors import DataError, IdgenError, MissingDependencyError
 
 ATTEMPTS = 3
-"""A shard whose worker is killed this often is not tried again."""
+"""A shard whose worker was killed this many times is not tried again."""
+
+RAY_WINDOW = 16
+"""Shards per worker that are planned at a time: Ray takes a list, and the plan of a large set must not fill memory."""
 
 
 class Task(Protocol):
-    """A piece of work, told from the others by its name."""
+    """A piece of work with a unique name."""
 
     @property
     def name(self) -> str: ...
 
 
 Worker: TypeAlias = Callable[[Any], str]
-"""Does a task and returns its name. It is sent to other processes, and opens what is costly at its first task."""
+"""Does a task and returns its name. It is pickled for other processes, and opens its networks at the first task."""
+
+
+def worker_context() -> BaseContext:
+    """How worker processes start: forked from a server process that has only imported the package.
+
+    A fork of a process with torch's threads can hang, and importing the package takes each worker seconds.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["idgen.data.shard", "idgen.data.dataset"])
+    return context
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums come out the same whoever runs them, and workers do not fight for cores."""
+    """Use one thread of torch: sums are the same on every machine, and workers do not compete for cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -44,13 +61,13 @@ def one_thread() -> Iterator[None]:
 
 
 class Engine(Protocol):
-    """Runs a worker over tasks, in any order; yields the name of each that is finished."""
+    """Runs a worker over tasks in any order, and yields the name of each finished task."""
 
     def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]: ...
 
 
 class InProcess:
-    """One after the other."""
+    """Runs all tasks one after the other in this process."""
 
     def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]:
         yield from map(worker, tasks)
@@ -58,17 +75,17 @@ class InProcess:
 
 @dataclass(frozen=True)
 class LocalProcesses:
-    """Processes on this machine. If one is killed, the shards that were under way are begun again.
+    """Processes on this machine. If one is killed, the shards in progress are started again.
 
     Args:
-        workers: How many.
+        workers: Number of processes.
     """
 
     workers: int
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise DataError(f"At least one worker is needed, not {self.workers}.")
+            raise DataError(f"workers must be >= 1, got {self.workers}.")
 
     def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]:
         waiting = iter(tasks)
@@ -87,7 +104,7 @@ class LocalProcesses:
             worst = [task.name for task, attempt in again if attempt >= ATTEMPTS]
             if worst:
                 raise DataError(
-                    f"Workers were killed {ATTEMPTS} times over the shards {worst}; memory ran out, it may be. "
+                    f"Workers were killed {ATTEMPTS} times at the shards {worst}, probably because memory ran out. "
                     "Use fewer workers and run the same command again."
                 )
 
@@ -98,7 +115,7 @@ class LocalProcesses:
         again: list[tuple[Task, int]],
         running: dict[Future[str], tuple[Task, int]],
     ) -> Iterator[str]:
-        """Keeps two shards a worker under way, so that the plan is never held in memory."""
+        """Keep two shards per worker in progress, so that the plan is never in memory as a whole."""
         todo = list(again)
         while True:
             while len(running) < 2 * self.workers:
@@ -135,7 +152,7 @@ def _start(worker: Worker) -> None:
 
 
 def _end_with_parent() -> None:
-    """Without this the workers of a run that was killed would live on, and write into the next run's shards."""
+    """End a worker whose parent was killed; it would write into the shards of the next run."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -144,3 +161,64 @@ def _end_with_parent() -> None:
 
 def _work(task: Task) -> str:
     return _worker(task)
+
+
+@dataclass(frozen=True)
+class RayData:
+    """`read → map_batches with a pool of actors → write`; a batch is one shard, which its actor writes.
+
+    All nodes must be able to write to the output.
+
+    Args:
+        workers: Number of actors; each takes one CPU. Leave at least one CPU of the cluster for the reading stage:
+            otherwise Ray waits forever.
+        address: "auto" or "ray://…" for a running cluster; None starts one on this machine.
+        gpus: GPUs per actor; a fraction shares a GPU.
+    """
+
+    workers: int
+    address: str | None = None
+    gpus: float = 0.0
+
+    def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]:
+        try:
+            import ray
+            from ray.data import ActorPoolStrategy
+        except ImportError as error:
+            raise MissingDependencyError("This engine needs Ray: pip install 'idgen-diffusers[data,ray]'") from error
+
+        started = not ray.is_initialized()
+        if started:
+            local: dict[str, Any] = {} if self.address else {"num_cpus": self.workers + 2, "include_dashboard": False}
+            ray.init(address=self.address or "local", log_to_driver=False, **local)
+        try:
+            tasks = iter(tasks)
+            while window := [{"task": task} for task in itertools.islice(tasks, RAY_WINDOW * self.workers)]:
+                data = ray.data.from_items(window).map_batches(
+                    _Actor,
+                    fn_constructor_args=(worker,),
+                    batch_size=1,
+                    num_cpus=1,
+                    num_gpus=self.gpus,
+                    compute=ActorPoolStrategy(size=self.workers),
+                )
+                for row in data.iter_rows():
+                    if row["error"]:
+                        raise getattr(errors, row["error"])(row["name"])
+                    yield row["name"]
+        finally:
+            if started:
+                ray.shutdown()
+
+
+class _Actor:
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Errors of ours are returned as data: Ray would wrap them and print their traceback."""
+        (task,) = batch["task"]
+        try:
+            return {"name": [self.worker(task)], "error": [""]}
+        except IdgenError as error:
+            return {"name": [str(error)], "error": [type(error).__name__]}
