@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from idgen.data.manifest import Manifest
-from idgen.data.report import similarity_figure
+from idgen.data.set_report import similarity_figure
 
 
 def main(shards: tyro.conf.Positional[str], picture: tyro.conf.Positional[Path]) -> None:

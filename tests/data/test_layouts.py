@@ -18,7 +18,7 @@ from PIL import Image
 from idgen.data.bank import IdentityBank
 from idgen.data.engines import LocalProcesses
 from idgen.data.manifest import Manifest
-from idgen.data.report import write_report
+from idgen.data.set_report import write_report
 from idgen.errors import DataError, EncoderMismatchError
 from idgen.faces import EncoderStatistics
 from idgen.files import LOCK
@@ -193,7 +193,7 @@ def test_ray_gives_the_same_bytes_and_our_errors(photos, tmp_path):
 
 
 def test_no_workers_are_our_error():
-    with pytest.raises(DataError, match="At least one worker"):
+    with pytest.raises(DataError, match="workers must be >= 1"):
         LocalProcesses(0)
 
 

@@ -107,7 +107,7 @@ def test_its_file_holds_directions_and_nothing_else(people: list[Identity], tmp_
 def test_files_that_are_none(people: list[Identity], tmp_path: Path) -> None:
     people[0].save(tmp_path / "identity.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")
-    for name, why in (("identity", "no blocklist"), ("text", "as safetensors"), ("nowhere", "There is no file")):
+    for name, why in (("identity", "not a blocklist"), ("text", "as safetensors"), ("nowhere", "There is no file")):
         with pytest.raises(CheckpointError, match=why):
             IdentityBlocklist.load(tmp_path / f"{name}.safetensors")
 

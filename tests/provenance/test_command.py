@@ -115,7 +115,7 @@ def test_blocked_people_are_neither_enrolled_nor_drawn(run, refuse, photo: Path,
     [
         (["--output", "x.jpg"], "PNG"),
         (["--check-output"], "--blocklist"),
-        (["--key", "key.pem"], "both --certificates and --key"),
+        (["--key", "key.pem"], "--certificates and --key are required together"),
         (["--blocklist", "nowhere"], "There is no file 'nowhere'"),
     ],
 )

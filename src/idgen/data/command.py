@@ -81,7 +81,7 @@ def run_prepare(arguments: PrepareArguments) -> str:
         from .cache import write_caches
         from .manifest import Manifest
         from .prepare import prepare
-        from .report import write_report
+        from .set_report import write_report
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"Preparing needs {error.name}: pip install 'idgen-diffusers[data]'") from error
 
