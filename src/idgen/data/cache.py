@@ -73,7 +73,7 @@ def framing_for(base: str, resolution: int) -> Framing:
 def _load(load: Callable[..., Any], base: str, part: str) -> Any:
     """One part of a base model."""
     try:
-        return load(TINY_PATH if base == "tiny" else base, subfolder=part)
+        return load(str(TINY_PATH) if base == "tiny" else base, subfolder=part)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"The {part} of '{base}' could not be opened: {error}") from error
 
