@@ -1,4 +1,4 @@
-"""Photos in tars and zips: their members by where the bytes are, so that workers read a photo and no more."""
+"""Photos in tars and zips. Members are known by their byte ranges, so workers read single photos."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .storage import FileSystem, address, stamp
 
 SUFFIXES = (".tar", ".zip")
 MAX_HEADER = 1 << 20
-"""Bytes of a tar's header, long names and pax records included."""
+"""Largest header of a tar member in bytes, with long names and pax records."""
 
 _UTF8_FLAG = 0x800
 _FROM_DOS = 0
 
 
 def read_archives(filesystem: FileSystem, paths: list[str], people: bool = True) -> Iterator[Source]:
-    """All inputs of some archives, one archive after the other. The listing of one is held in memory.
+    """All inputs of some archives, one archive after the other. The list of one archive at a time is in memory.
 
     Args:
-        filesystem: Where they are.
-        paths: Of tars and zips.
-        people: Whether folders in them are people. A folder that wraps all others is none; see `shared_root`.
+        filesystem: File system of the archives.
+        paths: Paths of tars and zips.
+        people: Whether folders are people. A folder that contains all others is not; see `shared_root`.
 
     Raises:
         DataError: A file is not an uncompressed tar or a zip.
@@ -46,7 +46,7 @@ class ZipMember(Blob):
     """A member of a zip.
 
     Attributes:
-        member: Its name there.
+        member: Name of the member.
     """
 
     member: str = ""
@@ -74,7 +74,7 @@ def _list(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ...], 
 def _resolve(
     listed: Iterator[tuple[tuple[str, ...], Blob | _Link]], filesystem: FileSystem, path: str
 ) -> dict[tuple[str, ...], Blob]:
-    """As unpacking would leave it: the last member of a name counts, and links lead to other members."""
+    """The members as after unpacking: the last one of each name, with links resolved."""
     members = dict(listed)
     gone = {parts: Blob(filesystem, join(path, *parts)) for parts in members}
     for _ in range(2):  # a link to a link; longer chains count as missing
@@ -88,7 +88,7 @@ def _resolve(
 def _list_tar(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ...], Blob | _Link]]:
     version, end = stamp(filesystem, path), 0
     try:
-        size = filesystem.size(path) or sys.maxsize  # some servers do not tell
+        size = filesystem.size(path) or sys.maxsize  # some servers do not report it
         headers: Any = _Headers(filesystem.open(path, "rb"), size)
         with headers, tarfile.open(fileobj=headers, mode="r:") as tar:
             for member in tar:
@@ -102,12 +102,12 @@ def _list_tar(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ..
                     yield parts_of(member.name), _Link(parts_of(member.linkname))
                 elif member.isfile():
                     yield parts_of(member.name), Blob(filesystem, path, version, member.offset_data, member.size)
-    except Exception as error:  # tarfile raises whatever the numbers in a header make it stumble over
+    except Exception as error:  # tarfile raises many types for damaged headers
         raise DataError(f"'{address(filesystem, path)}' is not an uncompressed tar: {error}") from error
 
 
 class _Headers:
-    """A tar as tarfile reads its headers: no more bytes at once than a header may have, and none beyond the end."""
+    """A file for tarfile that reads at most `MAX_HEADER` bytes at once, and none beyond the end."""
 
     def __init__(self, file: Any, size: int) -> None:
         self._file, self._size = file, size
@@ -136,7 +136,7 @@ def _list_zip(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ..
     version = stamp(filesystem, path)
     try:
         infos = _open_zip(filesystem, path, version).infolist()
-    except Exception as error:  # zipfile raises whatever the numbers in a header make it stumble over
+    except Exception as error:  # zipfile raises many types for damaged headers
         raise DataError(f"'{address(filesystem, path)}' is not a zip: {error}") from error
     for info in infos:
         if not info.is_dir():
@@ -149,7 +149,7 @@ def _open_zip(filesystem: FileSystem, path: str, version: str) -> zipfile.ZipFil
 
 
 def _name_in_zip(info: zipfile.ZipInfo) -> str:
-    """macOS and Unix write names in UTF-8 without saying so; Windows may write `\\` between folders."""
+    """The name of a member. macOS and Unix use UTF-8 without the flag; Windows may separate folders by `\\`."""
     if info.create_system == _FROM_DOS:
         return info.filename.replace("\\", "/")
     if info.flag_bits & _UTF8_FLAG:

@@ -1,4 +1,4 @@
-"""The step over the whole set: person, split and what is set aside, for every face of every shard."""
+"""The step over the whole set: assigns a person and a split to each face, and sets faces aside."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _DUPLICATE, _NEAR_DUPLICATE, _FAR, _NO_REFERENCE = range(4)
 
 @dataclass(frozen=True, kw_only=True)
 class AssignOptions:
-    """How people are told apart and parted.
+    """How faces are assigned to people, and people to splits.
 
     Attributes:
-        threshold: Cosine above which two faces are one person; measured on the set, or the encoder's own, if None.
-        shares: Share of the people in each split; "train" gets the rest.
-        test_people: Names that are in "test" whatever their share.
-        seed: Of the splits.
+        threshold: Cosine above which two faces are the same person. None: measured on the set, or the encoder's.
+        shares: Share of the people per split; "train" gets the rest.
+        test_people: Names of people who are always in "test".
+        seed: Seed of the splits.
     """
 
     threshold: float | None = None
@@ -47,14 +47,14 @@ class AssignOptions:
 
 @dataclass(frozen=True)
 class Assigned:
-    """What was measured on the way.
+    """Measurements of the step.
 
     Attributes:
-        thresholds: Cosines that were needed. "same_person": two unnamed faces above it are one person; "named": an
-            unnamed face above it to a named person's centre is that person; "centre": a named photo below it to the
-            centre of its person's others is set aside, None with too few people to know.
-        genuine: Cosines of pairs of one person, a sample.
-        impostor: Of different people.
+        thresholds: Cosines that were used. "same_person": two unnamed faces above it are the same person; "named": an
+            unnamed face with a higher cosine to a named person's centre is that person; "centre": a named photo with a
+            lower cosine to the centre of its person's other photos is set aside (None with too few people).
+        genuine: Cosines of a sample of pairs of one person.
+        impostor: Cosines of a sample of pairs of different people.
     """
 
     thresholds: dict[str, float | None]
@@ -63,13 +63,13 @@ class Assigned:
 
 
 def assign_people(output: str, names: Sequence[str], encoder: str, options: AssignOptions) -> Assigned:
-    """Fill the last columns of all indexes; doing it again gives the same.
+    """Fill the last columns of all indexes. The result is the same each time.
 
     Args:
         output: Folder or URL of the set.
-        names: Its shards.
-        encoder: That made the embeddings.
-        options: See there.
+        names: Names of its shards.
+        encoder: Name of the encoder of the embeddings.
+        options: How faces are assigned.
 
     Raises:
         DataError: No threshold is known; see `same_person_threshold`.
@@ -101,16 +101,16 @@ def _fill(url: str, columns: Mapping[str, pa.Array]) -> None:
 
 @dataclass(eq=False)
 class _Faces:
-    """All faces of the set that were not dropped, in order."""
+    """All faces of the set that were not dropped, in their order."""
 
     photos: np.ndarray  # number of the photo
-    faces: np.ndarray  # their number in the photo, the largest first
-    files: np.ndarray  # number of the file's content, into `hashes`
+    faces: np.ndarray  # number in the photo, the largest first
+    files: np.ndarray  # number of the file's content, an index into `hashes`
     hashes: pa.Array
     sizes: np.ndarray
     units: np.ndarray
     thumbnails: np.ndarray
-    labels: np.ndarray  # of the photo: numbers into `names`, -1 where there is none
+    labels: np.ndarray  # labels of the photos: indices into `names`, -1 without a label
     references: np.ndarray  # whether the photo is a reference; what is none says nothing of how its person looks
     names: list[str]
     crop: Callable[[int], np.ndarray]
@@ -155,7 +155,7 @@ class _Faces:
         )
 
     def columns(self, places: np.ndarray, options: AssignOptions) -> dict[str, pa.Array]:
-        """Of the faces at these places; nothing where a place is negative."""
+        """The columns of the faces at these positions; null where a position is negative."""
         rows = places[places >= 0]
         used, numbers = np.unique(self.people[rows], return_inverse=True)
         names = [self.names[i] if i >= 0 else None for i in used]
@@ -180,8 +180,8 @@ class _Faces:
         return np.where((self.aside < 0) & self.references, self.people, -1)
 
     def _labelled_face(self) -> np.ndarray:
-        """A photo's label belongs to one of its faces: the nearest to the person's photos with one face, or where
-        there is no such photo, the largest. The others have no name."""
+        """The face that a photo's label belongs to: the one that is most similar to the person's photos with a single
+        face, or the largest one if there is no such photo. The other faces have no name."""
         count = np.bincount(self.photos, minlength=1)
         people = np.where(count[self.photos] == 1, self.labels, -1)
         rows = np.flatnonzero((count[self.photos] > 1) & (self.labels >= 0))
@@ -198,7 +198,7 @@ class _Faces:
         return people
 
     def _name(self, rows: np.ndarray, encoder: str, given: float | None) -> dict[str, float | None]:
-        """Name the faces nobody has named: after the named person they resemble, or else after their group."""
+        """Name unnamed faces: after the named person whom they resemble, or otherwise after their cluster."""
         clean = self._clean()
         same = same_person_threshold(self.units, clean, encoder) if given is None else given
         thresholds: dict[str, float | None] = {"same_person": same}
@@ -213,7 +213,7 @@ class _Faces:
         return thresholds
 
     def _name_groups(self, rows: np.ndarray, groups: np.ndarray) -> None:
-        """Each after one face in it, so that most names stay when the set grows."""
+        """Name each cluster after one face in it, so that most names stay when the set grows."""
         rank = np.argsort(np.asarray(pc.array_sort_indices(self.hashes)))  # pyright: ignore[reportAttributeAccessIssue]
         order = np.lexsort((self.faces[rows], rank[self.files[rows]], groups))
         _, first = np.unique(groups[order], return_index=True)
@@ -224,7 +224,7 @@ class _Faces:
 
 
 def _crops(tars: Sequence[str], places: pa.Table) -> Callable[[int], np.ndarray]:
-    """Reads the aligned crop of a row, (112, 112, 3) uint8; few of them are looked at."""
+    """A function that reads the aligned crop of a row, (112, 112, 3) uint8; few of them are read."""
 
     @lru_cache(64)
     def crop(row: int) -> np.ndarray:
@@ -235,7 +235,7 @@ def _crops(tars: Sequence[str], places: pa.Table) -> Callable[[int], np.ndarray]
 
 
 def _read_vectors(urls: Sequence[str], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit embeddings and thumbnails of all faces that were not dropped: what takes the memory of this step."""
+    """Unit embeddings and thumbnails of all faces that were not dropped: most of the memory of this step."""
     found: tuple[np.ndarray, np.ndarray] | None = None
     start = 0
     for url in urls:

@@ -1,4 +1,4 @@
-"""`idgen prepare`: options of the command line → a set, or the report of one."""
+"""`idgen prepare`: options → a prepared set, or the report of one."""
 
 from __future__ import annotations
 
@@ -21,31 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareArguments:
-    """What the command line sets.
+    """Options of `idgen prepare`.
 
     Attributes:
-        photos: Where the photos are: a folder, a tar, a zip or a table, also at any address that fsspec opens (s3://,
-            gs://, hf://).
-        output: Where the shards go.
-        layout: "folders": one folder a person; "flat": people unknown, they are found; "webdataset": tars
-            or zips; "parquet", "csv" and "jsonl": tables with columns path or image, person, caption, licence.
-        engine: "local": processes of this machine; "ray": Ray Data, here or on a cluster; "inprocess": no others.
-        workers: Processes or actors; as many as there are cores if 0.
-        address: Of a running Ray cluster ("auto" finds it); one is started here without.
-        encoder: Face encoder: the default, or "insightface/" and the name of a pack.
-        shard_size: Photos in a shard.
-        min_face: Faces narrower than so many pixels are dropped.
-        threshold: Cosine above which two faces are one person; without, it is measured on the set.
-        test_share: Share of the people kept for the last test.
-        validation_share: Share of the people kept to watch a training with.
-        test_people: File with a name a line: people that are kept for the test whatever their share.
-        seed: Of the splits.
-        report: Only write the report of a set that is there.
-        cache: Columns to write, of the set that is being made or of the one in `output`: "augmented" (references of
-            people with one photo), "latents" and "text" (of the model `base`), "features" (of the CLIP image encoder
-            `base`).
-        base: Model that latents and text are cached for: a folder, a hub id, or "tiny".
-        resolution: Of the pictures that latents are made of.
+        photos: Photos: a folder, a tar, a zip or a table, as path or as URL that fsspec opens (s3://, gs://, hf://).
+        output: Folder or URL for the shards.
+        layout: "folders": one folder per person; "flat": unknown people, who are found by clustering; "webdataset":
+            tars or zips; "parquet", "csv" and "jsonl": tables with columns path or image, person, caption, licence.
+        engine: "local": processes on this machine; "ray": Ray Data, here or on a cluster; "inprocess": this process.
+        workers: Number of processes or actors; 0 means the number of cores.
+        address: Address of a running Ray cluster ("auto" finds it); by default one is started on this machine.
+        encoder: Face encoder: "dlib-resnet-v1", or "insightface/" and the name of a pack.
+        shard_size: Photos per shard.
+        min_face: Smallest width of a face in pixels; smaller faces are dropped.
+        threshold: Cosine above which two faces are the same person; by default it is measured on the set.
+        test_share: Share of the people in the test split.
+        validation_share: Share of the people in the validation split.
+        test_people: Text file with one name per line: people who are always in the test split.
+        seed: Seed of the splits.
+        report: Folder or URL of a prepared set; only its report is written.
+        cache: Cached columns to write, for the new set or the one in `output`: "augmented" (embeddings of augmented
+            photos, for people with one photo), "latents" and "text" (of the model `base`), "features" (of the CLIP
+            image encoder `base`).
+        base: Stable Diffusion model that latents and text are cached for: a folder, a hub id, or "tiny".
+        resolution: Resolution of the pictures that are encoded as latents.
     """
 
     photos: Annotated[str, tyro.conf.Positional] = ""
@@ -69,11 +68,11 @@ class PrepareArguments:
 
 
 def run_prepare(arguments: PrepareArguments) -> str:
-    """Prepare, and write `report.html` into the set; returns its place.
+    """Prepare a set and write `report.html` into it; returns the path of the report.
 
     Raises:
-        DataError: Something is missing, cannot be read or written.
-        MissingDependencyError: What the extra "data" brings is not installed.
+        DataError: An option is missing, or a file cannot be read or written.
+        MissingDependencyError: The extra "data" is not installed.
     """
     try:
         from tqdm import tqdm
@@ -88,7 +87,7 @@ def run_prepare(arguments: PrepareArguments) -> str:
     if arguments.report:
         return write_report(arguments.report, Manifest.open(arguments.report))
     if not arguments.output or not (arguments.photos or arguments.cache):
-        raise DataError("Say where the photos are and where the shards go: idgen prepare photos/ --output shards/")
+        raise DataError("Photos and --output are required: idgen prepare photos/ --output shards/")
     engine = _engine(arguments)
     if arguments.photos:
         with tqdm(unit=" shards", desc="shards") as bar:
@@ -108,7 +107,7 @@ def run_prepare(arguments: PrepareArguments) -> str:
 
 
 def told(manifest: Manifest) -> str:
-    """What the terminal says of a set: its people, and what is in no sample and why."""
+    """The summary of a set for the terminal: its people, and what was dropped or set aside."""
     counts = manifest.counts
     lines = [
         f"{counts['people']:,} people, {counts['people_with_pairs']:,} of them with two photos or more; "
