@@ -136,5 +136,5 @@ def test_millions_of_people_without_loading_them(tmp_path: Path):
 
 
 def test_an_empty_split_is_our_error(lfw_set):
-    with pytest.raises(DataError, match="Nobody is in the split 'test'"):
+    with pytest.raises(DataError, match="There are no people in the split 'test'"):
         IdentityBank(lfw_set, "test")

@@ -1,4 +1,4 @@
-"""`IdentityBank`: the embeddings of all people in a set, person by person, on disk."""
+"""`IdentityBank`: the embeddings of all people in a set, sorted by person, on disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = ("person", "split", "dropped", "aside", "reference", "embedding")
 
 
 def write_bank(output: str, names: Sequence[str], dim: int) -> None:
-    """Sort the usable faces of a set by split and person, a person's references first.
+    """Sort the usable faces of a set by split and person, the references of each person first.
 
     Writes `embeddings.npy`, (faces, dim) float32, `rows.npy`, (faces, 2), the shard's number and the row in its
     index, and `people.parquet` with name, split, where a person's faces begin, how many there are, and how many of
@@ -31,7 +31,7 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
 
     Args:
         output: Folder or URL of the set.
-        names: Its shards.
+        names: Names of its shards.
         dim: Length of an embedding.
     """
     keys: list[pa.Table] = []
@@ -45,7 +45,7 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
     order = pa.concat_tables(keys).sort_by([(key, directions.get(key, "ascending")) for key in columns])
     rows = np.stack([order["shard"].to_numpy(), order["row"].to_numpy()], 1)
     codes = order["person"].combine_chunks().dictionary_encode().indices.to_numpy()
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))  # everybody is in one split only
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))  # a person is in one split only
     counts = np.diff(starts, append=len(codes))
     people = order.select(["person", "split"]).take(starts)
     people = people.append_column("start", pa.array(starts)).append_column("count", pa.array(counts))
@@ -59,8 +59,8 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
 
 
 def _write_embeddings(path: Path, output: str, names: Sequence[str], rows: np.ndarray, dim: int) -> None:
-    """Shard by shard, each face to its place: all of them would not fit into memory, and a file that is mapped kills
-    the process when the disk is full."""
+    """Write shard by shard, each face to its position: all of them would not fit into memory, and a memory-mapped file
+    kills the process if the disk is full."""
     order = np.argsort(rows[:, 0], kind="stable")
     bounds = np.searchsorted(rows[order, 0], np.arange(len(names) + 1))
     with path.open("wb") as file:
@@ -83,27 +83,28 @@ def _write_embeddings(path: Path, output: str, names: Sequence[str], rows: np.nd
 
 
 class IdentityBank:
-    """Everybody in a split: their embeddings, mapped from the disk, and people who are somebody else.
+    """The memory-mapped embeddings of all people in a split, from which negatives are drawn.
 
     Args:
-        shards: Folder or URL of a prepared set; of a URL the bank is copied to a temporary folder first.
+        shards: Folder or URL of a prepared set; from a URL the bank is copied to a temporary folder.
         split: "train", "validation" or "test".
-        count: Negatives in a draw.
-        hard: Draw eight times as many and keep those most like each asked person, (batch, count) instead of (count,).
-        too_similar: People whose centre is nearer than this cosine to the asked person's are left out too: the same
-            person under two names, most likely.
-        seed: Of the draws.
+        count: Number of negatives per draw.
+        hard: Draw eight times as many and keep the most similar ones for each person, (batch, count) instead of
+            (count,).
+        too_similar: People whose centre has a higher cosine to that of the person are left out too: they are most
+            likely the same person under two names.
+        seed: Seed of the draws.
 
     Raises:
         DataError: There is no bank, the split has no people, or the bank is damaged: its files do not fit together, or
-            an embedding holds NaN or infinity. All embeddings of the split are read once for it.
+            an embedding is not finite. All embeddings of the split are read once to check this.
 
     Attributes:
-        people: Their names; a person's number is the place in this list.
+        people: Names; the number of a person is the index in this list.
         starts: (people,), the first face of each.
-        counts: (people,), how many.
+        counts: (people,), number of faces.
         references: (people,), how many of them, the first ones, may be references; in a set of an earlier version all.
-        embeddings: (faces, dim), float32, raw, not in memory.
+        embeddings: (faces, dim), float32, raw, memory-mapped.
         rows: (faces, 2), the shard's number and the row in its index.
     """
 
@@ -134,7 +135,7 @@ class IdentityBank:
         except Exception as error:  # a header of numpy is Python's syntax, and can be wrong in many ways
             raise DataError(f"'{shards}' has no bank of people: {error}. Run `idgen prepare` to its end.") from error
         if not len(people):
-            raise DataError(f"Nobody is in the split '{split}' of '{shards}'.")
+            raise DataError(f"There are no people in the split '{split}' of '{shards}'.")
         part = _check_bank(shards, people, embeddings, rows)
         self.people: list[str] = people["person"].to_pylist()
         self.counts = people["count"].to_numpy()
@@ -149,11 +150,11 @@ class IdentityBank:
         return len(self.people)
 
     def __reduce__(self) -> Any:
-        """Another process opens the files again, instead of being sent what is in them."""
+        """Another process opens the files again instead of receiving their content."""
         return partial(type(self), **self._arguments, _reopened=True), ()
 
     def person_of(self, faces: np.ndarray) -> np.ndarray:
-        """Numbers of the people whom faces, numbers of rows, belong to."""
+        """Numbers of the people that faces (numbers of rows) belong to."""
         return np.searchsorted(self.starts, faces, side="right") - 1
 
     def centre(self, person: int) -> np.ndarray:
@@ -162,22 +163,22 @@ class IdentityBank:
         return unit(unit(self.embeddings[start : start + min(self.references[person], 16)]).sum(0, keepdims=True))[0]
 
     def draw(self, persons: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """One reference each of other people; the same for the same number.
+        """Draw one reference each of other people; the same number gives the same draw.
 
         Args:
-            persons: (batch,), numbers of the people who shall not be drawn.
-            number: Of the draw.
+            persons: (batch,), numbers of the people who must not be drawn.
+            number: Number of the draw.
 
         Returns:
-            Embeddings, (count, dim), and the people's numbers, (count,); with `hard` or `too_similar` one list for
-            each person, (batch, count, dim) and (batch, count). There are fewer than `count` in a small set. People
-            who are too similar carry the number of the asked person, which losses leave out.
+            Embeddings, (count, dim), and the people's numbers, (count,); with `hard` or `too_similar` one list
+            per person, (batch, count, dim) and (batch, count). A small set gives fewer than `count`. People who are
+            too similar get the number of the person they are drawn for, which losses leave out.
         """
         random = np.random.default_rng((self.seed, number))
         asked = persons.cpu().numpy()
         others = np.setdiff1d(_few_of(random, len(self), self.count * (8 if self.hard else 1) + len(asked)), asked)
         faces = self.starts[others] + random.integers(self.references[others])
-        # sorted reads go forward through the file
+        # sorted, so that the file is read forwards
         embeddings = np.stack([self.embeddings[face] for face in faces]) if len(faces) else self.embeddings[:0]
         if not self.hard and self.too_similar is None:
             keep = random.permutation(len(others))[: self.count]
@@ -195,7 +196,7 @@ class IdentityBank:
 
 
 def check_finite(place: str, embeddings: np.ndarray) -> None:
-    """Raise DataError if an embedding, (faces, dim), is not made of finite numbers; in parts that fit into memory."""
+    """Raise DataError if an embedding, (faces, dim), is not finite; reads parts that fit into memory."""
     step = max(1, (1 << 24) // max(1, embeddings.shape[1]))
     for start in range(0, len(embeddings), step):
         bad = ~np.isfinite(embeddings[start : start + step]).all(1)
@@ -204,7 +205,7 @@ def check_finite(place: str, embeddings: np.ndarray) -> None:
 
 
 def _check_bank(shards: str, people: pa.Table, embeddings: Any, rows: Any) -> slice:
-    """Where the faces of these people lie, in one piece and in their order."""
+    """The slice of the faces of these people."""
     kinds = {"person": pa.string(), "start": pa.int64(), "count": pa.int64(), REFERENCES: pa.int64()}
     needed = [name for name in kinds if name != REFERENCES or name in people.column_names]
     if any(
@@ -216,7 +217,7 @@ def _check_bank(shards: str, people: pa.Table, embeddings: Any, rows: Any) -> sl
     whole = isinstance(embeddings, np.ndarray) and isinstance(rows, np.ndarray)
     whole = whole and embeddings.ndim == 2 and embeddings.dtype == np.float32 and embeddings.shape[1] > 0
     whole = whole and rows.shape == (len(embeddings), 2) and np.issubdtype(rows.dtype, np.integer)
-    # each count is bounded before the sum, which could overflow
+    # counts are bounded first: their sum could overflow
     fits = whole and starts[0] >= 0 and ((counts >= 1) & (counts <= len(rows))).all()
     fits = fits and (np.diff(starts) == counts[:-1]).all() and starts[-1] + counts[-1] <= len(rows)
     if REFERENCES in needed:
@@ -229,7 +230,7 @@ def _check_bank(shards: str, people: pa.Table, embeddings: Any, rows: Any) -> sl
 
 
 def _few_of(random: np.random.Generator, total: int, count: int) -> np.ndarray:
-    """Different numbers below `total`, without a list of all of them."""
+    """Distinct random numbers below `total`, without a list of all numbers."""
     if count >= total:
         return np.arange(total)
     return np.sort(random.choice(total, count, replace=False, shuffle=False))

@@ -1,6 +1,6 @@
-"""Who is who: how near a face is to people, finding people where there are no names, and parting them into splits.
+"""Centres of people, clustering of unnamed faces into people, and splits of people.
 
-Everything here works on embeddings of unit length, so one product is a cosine.
+All embeddings have unit length, so dot products are cosines.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 
 from ..errors import MissingDependencyError
 
-_BLOCK = 1 << 18  # rows that are worked on at a time, where all of them would not fit into memory
-_CELLS = 1 << 26  # entries of a table of cosines
-_LINKED = 10_000  # average linkage holds a table of all distances: this many faces are 0.8 GB
+_BLOCK = 1 << 18  # rows per block, where all of them would not fit into memory
+_CELLS = 1 << 26  # entries of a matrix of cosines
+_LINKED = 10_000  # average linkage needs the matrix of all distances: 0.8 GB for this many faces
 
 
 def unit(embeddings: np.ndarray) -> np.ndarray:
-    """(n, dim) → the same of length one, float32."""
+    """Scale embeddings, (n, dim), to unit length, float32."""
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
 
@@ -33,7 +33,7 @@ def person_sums(units: np.ndarray, labels: np.ndarray, people: int | None = None
 
 
 def centre_cosines(units: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each photo against the centre of its person's other photos, (n,); 1 where a person has no other, NaN unnamed."""
+    """Cosine of each photo to the centre of its person's other photos, (n,); 1 without others, NaN if unnamed."""
     cosines = np.full(len(units), np.nan)
     named = np.flatnonzero(labels >= 0)
     sums = person_sums(units, labels)
@@ -49,15 +49,15 @@ def centre_cosines(units: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def nearest_centres(
     units: np.ndarray, centres: np.ndarray, but: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest of all people to each face.
+    """The most similar person to each face.
 
     Args:
         units: (n, dim).
         centres: (people, dim), unit length.
-        but: (n,), the person who does not count for each.
+        but: (n,), the person who is left out for each face.
 
     Returns:
-        Cosines, (n,), and the people's numbers, (n,).
+        Cosines, (n,), and numbers of the people, (n,).
     """
     cosines, people = np.empty(len(units), np.float32), np.empty(len(units), np.int64)
     block = max(_CELLS // max(len(centres), 1), 1)
@@ -72,10 +72,10 @@ def nearest_centres(
 
 
 def find_people(units: np.ndarray, threshold: float) -> np.ndarray:
-    """Group faces of unknown people: (n,) numbers of the groups, from 0 in the order of their first face.
+    """Cluster faces of unknown people: (n,) numbers of the clusters, from 0 in the order of their first face.
 
-    Faces nearer than the threshold are linked; each connected part is then grouped by average linkage, because chains
-    of look-alikes would join half of a large set into one person.
+    Faces with a cosine above the threshold are linked. Each connected component is then clustered by average linkage,
+    because chains of similar faces would join half of a large set into one person.
 
     Raises:
         MissingDependencyError: scikit-learn is not installed.
@@ -104,7 +104,7 @@ def find_people(units: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _linked_parts(units: np.ndarray, rows: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
-    """Connected parts; one with too many faces for a table is linked again, more strictly."""
+    """Connected components. One with too many faces for a matrix is linked again with a higher threshold."""
     from scipy.sparse.csgraph import connected_components
     from sklearn.neighbors import radius_neighbors_graph
 
@@ -120,12 +120,12 @@ def _linked_parts(units: np.ndarray, rows: np.ndarray, threshold: float) -> Iter
 
 
 def split_of(person: str, shares: Mapping[str, float], seed: int = 0) -> str:
-    """The split of a person: by a hash of the name, so it stays the same when other people come or go.
+    """The split of a person, by a hash of the name, so that it does not depend on the other people.
 
     Args:
         person: Name.
-        shares: Of each split but "train", which gets the rest.
-        seed: For another parting.
+        shares: Share of each split except "train", which gets the rest.
+        seed: Seed of the hash.
     """
     number = int.from_bytes(hashlib.sha256(f"{seed}:{person}".encode()).digest()[:8], "big") / 2**64
     for split, share in shares.items():

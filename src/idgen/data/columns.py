@@ -1,14 +1,14 @@
-"""Cached columns: what frozen networks say of each usable face, computed once and read at every step.
+"""Cached columns: outputs of frozen networks for each usable face, computed once and read at every step.
 
-A column is one safetensors file a shard, `NAME.COLUMN.safetensors`: the values of all rows one after the other, where
-each begins, their shapes, and in the metadata the key of the model that made them.
+A column is one safetensors file per shard, `NAME.COLUMN.safetensors`: the concatenated values of all rows, the start
+of each row, their shapes, and in the metadata the key of the model that made them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ BATCH = 16
 
 
 class Entry(NamedTuple):
-    """A face as column makers see it.
+    """A face, as the input of a `Maker`.
 
     Attributes:
         photo: (height, width, 3), uint8.
-        row: Of the index.
-        landmarks: (5, 2), pixels of the photo.
+        row: Row of the index.
+        landmarks: (5, 2), in pixels of the photo.
         alone: Whether its person has no other usable face.
     """
 
@@ -48,33 +48,35 @@ class Entry(NamedTuple):
 
 
 class Maker(Protocol):
-    """Makes the column `name`. It is sent to workers, and opens its network at the first call."""
+    """Computes the column `name`. It is pickled for workers, and opens its network at the first call."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def parallel(self) -> bool:
-        """Whether the engine's workers share the work. A large network runs in the main process instead, on its best
-        device and with all its threads, and is not sent anywhere."""
+        """Whether the engine's workers share the work. A large network runs in the main process instead, on the
+        fastest device and with all threads."""
         ...
 
     def key(self) -> str:
-        """Says which model with which settings makes the values."""
+        """Identifies the model and the settings that the values depend on."""
         ...
 
     def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
-        """A value for each entry, of any shape; one of no elements where there is nothing to say."""
+        """A tensor of any shape for each entry; an empty one if the entry has no value."""
         ...
 
 
-def write_column(shards: str, maker: Maker, engine: Engine | None = None, progress: Any = None) -> None:
-    """Write a column of a finished set; shards that have it are skipped.
+def write_column(
+    shards: str, maker: Maker, engine: Engine | None = None, progress: Callable[[str], object] | None = None
+) -> None:
+    """Write a column of a finished set. Shards that already have it are skipped.
 
     Args:
         shards: Folder or URL of the set.
-        maker: Of the values.
-        engine: Where they are computed, if the maker is `parallel`; in this process by default.
+        maker: Computes the values.
+        engine: Runs the maker if it is `parallel`; by default, this process.
         progress: Called with the name of each finished shard.
 
     Raises:
@@ -107,7 +109,7 @@ class ColumnWorker:
         url, key = column_url(self.shards, task.name, self.maker.name), self.maker.key()
         table = read_index(join(self.shards, f"{task.name}.parquet"))
         rows = [i for i, row in enumerate(_usable(table)) if row]
-        # a shard that was made again, or people who were sorted anew, make a column old
+        # a column is outdated if its shard was made again or people were assigned again
         made_of = hashlib.sha256(repr((table.schema.metadata[b"tar_sha256"], rows)).encode()).hexdigest()
         if exists(url):
             found = _metadata(url)
@@ -131,7 +133,7 @@ class ColumnWorker:
                 photo=open_photo(tar, row),
                 row=row,
                 landmarks=np.asarray(row["landmarks"]).reshape(5, 2),
-                alone=row["centre"] == 1.0,  # that is what a person with one face has
+                alone=row["centre"] == 1.0,  # the value for a person with one face
             )
 
         return list(threads.map(entry, table.take(rows).to_pylist()))
@@ -141,7 +143,7 @@ def open_photo(tar: str, row: dict[str, Any]) -> np.ndarray:
     """The photo of a row of the index, (height, width, 3) uint8, without reading the rest of the tar.
 
     Raises:
-        DataError: The row says no place in the tar, or what stands there cannot be read or is damaged.
+        DataError: The row has no position in the tar, or the photo cannot be read.
     """
     if not ((row["offset"] or 0) >= 0 and 0 < (row["length"] or 0) <= MAX_BYTES):
         raise DataError(f"A row of the index of '{tar}' is damaged: {row['length']} bytes from {row['offset']} on.")
@@ -154,16 +156,16 @@ def open_photo(tar: str, row: dict[str, Any]) -> np.ndarray:
 
 
 class Column:
-    """A column of one shard, mapped from the disk.
+    """A memory-mapped column of one shard.
 
     Args:
         shards: Folder or URL of the set.
         shard: Name of the shard.
-        name: Of the column.
-        key: Of the model that must have made it.
+        name: Name of the column.
+        key: Key of the model that must have made it.
 
     Raises:
-        DataError: It is not there, cannot be read, or another model made it.
+        DataError: The column does not exist, cannot be read, or was made by another model.
     """
 
     def __init__(self, shards: str, shard: str, name: str, key: str | None = None) -> None:
@@ -186,7 +188,7 @@ class Column:
             self._starts, self._shapes = starts.tolist(), shapes.tolist()
 
     def __getitem__(self, row: int) -> torch.Tensor | None:
-        """The value of a row of the index; None if it has none. Raises DataError for a damaged file."""
+        """The value of a row of the index, or None; raises DataError for a damaged file."""
         with _blamed(self._url):
             start, stop = self._starts[row], self._starts[row + 1]
             if start == stop:
@@ -212,7 +214,7 @@ def _opened(url: str) -> Iterator[Any]:
 
 @contextmanager
 def _blamed(url: str) -> Iterator[None]:
-    """Whatever goes wrong while a column is read, its file is damaged."""
+    """Turn all errors of reading a column into DataError."""
     try:
         yield
     except (DataError, SafetensorError, IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
@@ -235,7 +237,7 @@ def _usable(table: Any) -> list[bool]:
 
 
 def _save(url: str, values: Sequence[torch.Tensor], metadata: dict[str, str]) -> None:
-    """Rows may differ in shape; missing sides of a shape are -1."""
+    """Rows may differ in shape; missing dimensions are -1."""
     shapes = torch.full((len(values), max((value.ndim for value in values), default=1)), -1)
     for i, value in enumerate(values):
         shapes[i, : value.ndim] = torch.tensor(value.shape)
@@ -248,4 +250,4 @@ def _save(url: str, values: Sequence[torch.Tensor], metadata: dict[str, str]) ->
         "shapes": shapes,
     }
     with write_file(url) as path:
-        save_file(tensors, path, metadata={"idgen": json.dumps(metadata)})  # one key: several come in any order
+        save_file(tensors, path, metadata={"idgen": json.dumps(metadata)})  # one key: several have no order

@@ -1,7 +1,7 @@
-"""Whether two aligned crops were cut from one photo: also after it was resized, compressed again or cropped a little.
+"""Recognise aligned crops of the same photo, also after resizing, recompression or slight cropping.
 
-Two photos of one sitting are alike almost everywhere, and differ at the mouth or the eyes. So the crops are laid over
-each other, and the place where they differ most decides.
+Two photos of one sitting are similar almost everywhere, but differ at the mouth or the eyes. The crops are therefore
+registered, and the region where they differ most decides.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-_SIDE = 56  # of the pictures that are compared: detail finer than two pixels of a crop does not survive resizing
+_SIDE = 56  # side of the compared pictures: detail finer than two pixels of a crop does not survive resizing
 _WINDOW = 20
 _STEPS = 8
-_FLOOR = 0.02  # added to variances, of pictures of variance 1: flat skin is alike whatever its noise
-_LEAST = 0.3  # of the crop must lie in both photos
+_FLOOR = 0.02  # added to variances, which are 1 for the whole picture: noise in smooth skin is ignored
+_LEAST = 0.3  # share of the crop that must be in both photos
 
 
 def likeness(first: np.ndarray, second: np.ndarray) -> float:
     """The lowest local correlation of two crops after registration.
 
     It is the contrast and structure term of SSIM (Wang et al. 2004, doi 10.1109/TIP.2003.819861) in windows of a
-    third of the crop's side. What lies outside of a photo, which is black in its crop, is left out.
+    third of the crop's side. Black pixels of a crop, which are outside of its photo, are left out.
 
     Args:
         first: (112, 112, 3), uint8, an aligned crop.
-        second: Another.
+        second: Another crop.
 
     Returns:
         A number in [-1, 1]; 1 for equal crops, -1 if they have too little in common.
@@ -49,16 +49,16 @@ def _reduced(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _standard(picture: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The same with mean 0 and variance 1 where it counts."""
+    """The picture with mean 0 and variance 1 inside of the mask."""
     return (picture - picture[inside].mean()) / max(float(picture[inside].std()), 1e-6)
 
 
 def _registered(
     fixed: np.ndarray, moving: np.ndarray, inside: np.ndarray, covered: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The second picture moved onto the first, and where both show a photo.
+    """The second picture registered to the first, and the mask of the pixels that both photos show.
 
-    Landmarks of a copy lie up to two pixels off. Gauss-Newton steps find the affine map, the gain and the offset of
+    Landmarks of a copy are up to two pixels off. Gauss-Newton steps find the affine map, the gain and the offset of
     least squares (Lucas and Kanade 1981).
     """
     y, x = np.mgrid[:_SIDE, :_SIDE].astype(np.float64) - (_SIDE - 1) / 2

@@ -1,4 +1,4 @@
-"""`PairedIdentityDataset`: a target photo, and the same person from other photos."""
+"""`PairedIdentityDataset`: target photos with reference embeddings of the same person from other photos."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from .storage import exists, join
 
 _COLUMNS = ("key", "offset", "length", "width", "height", "box", "landmarks", "caption")
 CAPTION = "a photo of <id>"
-"""What is said of a photo that has no caption."""
+"""Caption of a photo without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """How a sample is made of a target.
+    """How samples are made from targets.
 
     Attributes:
-        paired_ratio: Share of the samples whose references are other photos; the rest know the target itself.
-        references: How many a sample has; fewer photos are repeated.
-        drop_text: Share of the samples without a prompt (IP-Adapter: 0.05 each) …
-        drop_identity: … without an identity …
-        drop_both: … and without either.
-        component_dropout: Chance of each number of an embedding to be zero (IDiff-Face, arXiv 2308.04995: 0.25); the
-            others grow by as much as is lost.
-        flip: Share of the targets that are mirrored.
+        paired_ratio: Share of samples whose references are other photos; for the rest, the target is the reference.
+        references: Reference photos per sample; they are repeated if a person has fewer.
+        drop_text: Probability of dropping the prompt only (IP-Adapter uses 0.05 for each of the three).
+        drop_identity: Probability of dropping the identity embedding only.
+        drop_both: Probability of dropping both.
+        component_dropout: Probability of setting each number of an embedding to zero (IDiff-Face, arXiv 2308.04995:
+            0.25); the others are scaled up accordingly.
+        flip: Probability of mirroring the target.
         poses: How aligned faces are turned, scaled and shifted at random.
 
     Raises:
@@ -58,27 +58,27 @@ class Pairing:
         shares = (self.paired_ratio, self.component_dropout, self.flip)
         drops = (self.drop_text, self.drop_identity, self.drop_both)
         if not all(0 <= share <= 1 for share in (*shares, *drops)) or sum(drops) > 1 or self.component_dropout == 1:
-            raise DataError(f"Shares lie between 0 and 1: {self}.")
+            raise DataError(f"Probabilities must be between 0 and 1: {self}.")
         if self.references < 1:
-            raise DataError(f"A sample needs at least one reference, not {self.references}.")
+            raise DataError(f"references must be >= 1, got {self.references}.")
 
 
 class Sample(NamedTuple):
-    """One target and who it is.
+    """One target picture and its person.
 
     Attributes:
         picture: Latents, (channels, height, width) float16, if they are cached, or (height, width, 3) uint8.
-        prompt: Empty where it is dropped.
-        id_embeds: (references, dim), float32, as they left the encoder; zeros where the identity is dropped.
+        prompt: Empty if it is dropped.
+        id_embeds: (references, dim), float32, raw; zeros if the identity is dropped.
         target_embeds: (dim,), of the target's own face; of the first reference where the target is no reference.
-        landmarks: (5, 2), pixels of the picture.
-        time_ids: Six numbers that SDXL reads.
+        landmarks: (5, 2), in pixels of the picture.
+        time_ids: Size conditioning of SDXL, six numbers.
         person: Number in the bank.
         face: Number of the target in the bank.
         references: (references,), numbers of the reference faces.
-        has_identity: Whether the identity is used; False where it is dropped.
+        has_identity: False if the identity is dropped.
         is_reference: Whether the target may be a reference, so that its own face shows how the person looks.
-        text: (length, dim) float16, the prompt as the base model's text encoder reads it, if that is cached.
+        text: (length, dim) float16, the encoded prompt, if it is cached.
     """
 
     picture: torch.Tensor
@@ -96,17 +96,17 @@ class Sample(NamedTuple):
 
 
 class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
-    """Map-style: any face at any time. Which sample a face becomes follows from the seed and the epoch alone.
+    """Map-style dataset of faces. The sample of a face is a function of seed and epoch.
 
     Args:
         shards: Folder or URL of a prepared set.
         split: "train", "validation" or "test".
-        framing: Of the pictures.
-        pairing: See there.
-        latents: Key of the VAE whose cached latents are read (`LatentMaker.key()`); pictures without.
+        framing: How pictures are cut from photos.
+        pairing: How samples are made.
+        latents: Key of the VAE whose cached latents are read (`LatentMaker.key()`); without it, pictures are read.
         text: Key of the text encoder whose cached captions are read (`TextMaker.key()`).
         embeddings: Name of a cached column with another encoder's embeddings, for `target_embeds`.
-        seed: Of all choices.
+        seed: Seed of all random choices.
 
     Raises:
         DataError: The set is not finished, nobody is in the split, a column is missing or another model's, or poses
@@ -146,12 +146,12 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         return len(self.bank.rows)
 
     def _open(self) -> None:
-        # a window of a plan spans a few shards; whoever reads at random keeps this many open
+        # a window of a plan spans a few shards; random access keeps this many open
         self._table = lru_cache(64)(self._read_table)
         self._column = lru_cache(256)(self._open_column)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without open files: every worker opens its own."""
+        """Without open files: each worker opens its own."""
         return {name: value for name, value in vars(self).items() if name not in ("_table", "_column")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -185,12 +185,12 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         )
 
     def size(self, face: int) -> tuple[int, int]:
-        """Height and width of the picture; only those of one size share a batch."""
+        """Height and width of the picture; a batch has pictures of one size."""
         row = self.row(face)
         return self.framing.size(row["width"], row["height"])
 
     def row(self, face: int) -> dict[str, Any]:
-        """What the index says of a face."""
+        """The row of a face in the index."""
         shard, row = map(int, self.bank.rows[face])
         table = self._table(shard)
         if row >= len(table["offset"]):
@@ -214,7 +214,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         return random.choice(others, self.pairing.references, replace=len(others) < self.pairing.references)
 
     def _drops(self, random: np.random.Generator) -> tuple[bool, bool]:
-        """Whether the text and whether the identity stays."""
+        """Whether the text is kept, and whether the identity is kept."""
         pairing, dice = self.pairing, random.random()
         text = dice < pairing.drop_text
         identity = pairing.drop_text <= dice < pairing.drop_text + pairing.drop_identity
@@ -230,7 +230,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         return embeds.float()
 
     def _reference(self, face: int, reference: int) -> torch.Tensor:
-        """A face's embedding; of a lonely one that is its own reference, the embedding of its augmented photo."""
+        """The embedding of a face; that of the augmented photo if the target is its own reference."""
         if face == reference and self._augmented is not None:
             value = self._value(reference, self._augmented)
             if value is not None:

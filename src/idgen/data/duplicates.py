@@ -1,4 +1,4 @@
-"""Photos that are there twice: the same file, and the same picture in another file."""
+"""Duplicate photos: the same file, and the same picture in another file."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ tell: dlib's changes more when a copy is made half as wide than from one photo o
 ALIKE = 0.9
 """Correlation of two thumbnails below which the crops are not compared: no copy lies below."""
 
-_COMPARED = 8  # of those that are alike, the nearest: in a film every picture is like every other
+_COMPARED = 8  # the most similar ones: in frames of a film, all pictures are similar
 _BLOCK = 1024
 
 
 def same_files(files: np.ndarray, photos: np.ndarray, units: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Faces of photos whose very file is there another time.
+    """Faces in duplicate files.
 
-    One photo of each file stays: the one whose name fits best, where the same file lies under several, else the first.
+    One photo of each file is kept: the one whose person it resembles most if there are several names, else the first.
 
     Args:
         files: (n,), number of the file's content.
         photos: (n,), number of the photo.
         units: (n, dim).
-        people: (n,), numbers; negative where nobody is named.
+        people: (n,), numbers; negative for unnamed faces.
 
     Returns:
-        (n,), whether the face is left out.
+        (n,), whether the face is set aside.
     """
     _, first = np.unique(_pairs(files, people), return_index=True)
     once = np.full(len(files), -1)
     once[first] = people[first]
     cosines = centre_cosines(units, once)
-    fit = np.where(cosines < 1, cosines, 0)  # whoever has no name or no other photo cannot be compared
+    fit = np.where(cosines < 1, cosines, 0)  # without a name or another photo there is no comparison
     order = np.lexsort((photos, -fit, files))
     _, best = np.unique(files[order], return_index=True)
     kept = np.zeros(photos.max(initial=-1) + 1, bool)
@@ -53,11 +53,11 @@ def _pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def same_pictures(
     thumbnails: np.ndarray, people: np.ndarray, sizes: np.ndarray, crop: Callable[[int], np.ndarray]
 ) -> np.ndarray:
-    """Faces whose picture is there in another file of the same person; the largest stays.
+    """Faces whose picture is also in another file of the same person; the largest is kept.
 
     Args:
         thumbnails: (n, pixels), uint8; see `thumbnail`.
-        people: (n,), numbers; negative rows are left alone.
+        people: (n,), numbers; negative rows are ignored.
         sizes: (n,), of the faces in their photos.
         crop: Row → the aligned crop, (112, 112, 3) uint8.
 
@@ -74,13 +74,13 @@ def same_pictures(
 
 
 def _alike(thumbnails: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, list[int]]]:
-    """Each row with the few before it that it may be a copy of, the most alike first."""
+    """Each row with the few earlier rows that it may be a copy of, the most similar first."""
     pixels = thumbnails[rows].astype(np.float32)
     pixels -= pixels.mean(1, keepdims=True)
     pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
     for start in range(0, len(rows), _BLOCK):
         cosines = pixels[start : start + _BLOCK] @ pixels[: start + _BLOCK].T
-        cosines[np.triu_indices_from(cosines, start)] = -1  # with itself and with those behind it
+        cosines[np.triu_indices_from(cosines, start)] = -1  # itself and later rows
         for i in np.flatnonzero(cosines.max(1) >= ALIKE):
             nearest = np.argsort(-cosines[i], kind="stable")[:_COMPARED]
             yield int(rows[start + i]), rows[nearest[cosines[i, nearest] >= ALIKE]].tolist()

@@ -1,4 +1,4 @@
-"""What part of a photo becomes the training picture, and where its landmarks are then."""
+"""How training pictures are cut from photos, and where the landmarks are in them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .poses import Pose
 
 
 class Place(NamedTuple):
-    """Where a training picture lies in a photo; known without the photo's pixels.
+    """The position of a training picture in a photo; computed without the photo's pixels.
 
     Attributes:
-        height: Of the picture.
-        width: Of the picture.
-        landmarks: (5, 2), in its pixels.
-        time_ids: What SDXL is told: height and width of the photo, top and left of the crop in the resized photo,
-            height and width of the picture.
+        height: Height of the picture.
+        width: Width of the picture.
+        landmarks: (5, 2), in pixels of the picture.
+        time_ids: SDXL's size conditioning: height and width of the photo, top and left of the crop in the resized
+            photo, height and width of the picture.
     """
 
     height: int
@@ -33,39 +33,39 @@ class Place(NamedTuple):
     time_ids: tuple[int, int, int, int, int, int]
 
     def mirrored(self) -> np.ndarray:
-        """(5, 2), the landmarks of the mirror image: left and right change places too."""
+        """(5, 2), the landmarks of the mirrored picture; left and right are swapped."""
         return self.landmarks[[1, 0, 2, 4, 3]] * (-1, 1) + (self.width - 1, 0)
 
 
 class Framing(Protocol):
-    """One way to cut training pictures."""
+    """A way to cut training pictures from photos."""
 
     @property
     def name(self) -> str:
-        """Says all that decides the picture: caches made with another name are refused."""
+        """Identifies everything that the picture depends on; cached columns with another name are refused."""
         ...
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Height and width of the picture that a photo of this size becomes; only those of one size share a batch."""
+        """Height and width of the picture of a photo of this size; a batch has pictures of one size."""
         ...
 
     def place(self, width: int, height: int, box: Sequence[float], landmarks: np.ndarray) -> Place:
-        """Where the picture of a face lies; box and landmarks, (5, 2), in pixels of the photo."""
+        """The position of the picture of a face; box and landmarks, (5, 2), in pixels of the photo."""
         ...
 
     def cut(self, photo: np.ndarray, box: Sequence[float], landmarks: np.ndarray) -> np.ndarray:
-        """The picture itself, (height, width, 3) uint8, of a photo of the same type."""
+        """The picture, (height, width, 3) uint8, from a photo of the same type."""
         ...
 
 
 @dataclass(frozen=True)
 class PhotoFraming:
-    """The whole photo as far as it fits: the bucket of the nearest aspect ratio, the crop around the face.
+    """Whole photos in aspect-ratio buckets: resized to the nearest bucket and cropped around the face.
 
     Attributes:
-        resolution: Pictures have about its square in pixels.
-        step: Sides are multiples of it.
-        max_ratio: Of the longer side to the shorter.
+        resolution: Pictures have about the area of a square with this side, in pixels.
+        step: Sides are multiples of this number of pixels.
+        max_ratio: Largest ratio of the longer side to the shorter side.
 
     Raises:
         DataError: The numbers give no bucket.
@@ -77,7 +77,7 @@ class PhotoFraming:
 
     def __post_init__(self) -> None:
         if self.step < 8 or self.step % 8 or self.resolution < self.step or self.max_ratio < 1:
-            raise DataError(f"Buckets need a step that is a multiple of 8, and a resolution not below it: {self}.")
+            raise DataError(f"step must be a multiple of 8 and at most the resolution, and max_ratio >= 1: {self}.")
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class PhotoFraming:
 
     @cached_property
     def buckets(self) -> list[tuple[int, int]]:
-        """(height, width): for each width the highest picture that is no larger than the resolution's square."""
+        """(height, width): for each width the largest height within the area."""
         area = self.resolution**2
         widths = range(self.step, int(self.resolution * self.max_ratio**0.5) + self.step, self.step)
         sizes = [(area // width // self.step * self.step, width) for width in widths]
@@ -97,7 +97,7 @@ class PhotoFraming:
     def place(self, width: int, height: int, box: Sequence[float], landmarks: np.ndarray) -> Place:
         rows, columns = self.size(width, height)
         (tall, wide), (top, left) = self._resized(width, height), self._corner(width, height, box)
-        points = (landmarks + 0.5) * (wide / width, tall / height) - 0.5 - (left, top)  # of the middles of pixels
+        points = (landmarks + 0.5) * (wide / width, tall / height) - 0.5 - (left, top)  # of the centres of pixels
         return Place(rows, columns, points, (height, width, top, left, rows, columns))
 
     def cut(self, photo: np.ndarray, box: Sequence[float], landmarks: np.ndarray) -> np.ndarray:
@@ -108,13 +108,13 @@ class PhotoFraming:
         return np.array(image.crop((left, top, left + columns, top + rows)))
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """Height and width of the photo once it just covers its bucket."""
+        """Height and width of the resized photo, which just covers its bucket."""
         rows, columns = self.size(width, height)
         scale = max(rows / height, columns / width)
         return max(rows, round(height * scale)), max(columns, round(width * scale))
 
     def _corner(self, width: int, height: int, box: Sequence[float]) -> tuple[int, int]:
-        """Top and left: the face as near to the middle as the photo's borders allow."""
+        """Top and left of the crop: the face is as close to the centre as the photo allows."""
         (rows, columns), (tall, wide) = self.size(width, height), self._resized(width, height)
         x, y = (box[0] + box[2]) / 2 * wide / width, (box[1] + box[3]) / 2 * tall / height
         return int(np.clip(round(y - rows / 2), 0, tall - rows)), int(
@@ -124,12 +124,12 @@ class PhotoFraming:
 
 @dataclass(frozen=True)
 class AlignedFraming:
-    """The face alone, turned upright: what models of faces draw.
+    """Aligned, upright faces: pictures for models of faces.
 
     Attributes:
         resolution: Side of the square picture.
-        zoom: The ArcFace template is made smaller by this factor …
-        rise: … and moved up by so many of its 112 pixels.
+        zoom: Scale of the ArcFace template.
+        rise: Upward shift of the template, in its 112 pixels.
         pose: How the face is turned, scaled and shifted from there.
     """
 
@@ -166,5 +166,5 @@ class AlignedFraming:
 
     def cut(self, photo: np.ndarray, box: Sequence[float], landmarks: np.ndarray) -> np.ndarray:
         height, width = photo.shape[:2]
-        border = min(max(height, width) // 2, min(height, width) - 1)  # mirrored: a black edge would be learned
+        border = min(max(height, width) // 2, min(height, width) - 1)  # mirrored: black borders would be learned
         return align_face(photo, landmarks, self.template, self.resolution, mirrored=border)

@@ -1,4 +1,4 @@
-"""The index of a shard: a parquet table with one row a face."""
+"""The index of a shard: a parquet table with one row per face."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ SCHEMA = pa.schema(
         ("centre", pa.float64()),
     ]
 )
-"""One row a face, and one row a photo without any, whose `dropped` says why. `offset` and `crop_offset` say where the
-photo's bytes and those of the aligned crop begin in the tar. A photo that is no `reference` is a target only. The last
-four are empty until the whole set has been seen: who it is, the split, why the face is set aside if it is, and its
-cosine to the person's centre."""
+"""One row per face, and one row per photo without a face, with the reason in `dropped`. `offset` and `crop_offset` are
+the positions of the photo and of the aligned crop in the tar. Without `reference`, a photo is only used as target. The
+last four are filled by the step over the whole set: person, split, why the face is set aside, and its cosine to the
+centre of the person's other photos."""
 
 
 _TOLD = ("encoder", "dim", "fingerprint", "tar_bytes", "tar_sha256")
 
 
 def index_metadata(url: str) -> dict[str, str]:
-    """What a shard's index says about how it was made.
+    """The metadata of a shard's index.
 
     Raises:
-        DataError: It is not an index of this format.
+        DataError: The file is not an index of this format.
     """
     try:
         with open_file(url) as file:
@@ -69,14 +69,14 @@ def index_metadata(url: str) -> dict[str, str]:
         raise DataError(f"'{url}' cannot be read: {error}. Delete it and prepare again.") from error
     metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in found.items()}
     if metadata.get("format") != FORMAT:
-        raise DataError(f"'{url}' is not an index of {FORMAT}, but of {metadata.get('format')!r}. Prepare it anew.")
+        raise DataError(f"'{url}' has the format {metadata.get('format')!r}, not {FORMAT!r}. Prepare it again.")
     if not all(name in metadata for name in _TOLD) or not metadata["tar_bytes"].isdecimal():
-        raise DataError(f"'{url}' does not say all of {', '.join(_TOLD)}. Prepare it anew.")
+        raise DataError(f"'{url}' lacks some of {', '.join(_TOLD)}. Prepare it again.")
     return metadata
 
 
 def readable_metadata(url: str) -> dict[str, str]:
-    """The same, or nothing where there is no index, or a damaged one, which is made again."""
+    """The same; empty if there is no index, or a damaged one, which is then written again."""
     try:
         return index_metadata(url) if exists(url) else {}
     except DataError:
@@ -84,7 +84,7 @@ def readable_metadata(url: str) -> dict[str, str]:
 
 
 def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """(rows) of a shard's index; see `SCHEMA`. Columns that are not asked for are not read."""
+    """The index of a shard, see `SCHEMA`, or some of its columns."""
     try:
         with open_file(url) as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
@@ -94,7 +94,7 @@ def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
     found = {field.name: field.type for field in table.schema}
     for name in {*found} & {*SCHEMA.names} if columns is None else columns:  # an older set may lack some
         if found.get(name) != SCHEMA.field(name).type:
-            raise DataError(f"'{url}' has no column '{name}' of type {SCHEMA.field(name).type}. Prepare it anew.")
+            raise DataError(f"'{url}' has no column '{name}' of type {SCHEMA.field(name).type}. Prepare it again.")
     return table
 
 
@@ -104,6 +104,6 @@ def write_index(url: str, table: pa.Table) -> None:
 
 
 def usable_rows(table: pa.Table) -> np.ndarray:
-    """(rows,), whether each is a face of somebody that was neither dropped nor set aside."""
+    """(rows,), whether each row is a face of a person and was neither dropped nor set aside."""
     lacks = {name: table[name].is_null().to_numpy() for name in ("dropped", "aside", "person")}
     return lacks["dropped"] & lacks["aside"] & ~lacks["person"]

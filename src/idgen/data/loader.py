@@ -19,11 +19,11 @@ from .engines import worker_context
 
 
 class Position(NamedTuple):
-    """A place in the endless stream of batches.
+    """A position in the endless stream of batches.
 
     Attributes:
-        epoch: From 0.
-        batch: Of the epoch, from 0.
+        epoch: Number of the epoch, from 0.
+        batch: Number of the batch in the epoch, from 0.
     """
 
     epoch: int
@@ -31,11 +31,11 @@ class Position(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """A batch.
+    """A planned batch.
 
     Attributes:
-        position: Of the batch.
-        faces: Numbers of the faces in it.
+        position: Position of the batch.
+        faces: Numbers of its faces.
     """
 
     position: Position
@@ -44,20 +44,19 @@ class Planned(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BatchPlan:
-    """The order of an epoch: shards shuffled, a few of them open at a time, their faces mixed, batches of one size.
+    """The order of an epoch: shards are shuffled, the faces of a few shards at a time are mixed, and grouped by size.
 
-    Each face is in one batch of an epoch, once. Batches of a size that are not full at the end of an epoch come last,
-    smaller.
+    Each face is in exactly one batch of an epoch. Incomplete batches come last.
 
     Attributes:
         shards: (faces,), the shard of each face.
         size: Face → height and width of its picture.
-        batch_size: Faces in a batch.
-        seed: Of the order.
-        window: So many shards are mixed. More mix better, fewer read nearer to each other.
+        batch_size: Faces per batch.
+        seed: Seed of the order.
+        window: Number of shards that are mixed. More shards mix better, fewer are read more sequentially.
 
     Raises:
-        DataError: There is no face, or a number is not positive.
+        DataError: There are no faces, or a number is not positive.
     """
 
     shards: np.ndarray
@@ -68,16 +67,19 @@ class BatchPlan:
 
     def __post_init__(self) -> None:
         if not len(self.shards) or self.batch_size < 1 or self.window < 1:
-            raise DataError(f"A plan needs faces, and a batch and a window of at least one: {len(self.shards)} faces.")
+            raise DataError(
+                f"batch_size, window and the number of faces must be >= 1, got {self.batch_size}, {self.window} and "
+                f"{len(self.shards)}."
+            )
 
     def batches(self, start: Position, rank: int = 0, world: int = 1) -> Iterator[tuple[Planned, Position]]:
-        """The batches of one process from a position on, without end.
+        """The endless batches of one process from a position on.
 
-        All processes take one of `world` batches in a row, so they stay in step across epochs, and a run may go on
-        with another number of processes.
+        Each process takes one of every `world` consecutive batches, so all processes stay in step across epochs, and a
+        run can continue with another number of processes.
 
         Yields:
-            The batch, and the position from which all processes go on after it.
+            The batch, and the position from which all processes continue after it.
         """
         round_: list[Planned] = []
         for planned in self._from(start):
@@ -113,15 +115,15 @@ class BatchPlan:
 
 
 class PairedLoader:
-    """Streams lists of samples, without end.
+    """Endless lists of samples.
 
     Args:
-        dataset: What is read.
-        batch_size: Samples in a batch of one process.
-        rank: Number of this process …
-        world: … of so many; all nodes count.
-        workers: Processes that read and decode beside the training.
-        window: Shards that are mixed; see `BatchPlan`.
+        dataset: Dataset that is read.
+        batch_size: Samples per batch of one process.
+        rank: Number of this process.
+        world: Number of processes on all nodes.
+        workers: Processes that read and decode photos.
+        window: Number of shards that are mixed; see `BatchPlan`.
 
     Example:
         >>> loader = PairedLoader(dataset, 8, rank=accelerator.process_index, world=accelerator.num_processes)
@@ -145,7 +147,7 @@ class PairedLoader:
         self.position = Position(0, 0)
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        """Go on from `position`. Workers run ahead; the position is that of the batch that was handed out last."""
+        """Continue from `position`. Workers read ahead; the position is that of the last batch that was returned."""
         ahead: deque[Position] = deque()
 
         def places() -> Iterator[list[tuple[int, int]]]:
@@ -165,16 +167,16 @@ class PairedLoader:
             yield samples
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and batch from which all processes go on."""
+        """Epoch and batch from which all processes continue."""
         return self.position._asdict()
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go there, with any number of processes."""
+        """Continue from a state, with any number of processes."""
         self.position = Position(**state)
 
 
 class _Endless:
-    """What DataLoader asks of a batch sampler, over an iterator that is used once."""
+    """A batch sampler for DataLoader over an iterator that is used once."""
 
     def __init__(self, places: Iterator[list[tuple[int, int]]]) -> None:
         self.places = places

@@ -1,4 +1,4 @@
-"""Makers of cached columns: latents, text, CLIP features, embeddings of another encoder or of augmented faces."""
+"""The makers of cached columns: latents, text, CLIP features, other embeddings, and augmented photos."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .columns import Entry
 from .framing import Framing
 
 PIXELS, PIXELS_ON_CPU = 1 << 21, 1 << 18
-"""That a VAE encodes at once: 8 pictures of 512 px fit beside it on a GPU of 12 GB; one fills the cores of a CPU."""
+"""Pixels that a VAE encodes at once: 8 pictures of 512 px fit into a GPU of 12 GB; one uses all cores of a CPU."""
 
 
 def network_key(network: nn.Module) -> str:
-    """Twelve hexadecimal digits that stand for a network's weights: the same for floats of 16 bits and of 32, as long
-    as nothing was rounded."""
+    """A hash of a network's weights, twelve hexadecimal digits. It does not depend on the floating-point type, unless
+    values were rounded."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         value = value.float() if value.is_floating_point() else value
@@ -33,13 +33,13 @@ def network_key(network: nn.Module) -> str:
 
 @dataclass
 class LatentMaker:
-    """What the VAE makes of the framed picture, and of its mirror image: (2, channels, height, width), float16, scaled
-    as the UNet sees it. The mean of the distribution is kept, not a draw from it.
+    """VAE latents of the framed picture and of its mirror image, (2, channels, height, width), float16, scaled for the
+    UNet. They are the mean of the distribution, not a sample.
 
     Attributes:
-        vae: Frozen; any autoencoder of diffusers.
-        framing: Of the pictures.
-        network: The VAE's `network_key`, where it is known: of weights that have been rounded since.
+        vae: Any autoencoder of diffusers.
+        framing: How pictures are cut from photos.
+        network: `network_key` of the VAE, if it is known from weights before rounding.
     """
 
     vae: Any
@@ -64,7 +64,7 @@ class LatentMaker:
 
 
 def _of_one_size(pictures: Sequence[np.ndarray], pixels: int) -> Iterator[list[int]]:
-    """Numbers of pictures that are encoded at once, each with its mirror image: of one size, with so many pixels."""
+    """Indices of pictures of one size that are encoded at once, each with its mirror image."""
     parts: dict[tuple[int, ...], list[int]] = {}
     for i, picture in enumerate(pictures):
         part = parts.setdefault(picture.shape, [])
@@ -76,7 +76,7 @@ def _of_one_size(pictures: Sequence[np.ndarray], pixels: int) -> Iterator[list[i
 
 @torch.no_grad()
 def encode_images(vae: Any, images: np.ndarray) -> torch.Tensor:
-    """(n, height, width, 3) uint8 → latents as the UNet sees them, (n, channels, h, w), float32."""
+    """(n, height, width, 3) uint8 → latents scaled for the UNet, (n, channels, h, w), float32."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
     encoded = vae.encode(pixels)
     latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
@@ -85,10 +85,10 @@ def encode_images(vae: Any, images: np.ndarray) -> torch.Tensor:
 
 @dataclass
 class FeatureMaker:
-    """CLIP features of the aligned face, (tokens, dim), float16: what FaceID-Plus adapters read.
+    """CLIP features of the aligned face for FaceID-Plus adapters, (tokens, dim), float16.
 
     Attributes:
-        clip: A `ClipFeatures`.
+        clip: CLIP image encoder.
     """
 
     clip: Any
@@ -105,14 +105,14 @@ class FeatureMaker:
 
 @dataclass
 class TextMaker:
-    """What SD1.5's text encoder makes of the caption, (length, dim), float16; nothing where there is none.
+    """Captions encoded by SD1.5's text encoder, (length, dim), float16; no value without a caption.
 
-    `<id>` is read as "person": captions in which it shall be pseudo-words cannot be made before the training.
+    `<id>` is replaced by "person": captions with trained pseudo-words cannot be encoded before training.
 
     Attributes:
-        text_encoder: Of the base model.
-        tokenizer: Its tokenizer.
-        network: The encoder's `network_key`, as of `LatentMaker`.
+        text_encoder: Text encoder of the base model.
+        tokenizer: Tokenizer of the base model.
+        network: `network_key` of the text encoder, as in `LatentMaker`.
     """
 
     text_encoder: Any
@@ -141,10 +141,10 @@ class TextMaker:
 
 @dataclass
 class EmbeddingMaker:
-    """Embeddings by another encoder than the set's, (dim,), float32: that of a loss, say.
+    """Embeddings by another encoder than the set's, for example for a loss, (dim,), float32.
 
     Attributes:
-        encoder: Its name, which is also a part of the column's.
+        encoder: Name of the encoder, which is part of the column's name.
     """
 
     encoder: str
@@ -167,12 +167,12 @@ class EmbeddingMaker:
 
 @dataclass
 class AugmentedMaker:
-    """For people with one photo: the embedding of it mirrored, turned a little, in other light and less sharp, (dim,).
+    """For people with one photo: the embedding of an augmented version of it, (dim,).
 
-    A lonely photo is its own reference; without this the adapter would learn to copy it.
+    The only photo of a person is its own reference; without augmentation the adapter would learn to copy it.
 
     Attributes:
-        encoder: That of the set.
+        encoder: Encoder of the set.
     """
 
     encoder: str
@@ -196,7 +196,7 @@ class AugmentedMaker:
 
 
 def augment(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
-    """A changed photo and its landmarks; which change follows from the photo's hash."""
+    """A mirrored, slightly rotated photo with other light and sharpness, and its landmarks; seeded by its hash."""
     random = np.random.default_rng(int(entry.row["sha256"][:12], 16) + entry.row["face"])
     image = Image.fromarray(entry.photo)
     for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
@@ -205,7 +205,7 @@ def augment(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
     small = image.resize((max(round(image.width * shrink), 1), max(round(image.height * shrink), 1)))
     photo = np.asarray(small.resize(image.size))[:, ::-1].copy()
     landmarks = entry.landmarks[[1, 0, 2, 4, 3]] * (-1, 1) + (image.width - 1, 0)
-    turn = np.radians(random.uniform(-6, 6))  # the crop turns the other way
+    turn = np.radians(random.uniform(-6, 6))  # the crop rotates the other way
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) * random.uniform(0.94, 1.06)
     middle = landmarks.mean(0)
     return photo, (landmarks - middle) @ rotation + middle

@@ -1,4 +1,4 @@
-"""The manifest: what a set of shards is, how it was made, and that all of it belongs together."""
+"""The manifest of a prepared set: its content, its settings, and the checksums of its shards."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """One set.
+    """The manifest of a prepared set.
 
     Attributes:
-        format: Of the shards.
-        encoder: Name of the face encoder that made all embeddings.
+        format: Format of the shards.
+        encoder: Name of the face encoder of all embeddings.
         dim: Length of an embedding.
-        detector: Class of the detector that found the faces.
+        detector: Class of the face detector.
         shards: Name → SHA-256 of the tar.
-        counts: Inputs, photos, faces, people, pairs and the like.
-        dropped: Reason → how many inputs or faces are in no sample because of it.
-        aside: Reason → how many faces are set aside, though they are in the shards.
+        counts: Number of inputs, photos, faces, people, pairs and so on.
+        dropped: Reason → number of inputs or faces that were dropped.
+        aside: Reason → number of faces that are in the shards, but set aside.
         splits: Split → people, faces and pairs in it.
-        settings: What the set was made with.
+        settings: Settings of `prepare`.
         thresholds: Cosines that were used; see `Assigned`.
-        similarity: "same" and "different": counts of cosines of pairs, in bins between "edges".
-        versions: Of the packages that made it.
+        similarity: Histograms "same" and "different" of the cosines of pairs, with bins between "edges".
+        versions: Versions of the packages.
     """
 
     format: str
@@ -57,14 +57,13 @@ class Manifest:
 
     @classmethod
     def open(cls, shards: str) -> Manifest:
-        """Read the manifest of a set, and check that all shards are there, whole, and of one encoder.
+        """Read the manifest of a set, and check that all shards exist, are complete, and are of one encoder.
 
-        Checksums of a set on a disk are compared once in each process. Object stores check their own; there sizes are
-        compared.
+        Checksums of a set on a disk are compared once per process; on object stores, which check them, only sizes are.
 
         Raises:
-            DataError: It is not there or not readable, or a shard is missing, unfinished, damaged or of another set.
-            EncoderMismatchError: Shards of another encoder were put among them.
+            DataError: The manifest cannot be read, or a shard is missing, unfinished, damaged or of another set.
+            EncoderMismatchError: A shard is of another encoder.
         """
         url = join(shards, NAME)
         if not exists(url):
@@ -78,14 +77,14 @@ class Manifest:
             found = check_shard(shards, name, manifest.encoder)
             if found["tar_sha256"] != expected or not is_whole(join(shards, f"{name}.tar"), found):
                 raise DataError(
-                    f"The shard '{name}' in '{shards}' is damaged: its checksum is not the one of the manifest. Run "
+                    f"The shard '{name}' in '{shards}' is damaged: its checksum differs from the manifest. Run "
                     "`idgen prepare` again."
                 )
         return manifest
 
 
 def is_whole(tar: str, metadata: Mapping[str, str]) -> bool:
-    """Whether a tar is the one that its index describes: by its size, and on a disk by its checksum."""
+    """Whether a tar is the one of its index, by its size, and on a disk also by its checksum."""
     if not exists(tar) or size(tar) != int(metadata["tar_bytes"]):
         return False
     found = checksum(tar)
@@ -93,14 +92,14 @@ def is_whole(tar: str, metadata: Mapping[str, str]) -> bool:
 
 
 def check_shard(shards: str, name: str, encoder: str) -> dict[str, str]:
-    """The metadata of one finished shard of this encoder; raises as `Manifest.open`."""
+    """The metadata of one finished shard of this encoder; raises like `Manifest.open`."""
     tar, index = (join(shards, f"{name}.{suffix}") for suffix in ("tar", "parquet"))
     if not exists(tar) or not exists(index):
         raise DataError(f"The shard '{name}' is missing in '{shards}', or unfinished. Run `idgen prepare` again.")
     metadata = index_metadata(index)
     check_encoder(index, metadata, encoder)
     if size(tar) != int(metadata["tar_bytes"]):
-        raise DataError(f"'{tar}' is cut or not the one of its index. Run `idgen prepare` again.")
+        raise DataError(f"'{tar}' is truncated or belongs to another index. Run `idgen prepare` again.")
     return metadata
 
 

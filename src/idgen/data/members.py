@@ -1,4 +1,4 @@
-"""Which files are photos, what belongs to them and who is on them: one set of rules for folders, tars and zips."""
+"""The rules for photos, sidecar files and labels, the same for folders, tars and zips."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .source import Blob, Source
 
 SIDECARS = (".txt", ".json")
 PICTURES = "jpg jpeg jpe jfif mpo png webp tif tiff gif bmp dib avif heic heif hif"
-"""Suffixes of pictures. A file with another suffix is opened too, unless it stands beside a picture of its key."""
+"""Suffixes of pictures. A file with another suffix is opened too, unless there is a picture with the same key."""
 _PICTURES = frozenset(PICTURES.split())
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The folders and the file of a member's name. `./a`, `/a` and `../a` are `a`, as when a tar is unpacked."""
+    """The folders and the file of a member's name. `./a`, `/a` and `../a` are `a`, as in unpacking."""
     return tuple(part for part in name.split("/") if part not in ("", ".", ".."))
 
 
 def hidden(parts: Iterable[str]) -> bool:
-    """Whether a file is not meant to be seen: `.git`, `._1.jpg` and what else macOS puts into archives."""
+    """Whether a file is hidden: `.git`, `._1.jpg` and other files that macOS adds to archives."""
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def label_of(parts: tuple[str, ...]) -> str | None:
-    """The person of a photo: its first folder, if it is in one."""
+    """The label of a photo: its first folder, if it is in one."""
     return parts[0] if len(parts) > 1 else None
 
 
@@ -36,13 +36,13 @@ def is_picture(name: str) -> bool:
 
 
 def shared_root(names: Iterable[tuple[str, ...]]) -> int:
-    """How many of the first folders of an archive are no people: 1 for a tar of `photos/anna/1.jpg` and so on.
+    """Number of outer folders of an archive that are not people: 1 for a tar of `photos/anna/1.jpg` and so on.
 
-    These are the folders that all pictures share. If all pictures lie directly in the last of them, it is a person.
-    No more names are read than it takes to know.
+    These are the folders that all pictures share. If all pictures are directly in the last of them, it is a person.
+    Reading stops as soon as the result is known.
 
     Args:
-        names: `parts_of` all members.
+        names: `parts_of` of all members.
     """
     shared: str | None = None
     nested = False
@@ -57,11 +57,11 @@ def shared_root(names: Iterable[tuple[str, ...]]) -> int:
 
 
 def sources_of(members: Mapping[tuple[str, ...], Blob], root: int = 0, people: bool = True) -> Iterator[Source]:
-    """The inputs among some files: those of a folder before those of its subfolders, by name.
+    """The inputs among some files, by name; those of a folder come before those of its subfolders.
 
     Args:
-        members: `parts_of` a file → where it is. Hidden files are left out.
-        root: Folders that are no people; see `shared_root`.
+        members: `parts_of` of a file → its location. Hidden files are left out.
+        root: Number of outer folders that are not people; see `shared_root`.
         people: Whether folders are people.
     """
     folders: defaultdict[tuple[str, ...], dict[str, Blob]] = defaultdict(dict)
@@ -76,9 +76,12 @@ def sources_of(members: Mapping[tuple[str, ...], Blob], root: int = 0, people: b
 
 
 def _sources_of_folder(files: Mapping[str, Blob]) -> Iterator[Source]:
-    """A `.txt` or `.json` with the name of a photo is its caption. Other files whose name begins with `1.` beside a
-    photo `1.jpg` are fields of the same sample, as in webdataset, and no photos; pictures among them, such as
-    `1.mask.png`, are counted. A number is no field: `1.2.jpg` is another photo."""
+    """The inputs in one folder.
+
+    A `.txt` or `.json` with the name of a photo is its sidecar. Other files that begin with `1.` beside a photo
+    `1.jpg` are fields of the same sample, as in webdataset, not photos; pictures among them, such as `1.mask.png`, are
+    counted. A number is not a field: `1.2.jpg` is another photo.
+    """
     keys = {file.split(".")[0] for file in files if file.count(".") == 1 and is_picture(file)}
     photos = {file for file in files if _is_photo(file, keys)}
     stems = {splitext(file)[0] for file in photos}

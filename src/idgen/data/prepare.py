@@ -1,14 +1,14 @@
-"""Photos → a set of shards: the plan, the engine's work, the step over the whole set, the manifest."""
+"""Prepare a set: the plan, the shards, the step over the whole set, and the manifest."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -25,21 +25,24 @@ from .shard import InputShard, ShardWorker
 from .sources import Layout, Source, find_sources
 from .storage import PARTIAL, delete, find, join, lies_in, locked
 
+Progress: TypeAlias = Callable[[str], object]
+"""Called with the name of each finished shard."""
+
 _OF_A_SHARD = re.compile(r"(\d{6,})\.(tar|parquet|[^.]+\.safetensors)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """How a set is made.
+    """How a set is prepared.
 
     Attributes:
-        photos: Folder or URL, or a file for tables and tars.
+        photos: Folder, URL, table or archive of the photos.
         output: Folder or URL of the set.
-        layout: How the photos lie there; see `find_sources`.
+        layout: Layout of the photos; see `find_sources`.
         encoder: Name of the face encoder.
-        shard_size: Inputs in a shard.
-        min_face: Faces under this many pixels are dropped.
-        people: How people are told apart and parted.
+        shard_size: Inputs per shard.
+        min_face: Smallest width of a face in pixels; smaller faces are dropped.
+        people: How faces are assigned to people, and people to splits.
     """
 
     photos: str
@@ -52,26 +55,26 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.shard_size < 1:
-            raise DataError(f"A shard holds at least one input, not {self.shard_size}.")
+            raise DataError(f"shard_size must be >= 1, got {self.shard_size}.")
         shares = self.people.shares
         if any(share < 0 for share in shares.values()) or sum(shares.values()) > 1:
-            raise DataError(f"The shares of the splits must lie between 0 and 1 and leave something: {dict(shares)}.")
+            raise DataError(f"The shares of the splits must be >= 0 and their sum at most 1, got {dict(shares)}.")
 
 
-def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Any = None) -> Manifest:
-    """Make a set, or go on with one that was interrupted; the result is the same. The output is locked meanwhile.
+def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Progress | None = None) -> Manifest:
+    """Prepare a set, or continue an interrupted one with the same result. The output is locked meanwhile.
 
     Args:
-        options: See there.
-        engine: Where the shards are worked on; in this process by default.
+        options: How the set is prepared.
+        engine: Processes the shards; by default, this process does.
         progress: Called with the name of each finished shard.
 
     Returns:
         The manifest, which is also written.
 
     Raises:
-        DataError: There is nothing to read, nothing usable in it, or the output cannot be written, or another process
-            is writing into it.
+        DataError: There are no photos, none is usable, the output cannot be written, or another process is writing
+            to it.
         EncoderMismatchError: The output holds shards of another encoder.
     """
     analyzer = partial(FaceAnalyzer.for_encoder, options.encoder)
@@ -82,7 +85,11 @@ def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Any
 
 
 def _prepare(
-    options: PrepareOptions, sources: Iterator[Source], worker: ShardWorker, engine: Engine | None, progress: Any
+    options: PrepareOptions,
+    sources: Iterator[Source],
+    worker: ShardWorker,
+    engine: Engine | None,
+    progress: Progress | None,
 ) -> Manifest:
     names: list[str] = []
 
@@ -91,7 +98,7 @@ def _prepare(
             names.append(shard.name)
             yield shard
 
-    delete(join(options.output, NAME))  # until the end it is not a finished set
+    delete(join(options.output, NAME))  # the set is unfinished until the end
     for name in (engine or InProcess()).run(plan(), worker):
         if progress is not None:
             progress(name)
@@ -107,7 +114,7 @@ def _prepare(
 
 
 def input_shards(sources: Iterator[Source], size: int) -> Iterator[InputShard]:
-    """The plan: inputs in their order, cut into pieces, never all in memory."""
+    """The plan: inputs in their order, split into shards, never all in memory."""
     for number in itertools.count():
         if not (part := tuple(itertools.islice(sources, size))):
             return
@@ -115,16 +122,16 @@ def input_shards(sources: Iterator[Source], size: int) -> Iterator[InputShard]:
 
 
 def _check_output(options: PrepareOptions) -> None:
-    """Refuse, before anything is changed, a set among its own photos and one of another encoder."""
+    """Refuse an output among the photos, or one of another encoder, before anything is changed."""
     if lies_in(options.output, options.photos):
-        raise DataError(f"The output '{options.output}' lies among the photos. Give a folder outside of them.")
+        raise DataError(f"The output '{options.output}' is among the photos. Choose a folder outside of them.")
     first = join(options.output, f"{InputShard(0, ()).name}.parquet")
     if found := readable_metadata(first):
         check_encoder(first, found, options.encoder)
 
 
 def _delete_others(output: str, names: Sequence[str]) -> None:
-    """Shards that an earlier run with more photos left behind, and what a killed run was writing."""
+    """Delete shards of an earlier run with more photos, and partial files of a killed run."""
     wanted = set(names)
     for url in [*find(output), *find(join(output, FOLDER))]:
         file = url.rsplit("/", 1)[-1]
@@ -173,7 +180,7 @@ def _distinct(column: pa.ChunkedArray) -> int:
 
 
 def _reasons(column: pa.ChunkedArray) -> dict[str, int]:
-    """The most frequent first."""
+    """Reason → count, the most frequent first."""
     counts = {row["values"]: row["counts"] for row in column.drop_null().value_counts().to_pylist()}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -200,7 +207,7 @@ def _histograms(assigned: Assigned) -> dict[str, list[float]]:
 
 
 def _settings(options: PrepareOptions) -> dict[str, Any]:
-    """Without the places: where photos lie on somebody's machine is nobody's business."""
+    """The options without paths, which are private."""
     settings = asdict(options)
     del settings["photos"], settings["output"]
     settings["people"]["test_people"] = len(options.people.test_people)

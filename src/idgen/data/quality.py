@@ -1,4 +1,4 @@
-"""What is seen of a face without any network: how sharp it is, how it is turned, and a thumbnail of it."""
+"""Quality of a face without networks: sharpness, yaw and roll, and a thumbnail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def sharpness(crop: np.ndarray) -> float:
     """Variance of the Laplacian (Pech-Pacheco 2000) of an aligned crop.
 
     Args:
-        crop: (height, width, 3), uint8. All crops have the same size, so values compare.
+        crop: (height, width, 3), uint8. All crops have the same size, so values are comparable.
     """
     grey = crop.astype(np.float64) @ (0.299, 0.587, 0.114)
     inner = grey[1:-1, 1:-1]
@@ -18,7 +18,7 @@ def sharpness(crop: np.ndarray) -> float:
 
 
 def thumbnail(crop: np.ndarray) -> np.ndarray:
-    """Mean grey values of 8 × 8 blocks of an aligned crop: copies of a picture have the same.
+    """Mean grey values of 8 × 8 blocks of an aligned crop, which are nearly equal for copies of a picture.
 
     Args:
         crop: (112, 112, 3), uint8.
@@ -34,12 +34,12 @@ def thumbnail(crop: np.ndarray) -> np.ndarray:
 def pose(landmarks: np.ndarray) -> tuple[float, float]:
     """Yaw and roll in degrees, from five landmarks.
 
-    Yaw is how far the tip of the nose has left the middle of the eyes, as on a sphere whose outline the eyes reach at
-    90°; it is an order of magnitude, not a measurement. Pitch is left out: it needs the mouth, which dlib does not
-    see.
+    Yaw is estimated from the distance of the tip of the nose to the centre between the eyes, on a sphere whose outline
+    the eyes reach at 90°. It is an order of magnitude, not a measurement. Pitch would need the mouth, which dlib does
+    not detect.
 
     Args:
-        landmarks: (5, 2), pixels, in the order of `Detection.landmarks`.
+        landmarks: (5, 2), in pixels, in the order of `Detection.landmarks`.
     """
     left, right, nose = landmarks[:3]
     axis = right - left

@@ -1,4 +1,4 @@
-"""`prepare_shard`: some photos → one tar and its index. Pure and idempotent."""
+"""`prepare_shard`: some photos → one tar and its index; idempotent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .source import Source
 from .storage import join, sha256, size, write_file
 
 REVISION = 3
-"""Rises when a shard of the same photos comes out otherwise, so that older ones are made again."""
+"""Increased when shards of the same photos change, so that older ones are made again."""
 _UNTOLD = ("embedding", "thumbnail", "offset", "length")
 BATCH_PHOTOS = 32
 BATCH_PIXELS = 64_000_000  # a batch of huge photos would not fit into memory
@@ -35,7 +35,7 @@ BATCH_PIXELS = 64_000_000  # a batch of huge photos would not fit into memory
 
 @dataclass(frozen=True)
 class InputShard:
-    """What one call works on: a number and the inputs, in order."""
+    """The input of one shard: its number and its photos, in order."""
 
     number: int
     sources: tuple[Source, ...]
@@ -45,7 +45,7 @@ class InputShard:
         return f"{self.number:06d}"
 
     def fingerprint(self, analyzer: FaceAnalyzer, min_face: float) -> str:
-        """Changes with anything the shard is made from; photos count by their place and stamp."""
+        """A hash of everything that the shard depends on; photos are identified by path and stamp."""
         made_by = (FORMAT, REVISION, analyzer.encoder.name, type(analyzer.detector).__name__, min_face)
         text = repr((made_by, self.sources))
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
@@ -64,26 +64,26 @@ class _Photo:
 
 
 def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_face: float = 24.0) -> str:
-    """Find, embed and judge all faces of some photos.
+    """Detect, embed and describe all faces in some photos.
 
-    A photo whose landmarks are given has one face, and nothing is detected in it.
+    A photo with given landmarks has one face, which is not detected.
 
-    Writes `NAME.tar` (`key.jpg` as it came, `key.json`, and per face `key.0.png`, its 112-px aligned crop, and
-    `key.0.npy`, its embedding) and then `NAME.parquet`, whose presence says that the shard is finished. A finished
-    shard made from the same input is left as it is.
+    Writes `NAME.tar` (`key.jpg` unchanged, `key.json`, and per face `key.0.png`, its 112-px aligned crop, and
+    `key.0.npy`, its embedding) and then `NAME.parquet`, whose presence marks the shard as finished. A finished shard
+    of the same input is kept.
 
     Args:
         input: The photos.
         output: Folder or URL of the set.
-        analyzer: Finds and embeds.
-        min_face: Faces under this many pixels are dropped, and counted.
+        analyzer: Detects and embeds faces.
+        min_face: Smallest width of a face in pixels; smaller faces are dropped and counted.
 
     Returns:
         The shard's name.
 
     Raises:
         DataError: The output cannot be written.
-        EncoderMismatchError: A shard of another encoder stands in its place.
+        EncoderMismatchError: The output has a shard of another encoder.
     """
     encoder = analyzer.encoder.name
     fingerprint = input.fingerprint(analyzer, min_face)
@@ -117,11 +117,11 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
 
 @dataclass
 class ShardWorker:
-    """`prepare_shard` as engines run it; the networks are opened at the first shard, once in each worker.
+    """`prepare_shard` for engines. The networks are opened at the first shard of each worker.
 
     Attributes:
         output: Folder or URL of the set.
-        make_analyzer: Called in the worker; `functools.partial(FaceAnalyzer.for_encoder, name)`, say.
+        make_analyzer: Called in the worker, for example `functools.partial(FaceAnalyzer.for_encoder, name)`.
         min_face: See `prepare_shard`.
     """
 
@@ -163,13 +163,13 @@ def _open(source: Source, key: str) -> _Photo:
         return replace(photo, dropped=str(error))
     try:
         photo = replace(photo, data=source.photo.read(MAX_BYTES + 1))
-    except Exception:  # stores and archives raise whatever they meet
+    except Exception:  # stores and archives raise many types
         return replace(photo, dropped="missing")
     if len(photo.data) > MAX_BYTES:
         return replace(photo, data=b"", dropped="too-large")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow grumbles about damaged files is in the report
+            warnings.simplefilter("ignore")  # damaged files are in the report
             pixels = load_photo(photo.data)
     except ImageError as error:
         return replace(photo, dropped=error.reason)
@@ -192,7 +192,7 @@ def _write_batch(
             rows.append(about | {"dropped": photo.dropped or "no-face"})
             continue
         kept = [face.size >= min_face for face in faces]
-        if any(kept):  # a photo that shows nobody of use takes no room
+        if any(kept):  # photos without a usable face are not stored
             about["offset"] = _add(archive, f"{photo.key}.{photo.suffix}", photo.data)
             about["length"] = len(photo.data)
         faced = [
@@ -241,7 +241,7 @@ def _describe(face: Face, number: int) -> dict[str, Any]:
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Returns where the bytes begin in the tar. Time and owner are left at zero: same photos, same bytes."""
+    """Add a member and return the position of its bytes. Time and owner are zero: same photos give the same bytes."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))

@@ -1,4 +1,4 @@
-"""An input before it is opened: where its bytes are, and what is known of it."""
+"""An input before it is opened: the location of its bytes, and its labels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .facts import FACTS, clean, decode, facts_of_json
 from .storage import FileSystem
 
 MAX_CAPTION = 1 << 20
-"""Bytes of a caption that are read."""
+"""Largest part of a caption that is read, in bytes."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes somewhere: a file, or a part of one.
+    """The location of bytes: a file, or a part of one.
 
     Attributes:
-        filesystem: Where the file is.
-        path: Of the file there. A path, not a URL: names may hold `::` and `#`.
+        filesystem: File system of the file.
+        path: Path of the file; not a URL, since names may contain `::` and `#`.
         stamp: Changes with the content of the file; see `stamp`.
         start: First byte.
-        length: How many; to the end if None.
+        length: Number of bytes; None means to the end.
     """
 
     filesystem: FileSystem = field(repr=False)
@@ -34,8 +34,8 @@ class Blob:
     length: int | None = None
 
     def read(self, limit: int | None = None) -> bytes:
-        """The bytes, or the first `limit` of them. Raises OSError if they are gone, or if it is not a regular file:
-        opening a pipe could wait forever."""
+        """The bytes, or the first `limit` of them. Raises OSError if they cannot be read, or if the file is not a
+        regular file: opening a pipe could wait forever."""
         if isinstance(self.filesystem, LocalFileSystem) and not os.path.isfile(self.path):
             raise FileNotFoundError(f"'{self.path}' is not a file")
         return self._read(limit)
@@ -52,11 +52,11 @@ class Source:
 
     Attributes:
         name: Path within the input, for the report.
-        photo: Where its bytes are; None if there are none, and `missing` says why.
-        label: The person, by the folder it lies in.
-        sidecars: (suffix, blob) of the captions beside it.
-        facts: What a table says; see `facts_of`.
-        missing: Why there is no photo.
+        photo: Location of the photo; None if there is none, for the reason in `missing`.
+        label: Person, from the folder.
+        sidecars: (suffix, location) of the sidecar files.
+        facts: Values from a table; see `facts_of`.
+        missing: Reason why there is no photo.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Source:
     missing: str | None = None
 
     def told(self) -> dict[str, str | None]:
-        """`label`, `caption`, `licence`, `reference` and `landmarks` as texts. A caption that cannot be read is left
-        out; a `.json` that names a person overrules the folder."""
+        """`label`, `caption`, `licence`, `reference` and `landmarks` as texts. Captions that cannot be read
+        are left out. A `.json` that names a person takes precedence over the folder."""
         facts: dict[str, str | None] = dict.fromkeys(FACTS)
         facts |= {"label": self.label, **self.facts}
         for suffix, blob in self.sidecars:

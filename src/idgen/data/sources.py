@@ -1,4 +1,4 @@
-"""Where photos come from: folders, archives and tables → a stream of `Source`."""
+"""Folders, archives and tables of photos → a stream of `Source`."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ _SUFFIXES = {
 
 
 def find_sources(photos: str, layout: Layout) -> Iterator[Source]:
-    """All inputs in a fixed order, one after the other: the list is never held in memory.
+    """All inputs in a fixed order, as a stream: the list is never in memory as a whole.
 
     The same photos give the same people in every layout.
 
     Args:
         photos: A folder, a tar or a zip (any fsspec URL); for tables and webdataset one file or a folder of them.
-        layout: "folders": one folder a person, photos at any depth below it; "flat": people unknown; "webdataset":
-            tars or zips, where `key.json` may name the `person`; "parquet", "csv" and "jsonl": columns `image` (bytes)
-            or `path`, `person`, `caption`, `licence`.
+        layout: "folders": one folder per person with photos at any depth; "flat": unknown people; "webdataset": tars
+            or zips, where `key.json` may name the `person`; "parquet", "csv" and "jsonl": columns `image` (bytes) or
+            `path`, `person`, `caption`, `licence`.
 
     Raises:
-        DataError: There is nothing at `photos`, or nothing that the layout reads.
+        DataError: `photos` does not exist, or has no file of the layout.
     """
     filesystem, root = place(photos)
     if not filesystem.exists(root):
-        raise DataError(f"There is nothing at '{photos}'. Give the folder of the photos.")
+        raise DataError(f"'{photos}' does not exist.")
     if layout in ("folders", "flat"):
         if not filesystem.isfile(root):
             return _walk(filesystem, root, layout == "folders")
         if not root.lower().endswith(SUFFIXES):
-            raise DataError(f"'{photos}' is neither a folder nor a tar or zip of one. For a table give its --layout.")
+            raise DataError(f"'{photos}' is neither a folder nor a tar or zip. --layout is required for a table.")
         return read_archives(filesystem, [root], layout == "folders")
     files = [root] if filesystem.isfile(root) else sorted(_files_in(filesystem, root, _SUFFIXES[layout]))
     if not files:
         wanted = " or ".join(f"*{suffix}" for suffix in _SUFFIXES[layout])
-        raise DataError(f"'{photos}' holds no {wanted} file, which the layout '{layout}' reads.")
+        raise DataError(f"'{photos}' has no {wanted} file, which the layout '{layout}' needs.")
     if layout == "webdataset":
         return read_archives(filesystem, files)
     return itertools.chain.from_iterable(read_table(filesystem, path) for path in files)
@@ -64,7 +64,7 @@ def _files_in(filesystem: FileSystem, root: str, suffixes: tuple[str, ...]) -> I
 
 
 def _walk(filesystem: FileSystem, root: str, people: bool) -> Iterator[Source]:
-    """Depth first, sorted; a folder that was visited before (a loop of links) is an input that is dropped."""
+    """Depth first, sorted. A folder that was visited before (a loop of links) is an input that is dropped."""
     local = isinstance(filesystem, LocalFileSystem)
     seen: set[str] = set()
 

@@ -12,26 +12,26 @@ from .manifest import Manifest
 
 PAIRS = 1_000_000
 MOST_PEOPLE, MOST_PHOTOS = 20_000, 16
-"""Of larger sets a random part is read: so many people, so many photos of each."""
+"""Limits: of larger sets, random people and their first photos are used."""
 
 ENOUGH_PEOPLE, ENOUGH_WITH_PAIRS = 450, 50
 """With fewer people a false-match rate of 1e-4 cannot be measured."""
 
-_PAIRS_ABOVE = 10  # so many pairs of people must lie above a threshold for it to be a measurement
+_PAIRS_ABOVE = 10  # pairs of people above a threshold that make it a measurement
 
 
 def measure(encoder: str, embeddings: np.ndarray, labels: np.ndarray, pairs: int = PAIRS) -> EncoderStatistics:
-    """Measure an encoder on the faces of people who are known; the same faces give the same figures.
+    """Measure an encoder on faces of known people. The result is the same each time.
 
     Args:
-        encoder: Its name.
-        embeddings: (faces, dim), as they left the encoder.
-        labels: (faces,), people's numbers from 0, none left out.
-        pairs: How many pairs of each kind are drawn.
+        encoder: Name of the encoder.
+        embeddings: (faces, dim), raw.
+        labels: (faces,), numbers of the people, from 0 without gaps.
+        pairs: Number of pairs that are drawn of each kind.
 
     Raises:
-        StatisticsError: There are fewer than 450 people, or fewer than 50 with two photos, or strangers are as alike
-            as photos of one person.
+        StatisticsError: There are fewer than 450 people, or fewer than 50 with two photos, or different people
+            are as similar as photos of one person.
     """
     counts = np.bincount(labels)
     if len(counts) < ENOUGH_PEOPLE or (counts > 1).sum() < ENOUGH_WITH_PAIRS:
@@ -54,18 +54,18 @@ def measure(encoder: str, embeddings: np.ndarray, labels: np.ndarray, pairs: int
 
 
 def measure_set(shards: str, split: str = "train", pairs: int = PAIRS) -> EncoderStatistics:
-    """Measure the encoder of a set on the named people of a split; raises as `measure`.
+    """Measure the encoder of a set on the named people of a split; raises like `measure`.
 
     Args:
         shards: Folder or URL of a prepared set.
         split: "train", "validation" or "test".
-        pairs: How many pairs of each kind are drawn.
+        pairs: Number of pairs that are drawn of each kind.
 
     Raises:
         DataError: The set cannot be read.
     """
     bank = IdentityBank(shards, split)
-    # people whom `prepare` found by similarity would give back the threshold that they were found with
+    # people who were found by clustering would reproduce its threshold
     named = np.array([i for i, name in enumerate(bank.people) if not name.startswith("found-")], int)
     people = np.sort(np.random.default_rng(0).permutation(named)[:MOST_PEOPLE])
     counts = np.minimum(bank.counts[people], MOST_PHOTOS)
@@ -76,11 +76,11 @@ def measure_set(shards: str, split: str = "train", pairs: int = PAIRS) -> Encode
 
 
 def statistics_for(shards: str) -> EncoderStatistics:
-    """Those of the encoder of a set: measured on its training split, or the package's where it names too few people.
+    """The statistics of a set's encoder: measured on its training split, or the package's if it names too few people.
 
     Raises:
         DataError: The set cannot be read.
-        StatisticsError: It names too few people, and the package knows nothing of the encoder.
+        StatisticsError: The set names too few people, and the package has no statistics of the encoder.
     """
     try:
         return measure_set(shards)
@@ -94,17 +94,17 @@ def statistics_for(shards: str) -> EncoderStatistics:
 def same_person_threshold(
     units: np.ndarray, labels: np.ndarray, encoder: str, false_match_rate: float = 1e-4, pairs: int = 1_000_000
 ) -> float:
-    """The cosine that pairs of different people exceed at a rate, measured on the set if it names enough people.
+    """The cosine with this false-match rate: measured on the set if it names enough people, else the encoder's.
 
     Args:
         units: (n, dim).
-        labels: (n,), numbers; negative where nobody is named.
-        encoder: For sets with few labels.
+        labels: (n,), numbers of people; negative for unnamed faces.
+        encoder: Name of the encoder, for sets with few labels.
         false_match_rate: Share of pairs of different people above the threshold.
-        pairs: How many are drawn, always the same ones.
+        pairs: Number of pairs that are drawn, always the same ones.
 
     Raises:
-        DataError: There are few labels, and the encoder is not known.
+        DataError: There are few labels, and no statistics of the encoder.
     """
     if _enough(labels, false_match_rate):
         return float(np.quantile(impostor_cosines(units, labels, pairs), 1 - false_match_rate))
@@ -118,9 +118,9 @@ def same_person_threshold(
 
 
 def centre_threshold(units: np.ndarray, labels: np.ndarray, false_match_rate: float = 1e-2) -> float | None:
-    """The cosine that photos exceed at a rate against the centre of somebody else; None with few people.
+    """The cosine of photos to the centre of another person with this false-match rate; None with few people.
 
-    A photo that is not nearer than that to its own person's centre is as likely somebody else.
+    A photo with a lower cosine to its own person's centre may well show another person.
     """
     if not _enough(labels, false_match_rate):
         return None
@@ -136,10 +136,9 @@ def centre_threshold(units: np.ndarray, labels: np.ndarray, false_match_rate: fl
 def stranger_threshold(
     units: np.ndarray, labels: np.ndarray, false_match_rate: float = 1e-2, faces: int = 2000
 ) -> float | None:
-    """The cosine at which a stranger's face is taken for anybody of the set at a rate; None with few people.
+    """The cosine of faces to the *nearest* centre of another person with this false-match rate; None with few people.
 
-    Of five thousand people one is always alike: the cosine to the *nearest* centre of somebody else lies far above
-    the one to any other person.
+    Among thousands of people, one is always similar, so this is far above the cosine to an arbitrary other person.
     """
     if not _enough(labels, false_match_rate):
         return None
@@ -155,7 +154,7 @@ def _enough(labels: np.ndarray, rate: float) -> bool:
 
 
 def impostor_cosines(units: np.ndarray, labels: np.ndarray, pairs: int) -> np.ndarray:
-    """Cosines of about so many random pairs of different named people."""
+    """Cosines of random pairs of different named people; slightly fewer than `pairs`."""
     named = np.flatnonzero(labels >= 0)
     if not len(named):
         return np.zeros(0, np.float32)
@@ -165,7 +164,7 @@ def impostor_cosines(units: np.ndarray, labels: np.ndarray, pairs: int) -> np.nd
 
 
 def genuine_cosines(units: np.ndarray, labels: np.ndarray, pairs: int) -> np.ndarray:
-    """Cosines of so many random pairs of two photos of a person; nobody counts for more than 20 photos."""
+    """Cosines of random pairs of two photos of a person; the weight of a person is limited to that of 20 photos."""
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] >= 0]
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))

@@ -1,4 +1,4 @@
-"""Files on a disk or an object store, through fsspec, and writing them whole or not at all."""
+"""Files on a disk or an object store through fsspec, with atomic writes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..errors import DataError
 from ..files import PARTIAL as PARTIAL
 
 FileSystem: TypeAlias = Any
-"""An `fsspec.AbstractFileSystem`; its annotations are too wide to be of use."""
+"""An `fsspec.AbstractFileSystem`, whose own annotations are too general."""
 
 
 def place(url: str) -> tuple[FileSystem, str]:
-    """The file system and the path that a path or URL means.
+    """The file system and the path of a path or URL.
 
-    A text without `://` is a path on the disk. fsspec would read `a::b` as a chain of addresses.
+    Text without `://` is a path on the disk; fsspec would read `a::b` as a chain of URLs.
     """
     if "://" in url:
         return fsspec.url_to_fs(url)
@@ -34,27 +34,27 @@ def place(url: str) -> tuple[FileSystem, str]:
 
 
 def address(filesystem: FileSystem, path: str) -> str:
-    """The path or URL for which `place` returns this file system and this path."""
+    """The path or URL of a file system and a path: the inverse of `place`."""
     return path if isinstance(filesystem, LocalFileSystem) else filesystem.unstrip_protocol(path)
 
 
 def open_file(url: str) -> Any:
-    """A file, opened for reading bytes."""
+    """Open a file for reading bytes."""
     filesystem, path = place(url)
     return filesystem.open(path, "rb")
 
 
 def stamp(filesystem: FileSystem, path: str, info: Mapping[str, Any] | None = None) -> str:
-    """Text that changes when a file is replaced or written to, though its name and size may stay.
+    """Text that changes whenever a file is replaced or written to, even with the same name and size.
 
     Args:
-        filesystem: Where the file is.
-        path: Of the file.
-        info: What a listing said of it; asked for if it is not given. A file on a disk is always asked.
+        filesystem: File system of the file.
+        path: Path of the file.
+        info: Entry of a listing, if there is one; not used for files on a disk.
 
     Returns:
-        Size and times of a file on a disk, links followed. Elsewhere the size and whatever the store tells: times,
-        an ETag, a checksum. Empty if the file is not there.
+        Size and times of a file on a disk, with links followed. Elsewhere a hash of all that the store reports: times,
+        an ETag, a checksum. Empty if the file does not exist.
     """
     try:
         if isinstance(filesystem, LocalFileSystem):
@@ -77,13 +77,13 @@ def exists(url: str) -> bool:
 
 
 def size(url: str) -> int:
-    """Bytes of a file."""
+    """Size of a file in bytes."""
     filesystem, path = place(url)
     return int(filesystem.size(path))
 
 
 def lies_in(url: str, folder: str) -> bool:
-    """Whether a place is a folder or lies in it, links followed."""
+    """Whether a path is a folder or inside of it, with links followed."""
     (filesystem, path), (other, root) = place(url), place(folder)
     if isinstance(filesystem, LocalFileSystem):
         path, root = os.path.realpath(path), os.path.realpath(root)
@@ -91,7 +91,7 @@ def lies_in(url: str, folder: str) -> bool:
 
 
 def read_bytes(url: str, start: int = 0, length: int | None = None) -> bytes:
-    """All of a file, or `length` bytes from `start` on (a range request on an object store)."""
+    """Read a file, or `length` bytes from `start` on (a range request on an object store)."""
     filesystem, path = place(url)
     return filesystem.cat_file(path, start=start, end=None if length is None else start + length)
 
@@ -105,8 +105,8 @@ def sha256(url: str) -> str:
 
 
 def checksum(url: str) -> str | None:
-    """The SHA-256 of a file on a disk, computed once in a process as long as the file stays the same; None elsewhere,
-    where all of it would be downloaded."""
+    """The SHA-256 of a file on a disk, computed once per process while the file is unchanged. None for object stores,
+    where the whole file would be downloaded."""
     filesystem, path = place(url)
     return _checksum(path, stamp(filesystem, path)) if isinstance(filesystem, LocalFileSystem) else None
 
@@ -130,13 +130,13 @@ def locked(folder: str) -> Iterator[None]:
 
 @contextmanager
 def write_file(url: str) -> Iterator[Path]:
-    """Give a path to write to; what was written appears at `url` when the block ends without an error.
+    """Write a file atomically: yields a temporary path, whose file appears at `url` when the block ends.
 
-    On a disk the file is written beside its place and renamed. On an object store it is uploaded from a temporary
-    file: an object becomes visible only when its upload is complete.
+    On a disk it is `idgen.files.write_whole`. On an object store the temporary file is uploaded: an object becomes
+    visible only when its upload is complete.
 
     Raises:
-        DataError: It cannot be written, because the disk is full, say. Nothing is left behind.
+        DataError: The file cannot be written. Nothing is left behind.
     """
     filesystem, target = place(url)
     if isinstance(filesystem, LocalFileSystem):
@@ -153,7 +153,7 @@ def write_file(url: str) -> Iterator[Path]:
 
 
 def local_copy(folder: str) -> Path:
-    """The folder itself if it is on a disk, else a copy of it that lasts as long as the process."""
+    """The folder if it is on a disk, otherwise a copy of it that is deleted when the process ends."""
     filesystem, path = place(folder)
     if isinstance(filesystem, LocalFileSystem):
         return Path(path)
@@ -164,7 +164,7 @@ def local_copy(folder: str) -> Path:
 
 
 def delete(url: str) -> None:
-    """Remove a file, if it is there."""
+    """Delete a file if it exists."""
     filesystem, path = place(url)
     if filesystem.exists(path):
         filesystem.rm_file(path)
@@ -179,7 +179,7 @@ def find(folder: str) -> list[str]:
 
 
 def local_file(url: str) -> str:
-    """The path of a file on a disk; of any other, the path of a copy that fsspec keeps for the next time."""
+    """The path of a file if it is on a disk, otherwise that of a copy in fsspec's cache."""
     filesystem, path = place(url)
     if isinstance(filesystem, LocalFileSystem):
         return path

@@ -16,7 +16,7 @@ from .facts import encoding_of, facts_of
 from .source import Blob, Source
 from .storage import FileSystem, address, place, stamp
 
-_PATHS = ("path", "file_name")  # the second is the name in Hugging Face's tables beside photos
+_PATHS = ("path", "file_name")  # the second is Hugging Face's name
 _WANTED = (*_PATHS, "person", "caption", "licence", "license", "reference", "landmarks")
 
 
@@ -25,8 +25,8 @@ class Cell(Blob):
     """A picture in a parquet table: its bytes, or in Hugging Face's image columns bytes or a path.
 
     Attributes:
-        group: Row group.
-        row: In the group.
+        group: Number of the row group.
+        row: Row in the group.
     """
 
     group: int = 0
@@ -48,7 +48,7 @@ def read_table(filesystem: FileSystem, path: str) -> Iterator[Source]:
     """The inputs of one table. A row that cannot be read is an input without a photo.
 
     Raises:
-        DataError: It is not a table of the kind that its suffix says, or no column tells where the photos are.
+        DataError: The file is not a table of the type of its suffix, or has no column for the photos.
     """
     if path.lower().endswith(".parquet"):
         yield from _read_parquet(filesystem, path)
@@ -64,8 +64,8 @@ def read_table(filesystem: FileSystem, path: str) -> Iterator[Source]:
 def read_rows(filesystem: FileSystem, path: str) -> Iterator[dict[str, Any] | None]:
     """The rows of a table of CSV or JSON lines, column → value; None for a row that cannot be read.
 
-    The encoding is found by `encoding_of`. Columns of CSV are separated by commas, semicolons or tabs, whichever the
-    header has most of; their names are read in small letters.
+    The encoding is that of `encoding_of`. CSV is separated by commas, semicolons or tabs, whichever is most frequent
+    in the header; column names are read in lower case.
     """
     with filesystem.open(path, "rb") as file:
         encoding = encoding_of(iter(lambda: file.read(1 << 20), b""))
@@ -118,12 +118,12 @@ def _read_parquet(filesystem: FileSystem, path: str) -> Iterator[Source]:
                     yield _from_row(filesystem, path, row, next(number), cell)
     except IdgenError:
         raise
-    except Exception as error:  # of text that is not UTF-8 and dates that Python lacks, too
+    except Exception as error:  # also for text that is not UTF-8 and dates that Python lacks
         raise DataError(f"'{address(filesystem, path)}' is not a parquet table: {error}") from error
 
 
 def _rows_of(table: Any, group: int, wanted: list[str]) -> Iterator[dict[str, Any]]:
-    """Few rows at a time: one long value that a small file says often would fill the memory."""
+    """Few rows at a time: a small file can repeat one long value and fill the memory."""
     if not wanted:
         yield from itertools.repeat({}, table.metadata.row_group(group).num_rows)
         return
@@ -142,11 +142,11 @@ def _from_row(
 
 
 def _beside(filesystem: FileSystem, table: str, path: Any) -> Blob | None:
-    """The photo that a table names: by a URL, by an absolute path on the disk, or relative to the table. The last part
+    """The photo that a table names by a URL, by an absolute path on the disk, or relative to the table. The last part
     of a chain of URLs, such as `zip://anna/1.jpg::photos.zip`, may be relative too.
 
-    None if it is no address. Whether something is there is seen when it is read. Photos of remote stores get no stamp:
-    it would take a request for each.
+    None for an invalid path. Whether the file exists is checked when it is read. Photos of remote stores get no stamp,
+    which would take a request for each.
     """
     if not isinstance(path, str) or not path:
         return None
@@ -158,7 +158,7 @@ def _beside(filesystem: FileSystem, table: str, path: Any) -> Blob | None:
             last = posixpath.normpath(posixpath.join(posixpath.dirname(table), last))
             found = place("::".join((*chain, address(filesystem, last)))) if chain else (filesystem, last)
         return Blob(*found, "" if found[0].async_impl else stamp(*found))
-    except Exception:  # an unknown protocol, a library that is missing, a server that is not there
+    except Exception:  # an unknown protocol, a missing library, a missing server
         return None
 
 
@@ -168,7 +168,7 @@ def _images_of(filesystem: FileSystem, path: str, version: str, group: int) -> _
 
 
 class _Images:
-    """The column `image` of a row group, of which one row at a time is in memory."""
+    """The column `image` of a row group, with one row at a time in memory."""
 
     def __init__(self, filesystem: FileSystem, path: str, group: int) -> None:
         self._place = filesystem, path, group
