@@ -92,7 +92,7 @@ def test_features_of_another_model_are_refused(lfw_set, clip, tmp_path):
 
 
 def test_what_the_command_cannot_do_is_our_error(tmp_path, monkeypatch, capsys):
-    with pytest.raises(DataError, match="No column is called"):
+    with pytest.raises(DataError, match="Unknown columns"):
         write_caches(str(tmp_path), ["latent"], base="tiny", resolution=64)
     for arguments, message in (
         ((tmp_path,), "where the shards go"),

@@ -213,7 +213,7 @@ def test_the_report_shows_every_reason_and_every_count(tmp_path):
         row = rf'<tr><td>{reason}( <span[^<]*</span>)?</td><td class="n">{count}</td><td class="soft">[^<]+</td>'
         assert re.search(row, page), reason
     for count in manifest.counts.values():
-        assert f'<td class="n">{count}</td>' in page or f">{count} had names" in page
+        assert f'<td class="n">{count}</td>' in page or f">{count} have names" in page
     for split in manifest.splits.values():
         assert "".join(f'<td class="n">{split[name]}</td>' for name in ("people", "usable")) in page
     assert "data:image/jpeg" in page  # a face that was set aside

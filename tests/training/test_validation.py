@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from idgen import IdentityAdapter, enroll
+from idgen.evaluation import METRICS, Metric
 from idgen.faces import DlibDetector, DlibEncoder
 from idgen.training.base import BaseModel
 from idgen.training.validation import Validation
@@ -20,7 +21,9 @@ def base() -> BaseModel:
     return BaseModel.open("tiny", torch.float32, torch.device("cpu"))
 
 
-def test_draws_everybody_and_measures(base: BaseModel, astronaut: np.ndarray, tmp_path: Path) -> None:
+def test_draws_everybody_and_measures(
+    base: BaseModel, astronaut: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     adapter = IdentityAdapter.from_unet(base.unet, encoder=DlibEncoder.name, embedding_dim=128)
     adapter.attach(base.unet)
@@ -36,7 +39,11 @@ def test_draws_everybody_and_measures(base: BaseModel, astronaut: np.ndarray, tm
     assert found["validation/faces"] > 0.3
     assert 0 < found[f"validation/similarity/{DlibEncoder.name}"] <= found["validation/faces"]
     assert found[f"validation/others/{DlibEncoder.name}"] < 1
-    assert validation(7) == found  # the same noise each time
+    row = Metric(name="brightness", title="Brightness", reads="picture", compute=lambda picture: picture.pixels.mean())
+    monkeypatch.setitem(METRICS, "brightness", row)  # a new row of the table is measured too
+    again = validation(7)
+    assert 0 < again.pop("validation/brightness") < 255
+    assert again == found  # the same noise each time
     assert type(base.pipeline) is stock
     assert adapter.is_attached_to(base.unet)
     assert all(torch.equal(weight, before[name]) for name, weight in adapter.state_dict().items())

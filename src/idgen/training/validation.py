@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,10 @@ from ..data.index import read_index
 from ..data.manifest import Manifest
 from ..data.storage import join
 from ..errors import DataError, TrainingError
+from ..evaluation.judges import Embeddings, Judges, read_faces
+from ..evaluation.metric import Faces, Picture
+from ..evaluation.metrics import picture_values
+from ..evaluation.similarity import cosine_similarity
 from ..faces import DlibDetector, FaceAnalyzer, FaceDetector, FaceEncoder
 from ..files import write_whole
 from ..identity import Identity
@@ -31,6 +35,7 @@ from .tracking import read_rows, show_pictures
 
 FACES, SIMILARITY, OTHERS = "validation/faces", "validation/similarity/", "validation/others/"
 """Names of the metrics; the last two are followed by the name of a face encoder."""
+_NAMES = {"detection": "faces", "sim_ref": "similarity"}  # metrics that have another name in `idgen evaluate`
 
 _GAP = 2
 _log = logging.getLogger(__name__)
@@ -77,28 +82,27 @@ class Validation:
         """Draw, write a contact sheet `step-….png` with a row per person, and measure.
 
         Returns:
-            The share of pictures with a face, and for each encoder two mean cosines: to the reference of the person
-            drawn, and to those of the other people. A picture without a face counts as a cosine of 0.
+            Means over the pictures of the rows of `idgen.evaluation.METRICS` that need no more than a picture and a
+            reference: the share of pictures with a face and, for each encoder, the cosine to the reference of the
+            person drawn. For each encoder also the mean cosine to the references of the other people. A picture without
+            a face counts as a cosine of 0.
         """
         pictures = self._draw()
         self._write_sheet(pictures, self.folder / f"step-{step:06d}.png")
         if self.show is not None:
             self.show(step, pictures)
-        found = [[self._largest(picture) for picture in row] for row in pictures]
-        faces = [face is not None for row in found for face in row]
-        results = {FACES: float(np.mean(faces))}
-        for name, encoder in self.encoders.items():
-            people = torch.stack([person[name].embedding(normalised=True) for person in self.people])
-            own, others = [], []
-            for i, (row, points) in enumerate(zip(pictures, found, strict=True)):
-                for picture, landmarks in zip(row, points, strict=True):
-                    cosines = self._cosines(encoder, picture, landmarks, people)
-                    own.append(cosines.pop(i))
-                    others += cosines
-            results[f"{SIMILARITY}{name}"] = float(np.mean(own))
-            if others:
-                results[f"{OTHERS}{name}"] = float(np.mean(others))
-        return results
+        values: dict[str, list[float]] = {}
+        judges = Judges(detector=self.detector, encoders=self.encoders)
+        references = [
+            {name: person[name].embedding(normalised=True).numpy()[None] for name in self.encoders}
+            for person in self.people
+        ]
+        for i, row in enumerate(pictures):
+            others = [reference for j, reference in enumerate(references) if j != i]
+            for pixels in row:
+                for name, value in _measure(pixels, references[i], others, judges):
+                    values.setdefault(name, []).append(value)
+        return {name: float(np.mean(measured)) for name, measured in values.items()}
 
     def _draw(self) -> list[list[np.ndarray]]:
         """(height, width, 3) uint8 pictures, a row per person."""
@@ -128,20 +132,6 @@ class Validation:
         images = self.base.decode(latents).clamp(0, 1).permute(0, 2, 3, 1)
         return list((images * 255).round().to(torch.uint8).cpu().numpy())
 
-    def _largest(self, picture: np.ndarray) -> np.ndarray | None:
-        faces = self.detector.detect(picture)
-        return max(faces, key=lambda face: face.area).landmarks if faces else None
-
-    @staticmethod
-    def _cosines(
-        encoder: FaceEncoder, picture: np.ndarray, landmarks: np.ndarray | None, people: torch.Tensor
-    ) -> list[float]:
-        """Cosines to the embeddings of the people, (people, dim)."""
-        if landmarks is None:
-            return [0.0] * len(people)
-        found = torch.from_numpy(encoder.embed(encoder.crop(picture, landmarks)[None])[0])
-        return torch.cosine_similarity(found[None], people).tolist()
-
     @staticmethod
     def _write_sheet(pictures: list[list[np.ndarray]], file: Path) -> None:
         height, width = pictures[0][0].shape[:2]
@@ -151,6 +141,20 @@ class Validation:
                 sheet.paste(Image.fromarray(picture), (x * (width + _GAP), y * (height + _GAP)))
         with write_whole(file, TrainingError) as new:
             sheet.save(new, Image.registered_extensions()[file.suffix])
+
+
+def _measure(
+    pixels: np.ndarray, reference: Embeddings, others: Sequence[Embeddings], judges: Judges
+) -> Iterator[tuple[str, float]]:
+    """Names and values of the metrics of one picture."""
+    drawn, _ = read_faces(pixels, reference, judges)
+    faces = {name: Faces(drawn=drawn[name], reference=reference[name]) for name in drawn}
+    for column, value in picture_values(Picture(pixels=pixels, faces=faces)).items():
+        name, *encoder = column.split("/", 1)
+        yield "/".join(["validation", _NAMES.get(name, name), *encoder]), value
+    for other in others:
+        for name in drawn:
+            yield f"{OTHERS}{name}", float(cosine_similarity(drawn[name], other[name])[0])
 
 
 @dataclass(frozen=True, kw_only=True)
