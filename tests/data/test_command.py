@@ -95,7 +95,7 @@ def test_what_the_command_cannot_do_is_our_error(tmp_path, monkeypatch, capsys):
     with pytest.raises(DataError, match="Unknown columns"):
         write_caches(str(tmp_path), ["latent"], base="tiny", resolution=64)
     for arguments, message in (
-        ((tmp_path,), "where the shards go"),
+        ((tmp_path,), "Photos and --output are required"),
         (("--report", tmp_path), "not a finished set"),
         (("--output", tmp_path), "not a finished set"),
         ((tmp_path, "--output", tmp_path / "x"), "among the photos"),

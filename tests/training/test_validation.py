@@ -21,7 +21,7 @@ def base() -> BaseModel:
     return BaseModel.open("tiny", torch.float32, torch.device("cpu"))
 
 
-def test_draws_everybody_and_measures(
+def test_draws_each_person_and_measures(
     base: BaseModel, astronaut: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)

@@ -84,8 +84,8 @@ class Validation:
         Returns:
             Means over the pictures of the rows of `idgen.evaluation.METRICS` that need no more than a picture and a
             reference: the share of pictures with a face and, for each encoder, the cosine to the reference of the
-            person drawn. For each encoder also the mean cosine to the references of the other people. A picture without
-            a face counts as a cosine of 0.
+            person drawn. For each encoder also the mean cosine to the references of the other people. A picture
+            without a face counts as a cosine of 0.
         """
         pictures = self._draw()
         self._write_sheet(pictures, self.folder / f"step-{step:06d}.png")
