@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from idgen.data.people import unit
+from idgen.data.clustering import unit
 from idgen.faces import FaceEncoder
 
 from .autoencoder import to_tensor
