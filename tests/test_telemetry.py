@@ -48,7 +48,7 @@ def test_generate_and_the_demo_ask_nobody_and_leave_nothing(astronaut: np.ndarra
         client = gradio_client.Client(said[-1].split()[4], verbose=False, download_files=False)
         photos = [{"image": gradio_client.handle_file(str(photo)), "caption": None}]
         client.predict(photos, [], "Eileen", True, api_name="/enroll")
-        shown, _ = client.predict("Eileen", steps=1, api_name="/draw")
+        shown, _ = client.predict("Eileen", steps=1, api_name="/generate")
         drawn = Path(shown[0]["image"]["path"])
         assert drawn.is_relative_to(temporary)
         assert drawn.is_file()
