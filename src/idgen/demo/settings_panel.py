@@ -58,15 +58,14 @@ def _more_controls(pipeline: SharedPipeline, default: GenerationSettings) -> dic
         end = gr.Slider(0, 1, default.end, step=0.05, label="Identity end", info="Fraction of the steps")
     with gr.Row():
         steps = gr.Slider(1, MAX_STEPS, default.steps, step=1, label="Steps", elem_id="steps")
-        guidance_scale = gr.Slider(1, 20, default.guidance_scale, step=0.5, label="Guidance scale")
+        count = gr.Slider(1, MAX_COUNT, default.count, step=1, label="Count")
+    guidance_scale = gr.Slider(1, 20, default.guidance_scale, step=0.5, label="Guidance scale")
     size = pipeline.native_size
     limits: dict[str, Any] = {"minimum": size // 2, "maximum": 2 * size, "step": pipeline.size_step}
     with gr.Row():
         width = gr.Slider(value=default.width, label="Width", **limits)
         height = gr.Slider(value=default.height, label="Height", **limits)
-    with gr.Row():
-        count = gr.Slider(1, MAX_COUNT, default.count, step=1, label="Count")
-        seed = gr.Number(default.seed, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
+    seed = gr.Number(default.seed, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
     return {
         "negative_prompt": negative_prompt,
         "adapter": adapter,

@@ -37,7 +37,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         )
         pose = filepath_image(
             enlarged(Image.new("RGB", (pipeline.native_size, pipeline.native_size))),
-            label="Or click the eyes, the nose and the mouth corners",
+            label="Or click eyes, nose and mouth corners",
             format="png",
             interactive=False,
             image_mode=None,
