@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ class Pictures:
         return to_tensor(images)
 
     @torch.no_grad()
-    def latent_deviation(self, net: AutoencoderTiny) -> float:
+    def latent_deviation(self, net: Any) -> float:
         """Standard deviation of the latents of 512 photos."""
         pixels = to_tensor(self.images[0][:512].to(net.device))
         return float(torch.cat([net.encode(part).latents for part in pixels.split(64)]).std())

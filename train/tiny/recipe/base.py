@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ CAPTIONS, CHUNK = 8, 4096
 
 def build_unet(settings: config.Base, latent_channels: int, side: int) -> UNet2DConditionModel:
     """Attention at every level but the finest, where it would cost three times the rest of the network."""
+    heads: Any = tuple(channels // settings.heads_of for channels in settings.channels)
     return UNet2DConditionModel(
         sample_size=side,
         in_channels=latent_channels,
@@ -36,7 +38,7 @@ def build_unet(settings: config.Base, latent_channels: int, side: int) -> UNet2D
         down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (len(settings.channels) - 1)),
         up_block_types=(*["CrossAttnUpBlock2D"] * (len(settings.channels) - 1), "UpBlock2D"),
         layers_per_block=1,
-        attention_head_dim=tuple(channels // settings.heads_of for channels in settings.channels),
+        attention_head_dim=heads,
         cross_attention_dim=settings.text_width,
         norm_num_groups=16,
     )
@@ -44,6 +46,9 @@ def build_unet(settings: config.Base, latent_channels: int, side: int) -> UNet2D
 
 def build_text_encoder(settings: config.Base, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """A small CLIP text model; it learns together with the UNet."""
+    tokens: dict[str, Any] = {
+        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
+    }
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -53,9 +58,7 @@ def build_text_encoder(settings: config.Base, tokenizer: CLIPTokenizer) -> CLIPT
             num_attention_heads=settings.text_width // 32,
             max_position_embeddings=settings.text_length,
             projection_dim=settings.text_width,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            **tokens,
         )
     )
 
@@ -105,7 +108,7 @@ def train_base(settings: config.Config, latents: Path, labels: Path, folder: Pat
     run = Run(folder, parts, ours.minutes, ours.samples, ours.batch)
     average.to(device())
     fast(model)
-    scheduler = build_scheduler()
+    scheduler: Any = build_scheduler()
     plain = DenoisingLoss(parametrisation=Parametrisation.of(scheduler))
     weighted = replace(plain, snr_gamma=ours.min_snr)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -94,7 +95,7 @@ def build_tokenizer(length: int) -> CLIPTokenizer:
         sorted(words()),
         BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False),
     )
-    merges = [tuple(merge) for merge in json.loads(bpe.to_str())["model"]["merges"]]
+    merges: Any = [tuple(merge) for merge in json.loads(bpe.to_str())["model"]["merges"]]
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges)]
     vocabulary = dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"])
     return CLIPTokenizer(

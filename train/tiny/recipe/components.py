@@ -6,6 +6,8 @@ final, the decoder and the base can be trained at the same time.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers.models.autoencoders.vae import EncoderTiny
@@ -49,7 +51,8 @@ def set_encoder(encoder: EncoderTiny, basis: torch.Tensor, mean: torch.Tensor) -
         basis: (64, 3, latents).
         mean: (64, 3).
     """
-    first, *folds, last = (layer for layer in encoder.layers if isinstance(layer, nn.Conv2d))
+    layers: list[Any] = [layer for layer in encoder.layers if isinstance(layer, nn.Conv2d)]
+    first, *folds, last = layers
     if len(folds) != 3 or len(list(encoder.layers)) != 5 or first.out_channels < max(48, basis.shape[2]):
         raise ValueError("Principal components need encoder_blocks = [0, 0, 0, 0] and an encoder 48 channels wide.")
     for layer in (first, *folds, last):
@@ -78,9 +81,9 @@ def set_encoder(encoder: EncoderTiny, basis: torch.Tensor, mean: torch.Tensor) -
 def as_one_layer(encoder: EncoderTiny) -> nn.Conv2d:
     """A linear encoder of patches as one convolution, which computes the same fifty times as fast."""
     pixels = PATCH * PATCH * 3
-    single = torch.eye(pixels, device=encoder.layers[0].weight.device).view(pixels, 3, PATCH, PATCH)
+    single = torch.eye(pixels, device=next(encoder.parameters()).device).view(pixels, 3, PATCH, PATCH)
     nothing = encoder(torch.zeros_like(single[:1]))
-    layer = nn.Conv2d(3, nothing.shape[1], PATCH, stride=PATCH, device=single.device)
+    layer: Any = nn.Conv2d(3, nothing.shape[1], PATCH, stride=PATCH, device=single.device)
     layer.weight.copy_((encoder(single) - nothing).view(pixels, -1).T.reshape(layer.weight.shape))
     layer.bias.copy_(nothing.flatten())
     return layer
