@@ -1,4 +1,4 @@
-"""Passes that make one update: an update depends on its samples, not on how they are divided into passes."""
+"""Gradient accumulation: an update depends on its samples, not on how they are divided into passes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .runs import RandomPeople, make_step
 
 
 class OneByOne(RandomPeople):
-    """A stream of samples, each of which follows from its own number."""
+    """A stream of samples, each determined by its own number."""
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -46,7 +46,7 @@ def join(batches: list[Batch]) -> Batch:
 
 
 def run(folder: Path, passes: int, samples: int, updates: int) -> tuple[list[torch.Tensor], list[float]]:
-    """Weights, and the gradient's norm in each update."""
+    """The weights after a run, and the gradient norm of each update."""
     config = LoopConfig(
         max_train_steps=updates,
         train_batch_size=samples,
@@ -61,7 +61,7 @@ def run(folder: Path, passes: int, samples: int, updates: int) -> tuple[list[tor
     return [weight.detach() for weight in step.parameters()], [row["norm"] for row in rows]
 
 
-def test_passes_are_a_larger_batch(tmp_path: Path) -> None:
+def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
     start = [weight.detach().clone() for weight in make_step(unet=ONE_LEVEL).parameters()]
     whole, whole_norms = run(tmp_path / "whole", 1, 16, 50)
     passes, norms = run(tmp_path / "passes", 4, 4, 50)
@@ -71,9 +71,7 @@ def test_passes_are_a_larger_batch(tmp_path: Path) -> None:
     assert apart < 1e-3 * moved
 
 
-def test_an_accelerator_that_divides_by_another_number_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_accelerator_with_another_accumulation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = LoopConfig(gradient_accumulation_steps=4)
     with pytest.raises(TrainingError, match=r"4 passes .* configured for 1"):
         Loop(make_step(), RandomPeople(2), tmp_path, config, OptimizerConfig(), Accelerator(cpu=True))

@@ -1,4 +1,4 @@
-"""The folder of a run: used by one run at a time, resumed exactly or refused, and safe from damaged files."""
+"""The folder of a run: locked by one run at a time, resumed exactly or refused, and robust to damaged files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 import torch
 
+from idgen import IdentityAdapter
 from idgen.demo.tabs.training import read_metrics
 from idgen.errors import CheckpointError, TrainingError
 from idgen.rewards import RewardHackingGuard
+from idgen.training import checkpoint
 from idgen.training.checkpoint import STATE, SUFFIXES, SUMS, check_whole, list_checkpoints
 from idgen.training.config import DenoisingConfig
 from idgen.training.loop import Loop
-from idgen.training.resume import find_checkpoint, locked
+from idgen.training.resume import check_start, find_checkpoint, locked
 from idgen.training.summary import describe_training
 from idgen.training.tracking import append_row, read_rows
 from idgen.training.validation import SIMILARITY, EarlyStopping
@@ -31,7 +33,7 @@ from .test_loop import weights_of
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """What a strict reader of JSON finds."""
+    """The rows, read with a strict JSON reader."""
 
     def refuse(value: str) -> None:
         raise AssertionError(f"{value} is not JSON")
@@ -62,7 +64,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 def test_a_folder_that_holds_a_run_is_refused(run: Path) -> None:
-    """Whatever is left of the run: nothing of it is lost."""
+    """Whatever is left of the run, nothing is changed."""
     for part in (lambda name: name.startswith("checkpoint"), lambda name: name == "metrics.jsonl", lambda _: False):
         kept = sorted(str(path) for path in run.rglob("*"))
         with pytest.raises(TrainingError, match=r"already holds a run .*--resume_from_checkpoint latest"):
@@ -147,7 +149,19 @@ def test_a_damaged_folder_costs_one_checkpoint(run: Path) -> None:
         find_checkpoint(run, str(run))
 
 
-def test_a_run_goes_on_from_before_the_damage(run: Path, finished: Path) -> None:
+def test_a_checkpoint_of_another_version_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is loaded, and with the way to go on from its weights."""
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
+    message = rf"another version of idgen.*--id_adapter '{run}/checkpoint-6'"
+    with pytest.raises(TrainingError, match=message):
+        check_start(run, "latest", {})
+    with pytest.raises(TrainingError, match=message):
+        make_loop(run, resume_from_checkpoint="latest").run()
+    assert names_of(run) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    IdentityAdapter.from_pretrained(run / "checkpoint-6")
+
+
+def test_a_run_resumes_from_before_the_damage(run: Path, finished: Path) -> None:
     flip(run / "checkpoint-6" / "training.safetensors")
     assert make_loop(run, checkpoints_total_limit=3, resume_from_checkpoint="latest").run() == 6
     assert [{**row, "seconds": 0} for row in rows_of(run)] == [{**row, "seconds": 0} for row in rows_of(finished)]
@@ -158,18 +172,18 @@ def test_a_run_goes_on_from_before_the_damage(run: Path, finished: Path) -> None
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_going_back_loses_nothing(run: Path) -> None:
-    """From an older checkpoint: the newer ones are kept under other names, and what is written stays."""
+def test_resuming_from_an_older_checkpoint_loses_nothing(run: Path) -> None:
+    """The newer checkpoints are renamed, and the new ones are kept."""
     back: dict[str, Any] = {"checkpoints_total_limit": 1, "seed": 1}
     make_loop(run, resume_from_checkpoint=os.path.relpath(run / "checkpoint-2"), **back).run()
     assert steps_of(run) == [1, 2, 3, 4, 5, 6]
     assert names_of(run) == ["checkpoint-6"]
     assert sorted(path.name for path in run.glob("*.old")) == ["checkpoint-4.old", "checkpoint-6.old"]
-    make_loop(run, resume_from_checkpoint=str(run / "checkpoint-6.old"), **back).run()  # and to the first branch again
+    make_loop(run, resume_from_checkpoint=str(run / "checkpoint-6.old"), **back).run()  # back to the first branch
     assert sorted(path.name for path in run.glob("checkpoint-6*")) == ["checkpoint-6.old", "checkpoint-6.old1"]
 
 
-def test_the_scale_of_half_precision_goes_on(tmp_path: Path) -> None:
+def test_the_gradient_scale_is_resumed(tmp_path: Path) -> None:
     def loop(scale: float) -> Loop:
         made = make_loop(tmp_path, steps=2, resume_from_checkpoint="latest")
         made.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
@@ -182,8 +196,8 @@ def test_the_scale_of_half_precision_goes_on(tmp_path: Path) -> None:
     assert second.accelerator.scaler.get_scale() == 8.0
 
 
-def test_metrics_are_those_of_one_run(run: Path, finished: Path) -> None:
-    """Rows after the checkpoint are done again; a line that a crash has cut is dropped; nothing is recorded twice."""
+def test_each_update_is_logged_once(run: Path, finished: Path) -> None:
+    """Rows after the checkpoint are replaced, and a line cut by a crash is dropped."""
     file = run / "metrics.jsonl"
     shutil.rmtree(run / "checkpoint-6")
     lines = file.read_text().splitlines(keepends=True)
@@ -193,15 +207,15 @@ def test_metrics_are_those_of_one_run(run: Path, finished: Path) -> None:
     before = file.read_bytes()
     again = make_loop(run, checkpoints_total_limit=3, resume_from_checkpoint="latest")
     again.validate = lambda step: {"validation/faces": float(step)}
-    assert again.run() == 6  # there was nothing to do but the validation
+    assert again.run() == 6  # only the validation was missing
     assert file.read_bytes().startswith(before)
     assert rows_of(run)[-1] == {"step": 6, "validation/faces": 6.0, "skipped": 0}
     assert make_loop(run, resume_from_checkpoint="latest").run() == 6
     assert steps_of(run) == [1, 2, 3, 4, 5, 6, 6]
 
 
-def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files, then folders, then the name, then the folder that holds the name."""
+def test_a_checkpoint_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, then folders, then the name, then the parent folder."""
     loop, events = make_loop(tmp_path, steps=2), []
     synced, replaced = os.fsync, os.replace
 
@@ -223,7 +237,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
 
 
 def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
-    """And whoever reads the metrics gets along with it."""
+    """All readers of the metrics accept null."""
     loop = make_loop(tmp_path, steps=4)
 
     def spoil(_: Any, arguments: tuple) -> None:
@@ -252,7 +266,7 @@ def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
     assert "similarity" not in (tmp_path / "README.md").read_text().partition("## Training")[2]
 
 
-def test_the_end_of_a_run_says_how_far_it_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_at_the_end_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(stop: int, **loop: Any) -> str:
         made = make_loop(tmp_path, steps=4, ema=0.0, resume_from_checkpoint="latest", **loop)
         made.step.register_forward_pre_hook(lambda *_: setattr(made.stop, "requested", made.done + 1 == stop))

@@ -1,4 +1,4 @@
-"""Optimizers that come with other packages: used when they are there, named when they are not, and resumed."""
+"""Optimizers of other packages: used if installed, named in the error if not, and resumed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Name = Literal["adamw", "adamw8bit", "prodigy"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_one_that_is_not_installed(name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
     with pytest.raises(MissingDependencyError, match=f"pip install {PACKAGES[name]}"):
         make_optimizer(OptimizerConfig(name=name), [torch.nn.Parameter(torch.zeros(1))])
 
 
 def through_files(optimizer: torch.optim.Optimizer, other: torch.optim.Optimizer) -> None:
-    """Give one the other's state, by way of what a checkpoint writes."""
+    """Copy the state of one optimizer to another through the form in checkpoints."""
     tensors, state = optimizer_tensors(optimizer)
     load_optimizer(other, load(save({n: t.contiguous() for n, t in tensors.items()})), json.loads(json.dumps(state)))
 
 
 @pytest.mark.parametrize("name", ["adamw", *PACKAGES])
-def test_it_learns_and_goes_on_where_it_was(name: Name) -> None:
+def test_it_trains_and_resumes(name: Name) -> None:
     if name in PACKAGES:
         pytest.importorskip(PACKAGES[name])
     settings = OptimizerConfig(name=name, learning_rate=1.0 if name == "prodigy" else 0.05, weight_decay=0.0)
@@ -58,8 +58,8 @@ def test_it_learns_and_goes_on_where_it_was(name: Name) -> None:
     assert weight.square().mean() < torch.linspace(1, 2, 8192).square().mean()
 
 
-def test_state_that_lies_in_tables() -> None:
-    """As bitsandbytes and Prodigy keep it, also where neither is installed."""
+def test_nested_state() -> None:
+    """As bitsandbytes and Prodigy nest it; neither needs to be installed."""
     one, other = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(4))], lr=0.1) for _ in range(2))
     (weight,) = one.param_groups[0]["params"]
     quantised = {"state1": torch.arange(4, dtype=torch.uint8), "maps": {"qmap1": torch.linspace(-1, 1, 16)}}

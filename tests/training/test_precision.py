@@ -1,4 +1,4 @@
-"""A VAE that overflows in float16 and says so computes in float32, wherever a run encodes or decodes."""
+"""A VAE whose configuration says that it overflows in float16 computes in float32, in encoding and decoding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURES = np.random.default_rng(2).integers(0, 256, (2, SIDE, SIDE, 3), np.uint
 
 
 def overflowing(dtype: torch.dtype, force_upcast: bool) -> BaseModel:
-    """A base whose VAE's activations, not its weights, are beyond the largest number of float16."""
+    """A base whose VAE has activations, but no weights, beyond the range of float16."""
     pipeline = make_pipeline("sdxl")
     pipeline.vae.register_to_config(force_upcast=force_upcast)
     for part in (pipeline.vae.encoder, pipeline.vae.decoder):
@@ -28,7 +28,7 @@ def overflowing(dtype: torch.dtype, force_upcast: bool) -> BaseModel:
 
 
 def compute(base: BaseModel) -> dict[str, torch.Tensor]:
-    """All that a run asks of a VAE, under the autocast of a run in float16."""
+    """Everything a run computes with a VAE, under the autocast of fp16."""
     latents, decoder = LATENTS.clone().requires_grad_(True), FaceDecoder(vae=base.pipeline.vae, checkpointing=True)
     with torch.autocast("cpu", torch.float16):
         pictures = base.decode(LATENTS)
@@ -40,7 +40,7 @@ def compute(base: BaseModel) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_it_is_as_exact_as_in_float32() -> None:
+def test_results_are_those_of_float32() -> None:
     upcast = overflowing(torch.float16, force_upcast=True)
     assert upcast.unet.dtype == torch.float16
     expected = compute(overflowing(torch.float32, force_upcast=False))
@@ -51,6 +51,6 @@ def test_it_is_as_exact_as_in_float32() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_other_precisions_are_left_as_they_are(dtype: torch.dtype) -> None:
+def test_other_precisions_are_not_changed(dtype: torch.dtype) -> None:
     base = overflowing(dtype, force_upcast=True)
     assert base.pipeline.vae.dtype == base.unet.dtype == dtype

@@ -1,6 +1,6 @@
-"""Weights split by FSDP over two processes: the same run as DDP's, whole in every file, and resumed to the bit.
+"""Weights sharded by FSDP over two processes: the same run as with DDP, whole in every file, and resumed exactly.
 
-A run can go on with another number of processes, too.
+A run can also be resumed with another number of processes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .runs import RandomPeople, make_loop, make_step
 
 
 class Splits(Accelerator):
-    """What accelerate does with FSDP on GPUs; on processors it refuses."""
+    """Does what accelerate does with FSDP on GPUs; accelerate refuses FSDP on CPUs."""
 
     def prepare(self, *prepared: Any, **_: Any) -> Any:
         step, optimizer = prepared
@@ -33,7 +33,7 @@ class Splits(Accelerator):
 
 
 def train(folder: Path, kind: str, stop: int) -> None:
-    """What each of the two processes does."""
+    """The work of each of the two processes."""
     accelerator = Splits(cpu=True) if kind == "fsdp" else Accelerator(cpu=True)
     assert accelerator.num_processes == 2
     pattern = make_loop(folder, steps=4, resume_from_checkpoint="latest")
@@ -50,7 +50,7 @@ def run(folder: Path, kind: str, stop: int = 4) -> dict[str, torch.Tensor]:
     return dict(IdentityAdapter.from_pretrained(folder).state_dict())
 
 
-def test_split_weights_are_the_same_run(tmp_path: Path) -> None:
+def test_sharded_weights_give_the_same_run(tmp_path: Path) -> None:
     whole, split = run(tmp_path / "ddp", "ddp"), run(tmp_path / "fsdp", "fsdp")
     for name, weight in whole.items():
         torch.testing.assert_close(split[name], weight, rtol=1e-3, atol=1e-5)

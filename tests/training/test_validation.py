@@ -1,4 +1,4 @@
-"""Validation pictures: drawn by a copy, measured, and without a trace in what is trained."""
+"""Validation: a copy of the adapter draws, the pictures are measured, and the adapter in training does not change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def base() -> BaseModel:
     return BaseModel.open("tiny", torch.float32, torch.device("cpu"))
 
 
-def test_draws_each_person_and_measures(
+def test_every_person_is_drawn_and_measured(
     base: BaseModel, astronaut: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from diffusers import AutoencoderKL, AutoencoderTiny
 
 from ..data.bank import IdentityBank
 from ..data.cache import framing_for
@@ -38,7 +39,7 @@ class ShardBatches:
     def __init__(
         self,
         loader: PairedLoader,
-        vae: Any = None,
+        vae: AutoencoderKL | AutoencoderTiny | None = None,
         negatives: IdentityBank | None = None,
         encode: Callable[[Sequence[str]], dict[str, torch.Tensor]] | None = None,
     ) -> None:
