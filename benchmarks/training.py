@@ -34,6 +34,7 @@ from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.denoiser import IdentityDenoiser
+from idgen.training.distributed import make_accelerator
 from idgen.training.loop import Loop
 from idgen.training.methods import ReFLConfig
 from idgen.training.reward_backprop import RewardStep
@@ -125,7 +126,7 @@ def share_weights(unet: Any) -> Any:
 def sides(shape: Shape, stage: int, steps: int) -> dict[str, Side]:
     """Name → one step of training; the first is what the others are compared with."""
     mixed = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}[shape.dtype]
-    accelerator = Accelerator(cpu=shape.device.type == "cpu", mixed_precision=mixed)
+    accelerator = make_accelerator(LoopConfig(mixed_precision=mixed), Path(tempfile.gettempdir()))
     pipeline = make_pipeline(shape)
     usual = BaseModel(pipeline, shape.dtype, shape.device)
     batch, photos = make_batch(shape, usual)

@@ -1,4 +1,4 @@
-"""Runs on tiny random components: a base model, an endless stream of random people, and a loop over them."""
+"""Runs on tiny random components: a base model, endless batches of random people, and a loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POINTS = torch.tensor([[10.0, 12], [21, 12], [15, 17], [11, 22], [20, 22]])
 
 
 class RandomPeople:
-    """Batches that follow from their number, of which each process takes one in a row of them."""
+    """Batches determined by their number; processes take turns."""
 
     def __init__(self, size: int, rank: int = 0, world: int = 1, prompt: str = "a face", xl: bool = False) -> None:
         self.size, self.rank, self.world, self.prompt, self.xl = size, rank, world, prompt, xl

@@ -1,4 +1,4 @@
-"""The card of a finished run: what it was trained on and with, how far it came, and what was measured."""
+"""The model card of a finished run: its data, losses, updates and last validation."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_stage_one(base: str, tmp_path: Path) -> None:
         assert ('.from_pretrained("someone/base")' in text) == (base != "tiny")
 
 
-def test_settings_that_were_fitted_to_the_encoder(tmp_path: Path) -> None:
+def test_settings_from_the_statistics_of_the_encoder(tmp_path: Path) -> None:
     losses = LossConfig.only(contrastive=0.01).fitted(DEFAULTS)
     text = card_of(tmp_path, DenoisingConfig(train_data_dir="s", output_dir=tmp_path, losses=losses), [{"step": 1}])
     assert f"temperature={DEFAULTS.temperature:.3g}" in text

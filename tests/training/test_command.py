@@ -1,4 +1,4 @@
-"""From shards to an adapter by the command that users type: both stages, on the small model and real photos."""
+"""`idgen train` from shards to an adapter: both stages, on the built-in model and real photos."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def idgen(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     main()
 
 
-def test_both_stages_end_with_a_folder_that_a_pipeline_loads(shards, tmp_path, monkeypatch):
+def test_both_stages_write_a_folder_that_a_pipeline_loads(shards, tmp_path, monkeypatch):
     run, reward = tmp_path / "run", tmp_path / "reward"
     idgen(monkeypatch, "denoise", "--train_data_dir", shards, "--output_dir", str(run), *DENOISE)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -72,8 +72,8 @@ def test_both_stages_end_with_a_folder_that_a_pipeline_loads(shards, tmp_path, m
     assert ", by " in (reward / "README.md").read_text()
 
 
-def test_a_run_that_was_killed_ends_as_if_it_had_not_been(shards, tmp_path, monkeypatch):
-    """kill -9 after the first checkpoint, at no chosen moment, then the same command again."""
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(shards, tmp_path, monkeypatch):
+    """kill -9 at a random moment after the first checkpoint, then the same command again."""
     flags = ["denoise", "--train_data_dir", shards, *DENOISE, "--validation_people", "0", "--max_train_steps", "8"]
     flags += ["--resume_from_checkpoint", "latest"]
     idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "whole"))
@@ -91,7 +91,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(shards, tmp_path, monk
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-def test_a_file_and_flags_are_one_configuration(tmp_path):
+def test_flags_override_the_file(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text(
         'train_data_dir = "shards"\noutput_dir = "run"\n[losses]\nidentity = 0.5\n'
@@ -106,6 +106,22 @@ def test_a_file_and_flags_are_one_configuration(tmp_path):
         parse("denoise", ["--config", str(file)], "idgen")
 
 
+def test_names_of_earlier_versions(tmp_path):
+    """A file is refused with the new name; the flag that diffusers' scripts have is accepted."""
+    needed, file = ["--train_data_dir", "shards", "--output_dir", "run"], tmp_path / "run.toml"
+    for text, message in (
+        ('pretrained_model_name_or_path = "tiny"', "pretrained_model_name_or_path is now called base"),
+        ("[rollout]\nidentity_weight = 1.0", "identity_weight is now called identity in the table rewards"),
+        ("[losses]\nt_max = 0.5", "t_max is now called the window of each weight"),
+    ):
+        file.write_text(f'train_data_dir = "shards"\noutput_dir = "run"\n{text}\n')
+        with pytest.raises(TrainingError, match=message):
+            parse("reward", ["--config", str(file)], "idgen")
+    for stage in ("denoise", "reward"):
+        for flag in ("--base", "--pretrained_model_name_or_path", "--pretrained-model-name-or-path"):
+            assert parse(stage, [*needed, flag, "a/base"], "idgen").base == "a/base"
+
+
 METHODS_READ = {
     "refl": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
     "draft": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
@@ -118,8 +134,8 @@ VALUES = {"scheduler": "DDIMScheduler", "vae": "taesd", "clip": 0.01, "kl": 0.5,
 
 
 @pytest.mark.parametrize("method", METHODS_READ)
-def test_a_method_refuses_what_it_does_not_read(method, tmp_path, capsys):
-    """By flag and in a file, where the flag can name another method."""
+def test_a_method_refuses_settings_of_other_methods(method, tmp_path, capsys):
+    """By flag and in a file; the flag overrides the method of the file."""
     needed = ["--train_data_dir", "shards", "--output_dir", "run"]
     file = tmp_path / "run.toml"
     for name in sorted(set().union(*METHODS_READ.values())):
@@ -141,7 +157,7 @@ def test_a_method_refuses_what_it_does_not_read(method, tmp_path, capsys):
     assert parse("reward", ["--config", str(file)], "idgen").rollout.method == method
 
 
-def test_methods_that_do_not_fit_a_run():
+def test_invalid_settings_of_methods_are_refused():
     needed = ["--train_data_dir", "shards", "--output_dir", "run"]
     for flags, message in (
         (["--rollout.method", "ppo"], "must be one of alignprop, refl, draft, draft-lv, ddpo, grpo, not 'ppo'"),
@@ -166,8 +182,8 @@ for script in sys.argv[1:]:
 """
 
 
-def test_the_scripts_teach():
-    """Both in one new process: what is said when the package is imported would be seen."""
+def test_help_of_the_scripts():
+    """Both in one new process, so that messages printed on import would be seen."""
     scripts = ["train_id_adapter.py", "train_id_reward.py"]
     command = [sys.executable, "-c", _HELP, *(str(ROOT / "train" / script) for script in scripts)]
     found = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What lies in train/configs: accelerate takes its files, and the examples of runs are configurations."""
+"""The files in train/configs: accelerate loads its files, and the examples of runs are valid."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ KINDS = {
 }
 
 
-def test_nothing_is_forgotten() -> None:
+def test_every_file_is_tested() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == KINDS.keys()
     assert {path.stem for path in CONFIGS.glob("*.toml")} == {"sd15", "sdxl", "reward"}
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_accelerate_takes_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its loader refuses unknown keys, and its launcher what does not fit together."""
+def test_accelerate_loads_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loader refuses unknown keys, and its launcher refuses inconsistent ones."""
     file = str(CONFIGS / f"{name}.yaml")
     found: Any = load_config_from_file(file)
     assert found.distributed_type == KINDS[name]
@@ -52,10 +52,10 @@ def test_accelerate_takes_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl", "reward"])
-def test_examples_of_runs(name: str) -> None:
+def test_the_examples_of_runs_are_valid(name: str) -> None:
     config = from_toml(RewardConfig if name == "reward" else DenoisingConfig, CONFIGS / f"{name}.toml")
     assert config.loop.max_train_steps >= 300
-    if isinstance(config, RewardConfig):  # it goes on with what the other makes
+    if isinstance(config, RewardConfig):  # it continues from the adapter of sd15.toml
         assert config.id_adapter is not None
         assert Path(config.id_adapter) == from_toml(DenoisingConfig, CONFIGS / "sd15.toml").output_dir
 

@@ -1,4 +1,4 @@
-"""The loop: a run that was stopped is the run that was not, to the bit."""
+"""The training loop: a stopped and resumed run equals an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(number: signal.Signals, tmp_path: Path) -> None:
     make_loop(tmp_path / "whole").run()
     first = make_loop(tmp_path / "parts", checkpointing_steps=1)
     first.step.register_forward_hook(lambda *_: os.kill(os.getpid(), number) if first.done == 2 else None)
@@ -56,8 +56,8 @@ def finish(folder: Path, steps: int) -> None:
     make_loop(folder, steps=steps, resume_from_checkpoint="latest", checkpointing_steps=2).run()
 
 
-def test_killed_in_the_middle(tmp_path: Path) -> None:
-    """kill -9 at no chosen moment, then the same command again; until then no other run gets into the folder."""
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    """kill -9 at a random moment, then the same run again; until then the folder is locked."""
     make_loop(tmp_path / "whole", steps=8).run()
     folder = tmp_path / "killed"
     other = make_loop(folder, steps=8, resume_from_checkpoint="latest")
@@ -84,7 +84,7 @@ def test_checkpoints_are_limited_and_load(tmp_path: Path) -> None:
     assert any(not torch.equal(averaged[name], last[name]) for name in last)  # the result is the average
 
 
-def test_bad_steps_are_skipped_and_end_a_hopeless_run(tmp_path: Path) -> None:
+def test_updates_that_are_not_finite_are_skipped_and_end_the_run_if_there_are_too_many(tmp_path: Path) -> None:
     loop = make_loop(tmp_path / "one", steps=4, checkpointing_steps=10)
     before = [weight.clone() for weight in loop.parameters]
 
@@ -121,7 +121,7 @@ def test_an_exploding_update_is_skipped() -> None:
     assert UpdateFilter(ratio=0, max_rejected=1, total=1.0, seen=1000)(1e30)
 
 
-def test_nothing_is_learned_from_an_explosion(tmp_path: Path) -> None:
+def test_exploding_updates_do_not_change_the_weights(tmp_path: Path) -> None:
     loop = make_loop(tmp_path, steps=3, checkpointing_steps=10)
     loop.filter.total, loop.filter.seen = 1e-9, 1000
     before = [weight.clone() for weight in loop.parameters]
@@ -135,7 +135,7 @@ def test_nothing_is_learned_from_an_explosion(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [0, 2])
 def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> None:
-    """Also where an adapter has words that the prompts of one process name, and those of the other do not."""
+    """Also with pseudo-words that only the prompts of one process contain."""
     run_in_two(two_backward_passes, tmp_path, words)
     found = [torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True) for rank in range(2)]
     expected: list[torch.Tensor] | None = None
@@ -162,7 +162,7 @@ def people_for_two(rank: int) -> RandomPeople:
 
 
 def two_backward_passes(folder: Path, words: int) -> None:
-    """One of two processes: what one step left undone, the next one fails of."""
+    """One of two processes. Two passes, because the second fails if the first leaves gradients unsynchronised."""
     accelerator = Accelerator(cpu=True)
     rank = accelerator.process_index
     assert accelerator.num_processes == 2
@@ -201,7 +201,7 @@ def test_configuration_from_toml(tmp_path: Path) -> None:
         LoopConfig(max_train_steps=0)
 
 
-def test_settings_that_no_run_could_use(tmp_path: Path) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path) -> None:
     for seed in (-1, 2**32, 10**30):
         with pytest.raises(TrainingError, match=f"seed must lie between 0 and 4294967295, not {seed}"):
             LoopConfig(seed=seed)
@@ -212,14 +212,14 @@ def test_settings_that_no_run_could_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("schedule", get_args(Schedule))
-def test_every_schedule_of_the_learning_rate_is_diffusers(schedule: Any) -> None:
+def test_diffusers_knows_every_learning_rate_schedule(schedule: Any) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
     get_scheduler(schedule, optimizer, num_warmup_steps=1, num_training_steps=10)
 
 
 @pytest.fixture
 def _fresh_state() -> Iterator[None]:
-    """Accelerate keeps one precision for a process."""
+    """Accelerate keeps one precision per process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -228,14 +228,14 @@ def _fresh_state() -> Iterator[None]:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in fp16")
 @pytest.mark.usefixtures("_fresh_state")
 @pytest.mark.parametrize("configured", ["by the run", "by accelerate"])
-def test_half_precision_without_a_gpu(configured: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fp16_without_a_gpu_is_refused(configured: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if configured == "by accelerate":
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(TrainingError, match="fp16 needs a GPU"):
         make_accelerator(LoopConfig(mixed_precision="fp16" if configured == "by the run" else None), tmp_path)
 
 
-def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     loop = make_loop(tmp_path / "run")
     before = [weight.detach().clone() for weight in loop.parameters]
     found = dry_run(loop)
@@ -248,7 +248,7 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_games_its_encoder_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_early_stopping_detects_reward_hacking(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loop = make_loop(tmp_path, steps=20, checkpointing_steps=1)
     loop.validate = lambda step: {"own": 0.5 + 0.05 * step, "unseen": 0.5 - 0.05 * max(0, step - 4)}
     loop.early_stopping = EarlyStopping(trained="own", unseen="unseen", rule=RewardHackingGuard(window=3, patience=2))

@@ -1,4 +1,4 @@
-"""What is trained beside an adapter or instead of it: a LoRA, an IdentityNet."""
+"""Modules trained with an adapter or without one: a separate LoRA, an IdentityNet."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def loop_of(step: TrainingStep, folder: Path, steps: int = 3, **loop: Any) -> Lo
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
-def test_a_lora_beside_an_adapter_draws_the_same_in_a_stock_pipeline(family: str, tmp_path: Path) -> None:
-    """What `load_id_adapter` and `load_lora_weights` make of the run's folder is what was trained."""
+def test_an_adapter_and_a_lora_predict_the_same_in_a_stock_pipeline(family: str, tmp_path: Path) -> None:
+    """`load_id_adapter` and `load_lora_weights` restore from the folder what was trained."""
     base = open_base(family)
     step = denoiser(base, make_adapter(base.unet), lora=UNetLoRA(base.unet, 4))
     before = [weight.detach().clone() for weight in step.lora.parameters()]
@@ -98,7 +98,7 @@ def test_preservation_compares_with_the_base_without_its_lora() -> None:
 
 
 def lora_reward(base: BaseModel) -> RewardStep:
-    """ID-Aligner's LoRA mode: no adapter, the reward and the denoising of the person's photos."""
+    """ID-Aligner's LoRA mode: no adapter, a reward, and denoising of the photos."""
     embedder = FaceEmbedder.dlib()
     return RewardStep(
         base,
@@ -112,7 +112,7 @@ def lora_reward(base: BaseModel) -> RewardStep:
     )
 
 
-def test_a_lora_learns_alone_from_a_reward(tmp_path: Path) -> None:
+def test_a_lora_is_trained_alone_with_a_reward(tmp_path: Path) -> None:
     base = open_base()
     step = lora_reward(base)
     found = evaluate(step, RandomPeople(2).make(0))
@@ -135,7 +135,7 @@ def test_a_lora_learns_alone_from_a_reward(tmp_path: Path) -> None:
     assert abs(stock(**call_arguments()).images - plain).max() > 1e-4
 
 
-def test_a_lora_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_lora_is_resumed(tmp_path: Path) -> None:
     def run(folder: str, steps: int, **loop: Any) -> dict[str, torch.Tensor]:
         base = open_base()
         torch.manual_seed(0)
@@ -169,7 +169,7 @@ def test_a_lora_that_does_not_fit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 @pytest.mark.parametrize("image_branch", [True, False])
-def test_an_identity_net_learns(family: str, image_branch: bool, tmp_path: Path) -> None:
+def test_an_identity_net_is_trained(family: str, image_branch: bool, tmp_path: Path) -> None:
     base = open_base(family)
     net = IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=(8, 8))
     adapter = make_adapter(base.unet)
@@ -187,8 +187,8 @@ def test_an_identity_net_learns(family: str, image_branch: bool, tmp_path: Path)
     IdentityAdapter.from_pretrained(tmp_path)
 
 
-def test_an_identity_net_sees_what_the_pipeline_shows_it() -> None:
-    """The prediction in training is the one that a ControlNet pipeline makes of the same landmarks and tokens."""
+def test_an_identity_net_reads_the_same_as_in_the_pipeline() -> None:
+    """Training and a ControlNet pipeline predict the same from the same landmarks and tokens."""
     base = open_base()
     net = IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=(8, 8))
     for block in (*net.controlnet_down_blocks, net.controlnet_mid_block):
@@ -219,8 +219,8 @@ def test_an_identity_net_sees_what_the_pipeline_shows_it() -> None:
     assert torch.equal(alone, open_base().predict(batch.latents, times, text))
 
 
-def test_a_new_identity_net_fits_the_base_that_ships_with_the_package() -> None:
-    """Its VAE is smaller than Stable Diffusion's by one halving: 64 px are 16 x 16 of 8 channels."""
+def test_a_new_identity_net_fits_the_built_in_base() -> None:
+    """Its VAE downsamples by 4 instead of 8: 64 px become 16 x 16 latents with 8 channels."""
     base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
     net = new_identity_net(base)
     adapter = IdentityAdapter.from_unet(base.unet, encoder="random", embedding_dim=8)

@@ -1,4 +1,4 @@
-"""Everything that can be set, from flags to a finished run: on the small model and photos of one face."""
+"""Every setting, from flags to a finished run: on the built-in model and photos of one face."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from idgen.rewards import RewardsConfig, StructureScorer, make_rewards
 from idgen.tiny import load_tiny_base
 from idgen.training.base import BaseModel
 from idgen.training.command import parse
-from idgen.training.prompts import check_prompts, may_be_long
 from idgen.training.run import train_denoising, train_reward
+from idgen.training.shard_batches import check_prompts, may_be_long
 from idgen.training.tracking import read_rows
 from tests.components import make_adapter
 from tests.data import sets
@@ -97,7 +97,7 @@ def colours(images):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What flags name: shards whose latents and text are cached, pictures, and networks of random weights."""
+    """Files for flags: shards with cached latents and text, pictures, and networks with random weights."""
     folder: Path = tmp_path_factory.mktemp("files")
     for i in (1, 2, 3):
         sets.save(sets.portrait(512, shift=8 * i), folder / "photos" / "anna" / f"{i}.jpg")
@@ -127,14 +127,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _runs_are_processes() -> Iterator[None]:
-    """Accelerate's state is one for a process."""
+    """Accelerate keeps one state per process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def train(stage: Any, files: dict[str, str], output: Path, flags: tuple[str, ...]) -> tuple[set[str], str]:
-    """One update; the names of its metrics, and the card."""
+    """Run one update; returns the names of its metrics, and the model card."""
     arguments = ["--train_data_dir", files["SHARDS"], "--output_dir", str(output), *ONE]
     config = parse(stage, [*arguments, *(flag.format(**files) for flag in flags)], "idgen")
     (train_denoising if stage == "denoise" else train_reward)(config)
@@ -175,8 +175,10 @@ def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Pat
     assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
 
 
-def test_an_adapter_gets_a_lora_and_then_an_identity_net(files: dict[str, str], adapter: str, tmp_path: Path) -> None:
-    """The LoRA lies in the adapter's own file; a frozen adapter stays as it is, bit by bit."""
+def test_a_lora_and_then_an_identity_net_are_added_to_an_adapter(
+    files: dict[str, str], adapter: str, tmp_path: Path
+) -> None:
+    """The LoRA is stored in the adapter's file; a frozen adapter does not change by a bit."""
     wide, net = tmp_path / "wide", tmp_path / "net"
     train("denoise", files, wide, ("--id_adapter", adapter, "--lora_rank", "2"))
     before = IdentityAdapter.from_pretrained(wide)
@@ -193,7 +195,7 @@ def test_an_adapter_gets_a_lora_and_then_an_identity_net(files: dict[str, str], 
     assert (net / "identity_net" / "config.json").exists()
 
 
-def test_a_run_goes_on_as_what_it_was(files: dict[str, str], adapter: str, tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_its_settings_or_refused(files: dict[str, str], adapter: str, tmp_path: Path) -> None:
     run, latest = shutil.copytree(adapter, tmp_path / "run"), ("--resume_from_checkpoint", "latest")
     sets.save(sets.portrait(512), tmp_path / "photos" / "anna" / "1.jpg")
     sets.make_set(tmp_path / "photos", tmp_path / "others")
@@ -215,7 +217,7 @@ def test_a_run_goes_on_as_what_it_was(files: dict[str, str], adapter: str, tmp_p
 
 
 def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_path: Path) -> None:
-    """A caption whose `<id>` no text encoder would read names its photo; so does a prompt of the validation."""
+    """A caption that is too long for `<id>` is refused with its photo, and so is a validation prompt."""
     sets.save(sets.portrait(512), tmp_path / "photos" / "anna" / "1.jpg")
     (tmp_path / "photos" / "anna" / "1.txt").write_text("a very " * 40 + "old photo of <id>")
     sets.make_set(tmp_path / "photos", tmp_path / "shards")
@@ -227,7 +229,9 @@ def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_
     wordless, adapter = (
         make_adapter(base.unet, **words) for words in ({}, {"num_words": 2, "text_encoders": base.text_encoders})
     )
-    check_prompts(["a photo of <id>" + ", smiling" * 80], "validation_prompts", base, adapter)  # the end may be lost
+    check_prompts(
+        ["a photo of <id>" + ", smiling" * 80], "validation_prompts", base, adapter
+    )  # text after <id> may be truncated
     for one, prompt, message in (
         (wordless, "a photo of <id>", "has no pseudo-words"),
         (adapter, "a very " * 40 + "old photo of <id>", "Move it forward"),
@@ -235,14 +239,14 @@ def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_
         with pytest.raises(TrainingError, match=f"validation_prompts .*{message}"):
             check_prompts(["a person", prompt], "validation_prompts", base, one)
     room = base.pipeline.tokenizer.model_max_length - 2
-    for text in ("a ", "aA", "İ", "é ", "中", "👩", "ﬁ", "&amp;", "\u0345", "..", "1"):  # what is not counted fits
+    for text in ("a ", "aA", "İ", "é ", "中", "👩", "ﬁ", "&amp;", "\u0345", "..", "1"):  # what is not counted must fit
         for times in range(room):
             caption = text * times + " <id>" * (1 + times % 2)
             if not may_be_long(caption, 2, room):
                 check_prompts([caption], "validation_prompts", base, adapter)
 
 
-def test_rewards_that_are_not_there(files: dict[str, str]) -> None:
+def test_missing_rewards_are_named(files: dict[str, str]) -> None:
     for where, message in (("own.py", "FILE.py:FUNCTION"), (files["OWN"] + ":hue", "no function 'hue'")):
         with pytest.raises(LossError, match=message):
             load_function(where)

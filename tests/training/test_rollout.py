@@ -47,7 +47,7 @@ def make_step(method: str, guidance: float = 1.0, dtype: torch.dtype = torch.flo
     adapter.attach(base.unet)
     embedder = FaceEmbedder.dlib()
     embedder.encoder.to(dtype)
-    settings = {"steps": 4, "last": 2} | rollout
+    settings: dict[str, Any] = {"steps": 4, "last": 2} | rollout
     if method == "draft-lv":
         del settings["last"]
     config: Any = CONFIGS[method](preservation=0.5, denoising=0.0, guidance_scale=guidance, **settings)

@@ -1,4 +1,4 @@
-"""A run that goes on with another value of a setting uses it, or is refused by the name of the setting."""
+"""A run resumed with another value of a setting uses it, or is refused with the name of the setting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONFIGS = [
 
 
 def another(kind: Any, value: Any) -> Any:
-    """Another value of a field, by its type; values that a dataclass refuses do not matter here."""
+    """Another value for a field, by its type; the dataclass may refuse it."""
     options = [option for option in get_args(kind) if option is not NoneType]
     if value is None:
         return another(options[0], options[0]()) if not get_args(options[0]) else get_args(options[0])[0]
@@ -46,7 +46,7 @@ def another(kind: Any, value: Any) -> Any:
 
 
 def changed_ones(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field of a configuration and of its parts, with the flat settings in which it alone is another."""
+    """Every field of a nested configuration, with another value for it."""
     hints = get_type_hints(type(config))
     for field in fields(config):
         value = getattr(config, field.name)
@@ -71,21 +71,21 @@ def test_every_setting_is_used_or_refused_by_its_name(config: Any) -> None:
         else:
             with pytest.raises(TrainingError, match=rf"settings: ({name}|{name.partition('.')[2]}) was .*, now "):
                 check_unchanged(before, now, "run/checkpoint-1")
-    assert seen == before.keys()  # a new field cannot slip past: it is refused until it is among those that may change
+    assert seen == before.keys()  # a new field is refused until it is added to MAY_CHANGE
 
 
 def test_settings_that_may_change_exist() -> None:
     assert {name for config in CONFIGS for name in flatten(asdict(config))} >= MAY_CHANGE
 
 
-def test_the_guide_names_all_that_may_change() -> None:
+def test_the_guide_lists_the_settings_that_may_change() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     table = guide.partition("| what may change when a run is resumed |")[2].partition("\n\n")[0]
     named = {name for name in MAY_CHANGE if name.rpartition(".")[2] in table}
     assert named == MAY_CHANGE - {"loop.dry_run", "loop.resume_from_checkpoint"}
 
 
-def test_several_changes_are_named_together() -> None:
+def test_several_changes_are_named_at_once() -> None:
     before = {"losses.identity": 0.0, "loop.train_batch_size": 8}
     now = {"losses.identity": 0.5, "loop.train_batch_size": 2, "new.field": 1}
     with pytest.raises(TrainingError) as raised:
@@ -114,7 +114,7 @@ def schedule_of(name: Any, length: int, done: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("name", get_args(Schedule))
-def test_a_schedule_follows_from_the_configuration_alone(name: str) -> None:
+def test_a_schedule_depends_on_the_configuration_alone(name: str) -> None:
     whole = learning_rates(schedule_of(name, 20), 20)
     for done in (1, 3, 7, 19):
         assert learning_rates(schedule_of(name, 20, done), 20 - done) == whole[done:]
@@ -129,7 +129,7 @@ def test_a_schedule_follows_from_the_configuration_alone(name: str) -> None:
 
 
 def with_settings(loop: Loop, folder: Path, **optimizer: Any) -> Loop:
-    """A loop like another one that goes on with other settings of the optimizer."""
+    """A loop as another one, with other settings of the optimizer."""
     settings = replace(loop.settings, **optimizer)
     return Loop(loop.trained, loop.batches, folder, loop.config, settings, loop.accelerator)
 
@@ -155,7 +155,7 @@ def test_new_values_are_used(begun: Path) -> None:
     assert found.optimizer.param_groups[0]["weight_decay"] == 0.5
     assert (found.filter.ratio, found.settings.max_grad_norm) == (7.0, 0.5)
     shorter = go_on(begun, {"steps": 5}, learning_rate=1e-3, weight_decay=0.5)
-    assert shorter.run() == 6  # there is nothing to do, and nothing is lost
+    assert shorter.run() == 6  # nothing is trained, and nothing is lost
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_other_weights_are_refused(begun: Path) -> None:
         with_settings(loop, begun, lr_scheduler="constant").run()
 
 
-def test_what_the_configuration_says_is_refused_before_anything_is_loaded(begun: Path) -> None:
+def test_changed_settings_are_refused_before_anything_is_loaded(begun: Path) -> None:
     settings = {"loop": asdict(LoopConfig(train_batch_size=3))}
     with pytest.raises(TrainingError, match="train_batch_size was 2, now 3"):
         check_start(begun, "latest", settings)

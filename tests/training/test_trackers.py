@@ -1,4 +1,4 @@
-"""Trackers: what arrives in them is what was measured and drawn."""
+"""Trackers receive the metrics and the validation pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROMPTS = ["a photo of a face", "a sepia photo of a face"]
 
 
 class TinyPeople(RandomPeople):
-    """Batches for the small model that ships with the package."""
+    """Batches for the built-in model."""
 
     def make(self, number: int) -> Batch:
         random = torch.Generator().manual_seed(number)
@@ -52,7 +52,7 @@ def read(folder: Path) -> EventAccumulator:
     return found
 
 
-def test_tensorboard_has_the_numbers_and_the_pictures(astronaut: np.ndarray, tmp_path: Path) -> None:
+def test_tensorboard_has_the_metrics_and_the_pictures(astronaut: np.ndarray, tmp_path: Path) -> None:
     accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=tmp_path)
     start_trackers(accelerator, {"loop": {"seed": 0}, "output_dir": tmp_path})
     base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
@@ -101,7 +101,7 @@ def test_trackio_has_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert kept == [0, 1, 100, 101]
 
 
-def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tracker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_tracker(None)
     check_tracker("tensorboard")
     monkeypatch.setattr("idgen.training.tracking.get_available_trackers", lambda: [])

@@ -28,11 +28,10 @@ from .faces import embed_prior, open_decoder, open_detector
 from .grpo import GRPOStep
 from .loop import Loop
 from .methods import DDPOConfig, GRPOConfig
-from .prompts import check_captions, check_prompts
 from .resume import check_start, locked
 from .reward_backprop import RewardStep
 from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
-from .shard_batches import ShardBatches, open_batches
+from .shard_batches import ShardBatches, check_captions, check_prompts, open_batches
 from .step import TrainingStep
 from .summary import describe_training
 from .tracking import check_tracker, start_trackers
@@ -159,7 +158,7 @@ def _settings(config: DenoisingConfig | RewardConfig, accelerator: Accelerator) 
 
 def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
     """The face encoder of the shards, for losses and rewards; raises as `open_embedder`."""
-    embedder = open_embedder(batches.loader.dataset.manifest.encoder)
+    embedder = open_embedder(batches.encoder)
     embedder.encoder.to(device)
     return embedder
 

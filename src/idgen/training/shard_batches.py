@@ -1,4 +1,4 @@
-"""Prepared shards -> batches for a training step."""
+"""Prepared shards -> batches for a training step; and checks of captions and prompts before a run starts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, AutoencoderTiny
 
+from ..adapter import IdentityAdapter, IdentityTokens
 from ..data.bank import IdentityBank
 from ..data.cache import framing_for
 from ..data.columns import column_url
 from ..data.dataset import PairedIdentityDataset, Pairing, Sample
+from ..data.index import read_index
 from ..data.loader import PairedLoader
 from ..data.makers import LatentMaker, TextMaker, encode_images
-from ..data.storage import exists
+from ..data.storage import exists, join
+from ..errors import AdapterError, DataError, TrainingError
 from ..losses import Bank
+from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
 from .base import BaseModel
 from .batch import Batch
 from .config import DenoisingConfig, RewardConfig
+
+NAMED = 3
+"""Number of photos that an error message names."""
 
 
 class ShardBatches:
@@ -62,6 +69,11 @@ class ShardBatches:
         self._number = state["number"]
         self.loader.load_state_dict({key: value for key, value in state.items() if key != "number"})
 
+    @property
+    def encoder(self) -> str:
+        """Name of the face encoder of the shards."""
+        return self.loader.dataset.manifest.encoder
+
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the photos, their people and the cached columns."""
         dataset = self.loader.dataset
@@ -84,7 +96,7 @@ class ShardBatches:
             latents=pictures.float(),
             prompts=tuple(sample.prompt for sample in samples),
             id_embeds=torch.stack([sample.id_embeds for sample in samples]).squeeze(1),
-            encoder=self.loader.dataset.manifest.encoder,
+            encoder=self.encoder,
             target_embeds=torch.stack([sample.target_embeds for sample in samples]).float(),
             landmarks=torch.stack([sample.landmarks for sample in samples]),
             face_found=torch.ones(len(samples), dtype=torch.bool),  # every sample is a detected face
@@ -152,3 +164,84 @@ def open_batches(
     )
     bank = IdentityBank(config.train_data_dir, count=negatives, seed=config.loop.seed) if negatives else None
     return ShardBatches(loader, None if cached else base.pipeline.vae, bank, base.encode)
+
+
+def check_captions(dataset: PairedIdentityDataset, base: BaseModel, adapter: IdentityAdapter) -> None:
+    """Check that in all captions `<id>` is within the length of the text encoders.
+
+    Args:
+        dataset: Dataset whose captions are checked.
+        base: Base model with the tokenizers.
+        adapter: Adapter whose pseudo-words replace `<id>`. If it has none, `<id>` becomes an ordinary word.
+
+    Raises:
+        DataError: Captions are too long; their photos are named.
+    """
+    identity = _any_identity(adapter)
+    if not any(words is not None for words in identity.words):
+        return
+    bad = [source for source, caption in _long_captions(dataset, base, identity) if not _fits(base, identity, caption)]
+    if bad:
+        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise DataError(
+            f"The captions of {', '.join(map(repr, bad[:NAMED]))}{more} are too long: {PLACEHOLDER} is beyond the "
+            f"length of the text encoder. Move it forward and prepare the photos again, or train without num_words."
+        )
+
+
+def check_prompts(prompts: Sequence[str], name: str, base: BaseModel, adapter: IdentityAdapter) -> None:
+    """Check that prompts of the configuration can be used with the adapter.
+
+    Args:
+        prompts: Prompts to check.
+        name: Name of the setting, for the message.
+        base: Base model with the tokenizers.
+        adapter: Adapter whose pseudo-words replace `<id>`.
+
+    Raises:
+        TrainingError: A prompt has `<id>` and the adapter has no pseudo-words, or `<id>` is too far back.
+    """
+    for prompt in prompts:
+        try:
+            if has_placeholder({"prompt": prompt}):
+                with insert_pseudo_words(base.pipeline, [_any_identity(adapter)], {"prompt": prompt}):
+                    pass
+        except AdapterError as error:
+            raise TrainingError(f"{name} '{prompt}' cannot be used: {error}") from error
+
+
+@torch.no_grad()
+def _any_identity(adapter: IdentityAdapter) -> IdentityTokens:
+    return adapter.encode(torch.zeros(1, adapter.config["embedding_dim"], device=adapter.device))
+
+
+def _long_captions(
+    dataset: PairedIdentityDataset, base: BaseModel, identity: IdentityTokens
+) -> Iterator[tuple[str, str]]:
+    """Photos and captions that may be too long, so that their tokens must be counted."""
+    room = base.pipeline.tokenizer.model_max_length - 2
+    words = max(words.shape[1] for words in identity.words if words is not None)
+    rows = np.asarray(dataset.bank.rows)
+    for shard in np.unique(rows[:, 0]).tolist():
+        table = read_index(join(dataset.shards, f"{dataset.names[shard]}.parquet"), ("source", "caption"))
+        table = table.take(np.sort(rows[rows[:, 0] == shard, 1]))
+        for source, caption in zip(table["source"].to_pylist(), table["caption"].to_pylist(), strict=True):
+            if may_be_long(caption or "", words, room):
+                yield source, caption
+
+
+def may_be_long(caption: str, words: int, room: int) -> bool:
+    """Whether the last `<id>` may lie beyond the first `room` tokens, if each `<id>` takes `words` tokens.
+
+    The bound is two tokens per byte: a token is at least one byte, and lower case may be longer than upper case.
+    """
+    before, found, _ = caption.rpartition(PLACEHOLDER)
+    return bool(found) and 2 * len(before.encode()) + words * caption.count(PLACEHOLDER) > room
+
+
+def _fits(base: BaseModel, identity: IdentityTokens, caption: str) -> bool:
+    try:
+        with insert_pseudo_words(base.pipeline, [identity], {"prompt": caption}):
+            return True
+    except AdapterError:
+        return False

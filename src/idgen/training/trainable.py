@@ -92,7 +92,7 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
     )
     adapter = IdentityAdapter.from_unet(
         base.unet,
-        encoder=dataset.manifest.encoder,
+        encoder=batches.encoder,
         embedding_dim=dataset.bank.embeddings.shape[1],
         normalised=ours.normalised,
         projection=ours.projection,
@@ -129,7 +129,7 @@ def _identity_net(base: BaseModel, wanted: bool, folder: Path | None) -> Identit
 
 
 def _check_encoder(adapter: IdentityAdapter, batches: ShardBatches) -> None:
-    trained, found = adapter.config["encoder"], batches.loader.dataset.manifest.encoder
+    trained, found = adapter.config["encoder"], batches.encoder
     if trained != found:
         raise EncoderMismatchError(f"The adapter reads embeddings of '{trained}', the shards hold those of '{found}'.")
 
