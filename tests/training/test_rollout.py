@@ -50,7 +50,8 @@ def make_step(method: str, guidance: float = 1.0, dtype: torch.dtype = torch.flo
     settings: dict[str, Any] = {"steps": 4, "last": 2} | rollout
     if method == "draft-lv":
         del settings["last"]
-    config: Any = CONFIGS[method](preservation=0.5, denoising=0.0, guidance_scale=guidance, **settings)
+    kind: Any = CONFIGS[method]
+    config = kind(preservation=0.5, denoising=0.0, guidance_scale=guidance, **settings)
     return RewardStep(
         base,
         adapter,
