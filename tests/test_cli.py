@@ -74,7 +74,7 @@ def test_several_pictures(run, photo: Path, models: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["info", "nowhere"], "neither a folder, a file nor anything"),
+        (["info", "nowhere"], "neither a folder, a file nor a reachable hub"),
         (["enroll"], "At least one photo"),
         (["enroll", "nowhere.jpg"], "no file"),
         (["enroll", "photo.jpg", "--face", "big"], "--face"),

@@ -1,4 +1,4 @@
-"""Any adapter ↔ our folder, or one file in IP-Adapter's layout; an IdentityNet goes with it."""
+"""Converts adapters between folders and single files in IP-Adapter's layout, with their IdentityNet."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .files import open_tensors
 
 NET = "identity_net"
 NET_FOLDERS = (NET, "ControlNetModel")
-"""Where an IdentityNet lies beside an adapter: in our folders, and in InstantID's."""
+"""Folders of an IdentityNet beside an adapter: in this package's format, and in InstantID's repository."""
 
 
 def convert(source: str, target: Path, *, weight_name: str | None = None, variant: str | None = None) -> list[str]:
-    """Write an adapter in another form, with the IdentityNet that lies beside it or in the same file.
+    """Convert an adapter, with the IdentityNet beside it or in the same file.
 
     Args:
         source: A folder, a file or a hub id; see `IdentityAdapter.from_pretrained`.
-        target: `….safetensors` for one file in IP-Adapter's layout, with an IdentityNet in it if there is one;
-            `….bin` for the pickle that other programs read; any other name for a folder of ours.
-        weight_name: The file in the folder or repository, where it holds several.
-        variant: Public format, where neither tensors nor names tell.
+        target: `….safetensors` for one file in IP-Adapter's layout, with the IdentityNet if there is one; `….bin` for
+            a pickle that other programs read; any other name for a folder.
+        weight_name: The file in the folder or repository, if there are several.
+        variant: The public format, if tensors and file names do not identify it.
 
     Returns:
-        What was written: `"adapter"`, and `"identity_net"` if there was one.
+        The written parts: `"adapter"`, and `"identity_net"` if there was one.
 
     Raises:
-        CheckpointError: The source cannot be opened, or the target has no place for a part of it.
+        CheckpointError: The source cannot be opened, or the target's format cannot represent a part of it.
     """
     place = _local(source, weight_name)
     adapter = IdentityAdapter.from_pretrained(place, weight_name=weight_name, variant=variant, **_dtype(place))
@@ -45,7 +45,7 @@ def convert(source: str, target: Path, *, weight_name: str | None = None, varian
         write(plain_config(adapter), adapter.state_dict(), target, tensors, header)
     elif target.suffix == ".bin":
         if net is not None:
-            raise CheckpointError(f"'{target}' has no place for the IdentityNet; write a .safetensors file.")
+            raise CheckpointError(f"'{target}' cannot contain the IdentityNet; write a .safetensors file instead.")
         write(plain_config(adapter), adapter.state_dict(), target)
     else:
         adapter.save_pretrained(target)
@@ -55,7 +55,7 @@ def convert(source: str, target: Path, *, weight_name: str | None = None, varian
 
 
 def _local(source: str, weight_name: str | None) -> Path:
-    """The folder or file itself, or the downloaded copy of what is needed from a hub repository."""
+    """The folder or file itself, or a local copy of the required files of a hub repository."""
     if Path(source).exists():
         return Path(source)
     file = find(source, weight_name)
@@ -68,8 +68,8 @@ def _open_net(place: Path) -> IdentityNet | None:
         if place.suffix != ".safetensors":
             return None
         with open_tensors(place) as file:
-            held = NET in (file.metadata() or {})
-        return IdentityNet.from_pretrained(place) if held else None
+            has_net = NET in (file.metadata() or {})
+        return IdentityNet.from_pretrained(place) if has_net else None
     for folder in NET_FOLDERS:
         if (place / folder).is_dir():
             return IdentityNet.from_pretrained(place, subfolder=folder, **_dtype(place / folder))
@@ -77,7 +77,7 @@ def _open_net(place: Path) -> IdentityNet | None:
 
 
 def _dtype(folder: Path) -> dict[str, Any]:
-    """The type that a folder's tensors are stored in, which diffusers would widen to float32."""
+    """The type of a folder's tensors, which diffusers would convert to float32."""
     for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
         with open_tensors(file) as opened:
             stored = {opened.get_tensor(name).dtype for name in opened.keys()}  # noqa: SIM118

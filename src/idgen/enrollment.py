@@ -1,4 +1,4 @@
-"""Photos of a person → their `Identity`."""
+"""Enrolment: photos of a person → `Identity`."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def enroll(
     """Find the person's face in each photo and embed it.
 
     Args:
-        photos: One or several photos of the same person; see `load_photo` for what a photo can be.
-        analyzer: Defaults to `FaceAnalyzer()`.
-        face: Which face is meant where a photo shows several: `"largest"`, an index (largest first) or a box.
-        weights: What each photo counts; equal if not given.
-        clip: Image encoder whose features are kept too, for adapters that read them.
-        name: What people call this person.
+        photos: One or several photos of the same person; see `load_photo`.
+        analyzer: Finds and embeds faces; `FaceAnalyzer()` if not given.
+        face: The face to use if a photo shows several: `"largest"`, an index (largest first) or a box.
+        weights: Weight of each photo in the mean; equal if not given.
+        clip: Image encoder whose features are stored too, for adapters that read CLIP features.
+        name: Name of the person.
 
     Raises:
         ImageError: A photo cannot be opened.
         NoFaceError: A photo shows no face; the error says which one.
         ManyFacesError: A photo shows several faces and `face` is not given.
-        IdentityError: The weights do not fit.
+        IdentityError: The number of weights is not the number of photos, or a weight is negative.
     """
     analyzer = analyzer or FaceAnalyzer()
     several = isinstance(photos, Sequence) and not isinstance(photos, str | bytes)
@@ -47,7 +47,7 @@ def enroll(
 
 
 def _name(photo: Photo, number: int, count: int) -> str:
-    """How errors call a photo: by its path, and by its number where there are several."""
+    """The name of a photo in errors: its path, and its number if there are several."""
     path = f"'{os.fspath(photo)}'" if isinstance(photo, str | os.PathLike) else ""
     return ", ".join(part for part in (f"photo {number} of {count}" if count > 1 else "", path) if part)
 

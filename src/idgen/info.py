@@ -1,4 +1,4 @@
-"""`idgen info`: what an adapter or an identity file holds."""
+"""`idgen info`: describes an adapter or an identity file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .identity import Identity
 
 
 def info(path: str) -> dict[str, Any]:
-    """Facts by name, of an identity file or of an adapter's folder, file or hub id.
+    """Facts by name about an identity file, or an adapter's folder, file or hub id.
 
     Raises:
-        IdgenError: It is neither.
+        IdgenError: The path is neither.
     """
     return _identity_facts(Path(path)) if _is_identity(Path(path)) else _adapter_facts(path)
 
 
 def _is_identity(path: Path) -> bool:
-    """Whether a file shall be read as an identity: everything but adapters."""
+    """Whether a file is read as an identity: a safetensors file that is not an adapter."""
     if not path.is_file() or path.suffix != ".safetensors":
         return False
     with open_tensors(path) as file:

@@ -53,7 +53,7 @@ def test_a_person_for_each_prompt() -> None:
     who = words(2, 1)
     ids = [[BOS, 5, BOS, EOS], [BOS, BOS, 6, EOS]]
     assert torch.equal(read(ids, who), by_hand(ids, [[who[0, 0]], [who[1, 0]]]))
-    with pytest.raises(AdapterError, match="2 identities cannot be named in 3 prompts"):
+    with pytest.raises(AdapterError, match="2 identities for 3 prompts"):
         read([*ids, [BOS, BOS, 9, EOS]], who)
 
 

@@ -91,7 +91,7 @@ def test_damaged_files(folder: Path) -> None:
 
 
 def test_hub_id_that_cannot_be_reached() -> None:
-    with pytest.raises(CheckpointError, match="neither a folder, a file nor anything on the hub"):
+    with pytest.raises(CheckpointError, match="neither a folder, a file nor a reachable hub repository"):
         IdentityAdapter.from_pretrained("nobody/no-such-adapter", local_files_only=True)
 
 

@@ -119,7 +119,7 @@ def test_a_damaged_file_is_refused(change: str, tmp_path: Path) -> None:
     if change == "truncated":
         data = (tmp_path / "a.bin").read_bytes()
         (tmp_path / "a.bin").write_bytes(data[: len(data) // 2])
-    with pytest.raises(CheckpointError, match=r"lacks|has besides|damaged"):
+    with pytest.raises(CheckpointError, match=r"missing: |unexpected: |damaged"):
         IdentityAdapter.from_pretrained(tmp_path / "a.bin", unet=unet())
 
 
@@ -149,7 +149,7 @@ def test_code_in_a_pickle_does_not_run(writer, tmp_path: Path) -> None:
         (["w_proj.proj_0.weight", "wplus_adapter.x"], "W[+] adapter"),
         (["lora_unet_down_blocks_0.lora_down.weight"], "LoRA of an IP-Adapter-FaceID"),
         (["image_proj.proj.weight", "image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight"], "plain IP-Adapter"),
-        (["model.diffusion_model.x"], "no identity adapter that is known"),
+        (["model.diffusion_model.x"], "not a known identity adapter"),
     ],
 )
 def test_foreign_files_are_refused_by_name(keys: list[str], named: str, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_faces_and_points(pipe: Any, astronaut: np.ndarray) -> None:
 def test_nothing_to_draw(pipe: Any, tmp_path: Path) -> None:
     with pytest.raises(NoFaceError):
         pipe.prepare_landmarks(np.zeros((64, 64, 3), np.uint8))
-    with pytest.raises(ImageError, match="one photo"):
+    with pytest.raises(ImageError, match="a photo, faces, or points"):
         pipe.prepare_landmarks([np.zeros((64, 64, 3), np.uint8)])
     with pytest.raises(ImageError):
         pipe.prepare_landmarks(tmp_path / "nowhere.png")

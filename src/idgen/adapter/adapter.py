@@ -89,13 +89,14 @@ class IdentityAdapter(UNetMixin):
     def from_unet(
         cls, unet: nn.Module, *, encoder: str, text_encoders: Sequence[nn.Module | None] = (), **config: Any
     ) -> Self:
-        """Make an adapter for a UNet, with branches that start from its own keys and values.
+        """Make an adapter for a UNet. Its branches are initialised from the UNet's own keys and values.
 
         Args:
             unet: A `UNet2DConditionModel` of SD or SDXL.
-            encoder: See the class; so is `config`.
-            text_encoders: Those of the pipeline, if the adapter shall have pseudo-words (`num_words`), which start
-                like words of theirs; `None` in the place of one that shall read none.
+            encoder: Name of the face encoder.
+            text_encoders: The pipeline's text encoders, for an adapter with pseudo-words (`num_words`, 1 if not
+                given), which are initialised like their words; `None` for a text encoder without pseudo-words.
+            config: Further arguments of the class.
         """
         tables: list[Any] = [None if text is None else text.get_input_embeddings() for text in text_encoders]  # pyright: ignore
         if tables:
@@ -169,7 +170,7 @@ class IdentityAdapter(UNetMixin):
         """Encode a person: tokens, negative tokens and pseudo-words; see `forward` for the shapes.
 
         Raises:
-            BlockedIdentityError: The blocklist of a UNet that the adapter is attached to refuses the person.
+            BlockedIdentityError: The blocklist of a UNet with this adapter refuses the person.
         """
         self._refuse_blocked(id_embeds)
         tokens, negative = self(id_embeds, features), self(torch.zeros_like(id_embeds[:1]), negative_features)
@@ -182,7 +183,7 @@ class IdentityAdapter(UNetMixin):
         return tuple(self.to_words[name](id_embeds) if name in self.to_words else None for name in names)
 
     def values(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
-        """(batch, tokens, cross_attention_dim) → what each layer reads of them, (batch, tokens, inner_dim)."""
+        """(batch, tokens, cross_attention_dim) → values of each layer, (batch, tokens, inner_dim)."""
         for branch in self.branches.values():
             yield cast(IdentityBranch, branch).to_v(tokens)
 
@@ -196,16 +197,16 @@ class IdentityAdapter(UNetMixin):
         return super().from_config(config and cls.upgrade_config(config), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # pyright: ignore
-        """Write `config.json`, the weights as safetensors and a model card; whole or not at all.
+        """Write `config.json`, the weights as safetensors and a model card, atomically.
 
         Args:
-            save_directory: Made if it does not exist.
+            save_directory: Created if it does not exist.
             kwargs: As in diffusers.
         """
         native.save_pretrained(super().save_pretrained, save_directory, model_card(self.config), **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # pyright: ignore
-        """Save to a hub repository; returns the address of the commit. See `idgen.checkpoints.native.push_to_hub`."""
+        """Save to a hub repository; returns the URL of the commit. See `idgen.checkpoints.native.push_to_hub`."""
         return native.push_to_hub(self, repo_id, **kwargs)
 
     @classmethod
@@ -218,17 +219,18 @@ class IdentityAdapter(UNetMixin):
         unet: nn.Module | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Open an adapter from a folder, a file or the hub: one of ours, or one of the public formats.
+        """Load an adapter from a folder, a file or the hub, in this package's format or a public one.
 
         Args:
             pretrained_model_name_or_path: `"InstantX/InstantID"`, a folder, `"ip-adapter-faceid_sd15.bin"`, …
-            weight_name: The file in the folder or repository, where it holds several.
-            variant: Public format, where neither tensors nor names tell; see `idgen.checkpoints.variants`.
-            unet: The base model, for a public file that was made for neither SD1.5 nor SDXL.
+            weight_name: The file in the folder or repository, if there are several.
+            variant: The public format, if tensors and file names do not identify it; see docs/checkpoints.md.
+            unet: The base model, for a public file made for another model than SD1.5 or SDXL.
             kwargs: As in diffusers.
 
         Raises:
-            CheckpointError: It cannot be found, is unsafe or of an unknown form, or lacks tensors or has others.
+            CheckpointError: The adapter cannot be found, is unsafe or of an unknown format, or has missing or
+                unexpected tensors.
         """
         file = public.find(pretrained_model_name_or_path, weight_name, **kwargs)
         if file is None:

@@ -60,8 +60,7 @@ class IdentityNet(ControlNetModel):
             interval: Compute the residuals in one of every `interval` calls and reuse them in the others.
 
         Raises:
-            AdapterError: People and masks do not fit together, the tokens have another width than the net reads, or
-                the interval is less than 1.
+            AdapterError: People and masks do not fit together, the tokens have another width, or `interval` < 1.
         """
         if interval < 1:
             raise AdapterError(f"control_interval must be >= 1, got {interval}.")

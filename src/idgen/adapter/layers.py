@@ -23,12 +23,12 @@ def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
         if isinstance(module, Attention) and path.endswith("attn2") and module.is_cross_attention
     }
     if not layers:
-        raise AdapterError(f"{type(unet).__name__} has no cross-attention layer that an identity could join.")
+        raise AdapterError(f"{type(unet).__name__} has no cross-attention layers.")
     return layers
 
 
 def module_key(path: str) -> str:
-    """A layer's path as the name of a module, which cannot hold dots."""
+    """A layer's path as the name of a module, which must not contain dots."""
     return path.replace(".", "/")
 
 
@@ -38,9 +38,9 @@ def self_attention_path(path: str) -> str:
 
 
 def forget_compiled(network: nn.Module) -> None:
-    """Have a compiled network compiled again at its next call: compiled code does not notice hooks that come or go.
+    """Recompile a compiled network at its next call, because compiled code does not notice new or removed hooks.
 
-    Only the code of the network's own modules is reset, which other networks of the same classes share.
+    Only the code of the classes of the network's modules is reset.
     """
     for kind in {type(module) for module in network.modules()}:
         if (code := getattr(kind.forward, "__code__", None)) is not None:
@@ -48,7 +48,7 @@ def forget_compiled(network: nn.Module) -> None:
 
 
 def base_name(layers: Mapping[str, int], cross_attention_dim: int) -> str:
-    """What a base model is called, or how large it is."""
+    """The name and size of the base model with these layers."""
     families = {(16, 768): "SD1.5", (16, 1024): "SD2", (70, 2048): "SDXL", (60, 1280): "the SDXL refiner"}
     size = f"{len(layers)} cross-attention layers of width {cross_attention_dim}"
     family = families.get((len(layers), cross_attention_dim))

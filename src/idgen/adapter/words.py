@@ -1,4 +1,4 @@
-"""The text branch: identity → pseudo-words, and their way into a prompt (PhotoVerse, arXiv 2309.05793)."""
+"""Pseudo-words: identity → word embeddings in a prompt (the text branch of PhotoVerse, arXiv 2309.05793)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .state import active, active_state
 
 
 class WordProjection(nn.Module):
-    """Identity → embeddings that stand where a text encoder looks up its words.
+    """Projects an identity embedding to word embeddings of a text encoder.
 
     Args:
-        embedding_dim: Length of the identity's embedding.
-        num_words: Words for one identity.
+        embedding_dim: Length of an identity embedding.
+        num_words: Pseudo-words per identity.
         text_dim: Width of the text encoder's word embeddings.
     """
 
@@ -39,16 +39,16 @@ class WordProjection(nn.Module):
 
     @torch.no_grad()
     def initialise_like(self, embeddings: nn.Module) -> None:
-        """Start with words that have the mean and the spread of a text encoder's own, or it reads noise."""
+        """Initialise the words with the mean and deviation of a text encoder's own word embeddings."""
         table: Any = embeddings.weight
         last = self.proj[-1]
         assert isinstance(last, nn.Linear)
         last.bias.copy_(table.float().mean(0).repeat(self.num_words))
-        # what enters the last map is GELU of unit noise, whose mean square is 0.425
+        # the input of the last layer is GELU of unit noise, whose mean square is 0.425
         nn.init.normal_(last.weight, std=float(table.float().std(0).mean()) / (0.425 * last.in_features) ** 0.5)
 
     def standardise_input(self, embeddings: torch.Tensor) -> None:
-        """See `MLPProjection.standardise_input`."""
+        """See `Projection`."""
         first = self.proj[0]
         assert isinstance(first, nn.Linear)
         standardise_linear(first, embeddings)
@@ -56,17 +56,17 @@ class WordProjection(nn.Module):
 
 @contextmanager
 def pseudo_words(text_encoder: nn.Module, words: Sequence[torch.Tensor], marker: int) -> Iterator[None]:
-    """Replace the word embeddings of marked places by an identity's words inside the `with`.
+    """Replace the word embeddings of marker tokens by pseudo-words inside the `with`.
 
-    It holds in this thread and context only. The hook is on `get_input_embeddings()`: no weight changes, the tokenizer
-    learns nothing, and gradients flow into `words`. Rows without the marker are untouched.
+    It holds in this thread and context only. A hook on `get_input_embeddings()` replaces the embeddings, so neither
+    the weights nor the tokenizer change, and gradients flow into `words`.
 
     Args:
         text_encoder: Any transformers model with input embeddings.
-        words: (rows, num_words, text_dim) for each person in the picture; one row serves all prompts. With several
-            people the first marked place belongs to the first of them, and so on in turn.
-        marker: Token that marks a place, `num_words` times in a row: the begin-of-text token, which prompts hold in
-            their first place only, where it marks nothing.
+        words: (rows, num_words, text_dim) for each person in the image; one row for all prompts, or one per prompt.
+            With several people, the markers stand for them in turn.
+        marker: The marker token, `num_words` times in a row for each placeholder: the begin-of-text token, which
+            otherwise occurs at the start of a prompt only. The first token of a prompt is never a marker.
     """
     call = _Words()
 
@@ -94,9 +94,11 @@ class _Words:
 
 
 def _in_turn(words: Sequence[torch.Tensor], row: int, rows: int, places: int) -> torch.Tensor:
-    """(places, text_dim): what one row of the prompts reads at its marked places."""
+    """The word embeddings for the markers of one prompt, (places, text_dim)."""
     for person in words:
         if len(person) not in (1, rows):
-            raise AdapterError(f"{len(person)} identities cannot be named in {rows} prompts.")
+            raise AdapterError(
+                f"Got pseudo-words of {len(person)} identities for {rows} prompts; pass one identity per prompt."
+            )
     turn = torch.cat([person[row if len(person) > 1 else 0] for person in words])
     return turn.repeat(-(-places // len(turn)), 1)[:places]

@@ -1,1 +1,1 @@
-"""Checkpoint files → adapters, and back."""
+"""Adapters as files: this package's format, and the public ones."""

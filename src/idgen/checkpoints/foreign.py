@@ -1,4 +1,4 @@
-"""Public files that are no identity adapters of our kind: recognised by their keys and refused by name."""
+"""Known formats that are not supported: recognised by their keys, and refused by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Keys = Collection[str]
 
 
 class Foreign(NamedTuple):
-    """A format, how its keys look (top-level names and all names), and what opening it would need."""
+    """An unsupported format: its name, a test of its keys (top-level names and all names), and what it would need."""
 
     name: str
     matches: Callable[[Keys, Keys], bool]
@@ -29,7 +29,7 @@ FOREIGN = (
     Foreign(
         "PhotoMaker",
         lambda top, keys: {"id_encoder", "lora_weights"} <= set(top),
-        "a fused CLIP encoder that rewrites the prompt; diffusers and TencentARC/PhotoMaker open it",
+        "a fused CLIP encoder that changes the prompt; load it with TencentARC/PhotoMaker",
     ),
     Foreign(
         "ConsistentID",
@@ -39,7 +39,7 @@ FOREIGN = (
     Foreign(
         "MasterWeaver",
         lambda top, keys: {"id_encoder", "adapter_modules"} <= set(top),
-        "its CLIP identity encoder; it reads no face embedding",
+        "its CLIP identity encoder, which reads no face embedding",
     ),
     Foreign(
         "FaceChain-FACT",
@@ -54,38 +54,38 @@ FOREIGN = (
     Foreign(
         "the LoRA of an IP-Adapter-FaceID file",
         lambda top, keys: any(key.startswith("lora_unet_") for key in keys),
-        "the adapter itself: open the .bin of the same name, which holds this LoRA too",
+        "the adapter itself; load the .bin of the same name, which contains this LoRA",
     ),
     Foreign(
         "a plain IP-Adapter",
         lambda top, keys: bool({"image_proj.proj.weight", "image_proj.proj.3.weight"} & set(keys)),
-        "no identity: open it with diffusers' pipe.load_ip_adapter",
+        "an image prompt and no identity; load it with diffusers' pipe.load_ip_adapter",
     ),
 )
 
 
 def refuse_foreign(state: Mapping[str, Any], where: str) -> None:
-    """Let pass what is laid out like InstantID or IP-Adapter-FaceID.
+    """Refuse tensors that do not have the layout of InstantID or IP-Adapter-FaceID.
 
     Args:
         state: All tensors by their flattened names.
-        where: The file, for the message.
+        where: The file, for the error message.
 
     Raises:
-        CheckpointError: It is a format known by name, or none that is known.
+        CheckpointError: The format is known but not supported, or not known.
     """
     top = {name.split(".")[0] for name in state}
     for foreign in FOREIGN:
         if foreign.matches(top, state.keys()):
-            raise CheckpointError(f"'{where}' is {foreign.name}, which idgen does not open: it needs {foreign.needs}.")
+            raise CheckpointError(f"'{where}' is {foreign.name}, which is not supported: it needs {foreign.needs}.")
     width = state.get("image_proj.proj_in.weight")
     if "image_proj.latents" in state and isinstance(width, torch.Tensor) and width.shape[1:] in ((1280,), (1664,)):
         raise CheckpointError(
-            f"'{where}' is IP-Adapter Plus, which reads CLIP features and no face embedding: open it with diffusers' "
+            f"'{where}' is IP-Adapter Plus, which reads CLIP features and no face embedding; load it with diffusers' "
             "pipe.load_ip_adapter."
         )
     if not {"image_proj", "ip_adapter"} <= top:
         raise CheckpointError(
-            f"'{where}' is no identity adapter that is known: it has the parts {', '.join(sorted(top)[:6])}, not "
+            f"'{where}' is not a known identity adapter: it has the parts {', '.join(sorted(top)[:6])} instead of "
             "'image_proj' and 'ip_adapter'."
         )

@@ -1,7 +1,7 @@
-"""How IP-Adapter's files number attention layers, and where the layers of SD1.5 and SDXL lie.
+"""The numbers of attention layers in IP-Adapter's files, and the layers of SD1.5 and SDXL.
 
-Every public adapter that we read keeps its layers as `N.to_k_ip.weight`, where N counts the UNet's attention layers:
-all down blocks, then all up blocks, then the middle; in each transformer block first self-attention (even), then
+Supported public adapters name their layers `N.to_k_ip.weight`, where N counts the UNet's attention layers: all down
+blocks, then all up blocks, then the middle block; in each transformer block first self-attention (even), then
 cross-attention (odd).
 """
 
@@ -42,10 +42,10 @@ SDXL = (
 
 
 def known_layers(count: int) -> dict[str, int]:
-    """Path → inner dimension of the cross-attention layers of the base model that has this many of them.
+    """Path → inner dimension of the cross-attention layers of SD1.5 (16 layers) or SDXL (70 layers).
 
     Raises:
-        CheckpointError: It is neither SD1.5 (16) nor SDXL (70).
+        CheckpointError: Neither has this many layers.
     """
     for blocks in (SD15, SDXL):
         layers = {
@@ -57,25 +57,25 @@ def known_layers(count: int) -> dict[str, int]:
         if len(layers) == count:
             return layers
     raise CheckpointError(
-        f"The file is for a UNet with {count} cross-attention layers, which is neither SD1.5 (16) nor SDXL (70); open "
-        "it with the UNet it was made for: IdentityAdapter.from_pretrained(…, unet=pipe.unet)."
+        f"The file is for a UNet with {count} cross-attention layers, which is neither SD1.5 (16) nor SDXL (70). Pass "
+        "the UNet that it was made for: IdentityAdapter.from_pretrained(…, unet=pipe.unet)."
     )
 
 
 def numbered(layers: Iterable[str]) -> dict[str, int]:
-    """Path of each cross-attention layer → its number in the file; its self-attention layer has the number before."""
+    """Path of each cross-attention layer → its number in the file; its self-attention layer has the previous one."""
     return {path: 2 * i + 1 for i, path in enumerate(sorted(layers, key=_file_order))}
 
 
 def _file_order(path: str) -> tuple[int, list[int]]:
     blocks, first = ("down_blocks", "up_blocks", "mid_block"), path.split(".")[0]
     if first not in blocks:
-        raise CheckpointError(f"'{path}' is no layer of a UNet, whose paths begin with {', '.join(blocks)}.")
+        raise CheckpointError(f"'{path}' is not a layer of a UNet; paths must begin with {', '.join(blocks)}.")
     return blocks.index(first), [int(number) for number in re.findall(r"\d+", path)]
 
 
 def rename(layers: Mapping[str, int], lora: bool) -> dict[str, str]:
-    """Name in an IP-Adapter file → name in our state dict, for all tensors of the layers."""
+    """Name in an IP-Adapter file → name in the state dict of `IdentityAdapter`, for all tensors of the layers."""
     names = {}
     for path, number in numbered(layers).items():
         cross = path.replace(".", "/")

@@ -1,4 +1,4 @@
-"""The model card that lies beside an adapter."""
+"""The model card of an adapter, and the description of its projection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ tags:
 
 # Identity adapter
 
-Draws one person in Stable Diffusion pictures, from one photo and without tuning.
+Generates images of a person with Stable Diffusion, from one photo and without tuning.
 
 ```python
 import idgen
@@ -33,12 +33,12 @@ image = pipe("a portrait in the rain", id_image="photo.jpg", id_scale=0.8).image
 | projection | {projection} |
 | cross-attention layers | {layers} |
 
-The adapter reads embeddings of this encoder only. Draw nobody who has not agreed to it.
+The adapter reads embeddings of this face encoder only. Generate images of people only with their consent.
 """
 
 
 def model_card(config: Mapping[str, Any]) -> str:
-    """The card of an adapter with this configuration, in Markdown."""
+    """The model card of an adapter with this configuration, in Markdown."""
     pipeline = "StableDiffusionXLPipeline" if config["cross_attention_dim"] == 2048 else "StableDiffusionPipeline"
     fields = {**config, "layers": len(config["layers"]), "projection": describe_projection(config)}
     return _TEXT.format(pipeline=pipeline, kind="unit-length" if config["normalised"] else "raw", **fields)

@@ -1,4 +1,4 @@
-"""Our own form: a folder with `config.json`, safetensors and a model card, as diffusers writes its models."""
+"""This package's format: a folder with `config.json`, safetensors and a model card, as in diffusers."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def load_pretrained(
     known_only: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Call diffusers' `from_pretrained`, and refuse what it lets pass.
+    """Call diffusers' `from_pretrained` with stricter checks.
 
     Args:
         kind: A diffusers model class.
-        from_pretrained: That of the class.
+        from_pretrained: The class's `from_pretrained`.
         path: A folder or a hub id.
         known_only: See `check_config`.
         kwargs: As in diffusers.
 
     Raises:
-        CheckpointError: It cannot be found, is not safetensors, lacks tensors or has others, or its configuration is
-            refused by `check_config`.
+        CheckpointError: The model cannot be found, is not safetensors, has missing or unexpected tensors, or
+            `check_config` refuses its configuration.
     """
     path = os.fspath(path)
     if os.path.isdir(path) and kwargs.get("subfolder"):  # diffusers prefers weights that lie above the subfolder
@@ -53,16 +53,16 @@ def load_pretrained(
 
 
 def plain_config(model: Any) -> dict[str, Any]:
-    """A model's configuration without what diffusers notes beside it: arguments to make such a model again."""
+    """A model's configuration without diffusers' private entries: arguments of its class."""
     return {name: value for name, value in model.config.items() if not name.startswith("_")}
 
 
 def read_part(file: str | os.PathLike[str], part: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """One of several models in a safetensors file: its configuration, from the header, and its tensors.
+    """Read one of several models in a safetensors file: its configuration, from the header, and its tensors.
 
     Args:
         file: The file.
-        part: Its tensors are named `part.…`, and its configuration is in the header under `part`.
+        part: Prefix of its tensors (`part.…`), and the key of its configuration in the header.
 
     Raises:
         CheckpointError: The file cannot be read, or has no such part.
@@ -72,19 +72,19 @@ def read_part(file: str | os.PathLike[str], part: str) -> tuple[dict[str, Any], 
         names = [name for name in opened.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
         state = {name.removeprefix(f"{part}."): opened.get_tensor(name) for name in names}
     if part not in header or not state:
-        raise CheckpointError(f"'{file}' holds no {part}.")
+        raise CheckpointError(f"'{file}' contains no {part}.")
     return parse_json(header[part], f"The configuration of {part} in '{file}'"), state
 
 
 def save_pretrained(
     save_pretrained: Callable[..., Any], folder: str | os.PathLike[str], card: str | None = None, **kwargs: Any
 ) -> None:
-    """Call diffusers' `save_pretrained` beside the target, then move the files there; see `files.write_folder`.
+    """Call diffusers' `save_pretrained` atomically; see `files.write_folder`.
 
     Args:
-        save_pretrained: That of a diffusers model; it is never allowed to write a pickle.
-        folder: Made if it does not exist.
-        card: Text of the model card, if it gets one.
+        save_pretrained: `save_pretrained` of a diffusers model; it always writes safetensors.
+        folder: Created if it does not exist.
+        card: Text of the model card, or `None` for no card.
         kwargs: As in diffusers.
     """
     with write_folder(folder, last=CONFIG) as new:  # without it nothing loads
@@ -96,13 +96,14 @@ def save_pretrained(
 def push_to_hub(
     model: Any, repo_id: str, *, private: bool | None = None, token: str | None = None, **kwargs: Any
 ) -> str:
-    """Save a model to a hub repository, card included; returns the address of the commit.
+    """Save a model to a hub repository, with its card; returns the URL of the commit.
 
     Args:
-        model: Anything with `save_pretrained`.
-        repo_id: Made if it does not exist.
+        model: A model with `save_pretrained`.
+        repo_id: Created if it does not exist.
         private: Whether a new repository is private.
-        token: As in huggingface_hub; so is `kwargs` (`commit_message`, `create_pr`, `revision`).
+        token: Access token of the hub.
+        kwargs: As in `huggingface_hub.upload_folder` (`commit_message`, `create_pr`, `revision`).
     """
     repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
     with tempfile.TemporaryDirectory() as folder:
@@ -114,13 +115,13 @@ def _find_config(path: str, hub: Mapping[str, Any]) -> Path:
     folder = Path(path)
     if folder.is_dir():
         if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
-            raise CheckpointError(f"'{path}' holds a pickle, which could run code; only safetensors are opened.")
+            raise CheckpointError(f"'{path}' contains a pickle, which could run code. Only safetensors are loaded.")
         return folder / CONFIG
     where = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
     try:
         return Path(hf_hub_download(path, CONFIG, **{name: hub[name] for name in where if name in hub}))
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise CheckpointError(
-            f"'{path}' is neither a folder nor a hub repository that can be reached. Check the name, the network and "
-            f"the token. ({type(error).__name__}: {error})"
+            f"'{path}' is neither a folder nor a reachable hub repository. Check the name, the network and the token. "
+            f"({type(error).__name__}: {error})"
         ) from error

@@ -1,4 +1,4 @@
-"""Public adapter files → configuration and state dict of an `IdentityAdapter`, and back."""
+"""Reads and writes public adapter files, as configuration and state dict of an `IdentityAdapter`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .variants import recognise
 __all__ = ["find", "interpret", "read", "write"]
 
 CONFIG = "idgen_config"
-"""Key of the adapter's configuration in the header of files that we write, so that nothing has to be guessed."""
+"""Key of the adapter's configuration in the header of safetensors files that this package writes."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,19 +31,19 @@ _log = logging.getLogger(__name__)
 def read(
     kind: type[nn.Module], file: Path, variant: str | None = None, layers: Mapping[str, int] | None = None
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Open a file that is laid out like InstantID's or IP-Adapter-FaceID's.
+    """Read a file with the layout of InstantID or IP-Adapter-FaceID.
 
     Args:
-        kind: `IdentityAdapter`, which says what its configuration may hold.
-        file: `.safetensors`, or a pickle, which is opened as plain tensors and nothing else.
-        variant: Where neither tensors nor names tell.
-        layers: Path → inner dimension of the base model's cross-attention layers; SD1.5's or SDXL's if not given.
+        kind: `IdentityAdapter`, whose configuration is checked.
+        file: `.safetensors`, or a pickle of plain tensors.
+        variant: The public format, if tensors and file names do not identify it.
+        layers: Path → inner dimension of the base model's cross-attention layers; those of SD1.5 or SDXL if not given.
 
     Returns:
         Arguments of an `IdentityAdapter`, and its state dict.
 
     Raises:
-        CheckpointError: The file is unsafe, unknown, or is laid out for another number of layers.
+        CheckpointError: The file is unsafe, of an unknown format, or made for another number of layers.
     """
     state, header = _read(file)
     refuse_foreign(state, str(file))
@@ -57,10 +57,10 @@ def read(
 def interpret(
     state: Mapping[str, torch.Tensor], file: Path, variant: str | None, layers: Mapping[str, int] | None
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Tell what published tensors mean; arguments and result as in `read`, with the tensors that it found."""
+    """Identify the variant of published tensors; arguments and result as in `read`."""
     found, guessed = recognise(state, "/".join(file.parts[-6:]), variant)
-    why = "; a guess, since neither tensors nor names tell: say variant= to be sure" if guessed else ""
-    _log.log(logging.WARNING if guessed else logging.INFO, "%s is opened as '%s'%s.", file.name, found.name, why)
+    why = "; this is a guess from tensors and file names, pass variant= to be sure" if guessed else ""
+    _log.log(logging.WARNING if guessed else logging.INFO, "%s is read as '%s'%s.", file.name, found.name, why)
     count = sum(name.endswith(".to_k_ip.weight") for name in state)
     config = found.config(state, layers if layers is not None and len(layers) == count else known_layers(count))
     return config, _renamed(config, state)
@@ -73,20 +73,20 @@ def write(
     extra: Mapping[str, torch.Tensor] | None = None,
     header: Mapping[str, str] | None = None,
 ) -> None:
-    """Write IP-Adapter's layout: `.bin` as other programs expect it, or the same names as safetensors.
+    """Write a file with IP-Adapter's layout: `.bin`, as other programs read it, or safetensors of the same names.
 
     Args:
-        config: Of the adapter; the safetensors file keeps it in its header.
-        state: The adapter's state dict.
-        file: Made whole or not at all.
+        config: Configuration of the adapter, which is stored in the header of a safetensors file.
+        state: State dict of the adapter.
+        file: The file, written atomically.
         extra: Further tensors by name, for safetensors.
-        header: Further entries of its header.
+        header: Further entries of the header, for safetensors.
 
     Raises:
-        CheckpointError: The adapter has parts that the layout has no place for, or the name has another suffix.
+        CheckpointError: The layout cannot represent a part of the adapter, or the file has another suffix.
     """
     if any(name.startswith("to_words.") for name in state):
-        raise CheckpointError("IP-Adapter's layout has no place for pseudo-words; keep this adapter as a folder.")
+        raise CheckpointError("IP-Adapter's layout cannot represent pseudo-words; save this adapter as a folder.")
     names = {ours: theirs for theirs, ours in _names(config, state).items()}
     tensors = {names.get(name, name): tensor.contiguous() for name, tensor in state.items()}
     if file.suffix == ".safetensors":
@@ -100,7 +100,7 @@ def write(
         with write_whole(file) as new, new.open("wb") as opened:
             torch.save(parts, opened)
     else:
-        raise CheckpointError(f"'{file}' ends in neither .safetensors nor .bin.")
+        raise CheckpointError(f"The file must end in .safetensors or .bin, got '{file}'.")
 
 
 def _renamed(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -109,7 +109,7 @@ def _renamed(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> di
 
 
 def _names(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Name in the public file → ours, for everything that is named differently."""
+    """Name in the public file → name in the state dict, for all tensors of another name."""
     names = rename(config["layers"], bool(config.get("lora_rank")))
     for name in state:
         if name.startswith("image_proj."):

@@ -1,4 +1,4 @@
-"""Where an adapter lies: a folder, one file, or a hub repository → our folder, or the public file in it."""
+"""Finds an adapter: a folder, a file, or a hub repository."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
 def find(path: str | os.PathLike[str], weight_name: str | None = None, **hub: Any) -> Path | None:
-    """Find the public file that is meant.
+    """Find the file of a public adapter.
 
     Args:
         path: A folder, a file, or a hub id.
-        weight_name: The file in the folder or repository, where it holds several.
-        hub: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only`; the rest is for diffusers.
+        weight_name: The file in the folder or repository, if there are several.
+        hub: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only`; others are ignored.
 
     Returns:
-        The file, or `None` where one of our own adapters lies.
+        The file, or `None` for a folder or repository in this package's own format.
 
     Raises:
-        CheckpointError: There is no such place or file, or there are several and nothing says which.
+        CheckpointError: The path or file does not exist, or there are several files and `weight_name` is not given.
     """
     local, subfolder = Path(path), hub.get("subfolder") or ""
     if local.is_file():
@@ -56,13 +56,13 @@ def _find_on_hub(repo: str, weight_name: str | None, subfolder: str, hub: dict[s
     except (HfHubHTTPError, OSError, ValueError) as error:
         asked = "/".join(filter(None, (repo, subfolder, weight_name)))
         raise CheckpointError(
-            f"'{asked}' is neither a folder, a file nor anything on the hub that can be reached. Check the name, the "
-            f"network and the token. ({type(error).__name__}: {error})"
+            f"'{asked}' is neither a folder, a file nor a reachable hub repository. Check the name, the network and "
+            f"the token. ({type(error).__name__}: {error})"
         ) from error
 
 
 def _list_files(repo: str, subfolder: str, where: dict[str, Any]) -> list[str]:
-    """Names of a repository's files in a folder; offline, of those that the cache holds."""
+    """Names of a repository's files in a folder; offline, of the cached ones."""
     try:
         if where.get("local_files_only"):
             raise OfflineModeIsEnabled("local_files_only")
@@ -76,16 +76,16 @@ def _list_files(repo: str, subfolder: str, where: dict[str, Any]) -> list[str]:
 
 
 def _choose(names: Sequence[str], weight_name: str | None, where: str) -> str:
-    """The one file with weights, or the one that is asked for."""
+    """The only file with weights, or `weight_name`."""
     files = sorted(name for name in names if name.endswith(SUFFIXES))
     if weight_name is not None:
         if weight_name not in names:
-            raise CheckpointError(f"'{where}' holds no '{weight_name}'{_list(files)}.")
+            raise CheckpointError(f"'{where}' contains no '{weight_name}'{_list(files)}.")
         return weight_name
     if len(files) != 1:
         raise CheckpointError(
-            f"'{where}' holds {len(files)} files with weights{_list(files)}"
-            + ("; say which with weight_name=." if files else " and no adapter of ours.")
+            f"'{where}' contains {len(files)} files with weights{_list(files)}"
+            + ("; choose one with weight_name=." if files else " and no IdentityAdapter.")
         )
     return files[0]
 

@@ -1,4 +1,6 @@
-"""The public formats that can be opened: what each means by its tensors, which do not say it themselves.
+"""The supported public formats: the meaning of their tensors, which the files do not contain.
+
+`VARIANTS` is the table of all formats. To add one, add its row.
 
 Sources: the code of InstantID and of IP-Adapter, the model cards of `InstantX/InstantID` and `h94/IP-Adapter-FaceID`.
 """
@@ -15,7 +17,7 @@ import torch
 from ..errors import CheckpointError
 
 HEAD_WIDTH = 64
-"""Width of an attention head in all published projections; their tensors do not tell."""
+"""Width of an attention head in all published projections, which their tensors do not show."""
 
 LORA = "ip_adapter.0.to_q_lora.down.weight"
 
@@ -25,14 +27,14 @@ class Variant:
     """One public format.
 
     Attributes:
-        name: What `variant=` takes.
-        projection: Kind of projection; see `IdentityAdapter`.
+        name: Value of `variant=`.
+        projection: Type of the projection; see `idgen.adapter.PROJECTIONS`.
         encoder: Face encoder that it was trained with.
-        normalised: Whether embeddings have unit length; otherwise they come as they leave the encoder.
-        files: What names of its files look like, for formats whose tensors look the same.
-        lora: Whether its file holds low-rank additions to the UNet's maps.
-        shortcut: Whether the identity's tokens are added to what they find in CLIP features.
-        pool_photos: Whether several photos are averaged; otherwise each has tokens of its own.
+        normalised: Whether embeddings have unit length; otherwise they are raw.
+        files: Regular expression of its file names, to distinguish formats with the same tensors.
+        lora: Whether its files contain a LoRA on the UNet's attention layers.
+        shortcut: `shortcut` of the `"plus"` projection.
+        pool_photos: Whether the embeddings of several photos are averaged; otherwise each photo has its own tokens.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Variant:
     pool_photos: bool = True
 
     def config(self, state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, Any]:
-        """The configuration of an `IdentityAdapter` for these tensors, sizes read off their shapes."""
+        """The configuration of an `IdentityAdapter` for these tensors, with sizes from their shapes."""
         lora = state.get(LORA)
         shared, own = (_resampler_sizes if self.projection == "resampler" else _mlp_sizes)(state)
         return {
@@ -112,34 +114,32 @@ VARIANTS = {
         ),
     )
 }
-"""By name. Among formats whose tensors look the same the first is the guess when no name tells."""
+"""Variants by name. If file names do not distinguish formats with the same tensors, the first one is used."""
 
 
 def recognise(state: Mapping[str, torch.Tensor], names: str, asked: str | None = None) -> tuple[Variant, bool]:
-    """Tell the variant of a file.
+    """Identify the variant of a file.
 
     Args:
         state: Its tensors.
-        names: Names of file and folder or repository, which tell apart what tensors do not.
-        asked: `variant=`.
+        names: Names of file and folder or repository, to distinguish variants with the same tensors.
+        asked: Value of `variant=`.
 
     Returns:
         The variant, and whether it is a guess.
 
     Raises:
-        CheckpointError: `asked` is unknown, or means another layout than the file has.
+        CheckpointError: `asked` is unknown, or does not fit the tensors.
     """
     candidates = [v for v in VARIANTS.values() if v.projection == _projection(state)]
     if _projection(state) == "mlp":
         candidates = [v for v in candidates if v.lora == (LORA in state)]
     if asked is not None:
         if asked not in VARIANTS:
-            raise CheckpointError(f"variant='{asked}' is not known; known: {', '.join(VARIANTS)}.")
+            raise CheckpointError(f"variant must be one of {', '.join(VARIANTS)}, got '{asked}'.")
         if VARIANTS[asked] not in candidates:
             possible = " or ".join(f"'{variant.name}'" for variant in candidates)
-            raise CheckpointError(
-                f"variant='{asked}' does not fit the file, whose tensors are laid out as {possible}."
-            )
+            raise CheckpointError(f"variant='{asked}' does not fit the file, which has the tensors of {possible}.")
         return VARIANTS[asked], False
     if len(candidates) == 1:
         return candidates[0], False
@@ -154,7 +154,7 @@ def _projection(state: Mapping[str, torch.Tensor]) -> str:
 
 
 Sizes = tuple[dict[str, int], dict[str, int]]
-"""The sizes that all projections have, and those of the projection in question."""
+"""Sizes that all projections have, and sizes of this projection."""
 
 
 def _resampler_sizes(state: Mapping[str, torch.Tensor]) -> Sizes:
@@ -188,9 +188,11 @@ def _perceiver_sizes(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str
 
 
 def _sides(state: Mapping[str, torch.Tensor], name: str, count: int = 2) -> torch.Size:
-    """The shape of a tensor that the layout cannot do without."""
+    """The shape of a tensor that the layout requires."""
     tensor = state.get(name)
     if tensor is None or tensor.ndim != count or 0 in tensor.shape:
-        found = "is missing" if tensor is None else f"has the shape {tuple(tensor.shape)}"
-        raise CheckpointError(f"The file is no complete adapter: '{name}' {found}, and {count} sides are needed.")
+        found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+        raise CheckpointError(
+            f"The file is not a complete adapter: '{name}' {found}; it must have {count} dimensions."
+        )
     return tensor.shape

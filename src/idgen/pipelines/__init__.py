@@ -1,7 +1,7 @@
-"""Persons in stock diffusers pipelines.
+"""Identity adapters in diffusers pipelines.
 
-Importing this package changes diffusers' pipelines, see `register`. Our pipeline classes are imported when they are
-used, since diffusers may not have finished importing the classes that they extend.
+Importing this package changes diffusers' pipelines; see `register`. The pipeline classes are imported when they are
+first used, since diffusers may not have finished importing their base classes.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Inpainting for bases whose latents have any number of channels; diffusers' own takes 4 or 9."""
+"""Inpainting for base models with any number of latent channels; diffusers' own pipelines take 4 or 9."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .mixin import IdentityAdapterMixin
 
 
 class LatentInpaintPipeline(IdentityAdapterMixin, diffusers.StableDiffusionImg2ImgPipeline):
-    """Inpainting by image-to-image: after each step, latents outside of the mask are those of the image again.
+    """Inpainting by image-to-image: after each step, latents outside of the mask are reset to those of the image.
 
-    This is what `StableDiffusionInpaintPipeline` does with a base that was not trained for inpainting (RePaint without
-    resampling, arXiv 2201.09865).
+    `StableDiffusionInpaintPipeline` does the same for a base model that was not trained for inpainting (RePaint
+    without resampling, arXiv 2201.09865).
     """
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -32,13 +32,13 @@ class LatentInpaintPipeline(IdentityAdapterMixin, diffusers.StableDiffusionImg2I
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Draw what is white in the mask, and keep the rest of the image.
+        """Inpaint the white area of the mask, and keep the rest of the image.
 
         Args:
-            prompt: What to draw.
-            image: The picture, at the size that is drawn.
-            mask_image: White where the picture changes.
-            strength: How much the painted part may change, in (0, 1].
+            prompt: The prompt.
+            image: The image, at the size of the output.
+            mask_image: White where the image changes.
+            strength: How much the masked area may change, in (0, 1].
             generator: As in diffusers.
             callback_on_step_end: As in diffusers.
             kwargs: Other arguments of `StableDiffusionImg2ImgPipeline`.
@@ -47,10 +47,10 @@ class LatentInpaintPipeline(IdentityAdapterMixin, diffusers.StableDiffusionImg2I
             As in diffusers.
 
         Raises:
-            ValueError: The mask is missing.
+            ValueError: `mask_image` is missing.
         """
         if mask_image is None:
-            raise ValueError("mask_image is required: white where the picture changes.")
+            raise ValueError("mask_image is required; it is white where the image changes.")
         picture = self.image_processor.preprocess(image).to(self._execution_device, self.vae.dtype)
         with torch.no_grad():
             kept = retrieve_latents(self.vae.encode(picture), sample_mode="argmax") * self.vae.config.scaling_factor

@@ -1,9 +1,9 @@
-"""Photo, faces or points → the drawing that an `IdentityNet` reads, at the size of the picture to be drawn."""
+"""Photo, faces or points → the landmark image that an `IdentityNet` reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -23,19 +23,20 @@ def landmark_image(
 ) -> Image.Image:
     """Draw the landmarks of all faces.
 
-    A photo is fitted into the picture, with all of it seen; faces and points are in pixels of the picture already.
+    The landmarks of a photo are scaled so that the whole photo fits into the image. Faces and points are in pixels of
+    the image.
 
     Args:
         source: A photo, faces, or points (faces, 5, 2).
-        size: Width and height of the picture. If not given, a photo keeps its shape at the area of the base model's
-            native size.
-        find_faces: Of a photo.
-        native: Side of the base model's native pictures in pixels.
-        step: Both sides are multiples of this where they are not given.
+        size: Width and height of the image. If not given, it has the aspect ratio of the photo and the area of the
+            base model's native size.
+        find_faces: Finds the faces of a photo.
+        native: Side length of the base model's native images in pixels.
+        step: Width and height are multiples of this if `size` is not given.
 
     Raises:
-        NoFaceError: The photo shows no face.
-        ImageError: It cannot be opened.
+        NoFaceError: No face was found in the photo.
+        ImageError: The photo cannot be opened, or the points have another shape.
     """
     points = _given_points(source)
     if points is not None:
@@ -43,7 +44,7 @@ def landmark_image(
     photo = load_photo(source)  # pyright: ignore[reportArgumentType]
     faces = find_faces(photo)
     if not faces:
-        raise NoFaceError("No face was found whose landmarks could be drawn.")
+        raise NoFaceError("No face was found in the photo.")
     height, width = photo.shape[:2]
     size = size or _fitting_size(width, height, native, step)
     scale = min(size[0] / width, size[1] / height)
@@ -51,7 +52,7 @@ def landmark_image(
     return Image.fromarray(draw_keypoints(np.stack([face.landmarks for face in faces]) * scale + shift, size))
 
 
-def _given_points(source: Any) -> np.ndarray | None:
+def _given_points(source: object) -> np.ndarray | None:
     if isinstance(source, Face):
         return source.landmarks
     if isinstance(source, list | tuple) and source and all(isinstance(face, Face) for face in source):
@@ -59,12 +60,14 @@ def _given_points(source: Any) -> np.ndarray | None:
     if isinstance(source, list | tuple):
         source = np.asarray(source, dtype=object)
         if source.shape[-2:] != (5, 2):
-            raise ImageError("Give one photo, faces, or points of the shape (faces, 5, 2).")
+            raise ImageError(
+                f"source must be a photo, faces, or points of shape (faces, 5, 2), got shape {source.shape}."
+            )
         source = source.astype(np.float64)
     return source if isinstance(source, np.ndarray) and source.shape[-2:] == (5, 2) else None
 
 
 def _fitting_size(width: int, height: int, native: int, step: int) -> Size:
-    """The photo's shape at the native area, in whole steps."""
+    """The aspect ratio of the photo at the native area, in multiples of `step`."""
     scale = (native * native / (width * height)) ** 0.5
     return max(step, round(width * scale / step) * step), max(step, round(height * scale / step) * step)

@@ -25,9 +25,9 @@ from .supported import check_supported
 
 
 class IdentityAdapterMixin:
-    """The methods that `import idgen` gives to diffusers' pipelines; `idgen.pipelines` has classes with their types.
+    """The methods that `import idgen` adds to diffusers' pipelines; `idgen.pipelines` has classes with their types.
 
-    A call of the pipeline takes the arguments of `IdentityArguments` beside its own.
+    A call of the pipeline takes the arguments of `IdentityArguments` in addition to its own.
     """
 
     unet: nn.Module
@@ -40,9 +40,9 @@ class IdentityAdapterMixin:
 
     @property
     def id_blocklist(self) -> IdentityBlocklist | None:
-        """People who are refused, when enrolled and when drawn: `pipe.id_blocklist = IdentityBlocklist.load(…)`.
+        """People who are refused when enrolled and in calls: `pipe.id_blocklist = IdentityBlocklist.load(…)`.
 
-        It holds for the UNet, and so for all pipelines that share it, and for adapters that are loaded later.
+        It belongs to the UNet, so it applies to all pipelines that share the UNet, and to adapters loaded later.
         """
         apply_blocklist(self)  # pyright: ignore[reportArgumentType]
         return blocklist_of(self.unet)  # pyright: ignore[reportReturnType]
@@ -62,25 +62,26 @@ class IdentityAdapterMixin:
         lora_follows_scale: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Load an adapter and join it to the UNet. Until a call names a person, pictures do not change by a bit.
+        """Load an adapter and attach it to the UNet. Images without an identity do not change by a bit.
 
         Args:
-            pretrained_model_name_or_path_or_adapter: A folder, a file, a hub id, of ours or of the public formats
-                (`"InstantX/InstantID"`), or an adapter. One that another pipeline has joined to the same UNet
-                (`pipe.id_adapters["default"]` after `from_pipe`) is shared.
-            adapter_name: Takes the place of the adapter loaded under this name.
-            face_analyzer: Makes identities from photos; found by the adapter's encoder if not given.
-            image_encoder: CLIP image encoder, for adapters with the `"plus"` projection; the one that the published
-                adapters read if not given.
-            lora_follows_scale: Whether the LoRA that some adapters carry gets weaker and stronger with the identity.
-                In the published files it does not, so that it changes the picture even at `id_scale=0`.
+            pretrained_model_name_or_path_or_adapter: A folder, a file or a hub id, in this package's format or a
+                public one (`"InstantX/InstantID"`), or an `IdentityAdapter`. An adapter of another pipeline with the
+                same UNet (`pipe.id_adapters["default"]`) is shared.
+            adapter_name: Name of the adapter; replaces a loaded adapter of the same name.
+            face_analyzer: Finds and embeds faces in photos; chosen by the adapter's face encoder if not given.
+            image_encoder: CLIP image encoder, for adapters that read CLIP features; that of the published adapters if
+                not given.
+            lora_follows_scale: Whether the LoRA of adapters that have one is multiplied by the identity scale. If
+                not, as in the published files, it changes the image even at `id_scale=0`.
             kwargs: `weight_name` and `variant` for public formats; `subfolder`, `revision`, `token`,
                 `local_files_only`, … as in diffusers' `from_pretrained`.
 
         Raises:
             CheckpointError: The adapter cannot be found or opened.
             BaseMismatchError: It was made for another base model.
-            EncoderMismatchError: `face_analyzer` makes embeddings of another encoder.
+            EncoderMismatchError: `face_analyzer` makes embeddings of another face encoder.
+            AdapterError: The pipeline is not supported, or `image_encoder` does not fit the adapter.
         """
         check_supported(self)
         wrap_auto_pipelines()
@@ -101,14 +102,14 @@ class IdentityAdapterMixin:
         self._loaded_adapters = after
 
     def set_id_adapter_scale(self, scale: Scale, adapter_name: str | None = None) -> None:
-        """Set how strongly identities act in this pipeline from now on; inside a callback, from the next step on.
+        """Set the strength of identity conditioning in this pipeline; inside a callback, from the next step on.
 
         Args:
             scale: A number, a value per block (`{"down": 0.2, "up_blocks.1": 1.0}`) or a `ScaleSchedule`.
-            adapter_name: For this adapter only.
+            adapter_name: The adapter; all adapters if not given.
 
         Raises:
-            AdapterError: No such adapter is loaded, or this cannot be a scale.
+            AdapterError: No such adapter is loaded, or the scale is not valid.
         """
         changed = dict(self._loaded_or_raise())
         for name in [self._checked(adapter_name)] if adapter_name else list(changed):
@@ -117,12 +118,15 @@ class IdentityAdapterMixin:
         self._loaded_adapters = changed
 
     def unload_id_adapter(self, adapter_name: str | None = None) -> None:
-        """Remove an adapter, or all. After the last one the pipeline is what it was, bit for bit.
+        """Remove an adapter, or all. After the last one the pipeline is as before, bit for bit.
 
         Other pipelines that have loaded the same adapter object keep it. A blocklist stays.
 
+        Args:
+            adapter_name: The adapter; all adapters if not given.
+
         Raises:
-            AdapterError: No adapter has this name, or another thread is drawing with it.
+            AdapterError: No adapter has this name, or a call in another thread is using it.
         """
         for name in [self._checked(adapter_name)] if adapter_name else list(self._loaded_adapters):
             kept = dict(self._loaded_adapters)
@@ -138,14 +142,14 @@ class IdentityAdapterMixin:
         name: str | None = None,
         adapter_name: str | None = None,
     ) -> Identity:
-        """Enrol a person once, to draw them many times with `id_embeds`.
+        """Enrol a person once, for any number of calls with `id_embeds`.
 
         Args:
             photos: One or several photos of the same person.
-            face: Which face is meant where a photo shows several: `"largest"`, an index (largest first) or a box.
-            weights: What each photo counts; equal if not given.
-            name: What people call this person.
-            adapter_name: The adapter whose encoder is used; the first one if not given.
+            face: The face to use if a photo shows several: `"largest"`, an index (largest first) or a box.
+            weights: Weight of each photo in the mean; equal if not given.
+            name: Name of the person.
+            adapter_name: The adapter whose face encoder is used; the first one if not given.
 
         Raises:
             NoFaceError, ManyFacesError, ImageError: See `idgen.enroll`.
@@ -167,10 +171,10 @@ class IdentityAdapterMixin:
         """Draw the five landmarks of faces for an `IdentityNet`: `pipe(…, image=pipe.prepare_landmarks(photo))`.
 
         Args:
-            source: The reference photo, another photo whose pose is wanted, faces, or points of the shape
-                (faces, 5, 2) in pixels of the picture. All faces of a photo are drawn.
-            size: Width and height of the picture. If not given, a photo keeps its shape at the area of the base
-                model's native size.
+            source: A photo, whose faces are all drawn (the reference photo, or another one for its pose); faces; or
+                points of shape (faces, 5, 2) in pixels of the generated image.
+            size: Width and height of the image. If not given, it has the aspect ratio of the photo and the area of
+                the base model's native size.
             adapter_name: The adapter whose face detector is used; the first one if not given.
 
         Raises:
@@ -188,7 +192,7 @@ class IdentityAdapterMixin:
 
     @property
     def _loaded_adapters(self) -> dict[str, LoadedAdapter]:
-        """Replaced and never changed: a shallow copy of the pipeline has the same one."""
+        """Loaded adapters by name. The dict is never changed, only replaced: copies of the pipeline share it."""
         return self.__dict__.get("_loaded_id_adapters", {})
 
     @_loaded_adapters.setter
@@ -200,17 +204,19 @@ class IdentityAdapterMixin:
 
     def _loaded_or_raise(self) -> dict[str, LoadedAdapter]:
         if not self._loaded_adapters:
-            raise AdapterError("No identity adapter is loaded: pipe.load_id_adapter(…) first.")
+            raise AdapterError("No identity adapter is loaded; call pipe.load_id_adapter(…) first.")
         return self._loaded_adapters
 
     def _checked(self, adapter_name: str) -> str:
         if adapter_name not in self._loaded_or_raise():
-            raise AdapterError(f"No adapter is called '{adapter_name}'; loaded: {list(self._loaded_adapters)}.")
+            raise AdapterError(
+                f"No adapter is named '{adapter_name}'; loaded adapters: {list(self._loaded_adapters)}."
+            )
         return adapter_name
 
 
 def _release(loaded: LoadedAdapter, kept: Mapping[str, LoadedAdapter]) -> None:
-    """Detach an adapter unless it is kept under another name.
+    """Detach an adapter unless it is also loaded under another name.
 
     Other pipelines that have loaded it attach it again at their next call.
     """

@@ -1,12 +1,14 @@
-"""diffusers' pipelines with the identity methods and arguments known to type checkers, under the same names."""
+"""Subclasses of diffusers' pipelines whose identity methods and arguments are known to type checkers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 import diffusers
 
+from ..adapter import Scale
+from .arguments import IdEmbeds, IdImage, IdMasks
 from .mixin import IdentityAdapterMixin
 
 Stock = ParamSpec("Stock")
@@ -14,7 +16,7 @@ Result = TypeVar("Result", covariant=True)
 
 
 class IdentityCall(Protocol[Stock, Result]):
-    """A pipeline's `__call__` as it is, and with the arguments of `IdentityArguments`."""
+    """A pipeline's `__call__`, with and without the arguments of `IdentityArguments`."""
 
     @overload
     def __call__(self, *args: Stock.args, **kwargs: Stock.kwargs) -> Result: ...
@@ -22,10 +24,10 @@ class IdentityCall(Protocol[Stock, Result]):
     def __call__(
         self,
         *args: Any,
-        id_image: Any = None,
-        id_embeds: Any = None,
-        id_masks: Any = None,
-        id_scale: Any = None,
+        id_image: IdImage | Mapping[str, IdImage] | None = None,
+        id_embeds: IdEmbeds | Mapping[str, IdEmbeds] | None = None,
+        id_masks: IdMasks | None = None,
+        id_scale: Scale | Mapping[str, Scale] | None = None,
         control_interval: int = 1,
         **kwargs: Any,
     ) -> Result: ...

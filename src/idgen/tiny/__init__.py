@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 TINY_PATH = Path(__file__).parent / "model"
-"""The folder, in diffusers' layout: for whatever takes a path where others take a hub id."""
+"""The folder of the model, in diffusers' format, for functions that take a path or hub id."""
 
 TINY_ADAPTER_PATH = Path(__file__).parent / "adapter"
 """The folder of its identity adapter."""
@@ -21,16 +21,16 @@ TINY_IDENTITY_NET_PATH = TINY_ADAPTER_PATH / "identity_net"
 
 
 def load_tiny(*, inpaint: bool = False) -> StableDiffusionPipeline:
-    """Open `idgen-tiny` with its identity adapter, without network, on the processor, in float32.
+    """Load `idgen-tiny` with its identity adapter, offline, on the CPU, in float32.
 
-    The model card (`TINY_PATH / "README.md"`) lists the prompts it knows. 25 steps with `guidance_scale=3` take well
-    under two seconds on two cores.
+    The model card (`TINY_PATH / "README.md"`) lists the prompts that it was trained on. 25 steps with
+    `guidance_scale=3` take less than two seconds on two cores.
 
     Args:
-        inpaint: Whether to open it as a `LatentInpaintPipeline`. diffusers' own inpainting refuses its latents.
+        inpaint: Whether to load it as a `LatentInpaintPipeline`. diffusers' own inpainting does not support it.
 
     Raises:
-        CheckpointError: The weights are not in this installation.
+        CheckpointError: The weights are not installed.
 
     Example:
         >>> load_tiny()("a pencil sketch of <id>", id_image="photo.jpg", guidance_scale=3).images[0]
@@ -45,10 +45,10 @@ def load_tiny(*, inpaint: bool = False) -> StableDiffusionPipeline:
 
 
 def load_tiny_base() -> StableDiffusionPipeline:
-    """Open it without an adapter, for one of your own.
+    """Load `idgen-tiny` without an adapter.
 
     Raises:
-        CheckpointError: The weights are not in this installation.
+        CheckpointError: The weights are not installed.
     """
     from diffusers import StableDiffusionPipeline
 
