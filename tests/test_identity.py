@@ -26,7 +26,7 @@ def test_raw_and_normalised_embeddings() -> None:
     assert torch.equal(raw.embedding(), torch.tensor([1.5, 2.0]))
     assert angle(raw.embedding(normalised=True), torch.tensor([1.0, 1.0])) < 0.1
     assert raw.embedding(normalised=True).norm() == pytest.approx(1)
-    with pytest.raises(EncoderMismatchError, match="directions only"):
+    with pytest.raises(EncoderMismatchError, match="normalised ones only"):
         person([3.0, 4.0], normalised=True).embedding()
 
 
@@ -38,7 +38,7 @@ def test_mean_keeps_every_photo_with_its_weight() -> None:
     assert torch.allclose(both.embedding(), torch.tensor([0.75, 0.5]))
     with pytest.raises(EncoderMismatchError, match="other"):
         Identity.mean([a, person([1.0, 0.0], encoder="other")])
-    with pytest.raises(IdentityError, match="as many weights"):
+    with pytest.raises(IdentityError, match="one number per identity: got 1 for 2"):
         Identity.mean([a, b], weights=[1])
     with pytest.raises(IdentityError, match="at least one"):
         Identity.mean([])
@@ -49,7 +49,7 @@ def test_outliers_are_named() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Identity.mean(near)
-    with pytest.warns(UserWarning, match="Photo 3 of 4 looks like somebody else"):
+    with pytest.warns(UserWarning, match="Photo 3 of 4 looks like another person"):
         Identity.mean([*near[:2], person([-1.0, 0.0, 1.0]), near[2]])
 
 
@@ -111,14 +111,14 @@ def test_repr_shows_no_numbers_of_the_person() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"embeddings": torch.tensor([[math.nan, 1.0]])}, "not finite"),
+        ({"embeddings": torch.tensor([[math.nan, 1.0]])}, "must be finite"),
         ({"embeddings": torch.zeros(1, 2)}, "all zeros"),
         ({"embeddings": torch.ones(2)}, "shape"),
         ({"embeddings": torch.ones(0, 2)}, "shape"),
-        ({"weights": [1, 2]}, "as many weights"),
-        ({"weights": [-1]}, "not negative"),
+        ({"weights": [1, 2]}, "weights must be 1 numbers >= 0"),
+        ({"weights": [-1]}, "weights must be 1 numbers >= 0"),
         ({"weights": [0]}, "all zero"),
-        ({"features": torch.ones(2, 3, 4)}, "Features"),
+        ({"features": torch.ones(2, 3, 4)}, "features must have shape"),
     ],
 )
 def test_nonsense_is_refused(changes: dict, message: str) -> None:

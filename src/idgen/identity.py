@@ -1,4 +1,4 @@
-"""`Identity`: an enrolled person. Enrol once, draw many."""
+"""`Identity`: the embeddings of an enrolled person."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from .typed import arguments
 
 FORMAT = "idgen-identity-1"
 MAX_BYTES = 1 << 27
-"""Of a file; CLIP features of 100 photos take less."""
+"""Limit of the size of a file. CLIP features of 100 photos take less."""
 
 OUTLIER_RATIO = 1.4
-"""A photo is suspect when it lies this many times farther from the mean of the others than is usual among them,"""
+"""A photo is an outlier if its distance from the mean of the others exceeds the median distance this many times,"""
 
 OUTLIER_DISTANCE = 0.3
-"""and at least this far (between unit vectors): among photos that are nearly the same every ratio can come up."""
+"""and exceeds this distance between unit vectors, since ratios of very small distances mean nothing."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Identity:
-    """Embeddings of one person's photos, and what made them.
+    """Embeddings of one person's photos, with the name of their face encoder.
 
     Attributes:
         embeddings: (photos, dim), float32.
         encoder: Name of the face encoder, as in `FaceEncoder.name`.
-        normalised: Whether the embeddings have unit length; `False` means as they left the encoder.
-        weights: (photos,), what each photo counts in the mean; they sum to one. Equal if not given.
+        normalised: Whether the embeddings have unit length; otherwise they are raw.
+        weights: (photos,), weight of each photo in the mean; scaled to sum to one. Equal if not given.
         features: (photos, tokens, channels), CLIP features of the faces, for adapters that read them.
-        name: What people call this person, if anything.
+        name: Name of the person, or `None`.
 
     Raises:
         IdentityError: A value is not finite, a shape is wrong, or the weights are negative or all zero.
@@ -55,19 +55,19 @@ class Identity:
     def __post_init__(self) -> None:
         embeddings = torch.as_tensor(self.embeddings).detach().float().cpu()
         if embeddings.ndim != 2 or 0 in embeddings.shape:
-            raise IdentityError(f"Embeddings must have the shape (photos, dim), not {tuple(embeddings.shape)}.")
+            raise IdentityError(f"embeddings must have shape (photos, dim), got {tuple(embeddings.shape)}.")
         if not embeddings.isfinite().all():
-            raise IdentityError("The embedding holds values that are not finite numbers.")
+            raise IdentityError("embeddings must be finite, got NaN or infinite values.")
         if (embeddings.norm(dim=-1) == 0).any():
-            raise IdentityError("The embedding is all zeros, which stands for no identity.")
+            raise IdentityError("An embedding is all zeros, which means no identity.")
         weights = torch.ones(len(embeddings)) if self.weights is None else torch.as_tensor(self.weights).float().cpu()
         if weights.shape != embeddings.shape[:1] or not (weights >= 0).all() or not 0 < weights.sum() < torch.inf:
-            raise IdentityError(f"{len(embeddings)} photos need as many weights, not negative and not all zero.")
+            raise IdentityError(f"weights must be {len(embeddings)} numbers >= 0, not all zero.")
         if self.features is not None:
             if self.features.ndim != 3 or len(self.features) != len(embeddings) or 0 in self.features.shape:
-                raise IdentityError(f"Features must have the shape ({len(embeddings)}, tokens, channels).")
+                raise IdentityError(f"features must have shape ({len(embeddings)}, tokens, channels).")
             if not self.features.is_floating_point() or not self.features.isfinite().all():
-                raise IdentityError("The features hold values that are not finite numbers.")
+                raise IdentityError("features must be finite floating-point numbers.")
         object.__setattr__(self, "embeddings", F.normalize(embeddings, dim=-1) if self.normalised else embeddings)
         object.__setattr__(self, "weights", weights / weights.sum())
 
@@ -82,40 +82,51 @@ class Identity:
         return self.embeddings.shape[1]
 
     def embedding(self, *, normalised: bool = False) -> torch.Tensor:
-        """(dim,): the weighted mean over the photos, of raw embeddings or of directions.
+        """The weighted mean over the photos, (dim,).
+
+        Args:
+            normalised: Whether to normalise the embeddings and their mean to unit length.
 
         Raises:
-            EncoderMismatchError: Raw embeddings are asked for and only directions are known.
+            EncoderMismatchError: Raw embeddings are requested, but this identity has normalised ones only.
         """
         mean = _weights(self) @ self.by_photo(normalised=normalised)
         return F.normalize(mean, dim=-1) if normalised else mean
 
     def by_photo(self, *, normalised: bool = False) -> torch.Tensor:
-        """(photos, dim): raw embeddings, or directions; raises as `embedding`."""
+        """The embedding of each photo, (photos, dim); see `embedding`."""
         if self.normalised and not normalised:
-            raise EncoderMismatchError(f"{self} holds directions only; raw embeddings of '{self.encoder}' are needed.")
+            raise EncoderMismatchError(
+                f"Raw embeddings of '{self.encoder}' are required, but {self} has normalised ones only."
+            )
         return F.normalize(self.embeddings, dim=-1) if normalised else self.embeddings
 
     @classmethod
     def mean(cls, identities: Sequence[Self], weights: Sequence[float] | None = None, name: str | None = None) -> Self:
-        """One person from several photos or enrolments.
+        """Combine several photos or enrolments of one person.
 
-        Every photo is kept with its weight; `embedding()` is their mean. A photo that looks like somebody else is
-        named in a warning.
+        Every photo is kept with its weight; `embedding()` is their mean. A photo that looks like another person
+        causes a warning.
 
         Args:
-            identities: Of the same person, by the same encoder.
-            weights: What each of them counts; equal if not given.
-            name: Defaults to the first one's.
+            identities: Identities of the same person and face encoder.
+            weights: Weight of each identity; equal if not given.
+            name: Name of the person; that of the first identity if not given.
+
+        Raises:
+            IdentityError: There are no identities, or not as many weights.
+            EncoderMismatchError: The identities have different face encoders.
         """
         if not identities:
-            raise IdentityError("A mean needs at least one identity.")
+            raise IdentityError("identities must contain at least one identity.")
         first = identities[0]
         for other in identities[1:]:
             _check_same_encoder(first, other)
         share = torch.ones(len(identities)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
         if len(share) != len(identities):
-            raise IdentityError(f"{len(identities)} identities need as many weights, not {len(share)}.")
+            raise IdentityError(
+                f"weights must have one number per identity: got {len(share)} for {len(identities)} identities."
+            )
         with_features = [i.features for i in identities if i.features is not None]
         person = replace(
             first,
@@ -129,7 +140,7 @@ class Identity:
 
     @classmethod
     def mix(cls, a: Self, b: Self, t: float) -> Self:
-        """A person between two: `t` = 0 is `a`, 1 is `b`; directions move along the great circle."""
+        """Interpolate between two people on the sphere (slerp): `t` = 0 is `a`, `t` = 1 is `b`."""
         _check_same_encoder(a, b)
         start, end = (i.embedding(normalised=i.normalised) for i in (a, b))
         direction = _slerp(F.normalize(start, dim=-1), F.normalize(end, dim=-1), t)
@@ -138,13 +149,13 @@ class Identity:
         return replace(a, embeddings=(direction * length)[None], weights=None, features=features, name=None)
 
     def anonymise(self, angle: float, seed: int | None = None) -> Self:
-        """A different person: the embedding turned away from this person, with its length kept.
+        """A different person: the embedding is rotated away from this person, and keeps its length.
 
         CLIP features are dropped, since they show the person.
 
         Args:
-            angle: Degrees between what distinguishes both people from the mean face of the encoder; 90 leaves nothing
-                in common. See `FaceSpace.turn`.
+            angle: Angle in degrees between both people's offsets from the mean face of the encoder; at 90 they have
+                nothing in common. See `FaceSpace.turn`.
             seed: Seed of the random direction.
         """
         embedding = self.embedding(normalised=self.normalised)
@@ -153,15 +164,15 @@ class Identity:
 
     @classmethod
     def random(cls, encoder: str, dim: int, *, norm: float | None = None, seed: int | None = None) -> Self:
-        """A person who does not exist, drawn from where the faces of the encoder lie. See `FaceSpace`.
+        """A person who does not exist, drawn from the distribution of the encoder's embeddings; see `FaceSpace`.
 
-        The whole sphere is taken for an encoder of which the package knows nothing.
+        For an encoder without known statistics, a direction is drawn uniformly from the sphere.
 
         Args:
             encoder: Name of the encoder.
             dim: Length of its embeddings.
-            norm: Length of the embedding vector; that of a random person of the encoder if not given.
-            seed: Seed of the person.
+            norm: Length of the embedding vector; a random length of the encoder if not given.
+            seed: Random seed.
 
         Raises:
             EncoderMismatchError: The encoder has embeddings of another length.
@@ -172,7 +183,7 @@ class Identity:
         return cls(embeddings=embedding[None], encoder=encoder)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a safetensors file of a few KB, whole or not at all. It holds no picture."""
+        """Write to a safetensors file of a few KB, atomically. It contains no image."""
         header = {"encoder": self.encoder, "normalised": self.normalised, "name": self.name}
         tensors = {"embeddings": self.embeddings, "weights": _weights(self), "features": self.features}
         tensors = {key: tensor for key, tensor in tensors.items() if tensor is not None}
@@ -180,11 +191,11 @@ class Identity:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
+        """Read a file that `save` has written.
 
         Raises:
             CheckpointError: The file is missing, damaged, or not an identity.
-            IdentityError: Its values cannot be used; see the class.
+            IdentityError: Its values are not valid; see the class.
         """
         tensors, metadata = read_tensors(path, MAX_BYTES)
         where = f"'{os.fspath(path)}'"
@@ -192,12 +203,12 @@ class Identity:
             raise CheckpointError(f"{where} is not an identity: its format is {metadata.get('format')!r}.")
         header = parse_json(metadata.get("identity", ""), f"The description in {where}")
         if not isinstance(header, dict):
-            raise CheckpointError(f"The description in {where} is no table but {type(header).__name__}.")
+            raise CheckpointError(f"The description in {where} must be a table, got {type(header).__name__}.")
         return cls(**arguments(cls, {**header, **tensors}, where, CheckpointError))
 
 
 def _space(encoder: str, dim: int) -> FaceSpace:
-    """What is known of an encoder, or the whole sphere."""
+    """The space of an encoder, or the whole sphere if it is not known."""
     try:
         space = FaceSpace.of(encoder)
     except StatisticsError:
@@ -209,7 +220,7 @@ def _space(encoder: str, dim: int) -> FaceSpace:
 
 def _check_same_encoder(a: Identity, b: Identity) -> None:
     if (a.encoder, a.normalised, a.dim) != (b.encoder, b.normalised, b.dim):
-        raise EncoderMismatchError(f"{a} and {b} come from different encoders and cannot be combined.")
+        raise EncoderMismatchError(f"{a} and {b} have different face encoders and cannot be combined.")
 
 
 def _features_agree(a: Identity, b: Identity) -> bool:
@@ -227,7 +238,7 @@ def _generator(seed: int | None) -> torch.Generator | None:
 
 def _slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     angle = torch.acos((a @ b).clamp(-1, 1))
-    if angle < 1e-4:  # the same direction: sin(angle) cannot divide
+    if angle < 1e-4:  # the same direction: no division by sin(angle)
         return F.normalize(a * (1 - t) + b * t, dim=-1)
     return (a * torch.sin((1 - t) * angle) + b * torch.sin(t * angle)) / torch.sin(angle)
 
@@ -235,7 +246,7 @@ def _slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
 def _warn_of_outliers(person: Identity) -> None:
     directions = F.normalize(person.embeddings, dim=-1)
     count = len(directions)
-    if count == 2:  # of two that differ, nobody can say which is the wrong one
+    if count == 2:  # of two photos that differ, neither is known to be the wrong one
         _warn_of_strangers(person.encoder, float(directions[0] @ directions[1]))
     if count < 3:
         return
@@ -245,14 +256,14 @@ def _warn_of_outliers(person: Identity) -> None:
         usual = distance[torch.arange(count) != i].median()
         if distance[i] > max(OUTLIER_RATIO * usual, OUTLIER_DISTANCE):
             warnings.warn(
-                f"Photo {i + 1} of {count} looks like somebody else than the others; give it a lower weight or leave "
+                f"Photo {i + 1} of {count} looks like another person than the others; give it a lower weight or leave "
                 "it out.",
                 stacklevel=3,
             )
 
 
 def _warn_of_strangers(encoder: str, cosine: float) -> None:
-    """Where nothing is known of the encoder, no cosine says that two photos show two people."""
+    """Warn if the cosine of two photos is low, for encoders with known statistics."""
     try:
         _, least = EncoderStatistics.of(encoder).equal_error
     except StatisticsError:

@@ -59,7 +59,7 @@ def _many_chunks() -> bytes:
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "tags that share their bytes": (_many_tags, None),
-    "tags that take more than the file": (_repeated_tags, "more room than the file"),
+    "tags that take more than the file": (_repeated_tags, "more bytes than the file"),
     "a tile of 200 MB": (_huge_tile, "too long"),
     "a JPEG of 200 passes": (_many_scans, "too long"),
     "a million chunks": (_many_chunks, "chunks"),

@@ -62,7 +62,7 @@ def test_transparency_lies_over_white(image: Image.Image) -> None:
     ("photo", "message"),
     [
         ("missing.jpg", "no file"),
-        (3, "path, a PIL image"),
+        (3, "path, bytes, a PIL image"),
         (np.zeros((4, 4, 2), np.uint8), "shape"),
         (np.zeros((0, 4, 3), np.uint8), "shape"),
         (np.full((4, 4, 3), np.nan), "finite"),

@@ -60,7 +60,7 @@ def test_files_keep_a_space_to_half_precision(cone: FaceSpace, tmp_path: Path) -
     assert torch.equal(again.factor, cone.factor.half().float())
     assert torch.allclose(again.draw(generator(3)), cone.draw(generator(3)), atol=1e-3)
     Identity.random("cone", 12, seed=1).save(tmp_path / "identity.safetensors")
-    with pytest.raises(CheckpointError, match="does not hold the space"):
+    with pytest.raises(CheckpointError, match="does not contain the space"):
         FaceSpace.load(tmp_path / "identity.safetensors")
 
 

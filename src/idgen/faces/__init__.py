@@ -1,4 +1,4 @@
-"""Photos → faces: boxes, landmarks, aligned crops and embeddings."""
+"""Face detection, alignment and embedding, and safe loading of photos."""
 
 from .align import ARCFACE_TEMPLATE, DLIB_TEMPLATE, align_face, similarity_transform, warp_faces
 from .analyzer import FaceAnalyzer

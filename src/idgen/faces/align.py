@@ -1,4 +1,4 @@
-"""Aligned face crops: one differentiable warp, used for arrays and tensors alike."""
+"""Aligned face crops, by one differentiable warp for arrays and tensors."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch.nn.functional as F
 ARCFACE_TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""Where the five landmarks lie in the 112-px crops of the ArcFace family (insightface, `face_align.py`)."""
+"""Positions of the five landmarks in the 112-px crops of ArcFace networks (insightface, `face_align.py`)."""
 
 DLIB_TEMPLATE = np.array([[46.23, 44.29], [102.02, 44.04], [76.71, 77.51], [49.57, 99.85], [99.25, 98.99]])
-"""Where the five landmarks lie in the 150-px chips that dlib's recogniser was trained on."""
+"""Positions of the five landmarks in the 150-px crops that dlib's network was trained on."""
 
-_LARGE = 1 << 20  # pixels; of larger photos only the part around the face is turned into floats
+_LARGE = 1 << 20  # pixels; of larger photos only the part around the face is converted to floats
 
 
 def similarity_transform(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -27,7 +27,7 @@ def similarity_transform(source: torch.Tensor, target: torch.Tensor) -> torch.Te
         target: (..., points, 2).
 
     Returns:
-        (..., 2, 3) matrices that take (x, y, 1) of the source to the target.
+        (..., 2, 3) matrices that map (x, y, 1) of the source to the target.
     """
     source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
     a, b = source - source_mean, target - target_mean
@@ -42,18 +42,18 @@ def similarity_transform(source: torch.Tensor, target: torch.Tensor) -> torch.Te
 def warp_faces(
     images: torch.Tensor, landmarks: torch.Tensor, template: np.ndarray = ARCFACE_TEMPLATE, size: int = 112
 ) -> torch.Tensor:
-    """Cut aligned faces out of images; differentiable in the images.
+    """Crop aligned faces from images; differentiable in the images.
 
-    Faces larger than the crop are first averaged over whole blocks of pixels: bilinear sampling alone would alias.
+    Images with faces larger than the crop are first averaged over blocks of pixels, to avoid aliasing.
 
     Args:
         images: (batch, channels, height, width), any float type and range.
         landmarks: (batch, 5, 2), pixels; treated as constants.
-        template: (5, 2), where the landmarks shall lie in the crop.
+        template: (5, 2), positions of the landmarks in the crop.
         size: Side of the square crop in pixels.
 
     Returns:
-        (batch, channels, size, size); zero where the crop reaches beyond the image.
+        (batch, channels, size, size); zero outside of the image.
     """
     points = landmarks.detach().to(device=images.device, dtype=torch.float64)
     to_crop = similarity_transform(points, torch.as_tensor(template, device=images.device).expand_as(points))
@@ -77,15 +77,14 @@ def align_face(
     size: int = 112,
     mirrored: int = 0,
 ) -> np.ndarray:
-    """Cut one aligned face out of a photo: `warp_faces`, rounded to 8 bits.
+    """Crop one aligned face from a photo: `warp_faces`, rounded to 8 bits.
 
     Args:
         image: (height, width, 3), uint8.
         landmarks: (5, 2), pixels.
-        template: (5, 2), where the landmarks shall lie in the crop.
+        template: (5, 2), positions of the landmarks in the crop.
         size: Side of the square crop in pixels.
-        mirrored: So many pixels around the photo are its mirror image, fewer than its shorter side has; what lies
-            farther out is black.
+        mirrored: Width of a mirrored border around the photo in pixels, less than its shorter side; black beyond.
 
     Returns:
         (size, size, 3), uint8.
@@ -101,7 +100,7 @@ def align_face(
 def _part_around(
     image: np.ndarray, points: torch.Tensor, template: np.ndarray, size: int, mirrored: int
 ) -> tuple[np.ndarray, torch.Tensor]:
-    """The part of a photo and its mirrored border that a crop is made of, cut between blocks; the points within it."""
+    """The part of a photo and its mirrored border that a crop needs, in whole blocks, and the points within it."""
     to_image = _invert(similarity_transform(points, torch.as_tensor(template)))
     height, width = (length + 2 * mirrored for length in image.shape[:2])
     block = int(to_image[:, 0].norm().floor().clamp(1, min(height, width)))
@@ -121,7 +120,7 @@ def _part_around(
 
 
 def _reflected(index: np.ndarray, length: int) -> np.ndarray:
-    """Where a mirror image takes the pixel from, as `np.pad(mode="reflect")` does."""
+    """Source index of each pixel of a mirrored border, as in `np.pad(mode="reflect")`."""
     index = np.abs(index)
     return np.where(index < length, index, 2 * (length - 1) - index)
 
@@ -132,7 +131,7 @@ def _invert(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def _sample(image: torch.Tensor, points: torch.Tensor, block: int) -> torch.Tensor:
-    """Read an image at (1, h, w, 2) pixel positions, after averaging it over `block` × `block` pixels."""
+    """Sample an image at (1, h, w, 2) pixel positions, after averaging it over `block` × `block` pixels."""
     if block > 1:
         image = F.avg_pool2d(image, block)
     size = torch.tensor([image.shape[-1], image.shape[-2]], device=points.device)

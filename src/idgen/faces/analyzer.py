@@ -1,4 +1,4 @@
-"""`FaceAnalyzer`: photos → faces, with any detector and any encoder."""
+"""`FaceAnalyzer`: detects, aligns and embeds the faces of photos."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .face import Choice, Detection, Face, choose_face
 from .photo import Photo, load_photo
 
 SMALL_FACE = 40
-"""Faces under this many pixels carry little identity; finding one is a warning."""
+"""Faces narrower than this many pixels cause a warning."""
 
 
 class FaceAnalyzer:
-    """Find faces, align them, embed them.
+    """Detects, aligns and embeds faces.
 
-    Detector and encoder are separate choices; the default of both runs offline and is free for commercial use.
+    The default detector and encoder work offline and are free for commercial use.
 
     Args:
-        detector: Defaults to `DlibDetector()`.
-        encoder: Defaults to `DlibEncoder()`. Its name is the one that embeddings and adapters carry.
+        detector: Face detector; `DlibDetector()` if not given.
+        encoder: Face encoder; `DlibEncoder()` if not given. Its name is stored with embeddings and adapters.
 
     Example:
         >>> face = FaceAnalyzer().find("anna.jpg")
@@ -39,11 +39,11 @@ class FaceAnalyzer:
 
     @classmethod
     def for_encoder(cls, name: str) -> Self:
-        """The analyzer whose embeddings carry this encoder's name.
+        """The analyzer with the face encoder of this name.
 
         Raises:
-            EncoderMismatchError: No encoder that can be opened by its name alone is called so.
-            CheckpointError: It is an insightface pack that is not at hand.
+            EncoderMismatchError: No built-in encoder has this name.
+            CheckpointError: It is an insightface pack that cannot be found.
         """
         if name == DlibEncoder.name:
             return cls()
@@ -53,11 +53,11 @@ class FaceAnalyzer:
             pack = InsightFacePack(name.removeprefix("insightface/"))
             return cls(InsightFaceDetector(pack), InsightFaceEncoder(pack))
         raise EncoderMismatchError(
-            f"No built-in encoder is called '{name}'; give face_analyzer=FaceAnalyzer(encoder=…)."
+            f"No built-in face encoder is named '{name}'; pass face_analyzer=FaceAnalyzer(encoder=…)."
         )
 
     def analyze(self, photo: Photo) -> list[Face]:
-        """All faces of one photo, largest first; empty when there is none.
+        """All faces of a photo, largest first; empty if there is none.
 
         Raises:
             ImageError: The photo cannot be opened.
@@ -67,11 +67,12 @@ class FaceAnalyzer:
     def analyze_batch(
         self, photos: Sequence[Photo], landmarks: Sequence[np.ndarray | None] | None = None
     ) -> list[list[Face]]:
-        """All faces of each photo, largest first; the encoder sees the crops of all photos in one batch.
+        """All faces of each photo, largest first. The crops of all photos are embedded in one batch.
 
         Args:
             photos: The photos.
-            landmarks: (5, 2) in pixels for each photo whose one face is known, where nothing is detected.
+            landmarks: Known landmarks of the only face of a photo, (5, 2) in pixels, instead of detection; `None` to
+                detect faces.
         """
         images = [load_photo(photo) for photo in photos]
         found = [
@@ -102,11 +103,11 @@ class FaceAnalyzer:
         ]
 
     def find(self, photo: Photo, face: Choice | None = None) -> Face:
-        """The one face that is meant; see `choose_face` for `face` and what is raised."""
+        """The only face of a photo, or the one that `face` chooses; see `choose_face` for its forms and errors."""
         chosen = choose_face(self.analyze(photo), face)
         if chosen.size < SMALL_FACE:
             warnings.warn(
-                f"The face is only {chosen.size:.0f} px wide; the likeness suffers under {SMALL_FACE} px.",
+                f"The face is only {chosen.size:.0f} px wide; below {SMALL_FACE} px the similarity decreases.",
                 stacklevel=2,
             )
         return chosen

@@ -1,4 +1,4 @@
-"""CLIP features of an aligned face: what FaceID-Plus adapters read beside the embedding."""
+"""CLIP features of an aligned face, which FaceID-Plus adapters read in addition to the embedding."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipFeatures:
-    """The last but one layer of a CLIP image encoder (IP-Adapter, arXiv 2308.06721, "Plus").
+    """The penultimate layer of a CLIP image encoder (IP-Adapter, arXiv 2308.06721, "Plus").
 
-    Args:        model: The encoder, or the folder or hub id to open it from.
-        subfolder: Of the folder or repository.
+    Args:
+        model: The image encoder, or its folder or hub id.
+        subfolder: Subfolder of the folder or repository.
 
     Raises:
-        CheckpointError: It cannot be opened.
+        CheckpointError: The image encoder cannot be loaded.
     """
 
     def __init__(self, model: CLIPVisionModelWithProjection | str | os.PathLike[str], subfolder: str = "") -> None:
@@ -51,7 +52,7 @@ class ClipFeatures:
 
     @torch.no_grad()
     def unconditional(self) -> torch.Tensor:
-        """(1, tokens, dim): features of nothing, for the negative half of guidance."""
+        """Features of an all-zero image for the negative half of guidance, (1, tokens, dim)."""
         return self._features(torch.zeros(1, 3, self.size, self.size, device=self.model.device))
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:

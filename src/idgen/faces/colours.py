@@ -1,4 +1,4 @@
-"""Pixels of any Pillow mode, with or without a colour profile → sRGB."""
+"""Converts pixels of any Pillow mode, with or without a colour profile, to sRGB."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _SAME = 2
-"""Levels by which a profile may differ from sRGB and still be taken for it: most photos name sRGB itself, in many
-versions, and their pixels stay as they are."""
+"""A profile that differs from sRGB by at most this many levels is treated as sRGB, so that pixels do not change. Most
+photos have one of the many versions of the sRGB profile."""
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Callable[[Image.Image], np.ndarray]:
-    """How strips of an image become (height, width, 3) uint8.
+    """A function that converts strips of an image to (height, width, 3) uint8.
 
     Args:
-        image: Of any mode. Transparency is laid over white.
-        profile: ICC profile of its colours. One that is damaged, or made for another kind of picture, is not used:
-            there is nothing to convert by.
+        image: An image of any mode. Transparent pixels are blended with white.
+        profile: ICC profile of its colours. A damaged profile, or one for another kind of image, is ignored.
     """
     if image.mode.startswith(("I", "F")):
         scale = _range(image)
@@ -32,7 +31,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Callable[[Image.Image]
         strip = strip.convert("RGBA") if transparent else strip
         colours = strip if strip.mode == base else strip.convert(base)
         colours = ImageCms.applyTransform(colours, transform) if transform else colours.convert("RGB")
-        assert colours is not None  # it is None only where the conversion is in place
+        assert colours is not None  # it is `None` only for a conversion in place
         if transparent:
             white = Image.new("RGB", strip.size, "white")
             white.paste(colours, mask=strip.getchannel("A"))
@@ -43,7 +42,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Callable[[Image.Image]
 
 
 def _transform(profile: bytes | None, base: str) -> ImageCms.ImageCmsTransform | None:
-    """None where the pixels are sRGB already, or cannot be converted."""
+    """The conversion to sRGB; `None` if the pixels are already sRGB or cannot be converted."""
     srgb = ImageCms.createProfile("sRGB")
     try:
         if base == "LAB":
@@ -64,7 +63,7 @@ def _transform(profile: bytes | None, base: str) -> ImageCms.ImageCmsTransform |
 
 
 def _range(image: Image.Image) -> float:
-    """White in grey pictures of 16 or 32 bits or of floats; Pillow's own conversion clips them at 255."""
+    """The white level of a greyscale image of 16 or 32 bits or floats; Pillow's own conversion clips them at 255."""
     highest = np.nan_to_num(np.asarray(image.getextrema(), np.float64), posinf=0.0).max()
     return 1.0 if highest <= 1 else 255.0 if highest <= 255 else 65535.0
 

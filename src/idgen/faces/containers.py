@@ -1,6 +1,6 @@
-"""Image containers taken apart: the file that holds the pixels alone, and the metadata that say how to show them.
+"""Splits image files into the pixels and the metadata that are needed to show them.
 
-Damaged or huge metadata never cost a picture, since no decoder sees them.
+Decoders never read other metadata, so damaged or very large metadata do not make an image unreadable.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import NamedTuple
 from ..errors import ImageError
 
 MAX_PARTS = 100_000
-"""Chunks of a PNG or segments of a JPEG; a picture of 256 MB in chunks of 8 KB has a third of that."""
+"""Limit of the chunks of a PNG or segments of a JPEG; an image of 256 MB in chunks of 8 KB has a third of that."""
 
 MAX_PROFILE = 1 << 24
-"""Bytes of a colour profile once unpacked."""
+"""Limit of the bytes of an uncompressed colour profile."""
 
 _ORIENTATION, _PROFILE = 274, 34675
 _OWN_TAGS = range(600)
-"""TIFF 6.0's own tags, which decoding needs; EXIF, XMP and what programs add have higher numbers."""
+"""The tags of TIFF 6.0, which decoding needs; EXIF, XMP and private tags have higher numbers."""
 
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
 class Parts(NamedTuple):
-    """A file without its metadata, and the two that matter for its looks.
+    """A file without its metadata, its orientation and its colour profile.
 
     Attributes:
-        data: What the decoder reads.
-        orientation: 1 to 8, as EXIF has it.
-        profile: The ICC profile, if there is one.
+        data: The file for the decoder.
+        orientation: EXIF orientation, 1 to 8.
+        profile: The ICC profile, or `None`.
     """
 
     data: bytes
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
 
 
 def split_png(data: bytes) -> Parts:
-    """Keep the critical chunks and the transparency (PNG 1.2, 4.1); of broken ancillary chunks nothing is read."""
+    """Keep the critical chunks and the transparency (PNG 1.2, 4.1). Damaged ancillary chunks are ignored."""
     kept, orientation, profile = [data[:8]], 1, None
     for kind, body, chunk in png_chunks(data):
         if kind[0] & 0x20 == 0 or kind == b"tRNS":
@@ -58,10 +58,10 @@ def split_png(data: bytes) -> Parts:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Kind, content and all bytes of each chunk of a PNG; ancillary chunks with a wrong checksum are passed over.
+    """Type, content and all bytes of each chunk of a PNG; ancillary chunks with a wrong checksum are skipped.
 
     Raises:
-        ImageError: It has more than `MAX_PARTS`.
+        ImageError: The file has more than `MAX_PARTS` chunks.
     """
     position = 8
     for _ in range(MAX_PARTS):
@@ -75,11 +75,11 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
             yield kind, chunk[8:-4], chunk
         if kind == b"IEND":
             return
-    raise ImageError(f"A PNG of more than {MAX_PARTS:,} chunks is not opened.")
+    raise ImageError(f"The PNG has more than {MAX_PARTS:,} chunks.")
 
 
 def split_jpeg(data: bytes) -> Parts:
-    """Drop the application segments that do not change how the samples are read; so an MPO becomes its first JPEG."""
+    """Drop the application segments that decoding does not need. An MPO becomes its first JPEG."""
     kept, orientation, profile, position = [data[:2]], 1, [], 2
     for _ in range(MAX_PARTS):
         marker = data[position : position + 2]
@@ -87,7 +87,9 @@ def split_jpeg(data: bytes) -> Parts:
             position += 1
             continue
         length = int.from_bytes(data[position + 2 : position + 4])
-        if marker[:1] != b"\xff" or marker == b"\xff\xda" or length < 2:  # the samples, or damage, which is not ours
+        if (
+            marker[:1] != b"\xff" or marker == b"\xff\xda" or length < 2
+        ):  # the samples, or damage, which the decoder reports
             icc = b"".join(part[2:] for part in sorted(profile))
             return Parts(b"".join([*kept, data[position:]]), orientation, icc)
         segment = data[position : position + 2 + length]
@@ -99,14 +101,14 @@ def split_jpeg(data: bytes) -> Parts:
         elif not (0xE1 <= marker[1] <= 0xED or marker in (b"\xff\xef", b"\xff\xfe")):
             kept.append(segment)
         position += 2 + length
-    raise ImageError(f"A JPEG of more than {MAX_PARTS:,} segments is not opened.")
+    raise ImageError(f"The JPEG has more than {MAX_PARTS:,} segments.")
 
 
 def split_tiff(data: bytes) -> Parts:
-    """Leave of the first directory TIFF's own tags, and of the others nothing.
+    """Keep the tags of TIFF 6.0 in the first directory, and drop all others.
 
     Raises:
-        ImageError: The values of the tags take more bytes than the file has: they would unpack to any size.
+        ImageError: The values of the tags take more bytes than the file has.
     """
     directory = _Directory(data)
     kept, orientation, profile, values = [], 1, None, 0
@@ -119,17 +121,17 @@ def split_tiff(data: bytes) -> Parts:
         elif tag == _PROFILE:
             profile = bytes(value)
     if values > len(data):
-        raise ImageError("The tags of the TIFF take more room than the file has.")
+        raise ImageError("The tags of the TIFF take more bytes than the file has.")
     return Parts(directory.only(kept), _known(orientation), profile)
 
 
 def split_bmff(data: bytes) -> Parts:
-    """Make the EXIF item of AVIF and HEIF one of an unknown kind; there the container says how pictures are turned."""
+    """Hide the EXIF item of AVIF and HEIF, whose containers have an orientation of their own."""
     return Parts(re.sub(rb"(infe.{8})Exif", rb"\1none", data, flags=re.DOTALL))
 
 
 def exif_orientation(exif: bytes) -> int:
-    """1 to 8 from an EXIF block; 1 where it does not say."""
+    """The orientation in an EXIF block, 1 to 8; 1 if there is none."""
     try:
         directory = _Directory(exif.removeprefix(b"Exif\0\0"))
         return _known(next((directory.number(value) for tag, _, value in directory if tag == _ORIENTATION), 1))
@@ -138,11 +140,11 @@ def exif_orientation(exif: bytes) -> int:
 
 
 class _Directory:
-    """The first directory of a TIFF or BigTIFF file; iterating gives tag, entry and value.
+    """The first directory of a TIFF or BigTIFF file; iterates over tag, entry and value.
 
     Raises:
-        ImageError: It is not one.
-        struct.error: It is cut off.
+        ImageError: The data are not a TIFF directory.
+        struct.error: The data are truncated.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -155,7 +157,7 @@ class _Directory:
         self.start = self._unpack(self.word, 8 if big else 4)[0]
         self.size = self._unpack(self.count, self.start)[0]
         if self.size > 0xFFFF:
-            raise ImageError(f"A TIFF of {self.size:,} tags is not opened.")
+            raise ImageError(f"The TIFF has {self.size:,} tags, more than {0xFFFF:,}.")
 
     def __iter__(self) -> Iterator[tuple[int, bytes, memoryview]]:
         step, first = 4 + 2 * self.inline, self.start + struct.calcsize(self.order + self.count)
@@ -167,11 +169,11 @@ class _Directory:
             yield tag, bytes(self.data[place : place + step]), self.data[value : value + length]
 
     def number(self, value: memoryview) -> int:
-        """The first of a tag's whole numbers, which are short where they are at all."""
+        """The first of a tag's integers, of type SHORT; 1 if there is none."""
         return int(struct.unpack_from(f"{self.order}H", value)[0]) if len(value) >= 2 else 1
 
     def only(self, entries: list[bytes]) -> bytes:
-        """The file with these entries alone, and no further directory."""
+        """The file with these entries only, and no other directory."""
         head = struct.pack(self.order + self.count, len(entries))
         tail = struct.pack(self.order + self.word, 0)
         directory = b"".join([head, *entries, tail])
@@ -182,7 +184,7 @@ class _Directory:
 
 
 _RAW_EXIF = b"Raw profile type exif\0"
-"""How ImageMagick wrote EXIF before PNG had a chunk for it: a name, the number of bytes, and the bytes in hex."""
+"""EXIF as ImageMagick wrote it before PNG had a chunk for it: a name, the number of bytes, and the bytes in hex."""
 
 
 def _raw_exif_orientation(text: bytes | None) -> int:

@@ -1,4 +1,4 @@
-"""Finding faces: the interface, and the default detector (dlib)."""
+"""Face detection: the interface, and the default detector (dlib)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .face import Detection
 from .search import Doubt, search
 
 DOUBT = Doubt(sure=1.0, least=0.2)
-"""Upright faces scored above 1 in nine of ten photos, upside-down faces in none (0.68 at most, of 135). Finds that are
-no faces scored below 0.2 in both looks. Of 376 finds, six with scores below 0.33 were dropped."""
+"""Upright faces scored above 1 in nine of ten photos, upside-down faces in none (at most 0.68, of 135). False
+detections scored below 0.2 in both passes. Of 376 detections, six with scores below 0.33 were dropped."""
 
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """Photo → where the faces are."""
+    """Finds the faces of a photo."""
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        """Find all faces in an RGB uint8 array (height, width, 3)."""
+        """All faces in an RGB uint8 array (height, width, 3)."""
         ...
 
 
@@ -34,13 +34,13 @@ def dlib_weights(name: str) -> Path:
     """
     spec = importlib.util.find_spec("face_recognition_models")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingDependencyError("dlib's weights are missing: pip install face-recognition-models")
+        raise MissingDependencyError("dlib's weights are not installed: pip install face-recognition-models")
     return Path(spec.submodule_search_locations[0]) / "models" / name
 
 
-# Each row times (nose x, nose y, 1) is a coordinate, in the frame whose origin is the middle of the eyes and whose
-# unit is the distance between them. The points are the eye, the tip of the nose and the corner of the mouth on the
-# left; the right side is the mirror image. Fitted to YuNet's points by `benchmarks/landmarks.py`.
+# Each row times (nose x, nose y, 1) is a coordinate. The origin is the midpoint of the eyes, and the unit is their
+# distance. The points are the left eye, the tip of the nose and the left corner of the mouth; the right side is
+# mirrored. Fitted to YuNet's points by `benchmarks/landmarks.py`.
 _FROM_NOSE = np.array(
     [
         [[0.155, -0.168, -0.400], [0.103, 0.175, -0.154]],
@@ -53,11 +53,11 @@ _FROM_NOSE = np.array(
 def dlib_to_canonical(points: np.ndarray) -> np.ndarray:
     """dlib's five points (four eye corners, base of the nose) → eyes, tip of the nose, mouth corners.
 
-    dlib sees no mouth: its corners are where they lie on average for a head that is turned this way.
+    dlib does not detect the mouth. Its corners are the average ones for the pose of the head.
 
     Args:
-        points: (5, 2), pixels, in dlib's order: outer and inner corner of the eye on the right of the picture, outer
-            and inner corner of the eye on the left, base of the nose.
+        points: (5, 2), pixels, in dlib's order: outer and inner corner of the eye on the right of the image, outer and
+            inner corner of the eye on the left, base of the nose.
 
     Returns:
         (5, 2), pixels, in the order of `Detection.landmarks`.
@@ -74,13 +74,13 @@ def dlib_to_canonical(points: np.ndarray) -> np.ndarray:
 
 
 class DlibDetector:
-    """dlib's frontal face detector (HOG) and its five-point shape predictor; free for any use, no network needed.
+    """dlib's frontal face detector (HOG) and its five-point shape predictor; free for any use, and offline.
 
     Args:
-        working_side: Photos are resized so that their longer side has this many pixels (but at most tripled). The
-            detector then finds faces from 80 of these pixels on.
-        score_threshold: Faces below this score are not reported. False faces, in the folds of clothes say, score
-            just above zero; dlib's own threshold is zero.
+        working_side: Photos are resized so that their longer side has this many pixels, but enlarged at most three
+            times. The detector finds faces of at least 80 of these pixels.
+        score_threshold: Minimum score of a face. False detections, for example in folds of clothes, score just above
+            zero, which is dlib's own threshold.
     """
 
     landmarks = staticmethod(dlib_to_canonical)

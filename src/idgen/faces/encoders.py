@@ -1,4 +1,4 @@
-"""Recognising faces: the interface, and the default encoder (dlib's ResNet as a torch module)."""
+"""Face encoders: the interface, and the default encoder (dlib's ResNet as a torch module)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .detectors import dlib_weights
 
 @runtime_checkable
 class FaceEncoder(Protocol):
-    """Aligned crops → embeddings. The name travels with every embedding."""
+    """Embeds aligned face crops. Its name is stored with every embedding."""
 
     name: str
     dim: int
 
     def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """Cut the crop this network was trained on out of an RGB uint8 photo; landmarks are (5, 2) pixels."""
+        """The aligned crop of a face in an RGB uint8 photo, as the network reads it; landmarks are (5, 2) pixels."""
         ...
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ class FaceEncoder(Protocol):
 
 
 class _Conv(nn.Module):
-    """Convolution, then a gain and a bias per channel (dlib's batch normalisation once training is over)."""
+    """Convolution, then a gain and a bias per channel (dlib's batch normalisation after training)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Block(nn.Module):
         y = self.conv2(F.relu(self.conv1(x)))
         if self.down:
             x = F.avg_pool2d(x, 2, 2)
-        # dlib adds tensors of unequal size by taking what is missing, in space and in channels, for zero.
+        # dlib pads tensors of unequal size with zeros, in space and in channels, before it adds them
         shape = [max(a, b) for a, b in zip(x.shape[1:], y.shape[1:], strict=True)]
         return F.relu(_pad(x, shape) + _pad(y, shape))
 
@@ -71,15 +71,21 @@ def _pad(x: torch.Tensor, shape: list[int]) -> torch.Tensor:
 class DlibEncoder(nn.Module):
     """dlib's face recognition ResNet (`dlib_face_recognition_resnet_model_v1`, CC0), batched and differentiable.
 
-    The network's own metric is the Euclidean distance between raw embeddings: below 0.6 it is the same person.
-    Frozen on construction; gradients flow to the pixels, not to the weights.
+    Its metric is the Euclidean distance between raw embeddings: below 0.6 they show the same person. The weights are
+    frozen; gradients flow to the pixels.
     """
 
     name = "dlib-resnet-v1"
     dim = 128
     crop_size = 150
     mean: torch.Tensor
-    _STAGES = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))  # channels and blocks; all but the first halve the side
+    _STAGES = (
+        (32, 3),
+        (64, 4),
+        (128, 3),
+        (256, 3),
+        (256, 1),
+    )  # channels and blocks; all but the first halve the resolution
 
     def __init__(self, weights: str | Path | None = None) -> None:
         super().__init__()
@@ -118,7 +124,7 @@ class DlibEncoder(nn.Module):
         return self(pixels).float().cpu().numpy()
 
     def _load_dat(self, path: Path) -> None:
-        """Fill the weights from dlib's file, in which layers stand in the order of evaluation."""
+        """Load the weights from dlib's file, which has the layers in the order of evaluation."""
         tensors = iter(_read_dat(path))
         try:
             for layer in (module for module in self.modules() if isinstance(module, _Conv)):
@@ -139,7 +145,7 @@ def _read_dat(path: Path) -> list[torch.Tensor]:
     tensors = []
     for tag in re.finditer(rb"con_\d|affine_\d?|fc_\d?", data):
         position = tag.end()
-        if tag.group().startswith(b"fc_"):  # number of outputs and the kind of bias stand before the tensor
+        if tag.group().startswith(b"fc_"):  # the number of outputs and the kind of bias precede the tensor
             _, position = _read_int(data, _read_int(data, position)[1])
         version, position = _read_int(data, position)
         shape = []
@@ -147,7 +153,7 @@ def _read_dat(path: Path) -> list[torch.Tensor]:
             side, position = _read_int(data, position)
             shape.append(side)
         size = int(np.prod(shape))
-        # A tag can also occur by chance inside the numbers, or name a layer without parameters.
+        # a tag can also occur by chance in the numbers, or belong to a layer without parameters
         if version == 2 and 1 < size <= (len(data) - position) // 4:
             tensors.append(torch.from_numpy(np.frombuffer(data, "<f4", size, position).copy()))
     return tensors

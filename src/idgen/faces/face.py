@@ -1,4 +1,4 @@
-"""`Face`: what is known about one face in a photo, and how one of several is chosen."""
+"""`Face`: a detected face in a photo, and the choice of one of several."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Choice: TypeAlias = "str | int | Sequence[float]"
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """Where a face is.
+    """Position of a face.
 
     Attributes:
         box: (4,), x0, y0, x1, y1 in pixels.
-        landmarks: (5, 2), x and y in pixels of the eye on the left of the picture, the other eye, the tip of the
-            nose, and the mouth's left and right corners.
-        score: The detector's own confidence; higher is surer.
+        landmarks: (5, 2), x and y in pixels of the eye on the left of the image, the other eye, the tip of the nose,
+            and the left and right corner of the mouth.
+        score: Confidence of the detector.
     """
 
     box: np.ndarray
@@ -31,7 +31,7 @@ class Detection:
 
     @classmethod
     def at(cls, landmarks: np.ndarray) -> Detection:
-        """A face whose landmarks, (5, 2) in pixels, are known: in a square box around them, with the score 1."""
+        """A detection from known landmarks, (5, 2) in pixels, with a square box around them and score 1."""
         low, high = landmarks.min(0), landmarks.max(0)
         middle, reach = (low + high) / 2, float((high - low).max())
         return Detection(np.concatenate([middle - reach, middle + reach]), landmarks, 1.0)
@@ -53,7 +53,7 @@ class Face(Detection):
 
     Attributes:
         crop: (112, 112, 3), uint8 RGB, aligned to the ArcFace template.
-        embedding: (dim,), float32, as it left the encoder (not normalised).
+        embedding: (dim,), float32, not normalised.
         encoder: Name of the encoder that made the embedding.
     """
 
@@ -67,36 +67,36 @@ class Face(Detection):
 
 
 def choose_face(faces: Sequence[Face], choice: Choice | None = None) -> Face:
-    """Pick the face that is meant; without a choice there must be exactly one.
+    """Choose one face; without a choice there must be exactly one.
 
     Args:
-        faces: As a `FaceAnalyzer` returns them, largest first.
-        choice: See `Choice`. A box picks the face that overlaps it most.
+        faces: Faces of a `FaceAnalyzer`, largest first.
+        choice: See `Choice`. A box chooses the face with the largest overlap.
 
     Raises:
         NoFaceError: `faces` is empty, the index is beyond it, or no face overlaps the box.
-        ManyFacesError: There are several and `choice` is None.
-        ValueError: `choice` is none of the three forms.
+        ManyFacesError: There are several faces and `choice` is `None`.
+        ValueError: `choice` is not valid.
     """
     if not faces:
         raise NoFaceError("No face was found. Use a photo in which the face is upright, lit and at least 40 px wide.")
     if choice is None:
         if len(faces) > 1:
             raise ManyFacesError(
-                f"{len(faces)} faces were found and one is wanted. Choose with face='largest', an index "
+                f"{len(faces)} faces were found. Choose one with face='largest', an index "
                 f"(0 to {len(faces) - 1}, largest first) or a box (x0, y0, x1, y1): {list(faces)}"
             )
         return faces[0]
     if isinstance(choice, str):
         if choice != "largest":
-            raise ValueError(f"face={choice!r} is not known; use 'largest', an index or a box.")
+            raise ValueError(f"face must be 'largest', an index or a box, got {choice!r}.")
         return max(faces, key=lambda face: face.area)
     if isinstance(choice, int):
         if not -len(faces) <= choice < len(faces):
-            raise NoFaceError(f"There is no face {choice}; {len(faces)} were found.")
+            raise NoFaceError(f"face={choice} is out of range; {len(faces)} faces were found.")
         return faces[choice]
     if len(choice) != 4:
-        raise ValueError(f"A box is (x0, y0, x1, y1), not {len(choice)} numbers.")
+        raise ValueError(f"A box must be (x0, y0, x1, y1), got {len(choice)} numbers.")
     best = max(faces, key=lambda face: overlap(face.box, choice))
     if overlap(best.box, choice) == 0:
         raise NoFaceError(f"No face overlaps the box {tuple(choice)}; found: {list(faces)}")

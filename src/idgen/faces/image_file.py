@@ -1,7 +1,6 @@
-"""The one place that opens image files: an allow-list of formats, and limits before anything is decoded.
+"""Opens untrusted image files: an allow-list of formats, and limits before decoding.
 
-Files come from anybody. Pillow alone would hand an EPS to Ghostscript, wait for a named pipe, and read a small TIFF
-into gigabytes.
+Pillow alone would pass an EPS to Ghostscript, wait for a named pipe, and decode a small TIFF into gigabytes.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from ..errors import ImageError
 from .containers import Parts, exif_orientation, split_bmff, split_jpeg, split_png, split_tiff
 
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit: a quarter gigabyte once opened. Larger files are taken for decompression bombs."""
+"""Limit of the pixels of an image, which is Pillow's own: 256 MiB in memory."""
 
 MAX_BYTES = 1 << 28
-"""Of a file; a photo that may be opened is smaller, and a film must not fill the memory."""
+"""Limit of the bytes of a file."""
 
 MAX_WORK = 2_000_000_000
-"""Pixels times passes over them: a progressive JPEG of some kilobytes can ask for thousands of passes."""
+"""Limit of pixels times decoding passes: a progressive JPEG of some kilobytes can have thousands of passes."""
 
 
 class Format(NamedTuple):
     """A row of `FORMATS`.
 
     Attributes:
-        name: As Pillow calls it.
-        suffix: Of its files.
-        magic: How they begin.
-        split: Takes the metadata off.
-        max_pixels: Fewer than `MAX_PIXELS` where the decoder needs more than eight bytes for each.
+        name: Name in Pillow.
+        suffix: Suffix of its files.
+        magic: Their first bytes.
+        split: Separates the metadata.
+        max_pixels: Limit of the pixels, lower for decoders that need more than eight bytes per pixel.
     """
 
     name: str
@@ -56,16 +55,16 @@ FORMATS = (
     Format("AVIF", "avif", re.compile(rb".{4}ftyp(.{4}){0,20}?avi[fs]", re.DOTALL), split_bmff, max_pixels=50_000_000),
     Format("HEIF", "heic", re.compile(rb".{4}ftyp(he[iv]|mi|ms)", re.DOTALL), split_bmff, max_pixels=50_000_000),
 )
-"""What is opened at all. An MPO is a JPEG with further pictures behind the first."""
+"""The supported formats. An MPO is a JPEG followed by further images."""
 
 
 class Decoded(NamedTuple):
-    """What a file holds.
+    """A decoded file.
 
     Attributes:
         image: The pixels, in the file's own mode.
-        orientation: 1 to 8, as EXIF has it.
-        profile: Their ICC profile, if there is one.
+        orientation: EXIF orientation, 1 to 8.
+        profile: The ICC profile of the pixels, or `None`.
     """
 
     image: Image.Image
@@ -74,19 +73,19 @@ class Decoded(NamedTuple):
 
 
 def image_format(data: bytes) -> Format | None:
-    """Which of `FORMATS` a file has, by how it begins; its name says nothing."""
+    """The format of a file by its first bytes, or `None`; its name is ignored."""
     return next((row for row in FORMATS if row.magic.match(data)), None)
 
 
 def decode_image(file: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Decode the first picture of a file.
+    """Decode the first image of a file.
 
     Args:
         file: A path, or the content of a file.
-        max_pixels: Width times height; of a larger picture nothing is decoded.
+        max_pixels: Limit of width times height, checked before decoding.
 
     Raises:
-        ImageError: It is not a regular file, of none of the `FORMATS`, damaged, or larger than `max_pixels` or
+        ImageError: It is not a regular file, not one of the `FORMATS`, damaged, or larger than `max_pixels` or
             `MAX_BYTES`.
     """
     name, data = _name(file), read_image_file(file)
@@ -96,22 +95,22 @@ def decode_image(file: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIX
         raise
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not a picture, or its header is damaged.") from error
-    except Exception as error:  # decoders raise whatever they stumble over
+    except Exception as error:  # decoders raise errors of many types
         raise ImageError(f"{name} is truncated or damaged: {error}") from error
 
 
 def check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:
-    """Refuse a picture that is too large.
+    """Refuse an image that is too large.
 
     Raises:
-        ImageError: It is.
+        ImageError: It has more than `max_pixels`.
     """
     if width * height > max_pixels:
-        raise ImageError(f"{name} has {width} × {height} pixels; at most {max_pixels:,} are opened.", "too-large")
+        raise ImageError(f"{name} has {width} × {height} pixels; the limit is {max_pixels:,}.", "too-large")
 
 
 def read_image_file(file: str | os.PathLike[str] | bytes) -> bytes:
-    """The content of a file; bytes are that already.
+    """The content of a file; bytes are returned as they are.
 
     Raises:
         ImageError: It is not a regular file, has more than `MAX_BYTES`, or cannot be read.
@@ -123,14 +122,14 @@ def read_image_file(file: str | os.PathLike[str] | bytes) -> bytes:
         with open(file, "rb", opener=_open_without_waiting) as opened:
             status = os.fstat(opened.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"{name} is not a file but a device or a pipe.")
+                raise ImageError(f"{name} is a device or a pipe, not a file.")
             if status.st_size > MAX_BYTES:
-                raise ImageError(f"{name} has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read.", "too-large")
-            return opened.read(status.st_size)  # of a larger number Python allocates all of it
+                raise ImageError(f"{name} has {status.st_size:,} bytes; the limit is {MAX_BYTES:,}.", "too-large")
+            return opened.read(status.st_size)  # Python allocates the whole number in advance
     except FileNotFoundError as error:
         raise ImageError(f"There is no file {name}.") from error
     except IsADirectoryError as error:
-        raise ImageError(f"{name} is not a picture but a folder.") from error
+        raise ImageError(f"{name} is a folder, not a picture.") from error
     except (OSError, ValueError) as error:
         raise ImageError(f"{name} cannot be read: {error}") from error
 
@@ -171,7 +170,7 @@ def _open(form: Format, file: io.BytesIO, name: str) -> Image.Image:
 
 
 def _check_work(form: Format, data: bytes, image: Any, name: str) -> None:
-    """Refuse what is small and takes long: many passes of a JPEG, one huge tile of a TIFF, run lengths of a BMP."""
+    """Refuse small files that take long: many passes of a JPEG, a huge tile of a TIFF, run lengths of a BMP."""
     area = image.width * image.height
     if form.name == "JPEG":
         work = area * data.count(b"\xff\xda")

@@ -1,6 +1,6 @@
 """insightface packs (buffalo_l, antelopev2, AuraFace, your own) as detector and encoder.
 
-The library is MIT; most packs are for non-commercial research. `fal/AuraFace-v1` is a free pack of the same layout.
+The library is MIT; most packs are for non-commercial research. `fal/AuraFace-v1` is a pack with a free licence.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from .face import Detection
 from .search import WINDOW, Doubt, search
 
 DOUBT = Doubt(sure=0.8)
-"""A second look costs five small passes; most upright faces need none."""
+"""A second pass runs the detector five times on a small image; most upright faces need none."""
 
 
 class InsightFacePack:
-    """The networks of one pack, opened once and shared by `InsightFaceDetector` and `InsightFaceEncoder`.
+    """The networks of a pack, shared by `InsightFaceDetector` and `InsightFaceEncoder`.
 
     Args:
-        pack: A name that insightface knows, or a folder that holds the `.onnx` files, directly or in one nested folder
-            (as `antelopev2.zip` unpacks).
-        root: Where insightface keeps downloaded packs.
-        detection_size: Side in pixels to which photos are fitted for detection.
+        pack: Name of a pack of insightface, or a folder with the `.onnx` files, directly or in a subfolder (as in
+            `antelopev2.zip`).
+        root: Folder of insightface's downloaded packs.
+        detection_size: Photos are resized to fit a square of this side in pixels for detection.
 
     Raises:
-        CheckpointError: The pack cannot be found or lacks a detector or a recogniser.
+        CheckpointError: The pack cannot be found, or has no detector or recogniser.
         MissingDependencyError: insightface is not installed.
     """
 
@@ -40,7 +40,7 @@ class InsightFacePack:
             from insightface.app import FaceAnalysis
         except ImportError as error:
             raise MissingDependencyError(
-                "This needs insightface: pip install 'idgen-diffusers[insightface]'"
+                "insightface is not installed: pip install 'idgen-diffusers[insightface]'"
             ) from error
 
         folder = _pack_folder(pack, root)
@@ -54,7 +54,7 @@ class InsightFacePack:
             )
         except (AssertionError, OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"insightface could not open the pack '{pack}'. Give the folder that holds its .onnx files. ({error})"
+                f"insightface could not open the pack '{pack}'. Pass the folder with its .onnx files. ({error})"
             ) from error
         if "recognition" not in app.models:
             raise CheckpointError(f"The pack '{pack}' has no recogniser.")
@@ -82,7 +82,7 @@ class InsightFaceDetector:
 
 
 class InsightFaceEncoder:
-    """The recogniser of a pack (ArcFace), on crops cut exactly as insightface cuts them."""
+    """The recogniser of a pack (ArcFace), with insightface's own crops."""
 
     def __init__(self, pack: InsightFacePack) -> None:
         self._net = pack.recogniser
@@ -90,7 +90,7 @@ class InsightFaceEncoder:
         self.dim = int(self._net.output_shape[1])
 
     def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        # Not `align_face`: public adapters were trained on embeddings of cv2's crops, which do not smooth first.
+        # not `align_face`: public adapters were trained on embeddings of cv2's crops, which are not smoothed first
         from insightface.utils.face_align import norm_crop
 
         return norm_crop(image, landmarks.astype(np.float32), self._net.input_size[0])
@@ -102,7 +102,7 @@ class InsightFaceEncoder:
 
 
 def _pack_folder(pack: str | os.PathLike[str], root: str) -> Path | None:
-    """The folder with the pack's networks if it is on the disk: as given, nested once, or among the downloads."""
+    """The local folder with the pack's networks: the given one, a subfolder, or a downloaded pack; else `None`."""
     for folder in (Path(pack).expanduser(), Path(root).expanduser() / "models" / str(pack)):
         for candidate in (folder, folder / folder.name, *sorted(folder.glob("*/"))):
             if any(candidate.glob("*.onnx")):

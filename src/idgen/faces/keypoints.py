@@ -1,4 +1,4 @@
-"""The drawing of five landmarks that InstantID's IdentityNet reads, pixel for pixel as it was trained."""
+"""Landmark images for InstantID's IdentityNet, identical to those that it was trained on."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ import numpy as np
 from ..errors import IdgenError, MissingDependencyError
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
-"""Of the left eye, the right eye, the nose, the left and the right corner of the mouth, RGB."""
+"""RGB colours of the left eye, right eye, nose, left and right corner of the mouth."""
 
 NOSE, LIMB_HALF_WIDTH, LIMB_BRIGHTNESS, RADIUS = 2, 4, 0.6, 10
 SMALL, LARGE = 128, 512
-"""In pictures with a side below `SMALL` such discs would hide each other: they are drawn with at least `LARGE`, and
-averaged."""
+"""Images with a side below `SMALL` are drawn with sides of at least `LARGE` and downscaled, so that discs do not hide
+each other."""
 
 
 def draw_keypoints(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Draw faces as InstantID does (`draw_kps` in InstantX/InstantID): dimmed limbs to the nose, then bright discs.
+    """Draw landmarks as `draw_kps` in InstantX/InstantID: dimmed lines to the nose, then bright discs.
 
     Args:
-        landmarks: (faces, 5, 2) or (5, 2), pixels (x, y): eyes, nose, corners of the mouth, left first as one looks.
-        size: Width and height of the drawing.
+        landmarks: (faces, 5, 2) or (5, 2), pixels (x, y): eyes, nose, corners of the mouth, from left to right in the
+            image.
+        size: Width and height of the image.
 
     Returns:
         (height, width, 3) uint8, RGB on black.
 
     Raises:
         IdgenError: The landmarks have another shape or are not finite.
-        MissingDependencyError: OpenCV is not installed; no other rasteriser draws the same pixels.
+        MissingDependencyError: OpenCV is not installed. Other libraries draw other pixels.
     """
     try:
         import cv2
     except ImportError as error:
         raise MissingDependencyError(
-            "Drawing landmarks needs OpenCV: pip install 'idgen-diffusers[opencv]'"
+            "Drawing landmarks requires OpenCV: pip install 'idgen-diffusers[opencv]'"
         ) from error
 
-    faces = np.asarray(landmarks)  # in the type it comes in: rounding is part of the drawing
+    faces = np.asarray(landmarks)  # the type is kept, since it changes rounding
     faces = faces[None] if faces.ndim == 2 else faces
     if faces.ndim != 3 or faces.shape[1:] != (5, 2) or not np.isfinite(faces).all():
-        raise IdgenError(f"Landmarks must be finite and have the shape (faces, 5, 2), not {np.shape(landmarks)}.")
+        raise IdgenError(f"landmarks must be finite with shape (faces, 5, 2), got shape {np.shape(landmarks)}.")
     width, height = size
     if min(size) < SMALL:
         factor = math.ceil(LARGE / min(size))

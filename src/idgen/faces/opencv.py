@@ -1,4 +1,4 @@
-"""YuNet (detector) and SFace (encoder) through OpenCV: small, fast, freely licensed files that the user names."""
+"""YuNet (detector) and SFace (encoder) with OpenCV: small, fast, freely licensed networks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class YuNetDetector:
     """YuNet (libfacedetection, MIT; `opencv/face_detection_yunet` on the hub), with five landmarks.
 
     Args:
-        weights: Path of `face_detection_yunet_*.onnx`, or a hub id that holds one.
-        score_threshold: Faces below this confidence are not reported.
-        working_side: Photos are resized so that their longer side has this many pixels (but at most tripled); the
-            network knows faces of 10 to 300 of them.
+        weights: Path of `face_detection_yunet_*.onnx`, or the hub id of a repository with one.
+        score_threshold: Minimum score of a face.
+        working_side: Photos are resized so that their longer side has this many pixels, but enlarged at most three
+            times. The network finds faces of 10 to 300 of these pixels.
     """
 
     def __init__(self, weights: str | os.PathLike[str], score_threshold: float = 0.6, working_side: int = 640) -> None:
@@ -43,10 +43,10 @@ class YuNetDetector:
 
 
 class SFaceEncoder:
-    """SFace (`opencv/face_recognition_sface` on the hub, Apache-2.0): 128 numbers from a 112-px crop.
+    """SFace (`opencv/face_recognition_sface` on the hub, Apache-2.0): embeddings of length 128 from 112-px crops.
 
     Args:
-        weights: Path of `face_recognition_sface_*.onnx`, or a hub id that holds one.
+        weights: Path of `face_recognition_sface_*.onnx`, or the hub id of a repository with one.
     """
 
     name = "sface"
@@ -66,12 +66,13 @@ class SFaceEncoder:
 
 
 def _fused(rows: np.ndarray) -> list[Detection]:
-    """Means of the finds that overlap by half, weighted by the fourth power of their scores.
+    """Means of detections that overlap by half, weighted by the fourth power of their scores.
 
-    One of them alone, as non-maximum suppression takes it, moves by pixels when the photo does by less than one.
+    This is more stable than non-maximum suppression, whose result moves by pixels when the photo moves by less than
+    one.
 
     Args:
-        rows: (finds, 15): x, y, width, height, five points, score.
+        rows: (detections, 15): x, y, width, height, five points, score.
     """
     rows = rows[np.argsort(-rows[:, 14])]
     rows[:, 2:4] += rows[:, :2]
@@ -88,12 +89,14 @@ def _import_cv2() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise MissingDependencyError("YuNet and SFace need OpenCV: pip install 'idgen-diffusers[opencv]'") from error
+        raise MissingDependencyError(
+            "YuNet and SFace require OpenCV: pip install 'idgen-diffusers[opencv]'"
+        ) from error
     return cv2
 
 
 def _resolve(weights: str | os.PathLike[str], stem: str) -> Path:
-    """A file as it is, or the newest float32 file of a hub repository whose name begins with `stem`."""
+    """A local file, or the newest float32 file of a hub repository whose name begins with `stem`."""
     path = Path(weights)
     if path.is_file():
         return path
@@ -104,12 +107,12 @@ def _resolve(weights: str | os.PathLike[str], stem: str) -> Path:
     try:
         names = sorted(n for n in list_repo_files(str(weights)) if n.startswith(stem) and "int8" not in n)
         return Path(hf_hub_download(str(weights), names[-1]))
-    except Exception as error:  # no name, no repository, no network, no such file: the hub raises many kinds
+    except Exception as error:  # the hub raises errors of many types
         raise CheckpointError(f"'{weights}' is neither a file nor a hub repository with {stem}*.onnx.") from error
 
 
 def _open(create: Callable[[], Net], path: str) -> Net:
     try:
         return create()
-    except Exception as error:  # cv2.error is not importable before OpenCV is
+    except Exception as error:  # cv2.error cannot be imported before OpenCV
         raise CheckpointError(f"OpenCV could not open '{path}': {error}") from error

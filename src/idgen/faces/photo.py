@@ -1,4 +1,4 @@
-"""Whatever users call a photo → an upright RGB array."""
+"""Loads photos of any kind as upright RGB arrays."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from .image_file import FORMATS, MAX_PIXELS, Decoded, check_pixels, decode_image
 
 Photo: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | torch.Tensor"
 
-_STRIP = 1 << 20  # pixels that are converted at a time: a large photo then takes little more than its own memory
+_STRIP = 1 << 20  # pixels that are converted at a time, to limit the memory for a large photo
 
 
 def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Open a photo as users have them.
+    """Load a photo.
 
-    Files are JPEG, PNG, WebP, TIFF, GIF, BMP, MPO, AVIF or, with the extra `heic`, HEIC, whatever they are
-    called. EXIF orientation is applied, colours are converted from the embedded profile to sRGB, transparency is laid
-    over white, and 16 bits are scaled to 8. Metadata that are damaged or very large do not matter.
+    Files are JPEG, PNG, WebP, TIFF, GIF, BMP, MPO, AVIF or, with the extra `heic`, HEIC, independent of their names.
+    EXIF orientation is applied, colours are converted from the embedded profile to sRGB, transparent pixels are
+    blended with white, and 16 bits are scaled to 8. Damaged or very large metadata are ignored.
 
     Args:
         photo: A path; the bytes of a file; a PIL image of any mode; an array of shape (height, width) or
             (height, width, 1 | 3 | 4); or a tensor of shape (1 | 3 | 4, height, width). Arrays and tensors are uint8,
             uint16, or floats in [0, 1].
-        max_pixels: Larger photos are refused before they are decoded.
+        max_pixels: Limit of width times height, checked before decoding.
 
     Returns:
         RGB, uint8, shape (height, width, 3).
 
     Raises:
-        ImageError: It is not a picture, is damaged, or is larger than `max_pixels`.
+        ImageError: The photo is not an image, is damaged, or is larger than `max_pixels`.
     """
     if isinstance(photo, str | os.PathLike | bytes):
         decoded = decode_image(photo, max_pixels)
@@ -46,11 +46,11 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return _guarded(lambda: _upright(_from_pil(photo)), "The PIL image")
     if isinstance(photo, torch.Tensor):
         if photo.ndim != 3 or photo.shape[0] not in (1, 3, 4):
-            raise ImageError(f"A tensor must have the shape (channels, height, width), not {tuple(photo.shape)}.")
+            raise ImageError(f"A tensor must have shape (channels, height, width), got {tuple(photo.shape)}.")
         return _guarded(lambda: _from_array(_to_numpy(photo), max_pixels), "The tensor")
     if isinstance(photo, np.ndarray):
         return _guarded(lambda: _from_array(photo, max_pixels), "The array")
-    raise ImageError(f"A photo is a path, a PIL image, an array or a tensor, not {type(photo).__name__}.")
+    raise ImageError(f"A photo must be a path, bytes, a PIL image, an array or a tensor, got {type(photo).__name__}.")
 
 
 def _guarded(load: Callable[[], np.ndarray], name: str) -> np.ndarray:
@@ -58,16 +58,16 @@ def _guarded(load: Callable[[], np.ndarray], name: str) -> np.ndarray:
         return load()
     except ImageError:
         raise
-    except Exception as error:  # Pillow raises whatever it stumbles over
+    except Exception as error:  # Pillow raises errors of many types
         raise ImageError(f"{name} is truncated or damaged: {error}") from error
 
 
 def _from_pil(image: Image.Image) -> Decoded:
     if isinstance(image, ImageFile.ImageFile) and image.tile and image.format not in _OPENED:
-        raise ImageError(f"The PIL image is an {image.format} file, which is not opened here: convert it first.")
+        raise ImageError(f"The PIL image is an {image.format} file, which is not supported; convert it first.")
     try:
         orientation = int(image.getexif().get(0x0112, 1))
-    except Exception:  # of damaged EXIF nothing is read, as of a file's
+    except Exception:  # damaged EXIF is ignored
         orientation = 1
     return Decoded(image, orientation, image.info.get("icc_profile"))
 
@@ -76,7 +76,7 @@ _OPENED = {*(row.name for row in FORMATS), "MPO"}
 
 
 def _upright(photo: Decoded) -> np.ndarray:
-    """(height, width, 3) uint8: sRGB, transparency over white, turned as EXIF says."""
+    """The pixels as sRGB, (height, width, 3) uint8, blended with white and rotated according to EXIF."""
     image, orientation, profile = photo
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     convert = to_srgb(image, profile)
@@ -84,7 +84,7 @@ def _upright(photo: Decoded) -> np.ndarray:
         pixels[top : top + strip.height] = convert(strip)
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):  # once the axes are exchanged: 5 is done, 6 lacks a mirror, 8 a flip, 7 both
+    if orientation in (3, 4, 7, 8):  # after the axes are swapped, 5 is done, 6 needs a mirror, 8 a flip, 7 both
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
@@ -106,7 +106,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
-        raise ImageError(f"An array must have the shape (height, width, channels), not {array.shape}.")
+        raise ImageError(f"An array must have shape (height, width, channels), got {array.shape}.")
     check_pixels(array.shape[1], array.shape[0], max_pixels, "The array")
     array = _to_uint8(array)
     if array.shape[-1] == 4:
@@ -120,7 +120,7 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint16:
         return (array >> 8).astype(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
-        raise ImageError(f"Pixels must be uint8, uint16 or floats in [0, 1], not {array.dtype}.")
+        raise ImageError(f"Pixels must be uint8, uint16 or floats in [0, 1], got {array.dtype}.")
     if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-        raise ImageError("Float pixels must be finite and lie in [0, 1].")
+        raise ImageError("Float pixels must be finite and in [0, 1].")
     return (array * 255).round().astype(np.uint8)

@@ -1,7 +1,7 @@
-"""How every detector is used: at a working size, with a border around close-ups, and once more on each face.
+"""Runs a detector at a working size, with a border around close-ups, and again on each face.
 
-Detectors are trained on upright faces of some sizes. In a large photo their landmarks are off, and a face that stands
-on its head is found with the landmarks of an upright one.
+Detectors are trained on upright faces of certain sizes. In large photos their landmarks are inaccurate, and an
+upside-down face is found with the landmarks of an upright one.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from PIL import Image
 from .face import Detection, overlap
 
 Run: TypeAlias = "Callable[[np.ndarray], list[Detection]]"
-"""Finds faces in pixels as they are, at their size."""
+"""Finds faces in an image without resizing it."""
 
 WINDOW = 320
-"""Side of the square in which a face is looked at again; the longer side of its box takes a third of it."""
+"""Side of the square for the second pass on a face; the longer side of its box is a third of it."""
 
 _MAX_ZOOM = 3.0
-"""Small photos are not enlarged further: there is nothing more to see in them."""
+"""Limit of the enlargement of small photos."""
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Which faces a detector is sure of; those stay as they were found, and the others are looked at again.
+    """The scores at which a face is detected again in a second pass.
 
     Attributes:
-        sure: From this score on a face is there and upright.
-        least: A face below counts if the mean of its scores in the photo and in the second look is at least this.
+        sure: Faces with at least this score are upright and need no second pass.
+        least: Minimum of the mean score of both passes for other faces.
     """
 
     sure: float
@@ -41,21 +41,21 @@ class Doubt:
 def search(
     image: np.ndarray, run: Run, side: int | None, look: Run | None = None, doubt: Doubt | None = None
 ) -> list[Detection]:
-    """Find the faces of a photo, each in whichever of four turns it stands.
+    """Find the faces of a photo in any of four orientations.
 
     Args:
         image: (height, width, 3), uint8 RGB.
         run: The detector.
-        side: The photo is resized so that its longer side has this many pixels. None for a detector that resizes.
-        look: The detector for squares of `WINDOW` pixels around a face, if it is another one.
-        doubt: When faces are looked at again. If not given, all are, and their landmarks are then the mean of what is
-            found in the square and in its mirror image.
+        side: The photo is resized so that its longer side has this many pixels; `None` for a detector that resizes.
+        look: The detector for squares of `WINDOW` pixels around a face; `run` if not given.
+        doubt: Which faces need a second pass; all if not given. After it, landmarks are the mean of those in the
+            square and in its mirror image.
     """
     found = _fitted(image, run, side) or _close_up(image, run, 320 if side is None else side // 2)
     faces = [settled for face in found if (settled := _settled(image, face, look or run, doubt))]
     kept: list[Detection] = []
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(overlap(face.box, other.box) < 0.5 for other in kept):  # two finds can turn out to be one face
+        if all(overlap(face.box, other.box) < 0.5 for other in kept):  # two detections can be of one face
             kept.append(face)
     return kept
 
@@ -71,7 +71,7 @@ def _settled(image: np.ndarray, face: Detection, look: Run, doubt: Doubt | None)
 
 
 def _fitted(image: np.ndarray, run: Run, side: int | None, border: int = 0) -> list[Detection]:
-    """Faces in pixels of the photo, found at a working size, with a black border of so many of its pixels."""
+    """Faces in pixels of the photo, found at a working size with a black border of `border` pixels."""
     height, width = image.shape[:2]
     zoom = 1.0 if side is None else min(_MAX_ZOOM, side / max(height, width))
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
@@ -82,14 +82,14 @@ def _fitted(image: np.ndarray, run: Run, side: int | None, border: int = 0) -> l
 
 
 def _close_up(image: np.ndarray, run: Run, side: int) -> list[Detection]:
-    """Faces that fill the photo: with a border they have the size that detectors know, and room for the head."""
+    """Faces that fill the photo, which detectors find with a border around it."""
     return _fitted(image, run, side, border=side // 2)
 
 
 def _look_again(image: np.ndarray, face: Detection, look: Run) -> tuple[int, Detection | None]:
-    """How often a face is turned by 90° to the right, and the face as it is found when it is turned upright.
+    """The orientation of a face in turns of 90° to the right, and the face detected in that orientation.
 
-    Turned detectors are less sure: YuNet's highest score was the upright one's in 535 of 535 photos.
+    Upright faces have the highest score: with YuNet in 535 of 535 photos.
     """
     looks = [_seen(image, face, look, turn) for turn in range(4)]
     turn = max(range(4), key=lambda i: -np.inf if (one := looks[i]) is None else one.score)
@@ -103,7 +103,7 @@ def _look_again(image: np.ndarray, face: Detection, look: Run) -> tuple[int, Det
 
 
 def _seen(image: np.ndarray, face: Detection, look: Run, turn: int, mirror: bool = False) -> Detection | None:
-    """A face as it is found in the square around it, turned and perhaps mirrored; in pixels of the photo."""
+    """The face detected in the square around it, rotated and optionally mirrored; in pixels of the photo."""
     centre, length = (face.box[:2] + face.box[2:]) / 2, 3 * max(*(face.box[2:] - face.box[:2]), 1)
     window = np.rot90(_cut(image, centre - length / 2, length), turn)
     found = _middle_one(look(np.ascontiguousarray(window[:, ::-1] if mirror else window)))
@@ -116,13 +116,13 @@ def _seen(image: np.ndarray, face: Detection, look: Run, turn: int, mirror: bool
 
 
 def _middle_one(found: list[Detection]) -> Detection | None:
-    """The surest face whose middle lies in the middle half of the window."""
+    """The face of the highest score whose centre is in the middle half of the window."""
     central = [face for face in found if np.abs((face.box[:2] + face.box[2:] - WINDOW) / 2).max() < WINDOW / 4]
     return max(central, key=lambda face: face.score, default=None)
 
 
 def _cut(image: np.ndarray, corner: np.ndarray, length: float) -> np.ndarray:
-    """A square of a photo, resized to (WINDOW, WINDOW, 3); black beyond the photo's edges."""
+    """A square of a photo, resized to (WINDOW, WINDOW, 3); black outside of the photo."""
     low, high = np.floor(corner).astype(int), np.floor(corner + length).astype(int) + 1
     inner_low, inner_high = low.clip(0, image.shape[1::-1]), high.clip(0, image.shape[1::-1])
     part = image[inner_low[1] : inner_high[1], inner_low[0] : inner_high[0]]
@@ -135,14 +135,14 @@ def _cut(image: np.ndarray, corner: np.ndarray, length: float) -> np.ndarray:
 
 
 def _unturned(points: np.ndarray, turn: int) -> np.ndarray:
-    """Points of `np.rot90(window, turn)`, measured from its corner → points of the window."""
+    """Points of `np.rot90(window, turn)` → points of the window, both from the corner."""
     for _ in range(turn):
         points = np.stack([WINDOW - points[:, 1], points[:, 0]], 1)
     return points
 
 
 def _moved(face: Detection, where: Callable[[np.ndarray], np.ndarray]) -> Detection:
-    """A face elsewhere. `where` maps distances from the corner; landmarks are counted from the middle of a pixel."""
+    """A face in other coordinates. `where` maps distances from the corner; landmarks are relative to pixel centres."""
     corners = where(face.box.reshape(2, 2))
     box = np.concatenate([corners.min(0), corners.max(0)])
     return replace(face, box=box, landmarks=where(face.landmarks + 0.5) - 0.5)

@@ -1,4 +1,4 @@
-"""Where a face encoder's embeddings lie, and people who do not exist drawn from there."""
+"""The distribution of a face encoder's embeddings, and random people drawn from it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ARCFACE_LENGTH = 20.0
 class FaceSpace:
     """A normal distribution of the directions of people's embeddings.
 
-    The faces of an encoder fill a small part of the sphere: by dlib's network two strangers have a cosine of 0.84, and
-    a direction drawn evenly from the sphere has one of 0 to all of them. An adapter has never seen such an embedding,
-    and draws nearly the same face for all of them. The covariance is kept as a factor of low rank and one variance for
-    the other directions, so no person that it was measured on can be read from it.
+    The embeddings of an encoder fill a small part of the sphere: with dlib's network two people have a cosine of 0.84,
+    and a uniformly random direction has a cosine of 0 to all of them. An adapter generates nearly the same face for
+    all such directions, since it was not trained on them. The covariance is stored as a low-rank factor and one
+    variance for the other directions, so that no person can be reconstructed from it.
 
     Attributes:
         encoder: Name of the encoder, as in `FaceEncoder.name`.
@@ -51,7 +51,7 @@ class FaceSpace:
 
     @classmethod
     def fit(cls, encoder: str, embeddings: np.ndarray, labels: np.ndarray, rank: int = RANK) -> Self:
-        """Measure it on people whose photos are known.
+        """Estimate the distribution from labelled photos.
 
         Args:
             encoder: Name of the encoder.
@@ -66,7 +66,7 @@ class FaceSpace:
         people, first = np.unique(labels, return_index=True)
         if len(people) < 10 * rank:
             raise StatisticsError(f"{len(people)} people are too few for {rank} axes; {10 * rank} are needed.")
-        directions = embeddings[first] / lengths[first, None]  # one photo each: a face as one photo shows it
+        directions = embeddings[first] / lengths[first, None]  # one photo per person
         mean = directions.mean(0)
         variances, axes = np.linalg.eigh(np.cov((directions - mean).T))
         variances, axes = variances[::-1], axes[:, ::-1]
@@ -82,7 +82,7 @@ class FaceSpace:
 
     @classmethod
     def even(cls, encoder: str, dim: int) -> Self:
-        """The whole sphere, for an encoder of which nothing is known (IDiff-Face, arXiv 2308.04995)."""
+        """The uniform distribution on the sphere, for an unknown encoder (IDiff-Face, arXiv 2308.04995)."""
         return cls(
             encoder=encoder,
             people=0,
@@ -95,10 +95,10 @@ class FaceSpace:
 
     @classmethod
     def of(cls, encoder: str) -> FaceSpace:
-        """What the package knows of an encoder.
+        """The space of an encoder that comes with the package.
 
         Raises:
-            StatisticsError: It knows nothing of this one.
+            StatisticsError: The package has none of this encoder.
         """
         return _packaged(encoder)
 
@@ -117,8 +117,8 @@ class FaceSpace:
 
         Args:
             embedding: (dim,), raw or of unit length.
-            angle: Degrees between what distinguishes both people from the mean; 90 leaves nothing in common.
-            generator: Of the random person.
+            angle: Angle in degrees between both people's offsets from the mean; at 90 they have nothing in common.
+            generator: Random generator.
 
         Returns:
             (dim,), of the same length.
@@ -132,22 +132,22 @@ class FaceSpace:
         return F.normalize(turned, dim=-1) * embedding.norm()
 
     def _offset(self, generator: torch.Generator | None) -> torch.Tensor:
-        """What distinguishes a random person from the mean, (dim,)."""
+        """The offset of a random person from the mean, (dim,)."""
         along = self.factor @ torch.randn(self.factor.shape[1], generator=generator)
         return along + self.remainder * torch.randn(self.dim, generator=generator)
 
     def save(self, path: FilePath) -> None:
-        """Write to a safetensors file of a few KB, whole or not at all."""
+        """Write to a safetensors file of a few KB, atomically."""
         told = {name: getattr(self, name) for name in ("encoder", "people", "remainder", "length", "length_deviation")}
         tensors = {"mean": self.mean.half(), "factor": self.factor.half()}
         write_tensors(path, tensors, {"format": FORMAT, "space": json.dumps(told)})
 
     @classmethod
     def load(cls, path: FilePath) -> Self:
-        """Read what `save` wrote.
+        """Read a file that `save` has written.
 
         Raises:
-            CheckpointError: The file is missing, damaged, or something else.
+            CheckpointError: The file is missing, damaged, or of another format.
         """
         tensors, metadata = read_tensors(path, MAX_BYTES)
         try:
@@ -156,12 +156,12 @@ class FaceSpace:
             told = parse_json(metadata["space"], "the description")
             return cls(**told, mean=tensors["mean"].float(), factor=tensors["factor"].float())
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"'{path}' does not hold the space of a face encoder: {error}") from error
+            raise CheckpointError(f"'{path}' does not contain the space of a face encoder: {error}") from error
 
 
 @cache
 def _packaged(encoder: str) -> FaceSpace:
     found = files("idgen.faces") / f"{encoder}.safetensors"
     if "/" in encoder or not found.is_file():
-        raise StatisticsError(f"Nothing is known of where the embeddings of '{encoder}' lie.")
+        raise StatisticsError(f"There is no face space of '{encoder}'.")
     return FaceSpace.load(str(found))

@@ -1,4 +1,4 @@
-"""How the cosines of a face encoder lie, and the thresholds that follow."""
+"""The distribution of a face encoder's cosine similarities, and thresholds from it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..files import FilePath, read_json, write_bytes
 FORMAT = "idgen-encoder-statistics-1"
 _TAIL = np.array([*(m * 10.0**-e for e in (6, 5, 4, 3, 2) for m in (1, 2, 5)), *np.arange(0.1, 0.5, 0.05)])
 LEVELS = np.array([*_TAIL, 0.5, *(1 - _TAIL[::-1])])
-"""Levels of the quantiles that are kept: denser where thresholds for low error rates lie."""
+"""Levels of the stored quantiles, denser at low error rates."""
 
 SUPPORT = 10
-"""A tail of fewer pairs than this says nothing about a rate."""
+"""Minimum of pairs beyond a threshold for an estimate of its rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreDistribution:
-    """Cosines of many pairs of faces.
+    """Cosine similarities of many pairs of faces.
 
     Attributes:
-        mean: Of all pairs.
+        mean: Mean of all pairs.
         deviation: Standard deviation.
-        quantiles: At `LEVELS`.
-        pairs: How many different pairs there were.
+        quantiles: Quantiles at `LEVELS`.
+        pairs: Number of different pairs.
 
     Raises:
-        StatisticsError: The quantiles do not rise, or are not as many as the levels.
+        StatisticsError: The quantiles decrease, or their number is not that of the levels.
     """
 
     mean: float
@@ -45,12 +45,12 @@ class ScoreDistribution:
         object.__setattr__(self, "quantiles", tuple(self.quantiles))
         if len(self.quantiles) != len(LEVELS) or not (np.diff(self.quantiles) >= 0).all() or not self.deviation > 0:
             raise StatisticsError(
-                f"A distribution of scores needs {len(LEVELS)} quantiles that rise and a deviation above 0."
+                f"A distribution of scores requires {len(LEVELS)} increasing quantiles and a deviation > 0."
             )
 
     @classmethod
     def of(cls, scores: np.ndarray, pairs: int | None = None) -> Self:
-        """Of (n,) cosines; `pairs` is how many of them are of different pairs, all if not given."""
+        """The distribution of (n,) cosines; `pairs` is the number of different pairs, n if not given."""
         return cls(
             mean=float(scores.mean(dtype=np.float64)),
             deviation=float(scores.std(dtype=np.float64)),
@@ -59,11 +59,11 @@ class ScoreDistribution:
         )
 
     def quantile(self, level: float | np.ndarray) -> Any:
-        """The cosine that a share `level` of the pairs lie below; between `LEVELS` interpolated in their log-odds."""
+        """The cosine below which a fraction `level` of the pairs is; interpolated in log-odds between `LEVELS`."""
         return np.interp(_log_odds(level), _log_odds(LEVELS), self.quantiles)
 
     def share_above(self, score: float) -> float:
-        """The share of the pairs above a cosine; 0 or 1 beyond the outermost quantiles."""
+        """The fraction of pairs above a cosine; 0 or 1 beyond the outermost quantiles."""
         if not self.quantiles[0] <= score <= self.quantiles[-1]:
             return float(score < self.quantiles[0])
         odds = np.interp(score, self.quantiles, _log_odds(LEVELS))
@@ -72,22 +72,22 @@ class ScoreDistribution:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EncoderStatistics:
-    """A face encoder's space, measured on photos of many people.
+    """Statistics of a face encoder, measured on photos of many people.
 
-    Encoders differ: strangers have a cosine of about 0.84 by dlib's network and about 0 by ArcFace's. Thresholds,
-    margins and temperatures that fit one mean nothing for another, so they are derived from here.
+    Different people have a cosine of about 0.84 with dlib's network and about 0 with ArcFace networks. Thresholds,
+    margins and temperatures are therefore derived from the statistics of the encoder.
 
     Attributes:
         encoder: Name of the encoder, as in `FaceEncoder.name`.
-        people: How many people were measured.
-        photos: How many photos of them.
-        centre: (dim,), the mean of the embeddings of unit length; every person counts the same.
+        people: Number of people.
+        photos: Number of photos.
+        centre: (dim,), mean of the embeddings of unit length, with equal weight for each person.
         length: Median length of the raw embeddings.
         genuine: Cosines of two photos of one person.
         impostor: Cosines of photos of two people.
 
     Raises:
-        StatisticsError: The encoder does not tell people apart: strangers are as alike as photos of one person.
+        StatisticsError: The mean cosine of two people is not below that of one person.
     """
 
     encoder: str
@@ -102,36 +102,36 @@ class EncoderStatistics:
         object.__setattr__(self, "centre", np.asarray(self.centre, np.float32))
         if self.genuine.mean <= self.impostor.mean:
             raise StatisticsError(
-                f"By '{self.encoder}' two photos of one person have a mean cosine of {self.genuine.mean:.3f}, "
-                f"those of two people {self.impostor.mean:.3f}: check the labels and the encoder."
+                f"With '{self.encoder}' two photos of one person have a mean cosine of {self.genuine.mean:.3f}, "
+                f"and two people {self.impostor.mean:.3f}. Check the labels and the encoder."
             )
 
     def threshold(self, false_match_rate: float = 1e-4) -> float:
-        """The cosine that a share of the pairs of strangers exceed.
+        """The cosine that a fraction of the pairs of different people exceeds.
 
         Raises:
             StatisticsError: The rate is not in (0, 1), or too few pairs were measured for it.
         """
         if not 0 < false_match_rate < 1:
-            raise StatisticsError(f"A false-match rate lies between 0 and 1, not at {false_match_rate:g}.")
+            raise StatisticsError(f"false_match_rate must be between 0 and 1, got {false_match_rate:g}.")
         if false_match_rate * self.impostor.pairs < SUPPORT or false_match_rate < LEVELS[0]:
             raise StatisticsError(
-                f"'{self.encoder}' was measured on {self.impostor.pairs:,} pairs of strangers, too few for a "
-                f"false-match rate of {false_match_rate:g}: at least {SUPPORT} of them should match."
+                f"'{self.encoder}' was measured on {self.impostor.pairs:,} pairs of different people, too few for a "
+                f"false-match rate of {false_match_rate:g}, at which at least {SUPPORT} of them should match."
             )
         return float(self.impostor.quantile(1 - false_match_rate))
 
     def false_match_rate(self, threshold: float) -> float:
-        """The share of the pairs of strangers above a cosine."""
+        """The fraction of pairs of different people above a cosine."""
         return self.impostor.share_above(threshold)
 
     def false_non_match_rate(self, threshold: float) -> float:
-        """The share of the pairs of one person that are not above a cosine."""
+        """The fraction of pairs of one person that is not above a cosine."""
         return 1 - self.genuine.share_above(threshold)
 
     @cached_property
     def equal_error(self) -> tuple[float, float]:
-        """The rate at which both errors are equal, and the cosine of it."""
+        """The equal error rate and its threshold."""
         low, high = -1.0, 1.0
         for _ in range(50):
             middle = (low + high) / 2
@@ -142,29 +142,29 @@ class EncoderStatistics:
 
     @property
     def gap(self) -> float:
-        """By how much one person's photos are more alike than strangers' in the mean."""
+        """Difference of the mean cosines of one person and of different people."""
         return self.genuine.mean - self.impostor.mean
 
     @property
     def temperature(self) -> float:
         """σ²/gap, with σ² the mean of both variances.
 
-        For two normal distributions of this variance and distance, a difference of cosines divided by it is a
-        log-likelihood ratio, which is what a softmax over cosines takes its logits for.
+        For two normal distributions with this variance and distance, a difference of cosines divided by the
+        temperature is a log-likelihood ratio, as the logits of a softmax over cosines should be.
         """
         return (self.genuine.deviation**2 + self.impostor.deviation**2) / 2 / self.gap
 
     def save(self, path: FilePath) -> None:
-        """Write to a JSON file, whole or not at all."""
+        """Write to a JSON file, atomically."""
         told = {"format": FORMAT, **asdict(self), "centre": [round(float(x), 6) for x in self.centre]}
         write_bytes(path, (json.dumps(told, indent=1) + "\n").encode())
 
     @classmethod
     def load(cls, path: FilePath) -> Self:
-        """Read what `save` wrote.
+        """Read a file that `save` has written.
 
         Raises:
-            CheckpointError: The file is missing, damaged, or something else.
+            CheckpointError: The file is missing, damaged, or of another format.
         """
         told = read_json(path)
         try:
@@ -173,14 +173,14 @@ class EncoderStatistics:
             genuine, impostor = (ScoreDistribution(**told.pop(name)) for name in ("genuine", "impostor"))
             return cls(**told, genuine=genuine, impostor=impostor)
         except (ValueError, KeyError, TypeError, AttributeError, StatisticsError) as error:
-            raise CheckpointError(f"'{path}' does not hold the statistics of a face encoder: {error}") from error
+            raise CheckpointError(f"'{path}' does not contain the statistics of a face encoder: {error}") from error
 
     @classmethod
     def of(cls, encoder: str) -> EncoderStatistics:
-        """What the package knows of an encoder: that of the default one.
+        """The statistics of an encoder that come with the package: those of the default encoder.
 
         Raises:
-            StatisticsError: It knows nothing of this one.
+            StatisticsError: The package has none of this encoder.
         """
         return _packaged(encoder)
 
@@ -190,8 +190,8 @@ def _packaged(encoder: str) -> EncoderStatistics:
     found = files("idgen.faces") / f"{encoder}.json"
     if "/" in encoder or not found.is_file():
         raise StatisticsError(
-            f"There are no statistics of '{encoder}': measure them on photos of many people "
-            "(`idgen.data.statistics.measure`), or give thresholds and temperatures yourself."
+            f"There are no statistics of '{encoder}'. Measure them on photos of many people "
+            "(`idgen.data.statistics.measure`), or set thresholds and temperatures."
         )
     return EncoderStatistics.load(str(found))
 
