@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +261,7 @@ def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
     assert read_metrics(tmp_path)["loss"].notna().tolist() == [True, False, True, True]
     append_row(tmp_path / "metrics.jsonl", {"step": 4, "validation/faces": 1.0, f"{SIMILARITY}a": math.nan})
     config = DenoisingConfig(train_data_dir="shards", output_dir=tmp_path)
-    describe_training(tmp_path, MANIFEST, asdict(config), updates=4)
+    describe_training(tmp_path, MANIFEST, config, updates=4)
     assert "similarity" not in (tmp_path / "README.md").read_text().partition("## Training")[2]
 
 

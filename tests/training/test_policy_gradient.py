@@ -205,7 +205,7 @@ def test_a_run_stops_where_it_can_go_on_exactly(tmp_path: Path) -> None:
     step = make_step(group=2, updates=2, passes=2, learned=1, steps=3)
     accelerator = make_accelerator(config, tmp_path)
     loop = Loop(step, RandomPeople(2), tmp_path, config, OptimizerConfig(), accelerator)
-    step.register_forward_hook(lambda *_: setattr(loop, "_stop", loop.done >= 2))
+    step.register_forward_hook(lambda *_: setattr(loop.stop, "requested", loop.done >= 2))
     assert loop.run() == 4
 
 
