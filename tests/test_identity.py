@@ -121,6 +121,6 @@ def test_repr_shows_no_numbers_of_the_person() -> None:
         ({"features": torch.ones(2, 3, 4)}, "features must have shape"),
     ],
 )
-def test_nonsense_is_refused(changes: dict, message: str) -> None:
+def test_invalid_values_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(IdentityError, match=message):
         person([1.0, 0.0], **changes)

@@ -1,4 +1,4 @@
-"""The branch equals decoupled cross-attention, whatever else is done to the layers."""
+"""The identity branch equals decoupled cross-attention, also with other changes of the layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unet_inputs(unet: Any, batch: int = 4, timestep: int = 500, side: int = 16) 
     return inputs
 
 
-def somebody(adapter: IdentityAdapter, rows: int = 1, seed: int = 3):
+def random_tokens(adapter: IdentityAdapter, rows: int = 1, seed: int = 3):
     return adapter.encode(torch.randn(rows, 8, generator=seeded(seed)).to(adapter.dtype))
 
 
@@ -75,7 +75,7 @@ def test_branch_is_decoupled_attention(family: str, change: str) -> None:
     if "image_prompt" in change:
         embeds = torch.randn(4, 1, 6, generator=seeded(9))
         inputs["added_cond_kwargs"] = {**inputs.get("added_cond_kwargs", {}), "image_embeds": [embeds]}
-    person = somebody(adapter)
+    person = random_tokens(adapter)
 
     before = unet(**inputs).sample
     adapter.scale = 0.7
@@ -99,7 +99,7 @@ def test_bfloat16_is_exact_to_its_precision() -> None:
         unet = make_unet("sdxl").to(dtype)  # pyright: ignore
         adapter = make_adapter(unet).to(dtype)  # pyright: ignore
         adapter.attach(unet)
-        person = somebody(adapter)
+        person = random_tokens(adapter)
         with adapter.activate([person], num_images=2):
             pictures["hooks", dtype] = unet(**unet_inputs(unet)).sample.float()
         with decoupled(unet, adapter, [tokens_of(person, 2, 2)]):
@@ -114,7 +114,7 @@ def test_regions() -> None:
     unet = make_unet()
     adapter = make_adapter(unet)
     adapter.attach(unet)
-    one, two = somebody(adapter, seed=1), somebody(adapter, seed=2)
+    one, two = random_tokens(adapter, seed=1), random_tokens(adapter, seed=2)
     left = torch.zeros(16, 16)
     left[:, :8] = 1
     with adapter.activate([one, two], num_images=2, masks=[left, 1 - left]):
@@ -140,7 +140,7 @@ def test_regions_of_every_picture_size(side: int) -> None:
     unet = make_unet(**levels)
     adapter = make_adapter(unet)
     adapter.attach(unet)
-    person = somebody(adapter)
+    person = random_tokens(adapter)
     with adapter.activate([person], num_images=1):
         everywhere = unet(**unet_inputs(unet, batch=2, side=side)).sample
     with adapter.activate([person], num_images=1, masks=[torch.ones(30, 20)]):
@@ -153,7 +153,7 @@ def test_scale_zero_is_no_identity_and_blocks_are_separate() -> None:
     unet = make_unet()
     adapter = make_adapter(unet)
     adapter.attach(unet)
-    person, inputs = somebody(adapter), unet_inputs(unet)
+    person, inputs = random_tokens(adapter), unet_inputs(unet)
     before = unet(**inputs).sample
 
     def draw(scale: Any) -> torch.Tensor:
@@ -175,7 +175,7 @@ def test_schedule_reads_the_timestep() -> None:
     unet = make_unet()
     adapter = make_adapter(unet)
     adapter.attach(unet)
-    person = somebody(adapter)
+    person = random_tokens(adapter)
 
     def draw(scale: Any, timestep: int) -> torch.Tensor:
         adapter.scale = scale
@@ -210,7 +210,7 @@ def test_compiled_unet(way: str) -> None:
     if way != "attached before":
         adapter.attach(unet)
     for scale, seed in ((0.7, 1), (0.7, 2), (0.2, 2)):
-        person = somebody(adapter, seed=seed)
+        person = random_tokens(adapter, seed=seed)
         adapter.scale = scale
         with adapter.activate([person], num_images=2):
             found = unet(**inputs).sample
@@ -232,7 +232,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(training: bool) -> None
         if checkpointing:
             unet.enable_gradient_checkpointing()  # diffusers' blocks recompute in both modes
             unet.train(training)
-        with adapter.activate([somebody(adapter, rows=2)], num_images=2):
+        with adapter.activate([random_tokens(adapter, rows=2)], num_images=2):
             unet(**unet_inputs(unet, batch=2)).sample.square().mean().backward()
         return [p.grad for p in adapter.parameters() if p.grad is not None]
 
@@ -269,10 +269,10 @@ def test_starts_from_the_keys_and_values_of_the_unet() -> None:
     )
 
 
-def test_misuse_is_named() -> None:
+def test_misuse_raises_errors() -> None:
     unet = make_unet()
     adapter = make_adapter(unet)
-    person = somebody(adapter)
+    person = random_tokens(adapter)
     with pytest.raises(AdapterError, match="not attached"), adapter.activate([person], 1):
         pass
     with pytest.raises(BaseMismatchError, match=r"width 16.*width 32"):
@@ -287,12 +287,12 @@ def test_misuse_is_named() -> None:
             unet(**unet_inputs(unet, batch=4))
         with pytest.raises(AdapterError, match="while a call is using"):
             adapter.detach()
-    with pytest.raises(AdapterError, match="3 identities"), adapter.activate([somebody(adapter, rows=3)], 4):
+    with pytest.raises(AdapterError, match="3 identities"), adapter.activate([random_tokens(adapter, rows=3)], 4):
         pass
 
 
-def test_a_start_for_embeddings_that_are_nearly_alike() -> None:
-    """The first layer sees them with mean 0 and deviation 1: as it would see them standardised before."""
+def test_standardise_input() -> None:
+    """The adapter then reads embeddings as it read standardised embeddings before."""
     torch.manual_seed(0)
     adapter, plain = (make_adapter(make_unet(), seed=3) for _ in range(2))
     embeddings = 5 + 0.01 * torch.randn(500, 8, generator=seeded(1))
@@ -301,7 +301,7 @@ def test_a_start_for_embeddings_that_are_nearly_alike() -> None:
     torch.testing.assert_close(adapter(embeddings[:4]), plain(standard[:4]), atol=1e-3, rtol=1e-3)
 
 
-def test_a_start_for_one_person_is_an_ordinary_one() -> None:
+def test_standardise_input_of_one_person_changes_nothing() -> None:
     adapter, plain = (make_adapter(make_unet(), seed=3) for _ in range(2))
     adapter.to_tokens.standardise_input(torch.ones(1, 8))  # pyright: ignore[reportCallIssue]
     assert torch.equal(adapter(torch.ones(1, 8)), plain(torch.ones(1, 8)))

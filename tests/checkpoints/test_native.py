@@ -1,4 +1,4 @@
-"""Adapters as files: what is written comes back, and what does not fit is named."""
+"""Adapters as files: saving and loading give the same adapter, and errors name tensors that do not fit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_files(folder: Path) -> None:
     assert card.startswith("---\nlibrary_name: diffusers\n")
 
 
-def test_saving_is_whole_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_is_atomic(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
     def full_disk(*_: Any, **__: Any) -> None:

@@ -51,7 +51,7 @@ def test_enlarging_a_photo_moves_no_landmark(detector: FaceDetector, photo: np.n
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3])
-def test_a_turned_photo_shows_the_same_person_or_nobody(detector: FaceDetector, photo: np.ndarray, turn: int) -> None:
+def test_a_turned_photo_shows_the_same_person_or_no_face(detector: FaceDetector, photo: np.ndarray, turn: int) -> None:
     encoder, turned = DlibEncoder(), np.ascontiguousarray(np.rot90(photo, turn))
     found = detector.detect(turned)
     if not found:

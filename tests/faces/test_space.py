@@ -81,7 +81,7 @@ def test_people_drawn_for_the_default_encoder_resemble_each_other_as_strangers_d
         Identity.random(DlibEncoder.name, 512)
 
 
-def test_anonymised_by_a_right_angle_nobody_is_recognised() -> None:
+def test_people_anonymised_by_90_degrees_are_not_recognised() -> None:
     statistics = EncoderStatistics.of(DlibEncoder.name)
     for seed in range(20):
         person = Identity.random(DlibEncoder.name, DlibEncoder.dim, seed=seed)

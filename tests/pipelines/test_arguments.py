@@ -1,4 +1,4 @@
-"""Every identity argument acts, or raises our error."""
+"""Every identity argument has an effect or raises an error of this package."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_from_pipe_carries_adapters_to_every_task_and_back(family: str) -> None:
 
 
 @every_pipeline
-def test_the_signature_has_the_stock_arguments_and_ours(family: str, task: str, kind: str) -> None:
+def test_the_signature_has_stock_and_identity_arguments(family: str, task: str, kind: str) -> None:
     pipeline = make(family, task, kind)
     stock = inspect.signature(inspect.unwrap(type(pipeline).__call__)).parameters
     for _ in range(2):
@@ -152,7 +152,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
-def test_what_cannot_act_is_an_error_of_ours(loaded: Any, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_identity_arguments_are_refused(loaded: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(IdgenError, match=message):
         draw(loaded, **arguments)
 

@@ -47,7 +47,7 @@ def test_faces_and_points(pipe: Any, astronaut: np.ndarray) -> None:
     assert (np.asarray(both) != expected).any()
 
 
-def test_nothing_to_draw(pipe: Any, tmp_path: Path) -> None:
+def test_invalid_sources_are_refused(pipe: Any, tmp_path: Path) -> None:
     with pytest.raises(NoFaceError):
         pipe.prepare_landmarks(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(ImageError, match="a photo, faces, or points"):

@@ -1,4 +1,4 @@
-"""What cannot be derived is asked for or refused: guidance halves, regions, progress, the length of a prompt."""
+"""Guidance halves, regions, progress and prompt lengths are derived from the pipeline, or the call is refused."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ UNSUPPORTED = ("AnimateDiffPipeline", "StableDiffusionInstructPix2PixPipeline", 
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_pipelines_that_could_draw_a_person_wrongly_are_refused_at_load(name: str) -> None:
+def test_unsupported_pipelines_are_refused_at_load(name: str) -> None:
     kind = getattr(diffusers, name)
     pipeline = kind.__new__(kind)
     with pytest.raises(AdapterError, match=f"{name} is not supported"):
@@ -168,12 +168,12 @@ def test_a_schedule_ends_after_its_share_of_the_steps(scheduler: str, task: str)
     pipeline.load_id_adapter(make_adapter(pipeline.unet))
     acted: list[bool] = []
     layer = next(iter(pipeline.id_adapters["default"].config["layers"]))
-    binding = next(
+    hooks = next(
         hook.__self__
         for hook in pipeline.unet.get_submodule(layer)._forward_pre_hooks.values()
         if hasattr(hook.__self__, "people")
     )
-    pipeline.unet.get_submodule(layer).register_forward_hook(lambda *_: acted.append(binding.people is not None))
+    pipeline.unet.get_submodule(layer).register_forward_hook(lambda *_: acted.append(hooks.people is not None))
     steps: dict[str, Any] = {"num_inference_steps": 10} | ({"strength": 0.8} if task == "img2img" else {})
     draw(pipeline, task, id_embeds=ANNA, id_scale=ScaleSchedule(end=0.5), **steps)
     done = 0.2 if task == "img2img" else 0.0

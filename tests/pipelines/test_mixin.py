@@ -127,7 +127,7 @@ def test_loading_twice_replaces(pipeline: Any) -> None:
     assert not second.is_attached
 
 
-def test_failed_load_loses_nothing(pipeline: Any, tmp_path: Path) -> None:
+def test_a_failed_load_changes_nothing(pipeline: Any, tmp_path: Path) -> None:
     stock_class, attributes = type(pipeline), set(vars(pipeline))
     other = make_adapter(make_pipeline("sdxl").unet)
     with pytest.raises(BaseMismatchError, match=r"width 32.*width 16"):
@@ -154,7 +154,7 @@ def test_wrong_encoders_are_named(pipeline: Any) -> None:
         pipeline.encode_identity(np.zeros((8, 8, 3), np.uint8))
 
 
-def test_people_that_do_not_fit(pipeline: Any) -> None:
+def test_invalid_numbers_of_people_are_refused(pipeline: Any) -> None:
     pipeline.load_id_adapter(make_adapter(pipeline.unet))
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"id_embeds": [ANNA, BRUNO]}, "2 people for 1 prompt"),
@@ -183,7 +183,7 @@ def test_wrong_photos(with_faces: Any, group_photo: Path, tmp_path: Path) -> Non
         draw(with_faces, id_image=tmp_path / "text.jpg")
 
 
-def test_an_error_in_the_middle_leaves_nothing_behind(pipeline: Any) -> None:
+def test_an_error_during_a_call_leaves_no_state(pipeline: Any) -> None:
     stock = draw(pipeline)
     pipeline.load_id_adapter(make_adapter(pipeline.unet))
 

@@ -29,7 +29,7 @@ def load(family: str, encoders: tuple[bool, bool] = (True, True), num_words: int
     return pipe, adapter
 
 
-def somebody(seed: int = 1) -> Identity:
+def random_identity(seed: int = 1) -> Identity:
     return Identity(embeddings=torch.randn(1, 8, generator=seeded(seed)), encoder="test")
 
 
@@ -61,19 +61,19 @@ MARK = "<|startoftext|>" * 2
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_the_placeholder_is_the_person(family: str) -> None:
     pipe, adapter = load(family)
-    who, call = somebody(), call_arguments(prompt="a <id> at sea with <id>")
+    who, call = random_identity(), call_arguments(prompt="a <id> at sea with <id>")
     found = pipe(**call, id_embeds=who, id_scale=0.0).images
     embeds = encode(pipe, adapter, who, f"a {MARK} at sea with {MARK}")
     by_hand = call_arguments() | embeds
     del by_hand["prompt"]
     assert (pipe(**by_hand).images == found).all()
-    other = pipe(**call_arguments(prompt="a <id> at sea with <id>"), id_embeds=somebody(2), id_scale=0.0).images
+    other = pipe(**call_arguments(prompt="a <id> at sea with <id>"), id_embeds=random_identity(2), id_scale=0.0).images
     assert abs(other - found).max() > 1e-4
 
 
-def test_an_encoder_without_words_reads_person() -> None:
+def test_a_text_encoder_without_pseudo_words_reads_the_class_word() -> None:
     pipe, adapter = load("sdxl", (True, False))
-    who = somebody()
+    who = random_identity()
     found = pipe(**call_arguments(prompt="a <id> at sea"), id_embeds=who, id_scale=0.0).images
     by_hand = call_arguments() | encode(pipe, adapter, who, f"a {MARK} at sea", "a person at sea")
     del by_hand["prompt"]
@@ -82,7 +82,7 @@ def test_an_encoder_without_words_reads_person() -> None:
 
 def test_negative_prompts_weights_and_tokenizers_stay() -> None:
     pipe, _ = load("sd")
-    who = somebody()
+    who = random_identity()
     before = {name: weight.clone() for name, weight in pipe.text_encoder.state_dict().items()}
     size = len(pipe.tokenizer)
     call: dict[str, Any] = {"prompt": "a face", "negative_prompt": "<id> blurred"}
@@ -95,7 +95,7 @@ def test_negative_prompts_weights_and_tokenizers_stay() -> None:
 
 def test_a_list_of_prompts_and_people() -> None:
     pipe, _ = load("sd", num_words=1)
-    people, prompts = [somebody(1), somebody(2)], ["a <id>", "<id> at sea"]
+    people, prompts = [random_identity(1), random_identity(2)], ["a <id>", "<id> at sea"]
     call: dict[str, Any] = {"generator": [seeded(1), seeded(2)]}
     both = pipe(**call_arguments(prompt=prompts, **call), id_embeds=people).images
     for i in range(2):
@@ -107,7 +107,7 @@ def test_two_people_in_one_prompt() -> None:
     pipe, _ = load("sd", num_words=1)
     masks = [torch.ones(SIDE, SIDE)] * 2
     call: dict[str, Any] = {"id_masks": masks, "id_scale": 0.0}
-    a, b = somebody(1), somebody(2)
+    a, b = random_identity(1), random_identity(2)
     ab = pipe(**call_arguments(prompt="<id> and <id>"), id_embeds=[a, b], **call).images
     ba = pipe(**call_arguments(prompt="<id> and <id>"), id_embeds=[b, a], **call).images
     aa = pipe(**call_arguments(prompt="<id> and <id>"), id_embeds=[a, a], **call).images
@@ -119,16 +119,16 @@ def test_two_people_in_one_prompt() -> None:
 def test_long_prompts() -> None:
     pipe, _ = load("sd")
     words = "a b c d e " * 12  # 60 tokens of this alphabet
-    pipe(**call_arguments(prompt=f"{words} <id> {words}"), id_embeds=somebody())
+    pipe(**call_arguments(prompt=f"{words} <id> {words}"), id_embeds=random_identity())
     with pytest.raises(AdapterError, match=r"token 12\d of the prompt, but the text encoder reads 75"):
-        pipe(**call_arguments(prompt=f"{words * 2} <id>"), id_embeds=somebody())
+        pipe(**call_arguments(prompt=f"{words * 2} <id>"), id_embeds=random_identity())
 
 
-def test_prompts_that_name_nobody_who_is_there() -> None:
+def test_the_placeholder_requires_an_identity_and_pseudo_words() -> None:
     pipe, _ = load("sd")
     with pytest.raises(AdapterError, match="requires id_image or id_embeds"):
         pipe(**call_arguments(prompt="a <id>"))
     plain = make_pipeline()
     plain.load_id_adapter(make_adapter(plain.unet))
     with pytest.raises(AdapterError, match="has no pseudo-words"):
-        plain(**call_arguments(prompt="a <id>"), id_embeds=somebody())
+        plain(**call_arguments(prompt="a <id>"), id_embeds=random_identity())

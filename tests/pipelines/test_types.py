@@ -21,7 +21,7 @@ def takes_both(pipe: pipelines.StableDiffusionXLPipeline, stock: diffusers.Stabl
         pipe.set_id_adapter_scale("strong")  # pyright: ignore[reportArgumentType]
 
 
-def test_named_classes_have_the_signature_of_the_stock_class_and_ours() -> None:
+def test_pipeline_classes_have_stock_and_identity_arguments() -> None:
     for name in pipelines.__all__:
         kind = getattr(pipelines, name)
         if name.startswith("StableDiffusion"):
