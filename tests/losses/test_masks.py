@@ -1,4 +1,4 @@
-"""Over every loss: whatever a sample that does not count holds, no other sample's value or gradient changes."""
+"""For every loss: the values of a masked sample do not change the value or gradient of other samples."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def evaluate(
     return values.detach(), [torch.zeros(2) if gradient is None else gradient for gradient in gradients]
 
 
-def test_the_list_is_whole() -> None:
+def test_every_row_is_tested() -> None:
     assert {*TERMS} == {*LOSSES.rows}
 
 
@@ -96,7 +96,7 @@ def test_the_list_is_whole() -> None:
     ids=["no face", "no identity", "gate shut"],
 )
 @pytest.mark.parametrize("name", TERMS)
-def test_what_does_not_count_changes_nothing(name: str, why: tuple[bool, bool, int]) -> None:
+def test_masked_samples_change_nothing(name: str, why: tuple[bool, bool, int]) -> None:
     values, gradients = evaluate(name, inputs(1), *why)
     changed, changed_gradients = evaluate(name, splice(inputs(1), inputs(2)), *why)
     assert values[0] != 0

@@ -113,7 +113,7 @@ def step() -> Step:
     return Step()
 
 
-def test_who_counts_in_which_term(step: Step) -> None:
+def test_samples_that_count_for_each_term(step: Step) -> None:
     with torch.no_grad():
         out = step(lambda _: None)
     counted = {name: (int(log.samples), int(log.invalid)) for name, log in out.terms.items()}

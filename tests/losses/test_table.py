@@ -49,7 +49,7 @@ def _dummy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def step_of(stage: str, config: Any) -> Any:
-    """A step that learns nothing but the dummy."""
+    """A step with the dummy."""
     if stage == "denoise":
         return make_step(losses=config.losses, unet=ONE_LEVEL)
     rewards = make_rewards(config.rewards, FaceEmbedder.dlib(), torch.device("cpu"))
@@ -110,12 +110,12 @@ def test_a_weight_is_what_its_text_says(value: float, window: Any) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "x", "1@", "1@2", "1@-0.1", "1@soft", "nan", "inf", "1@nan", "1@0.5@0.6"])
-def test_weights_that_are_none(given: str) -> None:
+def test_malformed_weights(given: str) -> None:
     with pytest.raises(LossError, match=r"identity=.*: a weight is a number"):
         LossConfig(weights={"identity": given})
 
 
-def test_names_that_are_not_known(tmp_path: Path) -> None:
+def test_unknown_names_and_missing_settings(tmp_path: Path) -> None:
     with pytest.raises(LossError, match=r"'contrastiv' is not known as a loss\. Did you mean 'contrastive'\?.*FILE"):
         parse("denoise", [*NEEDED, "--losses", "contrastiv=1"], "idgen")
     with pytest.raises(LossError, match=r"'beauty' is not known as a reward\. Use one of identity, "):
@@ -132,7 +132,7 @@ def test_names_that_are_not_known(tmp_path: Path) -> None:
         parse("denoise", ["--config", str(file)], "idgen")
 
 
-def test_functions_of_ones_own(tmp_path: Path) -> None:
+def test_custom_functions(tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text(
         "def level(latents):\n    return latents.mean((1, 2, 3))\n\ndef identity(latents):\n    return latents\n"

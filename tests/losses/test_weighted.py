@@ -59,7 +59,7 @@ def test_gradients_of_two_halves_add_up_to_that_of_the_whole() -> None:
     torch.testing.assert_close((gradient(slice(0, 2)) + gradient(slice(2, 4))) / 2, gradient(slice(0, 4)))
 
 
-def test_what_is_without_a_face_has_no_gradient_whatever_its_value() -> None:
+def test_masked_values_have_no_gradient() -> None:
     x = torch.tensor([1.0, torch.inf, torch.nan], requires_grad=True)
     out = WeightedTerms({"plain": Term(plain, valid="ok")})({"x": x, "ok": torch.tensor([True, False, False])})
     out.total.backward()
@@ -68,7 +68,7 @@ def test_what_is_without_a_face_has_no_gradient_whatever_its_value() -> None:
     assert x.grad.tolist() == pytest.approx([1 / 3, 0, 0])
 
 
-def test_nothing_is_made_for_shut_gates() -> None:
+def test_nothing_is_computed_for_closed_gates() -> None:
     made = []
 
     class Decoded(Inputs):

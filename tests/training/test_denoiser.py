@@ -1,4 +1,4 @@
-"""Stage one's step: what it computes, for which losses, and where its gradients go."""
+"""The step of stage one: its losses, its inputs and its gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""x0 in several steps, faces from a short rollout, and a LoRA that acts only there."""
+"""x0 in several steps, faces of a short rollout, and a LoRA that is active only there."""
 
 from __future__ import annotations
 

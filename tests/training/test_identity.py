@@ -1,4 +1,4 @@
-"""Who a sample is drawn from: read as a pipeline reads it, and without any effect where it was dropped."""
+"""Identities in training: read as a pipeline reads them, and without effect where they were dropped."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def test_a_dropped_identity_contributes_nothing(name: str) -> None:
             torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_any_term_that_reads_the_person_counts_nothing_where_it_was_dropped() -> None:
-    """Also one of one's own, which says nothing of validity."""
+def test_terms_that_read_the_person_are_0_where_the_identity_was_dropped() -> None:
+    """Also a custom term without a mask."""
 
     def own(images: torch.Tensor, reference_embeds: torch.Tensor) -> torch.Tensor:
         return images.mean(1) + reference_embeds.mean(1)

@@ -150,7 +150,7 @@ def test_the_divergence_is_from_the_policy_of_the_start() -> None:
         torch.testing.assert_close(found, expected)
 
 
-def test_what_is_judged_well_becomes_likelier() -> None:
+def test_training_increases_the_reward() -> None:
     step, batch = make_step(learned=3, updates=1, kl=0.001), people(2).repeat(8)
     before = step.generate(batch, seeded(1000)).rewards
     optimizer = torch.optim.Adam(step.parameters(), 1e-2)
@@ -171,7 +171,7 @@ def test_ddpo_takes_the_batch_for_one_group() -> None:
     torch.testing.assert_close(gradient(ddpo), len(ddpo.sampler.noisy_steps()) * gradient(grpo), rtol=1e-3, atol=1e-6)
 
 
-def test_faces_are_looked_for_only_if_a_reward_reads_them() -> None:
+def test_faces_are_detected_only_if_a_reward_reads_them() -> None:
     class Never:
         def detect(self, image: np.ndarray) -> list[Any]:
             raise AssertionError
@@ -191,7 +191,7 @@ def test_faces_are_looked_for_only_if_a_reward_reads_them() -> None:
     assert found == [0]
 
 
-def test_a_batch_of_one_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_of_one_gives_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         found = run(make_step(DDPOStep), people(1))
     assert "learns nothing from a batch of one" in caplog.text
@@ -209,7 +209,7 @@ def test_a_run_stops_where_it_can_go_on_exactly(tmp_path: Path) -> None:
     assert loop.run() == 4
 
 
-def test_things_are_made_once_for_each_pass_of_several_updates() -> None:
+def test_objects_are_made_once_for_each_pass_of_several_updates() -> None:
     made = iter(range(100))
     reuse: Reuse[int] = Reuse(passes=2, updates=3)
     assert [reuse(lambda: next(made)) for _ in range(14)] == [0, 1] * 3 + [2, 3] * 3 + [4, 5]

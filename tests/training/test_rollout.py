@@ -1,4 +1,4 @@
-"""Pictures drawn with a graph: the same as the pipeline draws, with the gradient of finite differences."""
+"""Rollouts with a graph: the same pictures as the pipeline's, and the gradient of finite differences."""
 
 from __future__ import annotations
 
