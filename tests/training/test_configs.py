@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
 
 from idgen import IdentityAdapter
-from idgen.losses import LossConfig
 from idgen.losses.settings import DEFAULTS
 from idgen.training.command import from_toml, parse
 from idgen.training.config import DenoisingConfig, RewardConfig
@@ -79,19 +77,14 @@ RECOMMENDED = {
         ("denoise", CONFIGS / "sd15.toml"),
         ("denoise", CONFIGS / "sdxl.toml"),
         ("reward", CONFIGS / "reward.toml"),
-        ("denoise", ROOT / "train" / "tiny" / "tiny.toml"),
+        ("denoise", ROOT / "train" / "tiny" / "adapter.toml"),
+        ("reward", ROOT / "train" / "tiny" / "reward.toml"),
     ],
-    ids=lambda of: of.stem if isinstance(of, Path) else of,
+    ids=lambda of: f"{of.parent.name}-{of.stem}" if isinstance(of, Path) else of,
 )
 def test_one_configuration_is_recommended(stage: Any, file: Path) -> None:
-    """The examples of runs, and the recipe of the packaged adapter, have the default losses and rewards."""
-    if file.stem == "tiny":  # whose adapter had a temperature of 0.01
-        given = tomllib.loads(file.read_text())["adapter"]["losses"]
-        config = LossConfig(**LossConfig.nest(given))
-        assert config.active == LossConfig().active
-        assert config.settings == {**LossConfig().settings, "temperature": 0.01}
-    else:
-        assert settings(from_toml(RewardConfig if stage == "reward" else DenoisingConfig, file)) == RECOMMENDED[stage]
+    """The examples of runs, and the recipe of the built-in model, have the default losses and rewards."""
+    assert settings(from_toml(RewardConfig if stage == "reward" else DenoisingConfig, file)) == RECOMMENDED[stage]
 
 
 def test_the_guides_commands_are_the_recommended_ones() -> None:
