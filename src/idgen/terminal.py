@@ -19,7 +19,7 @@ JOINERS = "\u200c\u200d"
 console = Console(stderr=True, highlight=False)
 
 
-def visible(text: Any, keep: str = "") -> str:
+def visible(text: object, keep: str = "") -> str:
     """Escape invisible characters, for example as `\\x1b`.
 
     These are control characters, including line breaks, marks that change the direction of text, and unpaired
@@ -35,7 +35,7 @@ def visible(text: Any, keep: str = "") -> str:
     )
 
 
-def say(text: Any) -> None:
+def say(text: object) -> None:
     """Print a message to stderr."""
     console.print(Text(visible(text)), soft_wrap=True)
 
@@ -45,12 +45,12 @@ def say_error(error: Exception) -> None:
     console.print(Text.assemble(("Error:", "bold red"), " ", visible(error)), soft_wrap=True)
 
 
-def show(result: Any) -> None:
+def show(result: object) -> None:
     """Print a result to stdout."""
     print(visible(result), flush=True)
 
 
-def show_table(facts: Mapping[str, Any]) -> None:
+def show_table(facts: Mapping[str, object]) -> None:
     """Print names and values to stdout, one pair per line."""
     out = Console(highlight=False)
     names = [visible(name) for name in facts]
@@ -59,7 +59,7 @@ def show_table(facts: Mapping[str, Any]) -> None:
         out.print(Text.assemble((name.ljust(width), "bold"), "  ", visible(value)), soft_wrap=True)
 
 
-def working(text: str) -> AbstractContextManager[Any]:
+def working(text: str) -> AbstractContextManager[object]:
     """Show a spinner with this text, inside the `with`."""
     return console.status(Text(visible(text)))
 

@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any
 
 _NAMES = {"label": ("person",), "caption": ("caption",), "licence": ("licence", "license")}
 FACTS = (*_NAMES, "reference", "landmarks")
@@ -21,7 +20,7 @@ class UnclearFactError(ValueError):
     """A value cannot be understood; the message is the reason why the photo is dropped."""
 
 
-def clean(value: Any) -> str | None:
+def clean(value: object) -> str | None:
     """A value of JSON, parquet or CSV as the text it is compared by; None if it says nothing.
 
     A number is the same text whatever its type: 1, 1.0 and "1" are one person. NaN, which tables hold where a value is
@@ -39,7 +38,7 @@ def clean(value: Any) -> str | None:
     return unicodedata.normalize("NFC", str(value).encode("utf-8", "backslashreplace").decode()).strip() or None
 
 
-def facts_of(record: Mapping[str, Any]) -> dict[str, str]:
+def facts_of(record: Mapping[str, object]) -> dict[str, str]:
     """`label`, `caption`, `licence`, `reference` and `landmarks` as texts, as far as a row of a table or an object of
     JSON has them. `flag` and `points` read the last two."""
     found = {ours: (clean(record.get(name)) for name in theirs) for ours, theirs in _NAMES.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import nn
 from ..faces import FaceAnalyzer
 from .columns import Entry
 from .framing import Framing
+
+if TYPE_CHECKING:
+    from ..faces.clip import ClipFeatures
 
 PIXELS, PIXELS_ON_CPU = 1 << 21, 1 << 18
 """Pixels that a VAE encodes at once: 8 pictures of 512 px fit into a GPU of 12 GB; one uses all cores of a CPU."""
@@ -91,7 +94,7 @@ class FeatureMaker:
         clip: CLIP image encoder.
     """
 
-    clip: Any
+    clip: ClipFeatures
     name: str = "features"
     parallel: bool = False
 

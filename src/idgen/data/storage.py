@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -38,13 +38,13 @@ def address(filesystem: FileSystem, path: str) -> str:
     return path if isinstance(filesystem, LocalFileSystem) else filesystem.unstrip_protocol(path)
 
 
-def open_file(url: str) -> Any:
+def open_file(url: str) -> BinaryIO:
     """Open a file for reading bytes."""
     filesystem, path = place(url)
     return filesystem.open(path, "rb")
 
 
-def stamp(filesystem: FileSystem, path: str, info: Mapping[str, Any] | None = None) -> str:
+def stamp(filesystem: FileSystem, path: str, info: Mapping[str, object] | None = None) -> str:
     """Text that changes whenever a file is replaced or written to, even with the same name and size.
 
     Args:

@@ -29,7 +29,7 @@ from .prompts import Prompt
 WITHOUT = "without identity"
 """Folder of the pictures that are drawn without an identity."""
 
-FileOf: TypeAlias = Callable[[Image.Image, Mapping[str, Any]], bytes]
+FileOf: TypeAlias = Callable[[Image.Image, Mapping[str, object]], bytes]
 """Picture and settings → content of a PNG file."""
 
 
@@ -180,7 +180,7 @@ def describe(drawing: Drawing, people: Sequence[Identity], settings: DrawingSett
     return {**asdict(drawing), **asdict(settings), "people": len(people), "identity": digest.hexdigest()[:16]}
 
 
-def is_drawn(folder: Path, drawing: Drawing, told: Mapping[str, Any]) -> bool:
+def is_drawn(folder: Path, drawing: Drawing, told: Mapping[str, object]) -> bool:
     """Whether a picture is finished; raises EvaluationError if its file was drawn with other settings."""
     file = folder / f"{drawing.path}.json"
     if not file.is_file() or not file.with_suffix(".png").is_file():

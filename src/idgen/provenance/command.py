@@ -60,16 +60,20 @@ class MarkOptions:
             raise ProvenanceError("--certificates and --key are required together.")
         return None if self.certificates is None or self.key is None else CredentialSigner(self.certificates, self.key)
 
-    def file_of(self, picture: Image.Image, settings: Mapping[str, Any]) -> bytes:
+    def file_of(self, picture: Image.Image, settings: Mapping[str, object]) -> bytes:
         """The marked PNG file; raises BlockedIdentityError if `check_output` finds a person on the blocklist."""
         if self.check_output and self.people is not None:
             self.people.check_picture(picture)
-        told = {**settings, "base": _public_name(settings["base"]), "adapter": _public_name(settings["adapter"])}
+        told = {
+            **settings,
+            "base": _public_name(str(settings["base"])),
+            "adapter": _public_name(str(settings["adapter"])),
+        }
         return mark(picture, told, watermark=self.watermark, signer=self.signer)
 
 
 def save_pictures(
-    pictures: list[Image.Image], settings: Mapping[str, Any], seeds: range, output: Path, options: MarkOptions
+    pictures: list[Image.Image], settings: Mapping[str, object], seeds: range, output: Path, options: MarkOptions
 ) -> list[Path]:
     """Write marked pictures, each with its seed in the file. Several files are numbered."""
     paths = [

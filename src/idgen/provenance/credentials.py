@@ -66,7 +66,7 @@ class CredentialSigner:
             raise ProvenanceError(f"'{os.fspath(certificates)}' cannot be used for signing: {error}") from error
         self.sign(write_png(Image.new("RGB", (1, 1)), {}), {})  # a key that does not fit fails here, before drawing
 
-    def sign(self, png: bytes, settings: Mapping[str, Any]) -> bytes:
+    def sign(self, png: bytes, settings: Mapping[str, object]) -> bytes:
         """The PNG file with a signed manifest.
 
         Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from PIL import Image
 
@@ -14,7 +13,11 @@ from .watermark import add_watermark
 
 
 def mark(
-    image: Image.Image, settings: Mapping[str, Any], *, watermark: bool = True, signer: CredentialSigner | None = None
+    image: Image.Image,
+    settings: Mapping[str, object],
+    *,
+    watermark: bool = True,
+    signer: CredentialSigner | None = None,
 ) -> bytes:
     """A PNG file of a generated picture with its settings, a watermark and a signature.
 

@@ -22,7 +22,7 @@ KEYWORD = "idgen"
 Picture: TypeAlias = "str | os.PathLike[str] | bytes"
 
 
-def write_png(image: Image.Image, settings: Mapping[str, Any]) -> bytes:
+def write_png(image: Image.Image, settings: Mapping[str, object]) -> bytes:
     """A PNG file with settings in it.
 
     Args:
