@@ -141,7 +141,7 @@ def test_a_killed_worker(kills, photos, whole, tmp_path, monkeypatch):
     monkeypatch.setattr("idgen.data.prepare.ShardWorker", Killer)
     (tmp_path / "kills").write_text(str(kills))
     if kills > 2:
-        with pytest.raises(DataError, match=r"killed 3 times over the shards .*000001"):
+        with pytest.raises(DataError, match=r"killed 3 times at the shards .*000001"):
             make_set(photos, tmp_path, LocalProcesses(2), shard_size=2)
         (tmp_path / "kills").write_text("0")
     make_set(photos, tmp_path, LocalProcesses(2), shard_size=2)
