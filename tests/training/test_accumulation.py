@@ -73,8 +73,8 @@ def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
 
 def test_an_accelerator_with_another_accumulation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = LoopConfig(gradient_accumulation_steps=4)
-    with pytest.raises(TrainingError, match=r"4 passes .* configured for 1"):
+    with pytest.raises(TrainingError, match=r"accumulation_steps=4, .* configured for 1:"):
         Loop(make_step(), RandomPeople(2), tmp_path, config, OptimizerConfig(), Accelerator(cpu=True))
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")  # as `accelerate launch` sets it
-    with pytest.raises(TrainingError, match=r"4 passes .* configured for 2"):
+    with pytest.raises(TrainingError, match=r"accumulation_steps=4, .* configured for 2:"):
         make_accelerator(config, tmp_path)
