@@ -1,4 +1,4 @@
-"""Train an identity adapter, stage `denoise`: for `accelerate launch`. `--help` says what can be set.
+"""Train an identity adapter, stage `denoise`: for `accelerate launch`. `--help` lists the options.
 
 accelerate launch train/train_id_adapter.py --train_data_dir shards/ --output_dir run/
 """

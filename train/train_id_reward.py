@@ -1,4 +1,4 @@
-"""Train an identity adapter, stage `reward`: for `accelerate launch`. `--help` says what can be set.
+"""Train an identity adapter, stage `reward`: for `accelerate launch`. `--help` lists the options.
 
 accelerate launch train/train_id_reward.py --train_data_dir shards/ --output_dir run/ --id_adapter run/
 """

@@ -42,7 +42,7 @@ def make_step(kind: Any = GRPOStep, **options: Any) -> Any:
     adapter.attach(base.unet)
     rewards = WeightedRewards(options.pop("rewards", {"redness": Term(redness)}))
     networks = {name: options.pop(name) for name in ("detector", "passes") if name in options}
-    config = GRPOConfig if kind is GRPOStep else DDPOConfig
+    config: Any = GRPOConfig if kind is GRPOStep else DDPOConfig
     return kind(base, adapter, rewards, config(**{"steps": 4, **options}), **networks)
 
 
