@@ -125,8 +125,9 @@ def share_weights(unet: Any) -> Any:
 
 def sides(shape: Shape, stage: int, steps: int) -> dict[str, Side]:
     """Name → one step of training; the first is what the others are compared with."""
-    mixed = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}[shape.dtype]
-    accelerator = make_accelerator(LoopConfig(mixed_precision=mixed), Path(tempfile.gettempdir()))
+    precisions: dict[torch.dtype, Literal["no", "fp16", "bf16"]]
+    precisions = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    accelerator = make_accelerator(LoopConfig(mixed_precision=precisions[shape.dtype]), Path(tempfile.gettempdir()))
     pipeline = make_pipeline(shape)
     usual = BaseModel(pipeline, shape.dtype, shape.device)
     batch, photos = make_batch(shape, usual)

@@ -28,7 +28,7 @@ def run(path: Path, images: np.ndarray) -> np.ndarray:
     """By onnxruntime, one image at a time."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: image[None]})[0].reshape(1, -1) for image in images])
+    return np.concatenate([np.asarray(session.run(None, {name: image[None]})[0]).reshape(1, -1) for image in images])
 
 
 def random_images(count: int, size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import idgen
+import idgen.pipelines
 from idgen import Identity
 from tests.components import FAMILIES, TASKS, call_arguments, make_adapter, make_pipeline
 
