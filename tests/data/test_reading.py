@@ -266,11 +266,11 @@ def test_pictures_are_encoded_where_no_latents_are_cached(cached):
 
 
 def test_bad_settings_are_our_errors(lfw_set, tmp_path):
-    with pytest.raises(DataError, match="Shares"):
+    with pytest.raises(DataError, match="Probabilities must be between 0 and 1"):
         Pairing(flip=1.5)
     with pytest.raises(DataError, match="reference"):
         Pairing(references=0)
     with pytest.raises(DataError, match="not a finished set"):
         PairedIdentityDataset(str(tmp_path), framing=FRAMING)
-    with pytest.raises(DataError, match="Nobody"):
+    with pytest.raises(DataError, match="There are no people in the split"):
         PairedIdentityDataset(lfw_set, "validation", framing=FRAMING)

@@ -122,7 +122,7 @@ def test_what_too_few_people_cannot_say(measured: EncoderStatistics) -> None:
     with pytest.raises(StatisticsError, match="449 people"):
         measure("made-up", *faces(449))
     embeddings, _ = faces()
-    with pytest.raises(StatisticsError, match="check the labels"):
+    with pytest.raises(StatisticsError, match="Check the labels"):
         measure("made-up", embeddings, np.tile(np.arange(PEOPLE), PHOTOS))
     with pytest.raises(StatisticsError, match="no statistics of 'insightface/other'"):
         EncoderStatistics.of("insightface/other")

@@ -117,7 +117,7 @@ def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path
         (draw("Anna<b>"), "Unknown person 'Anna&lt;b&gt;'"),
         (draw("Other"), "'other'"),
         (draw(prompt=" "), "Write a prompt"),
-        (draw(prompt="<id> in the rain"), "no words"),
+        (draw(prompt="<id> in the rain"), "no pseudo-words"),
         (draw(start=0.8, end=0.2), "start must be below end"),
         (draw(width=18), "in steps of 4"),
         (draw(adapter="/etc"), "not in the list of choices"),

@@ -157,7 +157,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     state = load_file(path)
     del state["score.bias"]
     save_file(state, path, metadata={"format": "idgen-structure-scorer-1", "channels": "[8]"})
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="do not fit"):
         StructureScorer.load(path)
 
 

@@ -145,7 +145,7 @@ def open_photo(tar: str, row: dict[str, Any]) -> np.ndarray:
     Raises:
         DataError: The row has no position in the tar, or the photo cannot be read.
     """
-    if not ((row["offset"] or 0) >= 0 and 0 < (row["length"] or 0) <= MAX_BYTES):
+    if row["offset"] is None or row["offset"] < 0 or not 0 < (row["length"] or 0) <= MAX_BYTES:
         raise DataError(f"A row of the index of '{tar}' is damaged: {row['length']} bytes from {row['offset']} on.")
     try:
         return load_photo(read_bytes(tar, row["offset"], row["length"]))
