@@ -109,7 +109,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         seed: Seed of all random choices.
 
     Raises:
-        DataError: The set is not finished, nobody is in the split, a column is missing or another model's, or poses
+        DataError: The set is not finished, the split has no people, a column is missing or another model's, or poses
             are asked for where pictures are whole photos or their latents are cached.
         EncoderMismatchError: Shards of another encoder are among them.
     """

@@ -75,7 +75,7 @@ LOSSES = Table(
             formula="w⁺ · max(0, m⁺ − s⁺) + w⁻ · mean over s⁻ ≥ m⁻ of (s⁻ − m⁻)",
             source="TCM (2307.04047)",
             cost="as contrastive",
-            use="with another loss, when one threshold shall separate all people; it is 0 where that is reached",
+            use="with another loss, when one threshold is to separate all people; it is 0 once the threshold does",
         ),
         "mann_whitney": Row(
             make=MannWhitneyLoss,
