@@ -103,13 +103,18 @@ def test_a_setting_that_a_row_reads_or_needs_exists() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 2.0, 0.1, -0.5, 1e-4, 1 / 3])
-@pytest.mark.parametrize("window", [None, "decay", 0.0, 0.6, 1.0])
+@pytest.mark.parametrize("window", [None, "decay", 0.0, 0.6, 1.0, (0.0, 1.0), (0.2, 0.6), (1e-05, 1 / 3)])
 def test_a_weight_is_what_its_text_says(value: float, window: Any) -> None:
     weight = Weight(value, window)
     assert Weight.parse("a", str(weight)) == (weight if value else Weight(0.0))
 
 
-@pytest.mark.parametrize("given", ["", "x", "1@", "1@2", "1@-0.1", "1@soft", "nan", "inf", "1@nan", "1@0.5@0.6"])
+MALFORMED = (
+    "|x|1@|1@2|1@-0.1|1@soft|nan|inf|1@nan|1@0.5@0.6|1@0.2-|1@-0.6|1@0.6-0.2|1@0.5-0.5|1@0.5-1.5|1@0.1-0.2-0.3|1@.-."
+)
+
+
+@pytest.mark.parametrize("given", MALFORMED.split("|"))
 def test_malformed_weights(given: str) -> None:
     with pytest.raises(LossError, match=r"identity=.*: a weight is a number"):
         LossConfig(weights={"identity": given})

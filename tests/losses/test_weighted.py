@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
 from idgen.errors import LossError
-from idgen.losses import Decay, Inputs, Parametrisation, SignalPower, Term, UpTo, WeightedTerms
+from idgen.losses import Between, Decay, Inputs, Parametrisation, SignalPower, Term, UpTo, WeightedTerms
 
 TIMESTEPS = torch.tensor([0, 599, 600, 601, 999])
 X = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
@@ -32,6 +33,18 @@ def test_gates() -> None:
     for nonsense in (lambda: UpTo(1.2), lambda: Decay(0), lambda: SignalPower(schedule, -1), lambda: UpTo(0.5, 0)):
         with pytest.raises(LossError):
             nonsense()
+
+
+@pytest.mark.parametrize("steps", [1000, 40, 7])
+def test_windows_that_follow_each_other_hold_each_timestep_once(steps: int) -> None:
+    timesteps = torch.arange(steps)
+    for ends in ((0.0, 1.0), (0.0, 0.29, 1.0), (0.0, 0.07, 0.14, 0.57, 0.58, 1.0)):
+        windows = [Between(a, b, steps)(timesteps) for a, b in pairwise(ends)]
+        assert (sum(windows) == 1).all()
+        assert all(torch.equal(UpTo(b, steps)(timesteps), Between(0, b, steps)(timesteps)) for b in ends[1:])
+    for a, b in ((0.5, 0.5), (0.6, 0.5), (-0.1, 0.5), (0.5, 1.1)):
+        with pytest.raises(LossError, match="A window needs"):
+            Between(a, b)
 
 
 def test_the_sum_of_weighted_gated_terms() -> None:

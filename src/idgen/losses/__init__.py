@@ -6,7 +6,7 @@ from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
 from .decode import FaceCrops, FaceDecoder, WholePictures
 from .denoising import DenoisingLoss
 from .face_embedder import FaceEmbedder, Landmarks, find_landmarks
-from .gates import Decay, Gate, SignalPower, UpTo
+from .gates import Between, Decay, Gate, SignalPower, UpTo
 from .identity_losses import TripletLoss, identity_loss
 from .negatives import Bank, Negatives
 from .parametrisation import Parametrisation
@@ -22,6 +22,7 @@ __all__ = [
     "LOSSES",
     "AttentionRecorder",
     "Bank",
+    "Between",
     "ContrastiveLoss",
     "Decay",
     "DenoisingLoss",

@@ -35,6 +35,35 @@ class UpTo:
 
 
 @dataclass(frozen=True)
+class Between:
+    """One in a window of the noise schedule, zero outside.
+
+    Diffusion loses fine attributes at small timesteps and coarse ones at large timesteps, so a loss on one attribute
+    has a window of its own (DiTi, arXiv 2401.11430, section 4). `idgen evaluate --by-timestep` proposes windows. A
+    window contains its end and not its start, unless that is 0: windows that follow each other share no timestep.
+
+    Attributes:
+        t_min: Start, as a share of the schedule.
+        t_max: End, as a share of the schedule.
+        num_train_timesteps: T.
+    """
+
+    t_min: float
+    t_max: float
+    num_train_timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.t_min < self.t_max <= 1 or self.num_train_timesteps < 1:
+            raise LossError(f"A window needs 0 <= t_min < t_max <= 1 and num_train_timesteps >= 1, not {self}.")
+
+    def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
+        inside = timesteps <= self.t_max * self.num_train_timesteps
+        if self.t_min:
+            inside = inside & (timesteps > self.t_min * self.num_train_timesteps)
+        return inside.float()
+
+
+@dataclass(frozen=True)
 class Decay:
     """`(1 − t/T)^exponent` (ID-Booth, arXiv 2504.07392, with exponent 2).
 

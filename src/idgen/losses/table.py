@@ -174,8 +174,8 @@ class LossConfig(WeightedConfig):
 
     Attributes:
         weights: Weights of losses, NAME=WEIGHT, in place of their defaults; 0 turns a loss off. NAME=WEIGHT@SHARE
-            applies a loss up to this share of the noise schedule only, NAME=WEIGHT@decay with the factor (1 − t/T)². A
-            loss of your own is FILE.py:FUNCTION=WEIGHT.
+            applies a loss up to this share of the noise schedule only, NAME=WEIGHT@START-END between two shares, and
+            NAME=WEIGHT@decay with the factor (1 − t/T)². A loss of your own is FILE.py:FUNCTION=WEIGHT.
         snr_gamma: γ of min-SNR weighting in the denoising loss; 0 to weight all timesteps equally.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' scripts; 0 for none.
         background_weight: Weight of pixels outside the face in the denoising loss, 0 to 1.
