@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,14 @@ def test_a_column_of_another_model_is_refused(cached):
         write_column(folder, LatentMaker(maker.vae, AlignedFraming(96)))
     with pytest.raises(DataError, match="no column 'text'"):
         Column(folder, "000000", "text")
+
+
+def test_latents_stay_valid_if_only_the_decoder_changes(cached):
+    _, maker = cached
+    vae = copy.deepcopy(maker.vae)
+    for part, same in ((vae.decoder, True), (vae.encoder, False)):
+        next(part.parameters()).data.add_(0.1)
+        assert (LatentMaker(vae, FRAMING).key() == LatentMaker(maker.vae, FRAMING).key()) is same
 
 
 def test_a_damaged_column_is_our_error(cached, tmp_path):

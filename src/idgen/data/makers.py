@@ -22,12 +22,19 @@ if TYPE_CHECKING:
 PIXELS, PIXELS_ON_CPU = 1 << 21, 1 << 18
 """Pixels that a VAE encodes at once: 8 pictures of 512 px fit into a GPU of 12 GB; one uses all cores of a CPU."""
 
+DECODER = ("decoder.", "post_quant_conv.")
+"""What the names of weights start with that a VAE decodes with."""
+
 
 def network_key(network: nn.Module) -> str:
-    """A hash of a network's weights, twelve hexadecimal digits. It does not depend on the floating-point type, unless
-    values were rounded."""
+    """A hash of the weights that cached outputs depend on, twelve hexadecimal digits.
+
+    It does not depend on the decoder of a VAE, nor on the floating-point type unless values were rounded.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
+        if name.startswith(DECODER):
+            continue
         value = value.float() if value.is_floating_point() else value
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
