@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from idgen import IdentityAdapter
+from idgen.adapter.projection import Projection
 from idgen.adapter.projection_config import SHARED
-from idgen.adapter.projections import PROJECTIONS, Projection
+from idgen.adapter.projections import PROJECTIONS
 from idgen.checkpoints import native, public
 from idgen.errors import AdapterError, CheckpointError
 from idgen.info import info

@@ -4,8 +4,9 @@ from .adapter import IdentityAdapter
 from .fusion import Fusion, RandomFusion
 from .identity_net import IdentityNet
 from .layers import cross_attention_layers
+from .projection import Projection
 from .projection_config import ProjectionConfig
-from .projections import PROJECTIONS, Projection
+from .projections import PROJECTIONS
 from .scale import BlockScale, Scale, ScaleSchedule
 from .tokens import BatchLayout, IdentityTokens
 

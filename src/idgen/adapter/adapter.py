@@ -18,8 +18,8 @@ from ..errors import IdentityError
 from .attention import IdentityBranch
 from .layer_lora import LayerLoRA
 from .layers import cross_attention_layers, module_key, self_attention_path
+from .projection import Projection
 from .projection_config import ProjectionConfig, complete_config, make_projection, upgrade_config
-from .projections import Projection
 from .tokens import IdentityTokens
 from .unet_mixin import UNetMixin
 from .words import WordProjection

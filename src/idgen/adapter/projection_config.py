@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from ..errors import AdapterError
 from ..typed import check, hints
-from .projections import PROJECTIONS, Projection
+from .projection import Projection
+from .projections import PROJECTIONS
 
 Size: TypeAlias = str | int | bool | None
 ProjectionConfig: TypeAlias = str | Mapping[str, Size]

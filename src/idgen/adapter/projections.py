@@ -7,47 +7,14 @@ built-in types are those of the published checkpoints.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..errors import AdapterError
-
-
-class Projection(nn.Module, ABC):
-    """Projects an identity embedding to tokens.
-
-    The constructor takes `embedding_dim`, `num_tokens` and `cross_attention_dim`. Its other arguments, integers or
-    bools with a default, are sizes that the configuration of an adapter can set. The first line of the docstring
-    describes the type in the documentation.
-
-    Attributes:
-        reads_features: Whether the projection reads CLIP features of the face; it then has a size `feature_dim`.
-    """
-
-    reads_features: ClassVar[bool] = False
-
-    @abstractmethod
-    def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
-        """Project embeddings to tokens.
-
-        Args:
-            id_embeds: (batch, embedding_dim).
-            features: (batch, n, feature_dim), for a projection that reads them.
-
-        Returns:
-            (batch, num_tokens, cross_attention_dim).
-        """
-
-    def standardise_input(self, embeddings: torch.Tensor) -> None:
-        """Initialise the projection for the mean and deviation of embeddings; does nothing by default.
-
-        Args:
-            embeddings: (people, embedding_dim).
-        """
+from .perceiver import PerceiverResampler
+from .projection import Projection, standardise_linear
 
 
 class MLPProjection(Projection):
@@ -80,74 +47,6 @@ class MLPProjection(Projection):
     def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
         """See `Projection`."""
         return self.norm(self.proj(id_embeds).unflatten(-1, (self.num_tokens, -1)))
-
-
-@torch.no_grad()
-def standardise_linear(linear: nn.Linear, embeddings: torch.Tensor) -> None:
-    """Change a linear layer so that it reads embeddings as it read inputs of mean 0 and deviation 1 before.
-
-    Embeddings of some encoders (dlib's) differ little between people. Without this a new layer takes long to see the
-    difference. With fewer than two people the layer does not change.
-
-    Args:
-        linear: The layer.
-        embeddings: (people, dim).
-    """
-    if len(embeddings) < 2:
-        return
-    embeddings = embeddings.to(linear.weight)
-    linear.weight.div_(embeddings.std(0).clamp(min=1e-6))
-    linear.bias.sub_(linear.weight @ embeddings.mean(0))
-
-
-class PerceiverAttention(nn.Module):
-    """Latents attend to the input and to themselves (Flamingo, arXiv 2204.14198)."""
-
-    def __init__(self, dim: int, dim_head: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.to_q = nn.Linear(dim, dim_head * heads, bias=False)
-        self.to_kv = nn.Linear(dim, 2 * dim_head * heads, bias=False)
-        self.to_out = nn.Linear(dim_head * heads, dim, bias=False)
-
-    def forward(self, x: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """(batch, n, dim), (batch, tokens, dim) → (batch, tokens, dim)."""
-        x, latents = self.norm1(x), self.norm2(latents)
-        key, value = self.to_kv(torch.cat([x, latents], 1)).chunk(2, -1)
-        query, key, value = (
-            y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.to_q(latents), key, value)
-        )
-        return self.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-
-
-class PerceiverResampler(nn.Module):
-    """Perceiver layers in which queries attend to an input of any length."""
-
-    def __init__(self, dim: int, depth: int, dim_head: int, heads: int, input_dim: int, output_dim: int) -> None:
-        super().__init__()
-        self.proj_in = nn.Linear(input_dim, dim)
-        self.proj_out = nn.Linear(dim, output_dim)
-        self.norm_out = nn.LayerNorm(output_dim)
-        self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim)]) for _ in range(depth)
-        )
-
-    def forward(self, x: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-        """(batch, n, input_dim), (batch, tokens, dim) → (batch, tokens, output_dim)."""
-        x = self.proj_in(x)
-        for layer in self.layers:
-            attention, feed_forward = cast(nn.ModuleList, layer)
-            queries = attention(x, queries) + queries
-            queries = feed_forward(queries) + queries
-        return self.norm_out(self.proj_out(queries))
-
-
-def _feed_forward(dim: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.LayerNorm(dim), nn.Linear(dim, 4 * dim, bias=False), nn.GELU(), nn.Linear(4 * dim, dim, bias=False)
-    )
 
 
 class ResamplerProjection(PerceiverResampler, Projection):

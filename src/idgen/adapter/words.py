@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import AdapterError
-from .projections import standardise_linear
+from .projection import standardise_linear
 from .state import active, active_state
 
 

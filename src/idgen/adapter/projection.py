@@ -1,0 +1,60 @@
+"""`Projection`: the base class of all projections, and how one adapts to an encoder's embeddings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+
+class Projection(nn.Module, ABC):
+    """Projects an identity embedding to tokens.
+
+    The constructor takes `embedding_dim`, `num_tokens` and `cross_attention_dim`. Its other arguments, integers or
+    bools with a default, are sizes that the configuration of an adapter can set. The first line of the docstring
+    describes the type in the documentation.
+
+    Attributes:
+        reads_features: Whether the projection reads CLIP features of the face; it then has a size `feature_dim`.
+    """
+
+    reads_features: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
+        """Project embeddings to tokens.
+
+        Args:
+            id_embeds: (batch, embedding_dim).
+            features: (batch, n, feature_dim), for a projection that reads them.
+
+        Returns:
+            (batch, num_tokens, cross_attention_dim).
+        """
+
+    def standardise_input(self, embeddings: torch.Tensor) -> None:
+        """Initialise the projection for the mean and deviation of embeddings; does nothing by default.
+
+        Args:
+            embeddings: (people, embedding_dim).
+        """
+
+
+@torch.no_grad()
+def standardise_linear(linear: nn.Linear, embeddings: torch.Tensor) -> None:
+    """Change a linear layer so that it reads embeddings as it read inputs of mean 0 and deviation 1 before.
+
+    Embeddings of some encoders (dlib's) differ little between people. Without this a new layer takes long to see the
+    difference. With fewer than two people the layer does not change.
+
+    Args:
+        linear: The layer.
+        embeddings: (people, dim).
+    """
+    if len(embeddings) < 2:
+        return
+    embeddings = embeddings.to(linear.weight)
+    linear.weight.div_(embeddings.std(0).clamp(min=1e-6))
+    linear.bias.sub_(linear.weight @ embeddings.mean(0))
