@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import UNet2DConditionModel
 
+from idgen.adapter.fusion import Fusion, RandomFusion
 from idgen.data.cache import FRAMING
 from idgen.training.base import BaseModel
 from idgen.training.command import parse
@@ -21,6 +23,15 @@ from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.run import train_denoising
 
 BASE = "base"
+WORDS_ALONE = 0.25
+
+
+class WordsAlone(RandomFusion):
+    """Leaves out the adapter's tokens in a share of the samples, in which only `<id>` can mean the person."""
+
+    def at(self, u: torch.Tensor) -> Fusion:
+        """Factors for u in [0, 1), (images,)."""
+        return Fusion(torch.ones_like(u), (u >= WORDS_ALONE).to(u))
 
 
 class JointDenoiser(IdentityDenoiser):
@@ -29,6 +40,7 @@ class JointDenoiser(IdentityDenoiser):
     def __init__(self, base: BaseModel, *arguments: Any, **keywords: Any) -> None:
         super().__init__(base, *arguments, **keywords)
         self.unet = base.unet.requires_grad_(True)
+        self.fusion = WordsAlone()
 
     def save(self, folder: Path) -> None:
         """Write the adapter's folder, with the base in it."""
