@@ -22,6 +22,7 @@ from idgen.rewards import RewardHackingGuard
 from idgen.training.checkpoint import list_checkpoints
 from idgen.training.command import from_toml
 from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, OptimizerConfig, Schedule
+from idgen.training.conflicts import ConflictingGradients
 from idgen.training.distributed import make_accelerator
 from idgen.training.optimization import UpdateFilter
 from idgen.training.run import dry_run
@@ -135,18 +136,19 @@ def test_exploding_updates_do_not_change_the_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [0, 2])
 def test_two_processes_give_the_gradient_of_one(words: int, tmp_path: Path) -> None:
-    """Also with pseudo-words that only the prompts of one process contain."""
+    """Also with pseudo-words that only the prompts of one process contain, and of a combination that is no sum."""
     run_in_two(two_backward_passes, tmp_path, words)
     found = [torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True) for rank in range(2)]
-    expected: list[torch.Tensor] | None = None
+    step = step_for_two(words)
+    conflicts = ConflictingGradients("mgda", list(step.parameters()), Accelerator(cpu=True))
     for rank in range(2):
-        step = step_for_two(words)
         with step:
             random = torch.Generator().manual_seed(rank)
-            (step(people_for_two(rank).make(rank), random).total / 2).backward()
-        own = [weight.grad for weight in step.parameters()]
-        expected = own if expected is None else [a + b for a, b in zip(expected, own, strict=True)]
-    assert expected is not None
+            losses = step(people_for_two(rank).make(rank), random)
+            conflicts.add(losses.identity / 2)
+            (losses.total / 2).backward()
+    conflicts.combine()
+    expected = [weight.grad for weight in step.parameters()]
     assert len(expected) == len(found[0])
     for a, b, e in zip(*found, expected, strict=True):
         assert torch.equal(a, b)
@@ -168,11 +170,15 @@ def two_backward_passes(folder: Path, words: int) -> None:
     assert accelerator.num_processes == 2
     step = step_for_two(words)
     prepared = accelerator.prepare_model(step)
+    conflicts = ConflictingGradients("mgda", list(step.parameters()), accelerator)
     for _ in range(2):
         step.zero_grad()
         with step:
             random = torch.Generator().manual_seed(rank)
-            accelerator.backward(prepared(people_for_two(rank).make(rank), random).total)
+            losses = prepared(people_for_two(rank).make(rank), random)
+            conflicts.add(losses.identity)
+            accelerator.backward(losses.total)
+        conflicts.combine()
     torch.save([weight.grad for weight in step.parameters()], folder / f"gradients-{rank}.pt")
     accelerator.end_training()
 

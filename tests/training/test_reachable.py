@@ -38,6 +38,7 @@ DENOISING = {
         *("--losses", "contrastive=0.1@decay", "--losses.whiskers", "1.5", "--losses.heads", "4"),
         *("--losses.noise_offset", "0.05", "--losses.snr_gamma", "0", "--losses.background_weight", "0.5"),
         *("--random_fusion", "--num_words", "2", "--references", "2", "--component_dropout", "0.25"),
+        *("--optimizer.combine", "pcgrad"),
     ),
     "faces in two steps, found": (
         *(*FACES, "--faces.steps", "2", "--faces.landmarks", "prediction"),
@@ -70,7 +71,10 @@ REWARDS = {
         *("--rewards", "aesthetic=0.01", "structure=0.1", "{OWN}:brightness=1", "--rewards.aesthetic_head", "{HEAD}"),
         *("--rewards.structure_scorer", "{SCORER}", "--rewards.aesthetic_clip", "{CLIP}"),
     ),
-    "draft": (*LAST, "--rollout.method", "draft", "--rollout.scheduler", "EulerDiscreteScheduler"),
+    "draft": (
+        *(*LAST, "--rollout.method", "draft", "--rollout.scheduler", "EulerDiscreteScheduler"),
+        *("--optimizer.combine", "mgda"),
+    ),
     "draft-lv": ("--rollout.method", "draft-lv", "--rollout.copies", "1", "--rollout.vae", "{VAE}"),
     "alignprop": (*LAST, "--rollout.method", "alignprop", "--rollout.no-checkpointing"),
     "ddpo": ("--rollout.method", "ddpo", "--rollout.learned", "1", "--rewards", "{OWN}:colours=1"),

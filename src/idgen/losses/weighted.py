@@ -42,6 +42,11 @@ class Term(NamedTuple):
     gate: Gate | None = None
     valid: str | None = None
 
+    @property
+    def of_identity(self) -> bool:
+        """Whether the term compares with the person or reads a generated face."""
+        return self.valid is not None or bool(WHO & parameters(self.function).keys())
+
 
 class TermLog(NamedTuple):
     """Log of one term in one step, as sums that can be added over processes and accumulated steps.
@@ -69,10 +74,12 @@ class Weighted(NamedTuple):
     Attributes:
         values: (batch,), the weighted sum for each sample.
         terms: Log of each term.
+        identity: (batch,), the part of `values` from terms with `of_identity`; None if that is all of it or nothing.
     """
 
     values: torch.Tensor
     terms: dict[str, TermLog]
+    identity: torch.Tensor | None = None
 
     @property
     def total(self) -> torch.Tensor:
@@ -163,7 +170,7 @@ class WeightedTerms:
         if timesteps is None and any(term.gate is not None for term in self.terms.values()):
             raise LossError("Terms with a gate need the timesteps.")
         gates = self.gates(timesteps) if timesteps is not None else {}
-        values, logs = None, {}
+        values, identity, logs = None, None, {}
         for name, term in self.terms.items():
             gate = gates.get(name)
             if gate is not None and not gate.any():
@@ -176,10 +183,14 @@ class WeightedTerms:
                 raise LossError(f"'{name}' returned {len(found)} values, the terms before it {len(values)}.")
             counted, logs[name] = _count(term, found, gate, wanted, valid)
             values = counted if values is None else values + counted.to(values.device)
+            if term.of_identity:
+                identity = counted if identity is None else identity + counted.to(identity.device)
         if values is None:
             assert timesteps is not None
             values = torch.zeros(len(timesteps), device=timesteps.device)
-        return Weighted(values, logs)
+        if len({term.of_identity for term in self.terms.values()}) == 1:
+            return Weighted(values, logs)
+        return Weighted(values, logs, torch.zeros_like(values) if identity is None else identity)
 
     def _evaluate(self, name: str, term: Term, inputs: Mapping[str, Any], counts: torch.Tensor | None) -> torch.Tensor:
         expected = dict(parameters(term.function))

@@ -83,6 +83,9 @@ class OptimizerConfig:
         explosion: Skip updates whose gradient norm exceeds this many times the running mean; 0 to never skip.
         ema_decay: Decay of the exponential moving average of the weights, which is then validated and saved; 0 for
             none.
+        combine: How the gradients of the identity losses (or rewards) and of all other losses are combined: "sum";
+            "pcgrad", which removes from each what opposes the other; or "mgda", the weights that reduce both. The
+            last two cost one more backward pass.
     """
 
     name: Literal["adamw", "adamw8bit", "prodigy"] = "adamw"
@@ -93,6 +96,7 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
     explosion: float = 100.0
     ema_decay: float = 0.0
+    combine: Literal["sum", "pcgrad", "mgda"] = "sum"
 
     def __post_init__(self) -> None:
         if self.lr_scheduler not in get_args(Schedule):
@@ -254,6 +258,10 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         method, loop = self.rollout, self.loop
+        if isinstance(method, DDPOConfig | GRPOConfig) and self.optimizer.combine != "sum":
+            raise TrainingError(
+                f"{method.method} has one loss: optimizer.combine must be 'sum', not '{self.optimizer.combine}'."
+            )
         if isinstance(method, DDPOConfig) and loop.train_batch_size < 2:
             raise TrainingError(
                 f"ddpo compares the pictures of a batch: train_batch_size must be at least 2, not "

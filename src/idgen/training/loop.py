@@ -18,6 +18,7 @@ from ..terminal import visible
 from .batch import Batch, Batches
 from .checkpoint import RunState, load_state, load_tensors, save_checkpoint
 from .config import LoopConfig, OptimizerConfig
+from .conflicts import ConflictingGradients
 from .distributed import StopSignal, check_accumulation, on_main, whole_parameters, whole_tensor
 from .optimization import (
     UpdateFilter,
@@ -53,7 +54,8 @@ class Loop:
         run_settings: Further settings that define the run. A checkpoint with other settings is refused.
 
     Raises:
-        TrainingError: The accelerator has another number of gradient accumulation steps than the run.
+        TrainingError: The accelerator has another number of gradient accumulation steps than the run, or the gradients
+            of sharded weights are to be combined otherwise than summed.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Loop:
         self.schedule = make_schedule(optimizer, self.plain, config.max_train_steps)
         self.average = WeightAverage(self.parameters, optimizer.ema_decay)
         self.filter = UpdateFilter(optimizer.explosion, config.max_bad_steps)
+        self.conflicts = ConflictingGradients(optimizer.combine, self.parameters, accelerator)
         self.stop = StopSignal(accelerator)
         self.done = 0
         self._saved = 0
@@ -134,13 +137,16 @@ class Loop:
             with self.accelerator.accumulate(self.step), self.trained:
                 with self.accelerator.autocast():
                     found = self.step(batch, self._random(part, len(batch)))
+                self.conflicts.add(found.identity)
                 self.accelerator.backward(found.total)  # divides by the number of passes
             losses.add(found)
+        combined = self.conflicts.combine()
         clipped = self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
         norm = float(whole_tensor(torch.as_tensor(clipped)))
         self._apply(norm)
         seconds = time.perf_counter() - start
-        return {**losses.means(), "norm": norm, "lr": float(self.schedule.get_last_lr()[0]), "seconds": seconds}
+        rate = float(self.schedule.get_last_lr()[0])
+        return {**losses.means(), **combined, "norm": norm, "lr": rate, "seconds": seconds}
 
     def _apply(self, norm: float) -> None:
         """Update the weights unless the filter rejects the gradient."""

@@ -65,11 +65,12 @@ class RewardStep(TrainingStep):
         if self.config.preservation:
             kept = self._preservation(generated, text, batch, inputs)
             values, terms = values + kept.values, terms | kept.terms
-        values = values.unflatten(0, (-1, len(batch))).mean(0)
+        values, rewards = (part.unflatten(0, (-1, len(batch))).mean(0) for part in (values, -rewarded.values))
         if self.config.denoising:
             denoised = self._denoising(batch, identity, random)
             values, terms = values + denoised.values, terms | denoised.terms
-        return self.with_words(Weighted(values, terms), identity)
+        alone = not (self.config.preservation or self.config.denoising)
+        return self.with_words(Weighted(values, terms, None if alone else rewards), identity)
 
     def _text(self, batch: Batch, identity: IdentityTokens | None) -> dict[str, torch.Tensor]:
         """The encoded prompts; with guidance the half of the empty prompt first."""
