@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
 
 from .errors import FaceError
-from .faces import Choice, ClipFeatures, FaceAnalyzer, Photo, load_photo
+from .faces import Choice, FaceAnalyzer, ImageEncoder, Photo, load_photo
 from .identity import Identity
 
 
@@ -19,7 +19,7 @@ def enroll(
     *,
     face: Choice | None = None,
     weights: Sequence[float] | None = None,
-    clip: ClipFeatures | None = None,
+    image_encoder: ImageEncoder | None = None,
     name: str | None = None,
 ) -> Identity:
     """Find the person's face in each photo and embed it.
@@ -29,7 +29,7 @@ def enroll(
         analyzer: Finds and embeds faces; `FaceAnalyzer()` if not given.
         face: The face to use if a photo shows several: `"largest"`, an index (largest first) or a box.
         weights: Weight of each photo in the mean; equal if not given.
-        clip: Image encoder whose features are stored too, for adapters that read CLIP features.
+        image_encoder: Image encoder whose features of each photo are stored too, for adapters that read them.
         name: Name of the person.
 
     Raises:
@@ -42,7 +42,7 @@ def enroll(
     several = isinstance(photos, Sequence) and not isinstance(photos, str | bytes)
     listed: Sequence[Photo] = photos if several else [photos]  # pyright: ignore[reportAssignmentType]
     names = [_name(photo, number, len(listed)) for number, photo in enumerate(listed, 1)]
-    single = [_enroll_one(*each, analyzer, face, clip) for each in zip(listed, names, strict=True)]
+    single = [_enroll_one(*each, analyzer, face, image_encoder) for each in zip(listed, names, strict=True)]
     return Identity.mean(single, weights, name)
 
 
@@ -53,12 +53,14 @@ def _name(photo: Photo, number: int, count: int) -> str:
 
 
 def _enroll_one(
-    photo: Photo, name: str, analyzer: FaceAnalyzer, choice: Choice | None, clip: ClipFeatures | None
+    photo: Photo, name: str, analyzer: FaceAnalyzer, choice: Choice | None, encoder: ImageEncoder | None
 ) -> Identity:
     image = load_photo(photo)
     try:
         face = analyzer.find(image, choice)
     except FaceError as error:
         raise (type(error)(f"In {name}: {error}") if name else error) from error
-    features = clip(np.stack([clip.crop(image, face.landmarks)])) if clip else None
-    return Identity(embeddings=torch.from_numpy(face.embedding)[None], encoder=face.encoder, features=features)
+    person = Identity(embeddings=torch.from_numpy(face.embedding)[None], encoder=face.encoder)
+    if encoder is None:
+        return person
+    return replace(person, features=encoder.encode(image, face.landmarks)[None], image_encoder=encoder.name)

@@ -38,7 +38,8 @@ class Identity:
         encoder: Name of the face encoder, as in `FaceEncoder.name`.
         normalised: Whether the embeddings have unit length; otherwise they are raw.
         weights: (photos,), weight of each photo in the mean; scaled to sum to one. Equal if not given.
-        features: (photos, tokens, channels), CLIP features of the faces, for adapters that read them.
+        features: (photos, tokens, channels), features of the photos by an image encoder, for adapters that read them.
+        image_encoder: Name of the image encoder, as in `ImageEncoder.name`.
         name: Name of the person, or `None`.
 
     Raises:
@@ -50,6 +51,7 @@ class Identity:
     normalised: bool = False
     weights: torch.Tensor | None = None
     features: torch.Tensor | None = None
+    image_encoder: str | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +103,16 @@ class Identity:
             )
         return F.normalize(self.embeddings, dim=-1) if normalised else self.embeddings
 
+    def mean_features(self) -> torch.Tensor:
+        """The weighted mean of the features over the photos, (tokens, channels).
+
+        Raises:
+            IdentityError: The identity has no features.
+        """
+        if self.features is None:
+            raise IdentityError(f"{self} has no image features.")
+        return torch.einsum("p,pnc->nc", _weights(self), self.features.float())
+
     @classmethod
     def mean(cls, identities: Sequence[Self], weights: Sequence[float] | None = None, name: str | None = None) -> Self:
         """Combine several photos or enrolments of one person.
@@ -115,7 +127,7 @@ class Identity:
 
         Raises:
             IdentityError: There are no identities, or not as many weights.
-            EncoderMismatchError: The identities have different face encoders.
+            EncoderMismatchError: The identities have different face encoders, or features of different image encoders.
         """
         if not identities:
             raise IdentityError("identities must contain at least one identity.")
@@ -128,6 +140,8 @@ class Identity:
                 f"weights must have one number per identity: got {len(share)} for {len(identities)} identities."
             )
         with_features = [i.features for i in identities if i.features is not None]
+        if len({i.image_encoder for i in identities if i.features is not None}) > 1:
+            raise EncoderMismatchError("The identities have features of different image encoders.")
         person = replace(
             first,
             embeddings=torch.cat([identity.embeddings for identity in identities]),
@@ -145,13 +159,15 @@ class Identity:
         start, end = (i.embedding(normalised=i.normalised) for i in (a, b))
         direction = _slerp(F.normalize(start, dim=-1), F.normalize(end, dim=-1), t)
         length = start.norm() * (1 - t) + end.norm() * t
-        features = a.features * (1 - t) + b.features * t if _features_agree(a, b) else None  # pyright: ignore
+        features = None
+        if a.features is not None and b.features is not None and a.image_encoder == b.image_encoder:
+            features = (a.mean_features() * (1 - t) + b.mean_features() * t)[None]
         return replace(a, embeddings=(direction * length)[None], weights=None, features=features, name=None)
 
     def anonymise(self, angle: float, seed: int | None = None) -> Self:
         """A different person: the embedding is rotated away from this person, and keeps its length.
 
-        CLIP features are dropped, since they show the person.
+        Image features are dropped, since they show the person.
 
         Args:
             angle: Angle in degrees between both people's offsets from the mean face of the encoder; at 90 they have
@@ -183,8 +199,10 @@ class Identity:
         return cls(embeddings=embedding[None], encoder=encoder)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a safetensors file of a few KB, atomically. It contains no image."""
+        """Write to a safetensors file, atomically: a few KB, more with image features. It contains no image."""
         header = {"encoder": self.encoder, "normalised": self.normalised, "name": self.name}
+        if self.image_encoder is not None:  # earlier versions do not know it
+            header["image_encoder"] = self.image_encoder
         tensors = {"embeddings": self.embeddings, "weights": _weights(self), "features": self.features}
         tensors = {key: tensor for key, tensor in tensors.items() if tensor is not None}
         write_tensors(path, tensors, {"format": FORMAT, "identity": json.dumps(header)})
@@ -221,10 +239,6 @@ def _space(encoder: str, dim: int) -> FaceSpace:
 def _check_same_encoder(a: Identity, b: Identity) -> None:
     if (a.encoder, a.normalised, a.dim) != (b.encoder, b.normalised, b.dim):
         raise EncoderMismatchError(f"{a} and {b} have different face encoders and cannot be combined.")
-
-
-def _features_agree(a: Identity, b: Identity) -> bool:
-    return a.features is not None and b.features is not None and a.features.shape == b.features.shape
 
 
 def _weights(identity: Identity) -> torch.Tensor:

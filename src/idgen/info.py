@@ -36,7 +36,7 @@ def _identity_facts(path: Path) -> dict[str, Any]:
         "photos": len(identity.embeddings),
         "encoder": identity.encoder,
         "embeddings": f"{'unit-length' if identity.normalised else 'raw'}, {identity.dim} numbers",
-        "CLIP features": "no" if identity.features is None else "yes",
+        "image features": "none" if identity.features is None else identity.image_encoder or "CLIP",
     }
 
 

@@ -80,7 +80,7 @@ def test_pictures_are_those_of_the_published_maths(variant: str, family: str, gu
 
     ours.load_id_adapter(path, variant=variant)
     loaded: LoadedAdapter = ours._loaded_adapters["default"]
-    loaded.clip = Clip()  # pyright: ignore[reportAttributeAccessIssue]
+    loaded.image_encoder = Clip()  # pyright: ignore[reportAttributeAccessIssue]
     who = Identity(embeddings=who.embeddings, encoder=loaded.adapter.config["encoder"], features=who.features)
     found = ours(**arguments(family, guidance), id_embeds=who, id_scale=0.7).images
     assert (expected - plain).abs().max() > 0.05
@@ -108,7 +108,7 @@ def test_pictures_are_those_of_diffusers(variant: str, family: str, tmp_path: Pa
 
     ours.load_id_adapter(path, variant=variant)
     loaded: LoadedAdapter = ours._loaded_adapters["default"]
-    loaded.clip = Clip()  # pyright: ignore[reportAttributeAccessIssue]
+    loaded.image_encoder = Clip()  # pyright: ignore[reportAttributeAccessIssue]
     who = Identity(embeddings=who.embeddings, encoder=loaded.adapter.config["encoder"], features=who.features)
     found = ours(**arguments(family), id_embeds=who, id_scale=0.7).images
     assert_same(found, expected, 1e-4)

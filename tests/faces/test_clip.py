@@ -56,7 +56,7 @@ def test_plus_adapter_in_a_pipeline(
 
     plain = FaceAnalyzer().find(astronaut)
     without = type(eileen)(embeddings=torch.from_numpy(plain.embedding)[None], encoder=plain.encoder)
-    with pytest.raises(IdentityError, match="no CLIP features"):
+    with pytest.raises(IdentityError, match="no image features"):
         pipeline(**call_arguments(), id_embeds=without)
     pipeline.unload_id_adapter()
     pipeline.load_id_adapter(adapter)
@@ -64,7 +64,7 @@ def test_plus_adapter_in_a_pipeline(
         pipeline(**call_arguments(), id_embeds=eileen)
     with pytest.raises(AdapterError, match="24"):
         pipeline.load_id_adapter(make(24), image_encoder=encoder)
-    with pytest.raises(AdapterError, match="no CLIP features"):
+    with pytest.raises(AdapterError, match="no image features"):
         pipeline.load_id_adapter(make_adapter(pipeline.unet), image_encoder=encoder)
 
 

@@ -41,6 +41,7 @@ class IdentityAdapter(UNetMixin):
             `{"type": "resampler", "depth": 2}`; see `idgen.adapter.PROJECTIONS`.
         num_tokens: Tokens per identity.
         pool_photos: Whether the embeddings of several photos are averaged; otherwise each photo has its own tokens.
+        image_encoder: Name of the image encoder whose features the projection reads, if it reads any and it is known.
         lora_rank: Rank of a LoRA on the UNet's attention layers, as in IP-Adapter-FaceID; 0 for none.
         num_words: Pseudo-words per identity in a prompt (PhotoVerse); 0 for none.
         text_dims: Width of each text encoder's word embeddings; 0 for a text encoder without pseudo-words.
@@ -66,6 +67,7 @@ class IdentityAdapter(UNetMixin):
         lora_rank: int = 0,
         num_words: int = 0,
         text_dims: Sequence[int] | None = None,
+        image_encoder: str | None = None,
     ) -> None:
         super().__init__()
         self.register_to_config(projection=complete_config(projection))
@@ -139,7 +141,7 @@ class IdentityAdapter(UNetMixin):
 
     @property
     def feature_dim(self) -> int | None:
-        """Width of the CLIP features that the projection reads, or `None` if it reads none."""
+        """Width of the image features that the projection reads, or `None` if it reads none."""
         return self.config["projection"]["feature_dim"] if self.to_tokens.reads_features else None
 
     def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:

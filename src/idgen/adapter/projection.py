@@ -17,7 +17,8 @@ class Projection(nn.Module, ABC):
     describes the type in the documentation.
 
     Attributes:
-        reads_features: Whether the projection reads CLIP features of the face; it then has a size `feature_dim`.
+        reads_features: Whether the projection reads features of the photo by an image encoder; it then has a size
+            `feature_dim`.
     """
 
     reads_features: ClassVar[bool] = False

@@ -16,9 +16,6 @@ import torch
 
 from ..errors import CheckpointError
 
-HEAD_WIDTH = 64
-"""Width of an attention head in all published projections, which their tensors do not show."""
-
 LORA = "ip_adapter.0.to_q_lora.down.weight"
 
 
@@ -35,6 +32,8 @@ class Variant:
         lora: Whether its files contain a LoRA on the UNet's attention layers.
         shortcut: `shortcut` of the `"plus"` projection.
         pool_photos: Whether the embeddings of several photos are averaged; otherwise each photo has its own tokens.
+        image_encoder: Image encoder whose features it reads beside the embedding.
+        head_width: Width of an attention head in its projection, which the tensors do not show.
     """
 
     name: str
@@ -45,16 +44,19 @@ class Variant:
     lora: bool = False
     shortcut: bool = False
     pool_photos: bool = True
+    image_encoder: str | None = None
+    head_width: int = 64
 
     def config(self, state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, Any]:
         """The configuration of an `IdentityAdapter` for these tensors, with sizes from their shapes."""
         lora = state.get(LORA)
-        shared, own = (_resampler_sizes if self.projection == "resampler" else _mlp_sizes)(state)
+        shared, own = (_resampler_sizes if self.projection == "resampler" else _mlp_sizes)(state, self.head_width)
         return {
             "layers": dict(layers),
             "encoder": self.encoder,
             "normalised": self.normalised,
             "pool_photos": self.pool_photos,
+            "image_encoder": self.image_encoder,
             "lora_rank": 0 if lora is None else _sides(state, LORA)[0],
             "projection": {"type": self.projection, **own, **({"shortcut": True} if self.shortcut else {})},
             **shared,
@@ -103,6 +105,7 @@ VARIANTS = {
             files="plus.?v2",
             lora=True,
             shortcut=True,
+            image_encoder="clip-1280x32",
         ),
         Variant(
             name="faceid-plus",
@@ -111,6 +114,7 @@ VARIANTS = {
             normalised=True,
             files=r"plus(?!.?v2)",
             lora=True,
+            image_encoder="clip-1280x32",
         ),
     )
 }
@@ -157,15 +161,15 @@ Sizes = tuple[dict[str, int], dict[str, int]]
 """Sizes that all projections have, and sizes of this projection."""
 
 
-def _resampler_sizes(state: Mapping[str, torch.Tensor]) -> Sizes:
+def _resampler_sizes(state: Mapping[str, torch.Tensor], head_width: int) -> Sizes:
     _, num_tokens, dim = _sides(state, "image_proj.latents", 3)
     cross_attention_dim, _ = _sides(state, "image_proj.proj_out.weight")
     _, embedding_dim = _sides(state, "image_proj.proj_in.weight")
     shared = {"num_tokens": num_tokens, "embedding_dim": embedding_dim, "cross_attention_dim": cross_attention_dim}
-    return shared, {"hidden_dim": dim, **_perceiver_sizes(state, "image_proj.")}
+    return shared, {"hidden_dim": dim, **_perceiver_sizes(state, "image_proj.", head_width)}
 
 
-def _mlp_sizes(state: Mapping[str, torch.Tensor]) -> Sizes:
+def _mlp_sizes(state: Mapping[str, torch.Tensor], head_width: int) -> Sizes:
     hidden_dim, embedding_dim = _sides(state, "image_proj.proj.0.weight")
     (cross_attention_dim,) = _sides(state, "image_proj.norm.weight", 1)
     outputs, _ = _sides(state, "image_proj.proj.2.weight")
@@ -177,14 +181,14 @@ def _mlp_sizes(state: Mapping[str, torch.Tensor]) -> Sizes:
     own = {"hidden_dim": hidden_dim}
     if _projection(state) == "plus":
         _, own["feature_dim"] = _sides(state, "image_proj.perceiver_resampler.proj_in.weight")
-        own |= _perceiver_sizes(state, "image_proj.perceiver_resampler.")
+        own |= _perceiver_sizes(state, "image_proj.perceiver_resampler.", head_width)
     return shared, own
 
 
-def _perceiver_sizes(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, int]:
+def _perceiver_sizes(state: Mapping[str, torch.Tensor], prefix: str, head_width: int) -> dict[str, int]:
     queries = [name for name in state if re.fullmatch(re.escape(prefix) + r"layers\.\d+\.0\.to_q\.weight", name)]
     width, _ = _sides(state, f"{prefix}layers.0.0.to_q.weight")
-    return {"depth": len(queries), "dim_head": HEAD_WIDTH, "heads": width // HEAD_WIDTH}
+    return {"depth": len(queries), "dim_head": head_width, "heads": width // head_width}
 
 
 def _sides(state: Mapping[str, torch.Tensor], name: str, count: int = 2) -> torch.Size:

@@ -93,9 +93,9 @@ def enroll_person(
         name: Name of the person.
         encoders: Encoders that results are compared with, by name.
     """
-    identities: dict[tuple[str, int | None], Identity] = {}
+    identities: dict[tuple[str, str | None, int | None], Identity] = {}
     for adapter_name, adapter in pipe.id_adapters.items():
-        reads = adapter.config["encoder"], adapter.feature_dim
+        reads = adapter.config["encoder"], adapter.config["image_encoder"], adapter.feature_dim
         if reads not in identities:
             # A face is named by its box: an adapter may use another detector, which numbers faces differently.
             single = [

@@ -6,6 +6,7 @@ from .clip import ClipFeatures
 from .detectors import DlibDetector, FaceDetector
 from .encoders import DlibEncoder, FaceEncoder
 from .face import Choice, Detection, Face, choose_face
+from .image_encoder import ImageEncoder
 from .keypoints import draw_keypoints
 from .photo import Photo, load_photo
 from .statistics import EncoderStatistics, ScoreDistribution
@@ -23,6 +24,7 @@ __all__ = [
     "FaceAnalyzer",
     "FaceDetector",
     "FaceEncoder",
+    "ImageEncoder",
     "Photo",
     "ScoreDistribution",
     "align_face",

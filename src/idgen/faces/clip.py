@@ -17,7 +17,7 @@ _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipFeatures:
-    """The penultimate layer of a CLIP image encoder (IP-Adapter, arXiv 2308.06721, "Plus").
+    """The penultimate layer of a CLIP image encoder (IP-Adapter, arXiv 2308.06721, "Plus"); an `ImageEncoder`.
 
     Args:
         model: The image encoder, or its folder or hub id.
@@ -38,10 +38,15 @@ class ClipFeatures:
         self.model = model.eval().requires_grad_(False)
         self.size = cast(int, model.config.image_size)
         self.dim = cast(int, model.config.hidden_size)
+        self.name = f"clip-{self.dim}x{model.config.num_hidden_layers}"
 
     def crop(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """(height, width, 3) uint8 RGB and (5, 2) landmarks → the aligned face, (size, size, 3) uint8."""
         return align_face(photo, landmarks, ARCFACE_TEMPLATE * self.size / 112, self.size)
+
+    def encode(self, photo: np.ndarray, landmarks: np.ndarray) -> torch.Tensor:
+        """See `ImageEncoder`; reads the aligned face."""
+        return self(self.crop(photo, landmarks)[None])[0]
 
     @torch.no_grad()
     def __call__(self, crops: np.ndarray) -> torch.Tensor:

@@ -13,12 +13,10 @@ from ..adapter import IdentityAdapter, IdentityTokens, Scale
 from ..adapter.guard import Blocklist
 from ..enrollment import enroll
 from ..errors import AdapterError, EncoderMismatchError, IdentityError
-from ..faces import ClipFeatures, FaceAnalyzer, Photo
+from ..faces import FaceAnalyzer, ImageEncoder, Photo
 from ..identity import Identity
 from .arguments import IdEmbeds, IdImage, as_identities, as_photos
-
-CLIP_H = ("h94/IP-Adapter", "models/image_encoder", 1280)
-"""Hub id, folder and width of the image encoder of the published FaceID-Plus adapters."""
+from .image_encoders import open_image_encoder
 
 
 @dataclass(eq=False)
@@ -28,13 +26,14 @@ class LoadedAdapter:
     Attributes:
         adapter: The adapter, attached to the pipeline's UNet.
         analyzer: Finds and embeds faces; loaded at the first photo if not given.
-        clip: Image encoder, for an adapter that reads CLIP features; loaded at the first photo if not given.
+        image_encoder: Encoder of the features that the adapter reads beside the embedding, if it reads any; opened at
+            the first photo if not given.
         scale: The scale that `set_id_adapter_scale` of the pipeline has set, or `None` for the adapter's own.
     """
 
     adapter: IdentityAdapter
     analyzer: FaceAnalyzer | None = None
-    clip: ClipFeatures | None = None
+    image_encoder: ImageEncoder | None = None
     scale: Scale | None = None
 
     def __post_init__(self) -> None:
@@ -44,10 +43,12 @@ class LoadedAdapter:
                 f"The adapter reads embeddings of '{encoder}', but face_analyzer makes embeddings of "
                 f"'{self.analyzer.encoder.name}'."
             )
-        if self.clip is not None and self.clip.dim != self.adapter.feature_dim:
+        if self.image_encoder is not None and self.image_encoder.dim != self.adapter.feature_dim:
             width = self.adapter.feature_dim
-            reads = "no CLIP features" if width is None else f"CLIP features of width {width}"
-            raise AdapterError(f"The adapter reads {reads}, but image_encoder has features of width {self.clip.dim}.")
+            reads = "no image features" if width is None else f"image features of width {width}"
+            raise AdapterError(
+                f"The adapter reads {reads}, but image_encoder has features of width {self.image_encoder.dim}."
+            )
         self._opened: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -71,7 +72,15 @@ class LoadedAdapter:
 
     def enroll(self, photos: Photo | Sequence[Photo], **options: Any) -> Identity:
         """`idgen.enroll` with the encoder that this adapter was trained with."""
-        return enroll(photos, self.face_analyzer, clip=self._clip_features(), **options)
+        return enroll(photos, self.face_analyzer, image_encoder=self.opened_image_encoder(), **options)
+
+    def opened_image_encoder(self) -> ImageEncoder | None:
+        """The encoder of the features that the adapter reads beside the embedding, or `None` if it reads none."""
+        if self.adapter.feature_dim is None or self.image_encoder is not None:
+            return self.image_encoder
+        if "image_encoder" not in self._opened:
+            self._opened["image_encoder"] = open_image_encoder(self.adapter)
+        return self._opened["image_encoder"]
 
     @torch.no_grad()
     def encode(
@@ -124,12 +133,15 @@ class LoadedAdapter:
             raise AdapterError(
                 "This adapter has separate tokens for each photo: all people must have the same number of photos."
             )
-        clip = self._clip_features()
-        if clip is None:
+        encoder = self.opened_image_encoder()
+        if encoder is None:
             return self.adapter.encode(torch.stack(embeds).to(**where))
-        features = torch.stack([_mean_features(identity) for identity in people])
+        features = torch.stack([self._features(identity) for identity in people])
+        negative = encoder.unconditional()
         return self.adapter.encode(
-            torch.stack(embeds).to(**where), features.to(**where), clip.unconditional().to(**where)
+            torch.stack(embeds).to(**where),
+            features.to(**where),
+            None if negative is None else negative.to(**where),
         )
 
     def _check_encoder(self, identity: Identity) -> None:
@@ -145,25 +157,17 @@ class LoadedAdapter:
             return identity.embedding(normalised=normalised)
         return identity.by_photo(normalised=normalised)
 
-    def _clip_features(self) -> ClipFeatures | None:
-        if self.adapter.feature_dim is None:
-            return None
-        if self.clip is not None:
-            return self.clip
-        if "clip" not in self._opened:
-            repo, subfolder, dim = CLIP_H
-            if self.adapter.feature_dim != dim:
-                raise AdapterError(
-                    "This adapter reads CLIP features: pass load_id_adapter(…, image_encoder=<folder or hub id>)."
-                )
-            self._opened["clip"] = ClipFeatures(repo, subfolder)
-        return self._opened["clip"]
-
-
-def _mean_features(identity: Identity) -> torch.Tensor:
-    if identity.features is None:
-        raise IdentityError(
-            f"{identity} has no CLIP features, which this adapter requires; enrol it with pipe.encode_identity."
-        )
-    assert identity.weights is not None
-    return torch.einsum("p,pnc->nc", identity.weights, identity.features)
+    def _features(self, identity: Identity) -> torch.Tensor:
+        """(tokens, dim), or (photos, tokens, dim) if the adapter has separate tokens for each photo."""
+        reads, dim = self.adapter.config["image_encoder"], self.adapter.feature_dim
+        if identity.features is None:
+            raise IdentityError(
+                f"{identity} has no image features, which this adapter requires; enrol it with pipe.encode_identity."
+            )
+        if (reads and identity.image_encoder not in (None, reads)) or identity.features.shape[-1] != dim:
+            raise EncoderMismatchError(
+                f"The adapter reads image features of '{reads or 'CLIP'}' of width {dim}, but {identity} has features "
+                f"of '{identity.image_encoder}' of width {identity.features.shape[-1]}. Enrol the photos again with "
+                "pipe.encode_identity."
+            )
+        return identity.mean_features() if self.adapter.config["pool_photos"] else identity.features

@@ -14,7 +14,7 @@ from transformers import CLIPVisionModelWithProjection
 from ..adapter import IdentityAdapter, Scale
 from ..adapter.guard import blocklist_of, set_blocklist
 from ..errors import AdapterError
-from ..faces import Choice, ClipFeatures, Face, FaceAnalyzer, Photo
+from ..faces import Choice, ClipFeatures, Face, FaceAnalyzer, ImageEncoder, Photo
 from ..identity import Identity
 from ..provenance.blocklist import IdentityBlocklist
 from .activation import apply_blocklist
@@ -58,7 +58,7 @@ class IdentityAdapterMixin:
         *,
         adapter_name: str = "default",
         face_analyzer: FaceAnalyzer | None = None,
-        image_encoder: CLIPVisionModelWithProjection | str | os.PathLike[str] | None = None,
+        image_encoder: ImageEncoder | CLIPVisionModelWithProjection | str | os.PathLike[str] | None = None,
         lora_follows_scale: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -70,8 +70,8 @@ class IdentityAdapterMixin:
                 same UNet (`pipe.id_adapters["default"]`) is shared.
             adapter_name: Name of the adapter; replaces a loaded adapter of the same name.
             face_analyzer: Finds and embeds faces in photos; chosen by the adapter's face encoder if not given.
-            image_encoder: CLIP image encoder, for adapters that read CLIP features; that of the published adapters if
-                not given.
+            image_encoder: Encoder of image features, for adapters that read them: a CLIP model, its folder or hub id,
+                or an `ImageEncoder`; that of the published adapters if not given.
             lora_follows_scale: Whether the LoRA of adapters that have one is multiplied by the identity scale. If
                 not, as in the published files, it changes the image even at `id_scale=0`.
             kwargs: `weight_name` and `variant` for public formats; `subfolder`, `revision`, `token`,
@@ -92,8 +92,9 @@ class IdentityAdapterMixin:
             adapter = IdentityAdapter.from_pretrained(source, unet=self.unet, **kwargs)
         if lora_follows_scale:
             adapter.lora_scale = None
-        clip = ClipFeatures(image_encoder) if image_encoder is not None else None
-        loaded = LoadedAdapter(adapter, face_analyzer, clip)
+        if isinstance(image_encoder, CLIPVisionModelWithProjection | str | os.PathLike):
+            image_encoder = ClipFeatures(image_encoder)
+        loaded = LoadedAdapter(adapter, face_analyzer, image_encoder)
         if not adapter.is_attached_to(self.unet):
             adapter.attach(self.unet)
         after = {**self._loaded_adapters, adapter_name: loaded}
