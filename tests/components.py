@@ -32,6 +32,17 @@ SMALL_PROJECTIONS: dict[str, dict[str, Any]] = {
     "mlp": {"type": "mlp"},
     "resampler": {"type": "resampler", "hidden_dim": 16, "dim_head": 8, "depth": 1},
     "plus": {"type": "plus", "feature_dim": 12, "dim_head": 8, "depth": 1, "shortcut": True},
+    "pulid": {"type": "pulid", "feature_dim": 12, "clip_dim": 6, "hidden_dim": 16, "hidden_dim_2": 24},
+    "idformer": {
+        "type": "idformer",
+        "feature_dim": 12,
+        "clip_dim": 6,
+        "hidden_dim": 16,
+        "dim_head": 8,
+        "depth": 5,
+        "id_tokens": 2,
+        "map_dim": 20,
+    },
 }
 
 

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("projection", SMALL_PROJECTIONS)
 def test_round_trip(projection: str, tmp_path: Path) -> None:
-    adapter = make_adapter(make_unet(), projection=SMALL_PROJECTIONS[projection], num_tokens=5, normalised=True)
+    adapter = make_adapter(make_unet(), projection=SMALL_PROJECTIONS[projection], num_tokens=6, normalised=True)
     adapter.save_pretrained(tmp_path)
     again = IdentityAdapter.from_pretrained(tmp_path)
     weights = again.state_dict()

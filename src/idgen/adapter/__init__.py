@@ -4,6 +4,7 @@ from .adapter import IdentityAdapter
 from .fusion import Fusion, RandomFusion
 from .identity_net import IdentityNet
 from .layers import cross_attention_layers
+from .orthogonal import PRESETS, Ortho, Preset
 from .projection import Projection
 from .projection_config import ProjectionConfig
 from .projections import PROJECTIONS
@@ -11,6 +12,7 @@ from .scale import BlockScale, Scale, ScaleSchedule
 from .tokens import BatchLayout, IdentityTokens
 
 __all__ = [
+    "PRESETS",
     "PROJECTIONS",
     "BatchLayout",
     "BlockScale",
@@ -18,6 +20,8 @@ __all__ = [
     "IdentityAdapter",
     "IdentityNet",
     "IdentityTokens",
+    "Ortho",
+    "Preset",
     "Projection",
     "ProjectionConfig",
     "RandomFusion",

@@ -18,6 +18,7 @@ from ..errors import IdentityError
 from .attention import IdentityBranch
 from .layer_lora import LayerLoRA
 from .layers import cross_attention_layers, module_key, self_attention_path
+from .orthogonal import Ortho, check_fusion
 from .projection import Projection
 from .projection_config import ProjectionConfig, complete_config, make_projection, upgrade_config
 from .tokens import IdentityTokens
@@ -45,9 +46,12 @@ class IdentityAdapter(UNetMixin):
         lora_rank: Rank of a LoRA on the UNet's attention layers, as in IP-Adapter-FaceID; 0 for none.
         num_words: Pseudo-words per identity in a prompt (PhotoVerse); 0 for none.
         text_dims: Width of each text encoder's word embeddings; 0 for a text encoder without pseudo-words.
+        ortho: How the identity attention is added to the text attention: `"ortho"` or `"ortho_v2"` (PuLID), see
+            `idgen.adapter.Ortho`; `None` for a plain sum.
+        num_zero: Zero tokens behind the identity tokens, to which attention can go without an effect (PuLID).
 
     Raises:
-        AdapterError: The projection is not known, or has unknown or invalid sizes.
+        AdapterError: The projection is not known, has unknown or invalid sizes, or `ortho` or `num_zero` is invalid.
     """
 
     config_name = "config.json"
@@ -68,10 +72,13 @@ class IdentityAdapter(UNetMixin):
         num_words: int = 0,
         text_dims: Sequence[int] | None = None,
         image_encoder: str | None = None,
+        ortho: Ortho | None = None,
+        num_zero: int = 0,
     ) -> None:
         super().__init__()
+        check_fusion(ortho, num_zero)
         self.register_to_config(projection=complete_config(projection))
-        self.to_tokens = make_projection(
+        self.to_tokens: Projection = make_projection(
             projection, embedding_dim=embedding_dim, num_tokens=num_tokens, cross_attention_dim=cross_attention_dim
         )
         self.branches = nn.ModuleDict(
@@ -126,6 +133,17 @@ class IdentityAdapter(UNetMixin):
             f"layers={len(config['layers'])})"
         )
 
+    def set_fusion(self, ortho: Ortho | None, num_zero: int = 0) -> None:
+        """Change `ortho` and `num_zero`: `adapter.set_fusion(*idgen.adapter.PRESETS["fidelity"])`.
+
+        It applies to all pipelines with this adapter, from their next call on.
+
+        Raises:
+            AdapterError: A value is invalid.
+        """
+        check_fusion(ortho, num_zero)
+        self.register_to_config(ortho=ortho, num_zero=num_zero)
+
     def standardise_input(self, embeddings: torch.Tensor) -> None:
         """Initialise a new adapter so that it reads embeddings as if they had mean 0 and deviation 1.
 
@@ -158,10 +176,11 @@ class IdentityAdapter(UNetMixin):
             raise IdentityError(
                 f"id_embeds must have length {self.config['embedding_dim']}, got shape {tuple(id_embeds.shape)}."
             )
-        if id_embeds.ndim == 3:
-            tokens = self(id_embeds.flatten(0, 1), None if features is None else features.flatten(0, 1))
-            return tokens.unflatten(0, id_embeds.shape[:2]).flatten(1, 2)
-        return self.to_tokens(id_embeds, features)
+        project = self.to_tokens.of_photos if id_embeds.ndim == 3 else self.to_tokens
+        if not self.to_tokens.in_float32:
+            return project(id_embeds, features)
+        weight, branch = next(self.to_tokens.parameters()), next(self.branches.parameters())
+        return project(id_embeds.to(weight), None if features is None else features.to(weight)).to(branch)
 
     def encode(
         self,
@@ -171,11 +190,23 @@ class IdentityAdapter(UNetMixin):
     ) -> IdentityTokens:
         """Encode a person: tokens, negative tokens and pseudo-words; see `forward` for the shapes.
 
+        Args:
+            id_embeds: Embeddings of each person.
+            features: Features of each person.
+            negative_features: (1, n, feature_dim), features of no person, unless these are zeros.
+
         Raises:
             BlockedIdentityError: The blocklist of a UNet with this adapter refuses the person.
         """
         self._refuse_blocked(id_embeds)
-        tokens, negative = self(id_embeds, features), self(torch.zeros_like(id_embeds[:1]), negative_features)
+        tokens, nobody = self(id_embeds, features), torch.zeros_like(id_embeds[:1])
+        if features is not None and self.to_tokens.zero_features:
+            negative_features = torch.zeros_like(features[:1])
+        elif negative_features is not None and nobody.ndim == 3:
+            negative_features = negative_features[:, None].expand(-1, nobody.shape[1], -1, -1)
+        if self.to_tokens.is_joint and nobody.ndim == 3:
+            nobody, negative_features = nobody[:, :1], None if negative_features is None else negative_features[:, :1]
+        negative = self(nobody, negative_features)
         words = self.words(id_embeds if id_embeds.ndim == 2 else id_embeds.mean(1))
         return IdentityTokens(tokens, negative, words, id_embeds)
 
@@ -183,6 +214,12 @@ class IdentityAdapter(UNetMixin):
         """(batch, embedding_dim) → pseudo-words (batch, num_words, text_dim) for each text encoder, or `None`."""
         names = map(str, range(len(self.config["text_dims"] or ())))
         return tuple(self.to_words[name](id_embeds) if name in self.to_words else None for name in names)
+
+    def place(self, device: torch.device | str, dtype: torch.dtype) -> None:
+        """Move to a device and a precision; what reads embeddings stays in float32 for a projection `in_float32`."""
+        wide = torch.promote_types(dtype, torch.float32) if self.to_tokens.in_float32 else dtype
+        for part in self.children():  # ModelMixin's own `to` warns of layers kept in float32, even if there are none
+            part.to(device=device, dtype=dtype if part is self.branches or part is self.loras else wide)
 
     def values(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
         """(batch, tokens, cross_attention_dim) → values of each layer, (batch, tokens, inner_dim)."""

@@ -83,10 +83,10 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
     def apply(self, bound: ForwardConditioning | None) -> None:
         """See `ForwardHooks`."""
         for path, hooks in self._layers.items():
-            if bound is None:
-                hooks.people = hooks.regions = hooks.text_scale = None
-            else:
-                hooks.people, hooks.regions, hooks.text_scale = bound.people.get(path), bound.regions, bound.text_scale
+            hooks.people = None if bound is None else bound.people.get(path)
+            hooks.regions = None if bound is None else bound.regions
+            hooks.text_scale = None if bound is None else bound.text_scale
+            hooks.ortho = None if bound is None else bound.ortho
         for path, lora in self._loras.items():
             lora.scale = 0.0 if bound is None else bound.lora_scale[path]
 

@@ -11,6 +11,7 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from .hooks import HookOwner, remove_hooks
+from .orthogonal import Ortho, orthogonal_part
 from .regions import Regions
 
 
@@ -47,6 +48,8 @@ class AttentionHooks(HookOwner):
         people: Keys and values of each person, or `None`.
         regions: Where each person may appear, or `None` for everywhere.
         text_scale: (batch,), factor on the layer's own attention, or `None`.
+        ortho: How the identity attention is added; see `Ortho`. It is fused with the layer's own attention over the
+            whole image, also where a person has a region.
     """
 
     def __init__(self, layer: Attention, token: str) -> None:
@@ -55,6 +58,7 @@ class AttentionHooks(HookOwner):
         self.people: Sequence[KeysValues] | None = None
         self.regions: Regions | None = None
         self.text_scale: torch.Tensor | None = None
+        self.ortho: Ortho | None = None
         self._query: torch.Tensor | None = None
         self._hooked: tuple[nn.Module, nn.Module] | None = None
         layer.register_forward_pre_hook(self._hook_maps)
@@ -80,12 +84,14 @@ class AttentionHooks(HookOwner):
         query, self._query = self._query, None
         if self.people is None or query is None:
             return None
-        hidden_states = args[0]
+        hidden_states = text = args[0]
         query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         if self.text_scale is not None:
             hidden_states = hidden_states * self.text_scale.to(hidden_states)[:, None, None]
         masks = self.regions.at(query.shape[2]) if self.regions is not None else None
         for i, (keys, values) in enumerate(self.people):
             found = F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2)
+            if self.ortho is not None:
+                found = orthogonal_part(found, text, self.ortho, query, keys)
             hidden_states = hidden_states + (found if masks is None else found * masks[i])
-        return (hidden_states, *args[1:])
+        return (hidden_states if self.ortho is None else hidden_states.to(text.dtype), *args[1:])

@@ -12,6 +12,7 @@ from ..errors import AdapterError
 from .attention import IdentityBranch, KeysValues
 from .fusion import Fusion
 from .layers import module_key
+from .orthogonal import Ortho
 from .regions import Regions, make_regions
 from .scale import Scale, ScaleSchedule, layer_scale
 from .tokens import BatchLayout, IdentityTokens, default_layout
@@ -25,12 +26,14 @@ class ForwardConditioning(NamedTuple):
         lora_scale: Layer path → scale of the adapter's LoRA.
         regions: Where each person may appear.
         text_scale: (batch,), factor on the layer's own attention.
+        ortho: How the identity attention is added; see `Ortho`.
     """
 
     people: Mapping[str, list[KeysValues]]
     lora_scale: Mapping[str, float]
     regions: Regions | None
     text_scale: torch.Tensor | None
+    ortho: Ortho | None
 
 
 class Conditioning:
@@ -48,6 +51,8 @@ class Conditioning:
         layout: Called at each forward; see `BatchLayout`. Derived from the batch size if not given.
         progress: Timestep → progress, from 0 (pure noise) to 1 (finished), for schedules.
         fusion: Factors on text and identity, in training.
+        ortho: How the identity attention is added; see `Ortho`.
+        num_zero: Zero tokens behind the identity tokens.
 
     Raises:
         AdapterError: The numbers of people, masks and images do not fit together.
@@ -67,16 +72,19 @@ class Conditioning:
         layout: Callable[[], BatchLayout] | None,
         progress: Callable[[float], float],
         fusion: Fusion | None,
+        ortho: Ortho | None,
+        num_zero: int,
     ) -> None:
         self.regions = make_regions(masks, len(people), people[0].tokens)
         self._num_images, self._layout, self._progress = num_images, layout, progress
         self._scale, self._lora_scale = scale, lora_scale
-        self._text_scale = None if fusion is None else fusion.text
+        self._text_scale, self._ortho = None if fusion is None else fusion.text, ortho
         self._has_graph = torch.is_grad_enabled()
         self._heads, self._lora_paths = heads, lora_paths
         self._keys_values = {
-            path: [each.keys_values(cast(IdentityBranch, branches[module_key(path)]), num_images) for each in people]
+            path: [each.keys_values(branch, num_images, num_zero) for each in people]
             for path in heads
+            for branch in [cast(IdentityBranch, branches[module_key(path)])]
         }
         if fusion is not None:
             for pairs in self._keys_values.values():
@@ -127,7 +135,7 @@ class Conditioning:
                 if (scale := scales[path]) != 0
             }
         text_scale = None if self._text_scale is None else self._text_scale.repeat(len(layout))
-        return ForwardConditioning(people, lora_scales, self.regions, text_scale)
+        return ForwardConditioning(people, lora_scales, self.regions, text_scale, self._ortho)
 
     def _lay_out(self, path: str, layout: BatchLayout) -> list[KeysValues]:
         """Keys and values of each person in one layer, for the whole batch, split into heads."""

@@ -40,7 +40,7 @@ class PerceiverResampler(nn.Module):
         self.proj_out = nn.Linear(dim, output_dim)
         self.norm_out = nn.LayerNorm(output_dim)
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim)]) for _ in range(depth)
+            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), feed_forward(dim)]) for _ in range(depth)
         )
 
     def forward(self, x: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
@@ -53,7 +53,8 @@ class PerceiverResampler(nn.Module):
         return self.norm_out(self.proj_out(queries))
 
 
-def _feed_forward(dim: int) -> nn.Sequential:
+def feed_forward(dim: int) -> nn.Sequential:
+    """The feed-forward layer of a Perceiver, of four times the width inside."""
     return nn.Sequential(
         nn.LayerNorm(dim), nn.Linear(dim, 4 * dim, bias=False), nn.GELU(), nn.Linear(4 * dim, dim, bias=False)
     )

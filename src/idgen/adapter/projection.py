@@ -19,9 +19,15 @@ class Projection(nn.Module, ABC):
     Attributes:
         reads_features: Whether the projection reads features of the photo by an image encoder; it then has a size
             `feature_dim`.
+        zero_features: Whether the features of no person are zeros, instead of those of an empty image.
+        is_joint: Whether the photos of a person become `num_tokens` tokens together, instead of tokens for each photo.
+        in_float32: Whether it computes in float32 also for a UNet of lower precision.
     """
 
     reads_features: ClassVar[bool] = False
+    zero_features: ClassVar[bool] = False
+    is_joint: ClassVar[bool] = False
+    in_float32: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
@@ -34,6 +40,19 @@ class Projection(nn.Module, ABC):
         Returns:
             (batch, num_tokens, cross_attention_dim).
         """
+
+    def of_photos(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
+        """Project several photos of each person; by default to the tokens of one photo after another.
+
+        Args:
+            id_embeds: (batch, photos, embedding_dim).
+            features: (batch, photos, n, feature_dim), for a projection that reads them.
+
+        Returns:
+            (batch, tokens, cross_attention_dim).
+        """
+        tokens = self(id_embeds.flatten(0, 1), None if features is None else features.flatten(0, 1))
+        return tokens.unflatten(0, id_embeds.shape[:2]).flatten(1, 2)
 
     def standardise_input(self, embeddings: torch.Tensor) -> None:
         """Initialise the projection for the mean and deviation of embeddings; does nothing by default.

@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import AdapterError
 from .perceiver import PerceiverResampler
 from .projection import Projection, standardise_linear
+from .pulid import IDFormerProjection, PuLIDProjection
 
 
 class MLPProjection(Projection):
@@ -136,4 +137,6 @@ PROJECTIONS: dict[str, type[Projection]] = {
     "mlp": MLPProjection,
     "resampler": ResamplerProjection,
     "plus": PlusProjection,
+    "pulid": PuLIDProjection,
+    "idformer": IDFormerProjection,
 }

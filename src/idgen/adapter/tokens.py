@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 
 from ..errors import AdapterError
 from .attention import IdentityBranch, KeysValues
@@ -32,8 +33,10 @@ class IdentityTokens:
     words: tuple[torch.Tensor | None, ...] = ()
     id_embeds: torch.Tensor | None = None
 
-    def keys_values(self, branch: IdentityBranch, num_images: int) -> tuple[KeysValues, KeysValues]:
-        """Negative and positive keys and values of one layer, (num_images, tokens, inner_dim) each.
+    def keys_values(self, branch: IdentityBranch, num_images: int, num_zero: int = 0) -> tuple[KeysValues, KeysValues]:
+        """Negative and positive keys and values of one layer, (num_images, tokens + num_zero, inner_dim) each.
+
+        Keys and values of zero tokens are zero, because the branch has no bias.
 
         Raises:
             AdapterError: `num_images` is not a multiple of the number of rows.
@@ -41,7 +44,8 @@ class IdentityTokens:
         rows = len(self.tokens)
         if num_images % rows:
             raise AdapterError(f"The number of images must be a multiple of {rows} identities, got {num_images}.")
-        both = [x.split([1, rows]) for x in branch(torch.cat([self.negative_tokens, self.tokens]))]
+        keys_values = branch(torch.cat([self.negative_tokens, self.tokens]))
+        both = [F.pad(x, (0, 0, 0, num_zero)).split([1, rows]) for x in keys_values]
         negative = KeysValues(*(x[0].expand(num_images, -1, -1) for x in both))
         positive = KeysValues(*(x[1].repeat_interleave(num_images // rows, 0) for x in both))
         return negative, positive

@@ -134,6 +134,8 @@ class UNetMixin(ModelMixin, ConfigMixin):
             layout=layout,
             progress=progress,
             fusion=fusion,
+            ortho=self.config["ortho"],
+            num_zero=self.config["num_zero"],
         )
         with active(self, conditioning):
             try:

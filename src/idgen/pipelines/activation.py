@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from diffusers.utils.torch_utils import unwrap_module
-from torch import nn
 
 from ..adapter import BatchLayout, IdentityNet, IdentityTokens, Scale
 from ..adapter.guard import blocklist_of, set_blocklist
@@ -102,8 +101,7 @@ class _Call:
             adapter.attach(pipeline.unet)
         if hasattr(pipeline.unet, "_hf_hook"):  # offloading moves components only, and the adapter is none
             stack.callback(lambda home=adapter.device: adapter.to(home))
-        # ModelMixin's own `to` warns of layers kept in float32, even if there are none
-        nn.Module.to(adapter, device=pipeline._execution_device, dtype=pipeline.unet.dtype)
+        adapter.place(pipeline._execution_device, pipeline.unet.dtype)
         given: dict[str, Any] = {"id_image" if self.ours.id_embeds is None else "id_embeds": people}
         tokens = loaded.encode(
             **given,

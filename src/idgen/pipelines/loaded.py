@@ -127,17 +127,19 @@ class LoadedAdapter:
         return [self._encode([one]) for one in people] if regional else [self._encode(people)]
 
     def _encode(self, people: Sequence[Identity]) -> IdentityTokens:
-        where = {"device": self.adapter.device, "dtype": self.adapter.dtype}
+        weight = next(self.adapter.to_tokens.parameters())
+        where = {"device": weight.device, "dtype": weight.dtype}
         embeds = [self._embedding(identity) for identity in people]
         if len({each.shape for each in embeds}) > 1:
             raise AdapterError(
-                "This adapter has separate tokens for each photo: all people must have the same number of photos."
+                "This adapter reads each photo: all people in one call must have the same number of photos."
             )
-        encoder = self.opened_image_encoder()
-        if encoder is None:
+        if self.adapter.feature_dim is None:
             return self.adapter.encode(torch.stack(embeds).to(**where))
         features = torch.stack([self._features(identity) for identity in people])
-        negative = encoder.unconditional()
+        # an identity with features is drawn without the image encoder, unless no person has features by it
+        encoder = None if self.adapter.to_tokens.zero_features else self.opened_image_encoder()
+        negative = None if encoder is None else encoder.unconditional()
         return self.adapter.encode(
             torch.stack(embeds).to(**where),
             features.to(**where),
