@@ -78,7 +78,8 @@ class Conditioning:
         self.regions = make_regions(masks, len(people), people[0].tokens)
         self._num_images, self._layout, self._progress = num_images, layout, progress
         self._scale, self._lora_scale = scale, lora_scale
-        self._text_scale, self._ortho = None if fusion is None else fusion.text, ortho
+        self._text_scale = None if fusion is None else fusion.text
+        self._ortho: Ortho | None = ortho
         self._has_graph = torch.is_grad_enabled()
         self._heads, self._lora_paths = heads, lora_paths
         self._keys_values = {
