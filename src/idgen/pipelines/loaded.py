@@ -137,7 +137,7 @@ class LoadedAdapter:
         if self.adapter.feature_dim is None:
             return self.adapter.encode(torch.stack(embeds).to(**where))
         features = torch.stack([self._features(identity) for identity in people])
-        # an identity with features is drawn without the image encoder, unless no person has features by it
+        # the features of no person are zeros, or made by the image encoder
         encoder = None if self.adapter.to_tokens.zero_features else self.opened_image_encoder()
         negative = None if encoder is None else encoder.unconditional()
         return self.adapter.encode(
