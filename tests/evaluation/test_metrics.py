@@ -20,8 +20,10 @@ from idgen.evaluation import (
     frechet_distance,
     identity_blending,
     mean_interval,
+    operating_point_inconsistency,
     pairwise_difference,
     separability,
+    utilities,
 )
 
 NOBODY = np.full(2, np.nan)
@@ -126,3 +128,25 @@ def test_one_person_alone_has_no_interval() -> None:
     assert alone.value == pytest.approx(0.3)
     assert math.isnan(alone.low)
     assert math.isnan(alone.high)
+
+
+def test_utility_and_its_spread_over_people() -> None:
+    """Two people whose genuine pairs lie apart, and a third like the first."""
+    random = np.random.default_rng(0)
+    impostors = random.normal(0.2, 0.1, (3, 400))
+    genuine = [np.full(10, 0.9), np.full(10, 0.0), np.full(10, 0.9)]
+    scores = [np.concatenate(pair) for pair in zip(genuine, impostors, strict=True)]
+    same = [np.arange(410) < 10] * 3
+    utility = utilities(scores, same)
+    low, high = np.quantile(impostors, [0.9, 0.99])
+    for row, each in ((0, impostors[0]), (2, impostors[2])):
+        for column, threshold in ((0, low), (-1, high)):
+            kept = (each < threshold).mean()
+            assert utility[row, column] == pytest.approx(2 * kept / (1 + kept))
+    assert (utility[1] == 0).all()  # none of the person's genuine pairs match
+    ones = np.ones(3)
+    assert operating_point_inconsistency(utility, ones) == pytest.approx(utility.var(0).mean())
+    twice = np.stack([utility[0], utility[0], utility[1]])
+    assert operating_point_inconsistency(utility[:2], np.array([2, 1])) == pytest.approx(twice.var(0).mean())
+    assert operating_point_inconsistency(utility[:1].repeat(2, 0), ones[:2]) == pytest.approx(0)
+    assert math.isnan(operating_point_inconsistency(utility, np.array([0, 3, 0])))

@@ -28,6 +28,7 @@ DUMMIES = {
     "crops": ("person", lambda crops: np.full(len(crops), float(len(crops)))),
     "crowd": ("everyone", lambda embeddings, people: np.full(len(people), float(len(np.unique(people))))),
     "threshold": ("pairs", lambda rates: rates.eer + 1),
+    "many": ("utilities", lambda utility, weights: float(utility.shape[1] * (weights > 0).any())),
     "width": ("features", lambda drawn, real: float(drawn.shape[1])),
 }
 
@@ -67,7 +68,7 @@ def test_a_new_row_is_everywhere(tmp_path: Path) -> None:
     both = (tmp_path / "both" / "index.html").read_text()
     for name, (reads, _) in DUMMIES.items():
         assert summary[name]["title"] == f"The {name}"
-        assert summary[name]["encoder"] == ("colour" if reads in ("faces", "everyone", "pairs") else "")
+        assert summary[name]["encoder"] == ("colour" if reads in ("faces", "everyone", "pairs", "utilities") else "")
         assert f"The {name} ↑" in page
         assert f"The {name} ↑" in terminal
         assert f"| The {name} ↑ | {name}! |" in markdown_table()

@@ -3,7 +3,7 @@
 from .bootstrap import Interval, interval, mean_interval
 from .metric import Faces, Metric, Picture
 from .metrics import METRICS
-from .separability import Separability, separability
+from .separability import Separability, operating_point_inconsistency, separability, utilities
 from .similarity import (
     copy_paste,
     cosine_similarity,
@@ -31,6 +31,8 @@ __all__ = [
     "identity_blending",
     "interval",
     "mean_interval",
+    "operating_point_inconsistency",
     "pairwise_difference",
     "separability",
+    "utilities",
 ]

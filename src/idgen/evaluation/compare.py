@@ -62,7 +62,8 @@ def compare(first: Path, second: Path, output: Path) -> list[Difference]:
     for encoder, a in scores_a.items():
         b = scores_b.get(encoder)
         if b is not None and list(a.probes) == list(b.probes):
-            table += [_rate(metric, encoder, a, b) for metric in metrics_of("pairs")]
+            rates = [*metrics_of("pairs"), *metrics_of("utilities")]
+            table += [_rate(metric, encoder, a, b) for metric in rates]
     table.sort(key=lambda line: list(METRICS).index(line["metric"]))
     write_comparison(output, (str(first), str(second)), table)
     return table

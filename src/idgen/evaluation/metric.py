@@ -63,6 +63,7 @@ class Metric:
             "person": the crops of all pictures of a person → (pictures,);
             "everyone": (pictures, dim) embeddings and (pictures,) names of people → (pictures,), for each encoder;
             "pairs": the `Separability` of pictures and real photos → its value, for each encoder;
+            "utilities": (people, thresholds) `utilities` and (people,) weights → the value, for each encoder;
             "features": (n, dim) features of the pictures and (m, dim) of real photos → the value.
         compute: The function.
         better: Which values are better.
@@ -73,7 +74,7 @@ class Metric:
 
     name: str
     title: str
-    reads: Literal["picture", "faces", "person", "everyone", "pairs", "features"]
+    reads: Literal["picture", "faces", "person", "everyone", "pairs", "utilities", "features"]
     compute: Callable[..., Any]
     better: Literal["higher", "lower"] | None = None
     formula: str = ""

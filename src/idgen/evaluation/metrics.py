@@ -12,6 +12,7 @@ from operator import attrgetter
 import numpy as np
 
 from .metric import Crop, Faces, Metric, Picture
+from .separability import operating_point_inconsistency
 from .similarity import (
     copy_paste,
     cosine_similarity,
@@ -169,6 +170,17 @@ _ROWS = (
         formula="share of pairs of one person that do not match",
         source="ISO/IEC 19795-1",
         help="pictures that are not recognised as the person",
+    ),
+    Metric(
+        name="opis",
+        title="OPIS at FMR 1e-2 to 1e-1",
+        reads="utilities",
+        compute=operating_point_inconsistency,
+        better="lower",
+        formula="mean over thresholds d of the variance over people of U(d), the harmonic mean of the person's shares "
+        "of genuine pairs that match and of impostor pairs that do not",
+        source="TCM, arXiv 2307.04047, eq. 1",
+        help="0: one threshold suits everyone",
     ),
     Metric(
         name="detection",

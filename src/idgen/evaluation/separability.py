@@ -6,11 +6,15 @@ FNMR that of genuine pairs that do not. A face that was not found has the score 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 FMR_TARGET = 1e-3
+CALIBRATION_RANGE = (1e-2, 1e-1)
+"""Rates of false matches between whose thresholds OPIS compares people."""
+THRESHOLDS = 100
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,41 @@ def separability(genuine: np.ndarray, impostor: np.ndarray) -> Separability:
     """Error rates of (g,) scores of pairs of one person and (i,) scores of pairs of two."""
     scores = np.concatenate([genuine, impostor])
     return ErrorRates(scores, np.arange(len(scores)) < len(genuine))()
+
+
+def utilities(scores: Sequence[np.ndarray], genuine: Sequence[np.ndarray]) -> np.ndarray:
+    """How well each of many thresholds recognises each person: the harmonic mean of the shares of genuine pairs that
+    match and of impostor pairs that do not (TCM, arXiv 2307.04047, section 3).
+
+    Args:
+        scores: For each person (pairs,) cosines.
+        genuine: For each person (pairs,), whether the two are the same person; both kinds exist.
+
+    Returns:
+        (people, thresholds), evenly spaced between the thresholds at which the FMR of all pairs is 1e-1 and 1e-2.
+    """
+    impostors = np.concatenate([each[~same] for each, same in zip(scores, genuine, strict=True)])
+    low, high = np.quantile(impostors, [1 - rate for rate in reversed(CALIBRATION_RANGE)])
+    rows = []
+    for each, same in zip(scores, genuine, strict=True):
+        matched = each[:, None] >= np.linspace(low, high, THRESHOLDS)
+        found, kept = matched[same].mean(0), 1 - matched[~same].mean(0)
+        rows.append(2 * found * kept / np.maximum(found + kept, np.finfo(float).tiny))
+    return np.stack(rows)
+
+
+def operating_point_inconsistency(utility: np.ndarray, weights: np.ndarray) -> float:
+    """OPIS: the variance over people of their utility, averaged over the thresholds (TCM, arXiv 2307.04047, eq. 1):
+    `1/(T (d_max − d_min)) Σᵢ ∫ (Uᵢ(d) − Ū(d))² dd`. 0 if one threshold suits everyone; NaN for one person.
+
+    Args:
+        utility: (people, thresholds), see `utilities`.
+        weights: (people,), how often each person counts.
+    """
+    if np.count_nonzero(weights) < 2:
+        return float("nan")
+    share = weights / weights.sum()
+    return float((share @ np.square(utility - share @ utility)).mean())
 
 
 def _crossing(matched: np.ndarray, missed: np.ndarray) -> float:

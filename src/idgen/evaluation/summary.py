@@ -12,7 +12,7 @@ from .bootstrap import Interval, interval, mean_interval
 from .measure import Measured, Row
 from .metric import Metric
 from .metrics import METRICS, metrics_of
-from .separability import ErrorRates
+from .separability import ErrorRates, utilities
 
 
 class Line(TypedDict):
@@ -50,7 +50,11 @@ class Scores:
         return np.unique(self.gallery)
 
     def statistic(self, metric: Metric) -> Callable[[np.ndarray], float]:
-        """A metric as function of (people,) weights. A pair of two people has the product of their weights."""
+        """A metric as function of (people,) weights. In error rates, a pair of two people has the product of their
+        weights; a person's utilities have that of the person."""
+        if metric.reads == "utilities":
+            utility = self.utilities
+            return lambda weights: float("nan") if utility is None else float(metric.compute(utility, weights))
         rates = ErrorRates(self.scores.ravel(), self.genuine.ravel())
         probe, gallery = (np.searchsorted(self.people, names) for names in (self.probes, self.gallery))
         own = probe[:, None] == gallery
@@ -60,6 +64,15 @@ class Scores:
             return float(metric.compute(rates(pairs.ravel())))
 
         return value
+
+    @property
+    def utilities(self) -> np.ndarray | None:
+        """(people, thresholds), see `separability.utilities`; None if a person lacks genuine or impostor pairs."""
+        rows = [self.probes == person for person in self.people]
+        genuine = [self.genuine[row].ravel() for row in rows]
+        if not all(same.any() and not same.all() for same in genuine):
+            return None
+        return utilities([self.scores[row].ravel() for row in rows], genuine)
 
 
 def scores_of(measured: Measured) -> dict[str, Scores]:
@@ -76,7 +89,7 @@ def summarise(measured: Measured) -> list[Line]:
     for group in ["", *(groups if len(groups) > 1 else [])]:  # a single group is everyone
         table += _means([row for row in rows if group in ("", row["group"])], group)
     for encoder, scores in scores_of(measured).items():
-        for metric in metrics_of("pairs"):
+        for metric in [*metrics_of("pairs"), *metrics_of("utilities")]:
             rate = interval(scores.statistic(metric), len(scores.people))
             if not np.isnan(rate.value):
                 table.append(_line(metric, encoder, "", rate))
