@@ -19,8 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from idgen.evaluation.bootstrap import Interval, mean_interval
-from idgen.evaluation.networks import open_encoder
-from idgen.faces import DlibDetector, DlibEncoder, FaceDetector, FaceEncoder, load_photo
+from idgen.faces import DlibDetector, DlibEncoder, FaceDetector, FaceEncoder, load_photo, open_encoder
 from idgen.losses import FaceEmbedder
 from idgen.provenance.protection import ProtectionSettings, protect
 from idgen.provenance.protection_report import Row, Visibility, measure_protection, measure_visibility

@@ -16,7 +16,7 @@ from skimage import data
 import idgen
 from idgen import FaceAnalyzer
 from idgen.evaluation import cosine_similarity
-from idgen.evaluation.networks import open_encoder
+from idgen.faces import open_encoder
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--eval-encoder", help="as for `idgen evaluate`: a face recogniser that the adapter has never met")

@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's client reads it when i
 # The networks here are tiny, and there are as many test processes as cores: more threads wait for each other. What
 # tests start gets it too, and so the same last bits.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["IDGEN_HOME"] = os.devnull  # no statistics of this machine; tests that calibrate set their own
 
 import numpy as np
 import pytest

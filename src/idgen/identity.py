@@ -278,10 +278,10 @@ def _warn_of_outliers(person: Identity) -> None:
 
 def _warn_of_strangers(encoder: str, cosine: float) -> None:
     """Warn if the cosine of two photos is low, for encoders with known statistics."""
-    try:
-        _, least = EncoderStatistics.of(encoder).equal_error
-    except StatisticsError:
+    statistics = EncoderStatistics.find(encoder)
+    if statistics is None:
         return
+    _, least = statistics.equal_error
     if cosine < least:
         warnings.warn(
             f"The two photos look like two people: their cosine by '{encoder}' is {cosine:.3f}, and photos of one "

@@ -11,8 +11,7 @@ from PIL import Image
 
 from idgen.cli import main
 from idgen.errors import EncoderMismatchError, ProvenanceError
-from idgen.evaluation.networks import open_encoder
-from idgen.faces import DlibEncoder, EncoderStatistics, Face, FaceAnalyzer
+from idgen.faces import DlibEncoder, EncoderStatistics, Face, FaceAnalyzer, open_encoder
 from idgen.losses import FaceEmbedder
 from idgen.losses.embedders import open_embedder
 from idgen.provenance.protection import ProtectionSettings, protect

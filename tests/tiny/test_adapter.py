@@ -13,8 +13,7 @@ from diffusers import StableDiffusionControlNetPipeline
 from PIL import Image
 
 from idgen import FaceAnalyzer, IdentityNet, load_tiny
-from idgen.evaluation.networks import open_encoder
-from idgen.faces import Photo, draw_keypoints
+from idgen.faces import Photo, draw_keypoints, open_encoder
 from idgen.tiny import TINY_ADAPTER_PATH, TINY_IDENTITY_NET_PATH, TINY_PATH, load_tiny_base
 
 SETTINGS: dict[str, Any] = {"num_inference_steps": 15, "guidance_scale": 3.0}

@@ -251,7 +251,7 @@ def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_
 
 
 def test_missing_rewards_are_named(files: dict[str, str]) -> None:
-    for where, message in (("own.py", "FILE.py:FUNCTION"), (files["OWN"] + ":hue", "no function 'hue'")):
+    for where, message in (("own.py", "FILE.py:NAME"), (files["OWN"] + ":hue", "no function or class 'hue'")):
         with pytest.raises(LossError, match=message):
             load_function(where)
     with pytest.raises(LossError, match="'aesthetic' needs the setting aesthetic_head"):

@@ -25,7 +25,7 @@ from recipe.package import build_pipeline
 from recipe.reconstruction import reconstruction
 from torch import nn
 
-from idgen.evaluation.networks import open_encoder
+from idgen.faces import open_encoder
 
 
 def main() -> None:

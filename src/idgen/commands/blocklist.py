@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from ..faces.registry import EncoderSpec
 from ..provenance.command import edit_blocklist
 from ..terminal import show
 
@@ -17,7 +18,7 @@ def run(
     add: tuple[Path, ...] = (),
     check: tuple[Path, ...] = (),
     threshold: float | None = None,
-    encoder: str = "dlib-resnet-v1",
+    encoder: EncoderSpec | None = None,
 ) -> None:
     """Edit or check a list of people who are refused. The list holds no photos and no names.
 
@@ -31,8 +32,9 @@ def run(
         file: The list. --add creates it if it does not exist.
         add: Photos or identity files to add, each of one person.
         check: Photos or identity files to check. The command ends with an error if a person is on the list.
-        threshold: Cosine similarity from which two faces are taken for the same person. The default encoder has a
-            default threshold.
-        encoder: Face encoder of a new list; it must be the one that the adapter reads.
+        threshold: Cosine similarity from which two faces are taken for the same person. Defaults to that of the
+            encoder's statistics, which `idgen calibrate` measures.
+        encoder: Face encoder of a new list; it must be the one that the adapter reads. Defaults to dlib-resnet-v1. For
+            an existing list it is needed only if the encoder is a file or code of your own.
     """
     show(edit_blocklist(file, add, check, threshold, encoder))

@@ -9,7 +9,8 @@ import tyro
 
 from ..enrollment import enroll
 from ..errors import IdgenError
-from ..faces import FaceAnalyzer, load_photo
+from ..faces import DlibEncoder, FaceAnalyzer, load_photo
+from ..faces.registry import EncoderSpec
 from ..provenance import IdentityBlocklist
 from ..terminal import say, show, working
 from .shared import FaceOption, read_face_option
@@ -21,7 +22,7 @@ def run(
     output: Path = Path("identity.safetensors"),
     name: str | None = None,
     face: FaceOption = None,
-    encoder: str = "dlib-resnet-v1",
+    encoder: EncoderSpec = DlibEncoder.name,
     blocklist: Path | None = None,
 ) -> None:
     """Enroll a person from photos into an identity file, which `idgen generate --identity` reads.
@@ -33,8 +34,8 @@ def run(
         output: Identity file to write, a few KB.
         name: Name of the person.
         face: Face to use in photos that show several: the largest, an index (from 0, largest first) or a box.
-        encoder: Face encoder: "dlib-resnet-v1", or "insightface/" and the name of a pack. An adapter reads only
-            identities of the encoder it was trained with; `idgen info` shows which one.
+        encoder: Face encoder; docs/encoders.md describes them. An adapter reads only identities of the encoder it was
+            trained with; `idgen info` shows which one.
         blocklist: Refuse people on this list, written by `idgen blocklist`.
     """
     if not photos:
@@ -44,7 +45,7 @@ def run(
     for photo in photos:
         load_photo(photo)
     with working("Opening the face encoder …"):
-        analyzer = FaceAnalyzer.for_encoder(encoder)
+        analyzer = FaceAnalyzer.open(encoder)
     person = enroll(list(photos), analyzer, face=choice, name=name)
     if listed is not None:
         listed.check(person)

@@ -13,6 +13,7 @@ from ..errors import IdgenError
 from ..evaluation.drawing import DrawingSettings
 from ..evaluation.synthesis import generate_table
 from ..faces import load_photo
+from ..faces.registry import EncoderSpec, register_encoder
 from ..identity import Identity
 from ..provenance.command import MarkOptions, save_pictures
 from ..terminal import say, show
@@ -31,6 +32,7 @@ class GenerateOptions:
         id_adapter: Identity adapter for this base: a folder, a file or a hub id, of idgen or in a public format
             (InstantX/InstantID, h94/IP-Adapter-FaceID).
         weight_name: File of the adapter, if its folder or repository holds several.
+        encoder: Face encoder that the adapter reads; needed only if it is a file or code of your own.
         output: PNG file to write; with --count above 1 each file name gets a number. With --table or --random a
             folder.
         id_scale: Strength of the identity conditioning; 0 turns it off.
@@ -57,6 +59,7 @@ class GenerateOptions:
     base: str = "tiny"
     id_adapter: str | None = None
     weight_name: str | None = None
+    encoder: EncoderSpec | None = None
     output: Path = Path("picture.png")
     id_scale: float = 0.8
     face: FaceOption = None
@@ -158,6 +161,8 @@ def _generate_one_person(options: GenerateOptions) -> list[Path]:
 
 def _open(options: GenerateOptions) -> Any:
     _ = options.marks.people, options.marks.signer  # reads their files before the models are opened
+    if options.encoder is not None:
+        register_encoder(options.encoder)
     pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, options.device)
     options.marks.prepare(pipeline)
     return pipeline

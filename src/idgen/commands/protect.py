@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import IdgenError, ProvenanceError
-from ..evaluation.networks import open_encoder
-from ..faces import FaceAnalyzer, FaceEncoder, load_photo
+from ..faces import DlibEncoder, FaceAnalyzer, FaceEncoder, load_photo, open_encoder
+from ..faces.registry import EncoderSpec
 from ..files import write_bytes
 from ..losses.embedders import open_embedder
 from ..provenance.protection import ProtectionSettings, protect
@@ -30,10 +30,10 @@ def run(
     output: Path = Path("protected.png"),
     settings: Annotated[ProtectionSettings, tyro.conf.arg(name="")] = ProtectionSettings(),  # noqa: B008  # frozen
     face: FaceOption = None,
-    encoders: tuple[str, ...] = ("dlib-resnet-v1",),
+    encoders: tuple[EncoderSpec, ...] = (DlibEncoder.name,),
     mask: Path | None = None,
     report: bool = False,
-    unseen: tuple[str, ...] = (),
+    unseen: tuple[EncoderSpec, ...] = (),
 ) -> None:
     """Change a photo a little so that face encoders do not recognise the person.
 
@@ -46,8 +46,7 @@ def run(
         output: PNG file to write. JPEG at low quality weakens the protection.
         settings: Strength and steps.
         face: Face to protect in a photo that shows several: the largest, an index (from 0, largest first) or a box.
-        encoders: Encoders to protect against: "dlib-resnet-v1", or ONNX files as "arcface:FILE" (RGB in [-1, 1], as in
-            insightface's packs) or "imagenet:FILE".
+        encoders: Encoders to protect against; docs/encoders.md describes them.
         mask: Image of the photo's size, white where it may change. A soft ellipse around the face by default.
         report: Print the similarity to the original photo after JPEG, resizing, cropping and blur, and how visible the
             change is.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import AdapterError, DemoError
+from ..faces.registry import EncoderSpec, open_encoder, register_encoder
 from ..provenance.command import MarkOptions
 from ..terminal import show
 from ..tiny import TINY_IDENTITY_NET_PATH
@@ -26,10 +27,10 @@ class DemoOptions:
         base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model of the package.
         id_adapter: Identity adapters for this base: folders, files or hub ids. Their last names must differ.
         weight_name: File of the first adapter, if its folder or repository holds several.
+        encoder: Face encoder that the adapters read; needed only if it is a file or code of your own.
         identity_net: IdentityNet for poses: a folder, a file or a hub id. The small model brings its own.
-        eval_encoder: Face encoder that measures similarity beside the adapters' own: "dlib-resnet-v1",
-            "insightface/PACK", "sface:FILE-OR-HUB-ID", "arcface:FILE.onnx" or "imagenet:FILE.onnx". Defaults to
-            "dlib-resnet-v1".
+        eval_encoder: Face encoder that measures similarity beside the adapters' own; docs/encoders.md describes them.
+            Defaults to dlib-resnet-v1.
         run: Folders of training runs to show.
         report: Folders of evaluation reports to show. Every visitor can see their photos.
         host: Address to listen at. "0.0.0.0" accepts requests from other computers.
@@ -45,8 +46,9 @@ class DemoOptions:
     base: str = "tiny"
     id_adapter: tuple[str, ...] = ()
     weight_name: str | None = None
+    encoder: EncoderSpec | None = None
     identity_net: str | None = None
-    eval_encoder: str | None = None
+    eval_encoder: EncoderSpec | None = None
     run: tuple[Path, ...] = ()
     report: tuple[Path, ...] = ()
     host: str = "127.0.0.1"
@@ -76,12 +78,10 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
         if not folder.is_dir():
             raise DemoError(f"There is no folder '{folder}'.")
     auth = None if options.password_file is None else read_passwords(options.password_file)
+    if options.encoder is not None:
+        register_encoder(options.encoder)
     pipe = _open_pipeline(options, open_pipeline)
-    eval_encoder = None
-    if options.eval_encoder is not None:
-        from ..evaluation.networks import open_encoder
-
-        eval_encoder = open_encoder(options.eval_encoder)
+    eval_encoder = None if options.eval_encoder is None else open_encoder(options.eval_encoder)
     demo = build_demo(
         pipe,
         base=options.base,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import EvaluationError
+from ..faces.registry import EncoderSpec, register_encoder
 from ..terminal import say, working
 from .cases import Case, adapter_of, enroll_cases, load_cases, write_multiid
 from .compare import compare
@@ -31,6 +32,7 @@ class EvaluateOptions:
         base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
         id_adapter: Identity adapter for this base: a folder, a file or a hub id.
         weight_name: File of the adapter, if its folder or repository holds several.
+        encoder: Face encoder that the adapter reads; needed only if it is a file or code of your own.
         identities: People: a folder with one folder of photos per person (the first photo is the reference, the second
             the target), a .csv (person, reference, target, prompt, group, noun), or a folder in MultiID-Bench's
             layout.
@@ -43,9 +45,8 @@ class EvaluateOptions:
         steps: Denoising steps.
         guidance_scale: Scale of classifier-free guidance.
         batch_size: Pictures drawn at once.
-        eval_encoder: Face encoders to measure with, besides the adapter's own: "dlib-resnet-v1", "insightface/PACK",
-            "sface:FILE", "arcface:FILE.onnx" or "imagenet:FILE.onnx". The default is one that the adapter does not
-            read.
+        eval_encoder: Face encoders to measure with, besides the adapter's own; docs/encoders.md describes them. The
+            default is one that the adapter does not read.
         trained_with: Encoders that the adapter's losses or rewards used. They are reported, but never as the headline.
         detector: YuNet file; replaces dlib's face detector.
         clip: CLIP model for CLIP-T and CLIP-I: a folder or a hub id.
@@ -60,6 +61,7 @@ class EvaluateOptions:
     base: str = "tiny"
     id_adapter: str | None = None
     weight_name: str | None = None
+    encoder: EncoderSpec | None = None
     identities: Path | None = None
     prompts: str | None = None
     output: Path = Path("report")
@@ -69,7 +71,7 @@ class EvaluateOptions:
     steps: int = 25
     guidance_scale: float = 5.0
     batch_size: int = 1
-    eval_encoder: tuple[str, ...] = ()
+    eval_encoder: tuple[EncoderSpec, ...] = ()
     trained_with: tuple[str, ...] = ()
     detector: Path | None = None
     clip: str | None = None
@@ -103,6 +105,8 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     cases = load_cases(options.identities)
     pipeline, conditioning = None, None
     if not options.drawn:
+        if options.encoder is not None:
+            register_encoder(options.encoder)
         device = options.device or (str(state.device) if state.num_processes > 1 else None)
         pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device)
         conditioning = adapter_of(pipeline).config["encoder"]

@@ -11,7 +11,16 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..errors import EvaluationError, NoFaceError
-from ..faces import DlibDetector, DlibEncoder, FaceDetector, FaceEncoder, align_face, load_photo
+from ..faces import (
+    DlibEncoder,
+    FaceDetector,
+    FaceEncoder,
+    align_face,
+    load_photo,
+    open_encoder,
+    spec_of,
+)
+from ..faces.registry import default_detector
 from .cases import Case
 from .similarity import found
 
@@ -30,7 +39,8 @@ Embeddings: TypeAlias = dict[str, np.ndarray]
 RealFaces: TypeAlias = dict[str, tuple[Embeddings, Embeddings | None]]
 """Case → embeddings of its references, and of its target."""
 
-SFACE = "sface:opencv/face_recognition_sface"
+UNSEEN = "sface"
+"""Encoder that measures adapters of the default encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,17 +133,18 @@ def open_judges(
     Args:
         conditioning: Name of the encoder that the adapter reads, if it is known; it is added to the others.
         eval_encoder: Face encoders as `open_encoder` opens them; without any, one that the adapter does not read.
-        detector: YuNet file; dlib's detector without.
+        detector: YuNet file; without it the detector of the adapter's encoder if it brings one, else dlib's.
         clip: CLIP model, folder or hub id.
         classifier: ONNX classifier of prompts' labels; scores prompt fidelity instead of CLIP.
         features: ONNX feature network; replaces CLIP's features.
     """
-    from .networks import Clip, OnnxNetwork, PromptClassifier, open_encoder
+    from ..faces.onnx_encoder import IMAGENET, OnnxNetwork
+    from .networks import Clip, PromptClassifier
 
-    unseen = SFACE if conditioning in (None, DlibEncoder.name) else DlibEncoder.name
-    names = [*(eval_encoder or [unseen]), *([conditioning] if conditioning else [])]
+    unseen = UNSEEN if conditioning in (None, DlibEncoder.name) else DlibEncoder.name
+    names = [*(eval_encoder or [unseen]), *([spec_of(conditioning)] if conditioning else [])]
     encoders = [open_encoder(name) for name in names]
-    faces: FaceDetector = DlibDetector()
+    faces = default_detector(encoders[-1])
     if detector is not None:
         from ..faces.opencv import YuNetDetector
 
@@ -143,7 +154,7 @@ def open_judges(
         detector=faces,
         encoders={encoder.name: encoder for encoder in encoders},
         prompt_score=PromptClassifier(classifier) if classifier else clip_model,
-        features=OnnxNetwork(features, "imagenet") if features else clip_model.features if clip_model else None,
+        features=OnnxNetwork(features, IMAGENET) if features else clip_model.features if clip_model else None,
     )
 
 

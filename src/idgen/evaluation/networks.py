@@ -1,4 +1,4 @@
-"""Networks that judge pictures: face encoders, a classifier of prompts and CLIP, none of which draws them."""
+"""Networks that judge pictures: a classifier of prompts, and CLIP."""
 
 from __future__ import annotations
 
@@ -10,68 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import CheckpointError, EvaluationError, MissingDependencyError
-from ..faces import FaceAnalyzer, FaceEncoder, align_face
-from ..faces.onnx_module import NORMALISATIONS
+from ..errors import CheckpointError, EvaluationError
+from ..faces.onnx_encoder import OnnxNetwork
 from ..files import parse_json
 from ..typed import check
-
-
-class OnnxNetwork:
-    """An ONNX file that takes pictures, (batch, 3, side, side).
-
-    Args:
-        path: Of the file.
-        normalisation: One of `NORMALISATIONS`.
-
-    Raises:
-        CheckpointError: The file cannot be opened or takes something else.
-        MissingDependencyError: onnxruntime is not installed.
-    """
-
-    def __init__(self, path: str | Path, normalisation: str = "plain") -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependencyError(
-                "ONNX networks need onnxruntime: pip install 'idgen-diffusers[evaluate]'"
-            ) from error
-        try:
-            self._net: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises kinds of its own, one for each way a file can be wrong
-            raise CheckpointError(f"'{path}' could not be opened as an ONNX network: {error}") from error
-        entry, *others = self._net.get_inputs()
-        if others or len(entry.shape) != 4 or entry.shape[1] != 3 or not isinstance(entry.shape[3], int):
-            raise CheckpointError(f"'{path}' takes {entry.shape}, not pictures of the shape (batch, 3, side, side).")
-        self._input, self.side, self._one_by_one = entry.name, entry.shape[3], entry.shape[0] == 1
-        self.dim = int(self._net.get_outputs()[0].shape[-1])
-        self.metadata: dict[str, str] = self._net.get_modelmeta().custom_metadata_map
-        self._mean, self._deviation = (np.array(row, np.float32) for row in NORMALISATIONS[normalisation])
-
-    def __call__(self, pictures: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """(height, width, 3) uint8 RGB pictures of any size → (n, dim), float32."""
-        sized = [Image.fromarray(p).resize((self.side, self.side), Image.Resampling.BICUBIC) for p in pictures]
-        if not sized:
-            return np.empty((0, self.dim), np.float32)
-        pixels = (np.stack([np.asarray(p, np.float32) / 255 for p in sized]) - self._mean) / self._deviation
-        batches = np.array_split(
-            pixels.transpose(0, 3, 1, 2), len(sized) if self._one_by_one else len(sized) // 32 + 1
-        )
-        return np.concatenate([self._net.run(None, {self._input: batch})[0] for batch in batches])
-
-
-class OnnxEncoder:
-    """A face recogniser on 112-px ArcFace crops as `FaceEncoder`; its name is the file's."""
-
-    def __init__(self, path: str | Path, normalisation: str) -> None:
-        self._net = OnnxNetwork(path, normalisation)
-        self.name, self.dim = f"onnx/{Path(path).stem}", self._net.dim
-
-    def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        return align_face(image, landmarks, size=self._net.side)
-
-    def embed(self, crops: np.ndarray) -> np.ndarray:
-        return self._net(crops)
 
 
 class PromptClassifier:
@@ -129,27 +71,3 @@ class Clip:
         output = self._model.text_model(**inputs).pooler_output
         text = torch.nn.functional.normalize(self._model.text_projection(output), dim=-1).numpy()
         return (self.features(pictures) * text).sum(-1)
-
-
-def open_encoder(name: str) -> FaceEncoder:
-    """A face encoder by what the command line calls it.
-
-    Args:
-        name: "dlib-resnet-v1", "insightface/PACK", "sface:FILE-OR-HUB-ID", or how an ONNX file of 112-px crops is fed
-            and its path: "arcface:FILE" (RGB in [-1, 1]) or "imagenet:FILE".
-
-    Raises:
-        EncoderMismatchError, CheckpointError: There is no such encoder, or it cannot be opened.
-    """
-    kind, _, path = name.partition(":")
-    if kind == "sface" and path:
-        from ..faces.opencv import SFaceEncoder
-
-        return SFaceEncoder(path)
-    if kind in ("arcface", "imagenet") and path:
-        return OnnxEncoder(path, kind)
-    if name.endswith(".onnx"):
-        raise EvaluationError(
-            f"Is '{name}' fed by ArcFace's or ImageNet's mean? Say arcface:{name} or imagenet:{name}."
-        )
-    return FaceAnalyzer.for_encoder(name).encoder

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import EvaluationError, StatisticsError
+from ..errors import EvaluationError
 from ..faces import EncoderStatistics
 from ..identity import Identity
 from .cases import Case, adapter_of, enroll_cases, load_cases
@@ -84,7 +84,7 @@ def random_people(
         encoder: Name of the encoder.
         dim: Length of its embeddings.
         false_match_rate: No two people are more similar than this share of pairs of real strangers. It is not checked
-            for an encoder of which the package has no statistics.
+            for an encoder without statistics.
         seed: Seed of the people; more of them begin with the same ones.
 
     Raises:
@@ -112,8 +112,5 @@ def random_people(
 
 
 def _threshold(encoder: str, false_match_rate: float) -> float:
-    try:
-        statistics = EncoderStatistics.of(encoder)
-    except StatisticsError:
-        return 1.0
-    return statistics.threshold(false_match_rate)
+    statistics = EncoderStatistics.find(encoder)
+    return 1.0 if statistics is None else statistics.threshold(false_match_rate)

@@ -8,12 +8,13 @@ from typing import Self
 
 import numpy as np
 
-from ..errors import EncoderMismatchError
 from .align import align_face
-from .detectors import DlibDetector, FaceDetector
-from .encoders import DlibEncoder, FaceEncoder
+from .detectors import FaceDetector
+from .dlib_encoder import DlibEncoder
+from .encoder import FaceEncoder
 from .face import Choice, Detection, Face, choose_face
 from .photo import Photo, load_photo
+from .registry import default_detector, detector_of, open_encoder, spec_of
 
 SMALL_FACE = 40
 """Faces narrower than this many pixels cause a warning."""
@@ -25,7 +26,7 @@ class FaceAnalyzer:
     The default detector and encoder work offline and are free for commercial use.
 
     Args:
-        detector: Face detector; `DlibDetector()` if not given.
+        detector: Face detector; the encoder's own if it has one, else `DlibDetector()`.
         encoder: Face encoder; `DlibEncoder()` if not given. Its name is stored with embeddings and adapters.
 
     Example:
@@ -34,27 +35,27 @@ class FaceAnalyzer:
     """
 
     def __init__(self, detector: FaceDetector | None = None, encoder: FaceEncoder | None = None) -> None:
-        self.detector = detector or DlibDetector()
         self.encoder = encoder or DlibEncoder()
+        self.detector = detector or default_detector(self.encoder)
+
+    @classmethod
+    def open(cls, spec: str) -> Self:
+        """The analyzer with a face encoder that the user names, and the detector that belongs to it.
+
+        Raises as `open_encoder`.
+        """
+        encoder = open_encoder(spec)
+        return cls(detector_of(spec, encoder), encoder)
 
     @classmethod
     def for_encoder(cls, name: str) -> Self:
-        """The analyzer with the face encoder of this name.
+        """The analyzer with the face encoder of embeddings, by the name that is stored with them.
 
         Raises:
-            EncoderMismatchError: No built-in encoder has this name.
+            EncoderMismatchError: The encoder is not known; see `spec_of`.
             CheckpointError: It is an insightface pack that cannot be found.
         """
-        if name == DlibEncoder.name:
-            return cls()
-        if name.startswith("insightface/"):
-            from .insightface import InsightFaceDetector, InsightFaceEncoder, InsightFacePack
-
-            pack = InsightFacePack(name.removeprefix("insightface/"))
-            return cls(InsightFaceDetector(pack), InsightFaceEncoder(pack))
-        raise EncoderMismatchError(
-            f"No built-in face encoder is named '{name}'; pass face_analyzer=FaceAnalyzer(encoder=…)."
-        )
+        return cls.open(spec_of(name))
 
     def analyze(self, photo: Photo) -> list[Face]:
         """All faces of a photo, largest first; empty if there is none.

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..errors import CheckpointError, MissingDependencyError
+from .align import ARCFACE_TEMPLATE
+from .encoder import AlignedEncoder, NetworkInput
 from .face import Detection
+from .onnx_encoder import differentiable
 from .search import WINDOW, Doubt, search
 
 DOUBT = Doubt(sure=0.8)
@@ -81,21 +85,40 @@ class InsightFaceDetector:
         ]
 
 
-class InsightFaceEncoder:
-    """The recogniser of a pack (ArcFace), with insightface's own crops."""
+class InsightFaceEncoder(AlignedEncoder):
+    """The recogniser of a pack (ArcFace), with insightface's own crops.
+
+    Raises:
+        CheckpointError: The recogniser takes crops of a size that insightface cannot cut.
+    """
 
     def __init__(self, pack: InsightFacePack) -> None:
-        self._net = pack.recogniser
+        self.pack, self._net = pack, pack.recogniser
         self.name = f"insightface/{pack.name}"
-        self.dim = int(self._net.output_shape[1])
+        self.dim, self.size = int(self._net.output_shape[1]), int(self._net.input_size[0])
+        if self.size % 112 and self.size % 128:
+            raise CheckpointError(
+                f"The recogniser of '{pack.name}' takes crops of {self.size} px; insightface cuts multiples of 112 or "
+                "128."
+            )
+        # as in `insightface.utils.face_align`: crops of 128 px have wider margins at the sides
+        scale, margin = (self.size / 112, 0) if self.size % 112 == 0 else (self.size / 128, self.size / 16)
+        self.template = ARCFACE_TEMPLATE * scale + (margin, 0)
+
+    def torch_module(self, checkpointing: bool = False) -> nn.Module:
+        """See `AlignedEncoder`; raises as `OnnxModule`."""
+        mean, deviation = ((value / 255,) * 3 for value in (self._net.input_mean, self._net.input_std))
+        return differentiable(self._net.model_file, NetworkInput(mean=mean, deviation=deviation), checkpointing)
 
     def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """See `FaceEncoder`."""
         # not `align_face`: public adapters were trained on embeddings of cv2's crops, which are not smoothed first
         from insightface.utils.face_align import norm_crop
 
-        return norm_crop(image, landmarks.astype(np.float32), self._net.input_size[0])
+        return norm_crop(image, landmarks.astype(np.float32), self.size)
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
+        """See `FaceEncoder`."""
         if not len(crops):
             return np.empty((0, self.dim), np.float32)
         return np.concatenate([self._net.get_feat(np.ascontiguousarray(crop[..., ::-1])) for crop in crops])

@@ -20,13 +20,6 @@ MAX_BYTES = 2**30
 MAX_SIDE = 1024
 """Largest input, pixels."""
 
-NORMALISATIONS = {
-    "arcface": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "plain": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-"""Mean and standard deviation of RGB in [0, 1] that networks subtract and divide by."""
-
 
 class Node(NamedTuple):
     """One operation of the graph.

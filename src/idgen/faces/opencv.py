@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import nn
 
 from ..errors import CheckpointError, MissingDependencyError
-from .align import align_face
+from .encoder import AlignedEncoder, NetworkInput
 from .face import Detection, overlap
+from .onnx_encoder import differentiable
 from .search import search
 
 Net = TypeVar("Net")
@@ -42,7 +44,7 @@ class YuNetDetector:
         return _fused(rows.astype(np.float64)) if rows is not None else []
 
 
-class SFaceEncoder:
+class SFaceEncoder(AlignedEncoder):
     """SFace (`opencv/face_recognition_sface` on the hub, Apache-2.0): embeddings of length 128 from 112-px crops.
 
     Args:
@@ -51,16 +53,21 @@ class SFaceEncoder:
 
     name = "sface"
     dim = 128
+    source = "opencv/face_recognition_sface"
+    read = NetworkInput(mean=(0.0, 0.0, 0.0), deviation=(1 / 255, 1 / 255, 1 / 255))
+    template, size = read.template, read.size
 
-    def __init__(self, weights: str | os.PathLike[str]) -> None:
+    def __init__(self, weights: str | os.PathLike[str] = source) -> None:
         cv2 = _import_cv2()
-        path = str(_resolve(weights, "face_recognition_sface"))
-        self._net = _open(lambda: cv2.FaceRecognizerSF.create(path, ""), path)
+        self._path = str(_resolve(weights, "face_recognition_sface"))
+        self._net = _open(lambda: cv2.FaceRecognizerSF.create(self._path, ""), self._path)
 
-    def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        return align_face(image, landmarks)
+    def torch_module(self, checkpointing: bool = False) -> nn.Module:
+        """See `AlignedEncoder`; raises as `OnnxModule`."""
+        return differentiable(self._path, self.read, checkpointing)
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
+        """See `FaceEncoder`."""
         rows = [np.asarray(self._net.feature(np.ascontiguousarray(crop[..., ::-1]))).ravel() for crop in crops]
         return np.stack(rows).astype(np.float32) if rows else np.empty((0, self.dim), np.float32)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import numpy as np
 
@@ -177,23 +180,46 @@ class EncoderStatistics:
 
     @classmethod
     def of(cls, encoder: str) -> EncoderStatistics:
-        """The statistics of an encoder that come with the package: those of the default encoder.
+        """The statistics of an encoder: those that `idgen calibrate` wrote on this machine, or else the package's.
 
         Raises:
-            StatisticsError: The package has none of this encoder.
+            StatisticsError: There are none of this encoder.
+            CheckpointError: The file of `idgen calibrate` is damaged.
         """
-        return _packaged(encoder)
+        own = statistics_file(encoder)
+        return _loaded(own, own.stat().st_mtime_ns) if own.is_file() else cls.packaged(encoder)
+
+    @classmethod
+    def packaged(cls, encoder: str) -> EncoderStatistics:
+        """The statistics that come with the package: those of the default encoder. Raises StatisticsError."""
+        found = files("idgen.faces") / f"{encoder}.json"
+        if "/" in encoder or not found.is_file():
+            raise StatisticsError(
+                f"There are no statistics of '{encoder}'. Measure them on photos of many people (`idgen calibrate`), "
+                "or set thresholds and temperatures."
+            )
+        return _loaded(Path(str(found)), 0)
+
+    @classmethod
+    def find(cls, encoder: str) -> EncoderStatistics | None:
+        """The same as `of`; None if there are none."""
+        try:
+            return cls.of(encoder)
+        except StatisticsError:
+            return None
+
+
+def statistics_file(encoder: str) -> Path:
+    """Where `idgen calibrate` writes the statistics of an encoder: `encoders/` in the folder that the environment
+    variable `IDGEN_HOME` names, by default `~/.cache/idgen`."""
+    home = Path(os.environ.get("IDGEN_HOME") or "~/.cache/idgen").expanduser()
+    return home / "encoders" / f"{quote(encoder, safe='')}.json"
 
 
 @cache
-def _packaged(encoder: str) -> EncoderStatistics:
-    found = files("idgen.faces") / f"{encoder}.json"
-    if "/" in encoder or not found.is_file():
-        raise StatisticsError(
-            f"There are no statistics of '{encoder}'. Measure them on photos of many people "
-            "(`idgen.data.statistics.measure`), or set thresholds and temperatures."
-        )
-    return EncoderStatistics.load(str(found))
+def _loaded(file: Path, changed: int) -> EncoderStatistics:
+    """Read once for each time of change."""
+    return EncoderStatistics.load(file)
 
 
 def _log_odds(level: float | np.ndarray) -> Any:

@@ -54,7 +54,7 @@ class FaceEmbedder:
     @classmethod
     def dlib(cls) -> FaceEmbedder:
         """The default encoder."""
-        return cls(name=DlibEncoder.name, encoder=DlibEncoder(), template=DLIB_TEMPLATE, size=DlibEncoder.crop_size)
+        return cls(name=DlibEncoder.name, encoder=DlibEncoder(), template=DLIB_TEMPLATE, size=DlibEncoder.size)
 
     def __call__(self, images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
         """Embed one face per picture.
@@ -104,7 +104,7 @@ def find_landmarks(images: torch.Tensor, detector: FaceDetector) -> Landmarks:
     pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     detections = [max(detector.detect(picture), key=lambda face: face.area, default=None) for picture in pixels]
     # the middle of a picture without a face: the value must be finite, and has no weight
-    somewhere = DLIB_TEMPLATE / DlibEncoder.crop_size * min(images.shape[-2:])
+    somewhere = DLIB_TEMPLATE / DlibEncoder.size * min(images.shape[-2:])
     points = np.stack([somewhere if face is None else face.landmarks for face in detections])
     return Landmarks(
         torch.from_numpy(points).to(images.device),

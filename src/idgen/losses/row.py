@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import tyro
 
 from ..errors import LossError
+from ..own_code import load_object
 from .weighted import Term, parameters
 from .weights import Weight, Weights, Window
 
@@ -159,15 +158,7 @@ def load_function(where: str) -> Callable[..., Any]:
     Raises:
         LossError: The file or the function does not exist.
     """
-    file, _, name = where.rpartition(":")
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    if spec is None or spec.loader is None or not Path(file).is_file():
-        raise LossError(f"'{where}' names no existing Python file: a function is given as FILE.py:FUNCTION.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(found := getattr(module, name, None)):
-        raise LossError(f"'{file}' has no function '{name}'.")
-    return found
+    return load_object(where, LossError)
 
 
 def _public_name(row: Row) -> str:

@@ -50,7 +50,7 @@ class LossSettings:
         )
 
 
-DEFAULTS = LossSettings.fitting(EncoderStatistics.of(DlibEncoder.name))
+DEFAULTS = LossSettings.fitting(EncoderStatistics.packaged(DlibEncoder.name))
 """Settings for the default encoder."""
 
 

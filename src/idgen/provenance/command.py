@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import IdgenError, MissingDependencyError, ProvenanceError
+from ..faces import DlibEncoder, FaceAnalyzer
 from ..files import write_bytes
 from ..identity import Identity
 from .blocklist import IdentityBlocklist
@@ -111,7 +112,7 @@ def inspect(picture: Path) -> dict[str, str]:
 
 
 def edit_blocklist(
-    path: Path, add: tuple[Path, ...], check: tuple[Path, ...], threshold: float | None, encoder: str
+    path: Path, add: tuple[Path, ...], check: tuple[Path, ...], threshold: float | None, encoder: str | None = None
 ) -> IdentityBlocklist:
     """Add people to a blocklist file, which is made if it does not exist, or check people against it.
 
@@ -120,10 +121,10 @@ def edit_blocklist(
         add: Photos or identity files, one person each.
         check: Photos or identity files; raises BlockedIdentityError for the first person who is on the list.
         threshold: Threshold of a new list.
-        encoder: Face encoder of a new list.
+        encoder: Face encoder of a new list, the default one if it is not given; of an existing list, what opens its
+            encoder.
     """
     from ..enrollment import enroll
-    from ..faces import FaceAnalyzer
 
     listed = IdentityBlocklist.load(path) if path.exists() else None
     analyzer = None
@@ -132,7 +133,7 @@ def edit_blocklist(
         if source.suffix == ".safetensors":
             people.append(Identity.load(source))
         else:
-            analyzer = analyzer or FaceAnalyzer.for_encoder(listed.encoder if listed else encoder)
+            analyzer = analyzer or _analyzer(listed, encoder)
             people.append(enroll(source, analyzer))
     added, checked = people[: len(add)], people[len(add) :]
     if listed is None:
@@ -147,3 +148,9 @@ def edit_blocklist(
         path.parent.mkdir(parents=True, exist_ok=True)
         listed.save(path)
     return listed
+
+
+def _analyzer(listed: IdentityBlocklist | None, encoder: str | None) -> FaceAnalyzer:
+    if encoder is not None:
+        return FaceAnalyzer.open(encoder)
+    return FaceAnalyzer.for_encoder(listed.encoder if listed else DlibEncoder.name)

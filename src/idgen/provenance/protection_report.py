@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ..errors import MissingDependencyError, StatisticsError
+from ..errors import MissingDependencyError
 from ..faces import EncoderStatistics, FaceDetector, FaceEncoder
 from .protection import jpeg
 
@@ -130,7 +130,5 @@ def _cosine(a: np.ndarray | None, b: np.ndarray | None) -> float:
 
 
 def _threshold(encoder: str) -> float:
-    try:
-        return EncoderStatistics.of(encoder).threshold(FALSE_MATCH_RATE)
-    except StatisticsError:
-        return float("nan")
+    statistics = EncoderStatistics.find(encoder)
+    return float("nan") if statistics is None else statistics.threshold(FALSE_MATCH_RATE)

@@ -25,7 +25,7 @@ from ..evaluation.judges import Embeddings, Judges, read_faces
 from ..evaluation.metric import Faces, Picture
 from ..evaluation.metrics import picture_values
 from ..evaluation.similarity import cosine_similarity
-from ..faces import DlibDetector, FaceAnalyzer, FaceDetector, FaceEncoder
+from ..faces import DlibDetector, FaceDetector, FaceEncoder, open_encoder, spec_of
 from ..files import write_whole
 from ..identity import Identity
 from ..rewards import RewardHackingGuard, Verdict
@@ -232,10 +232,8 @@ def _encoders(
 ) -> dict[str, FaceEncoder]:
     """The adapter's face encoder, and the second one if there is one."""
     own = adapter.config["encoder"]
-    encoders: dict[str, FaceEncoder] = {own: FaceAnalyzer.for_encoder(own).encoder}
+    encoders: dict[str, FaceEncoder] = {own: open_encoder(spec_of(own))}
     if config.validation.judge is not None:
-        from ..evaluation.networks import open_encoder  # the only import from evaluation: encoders that only measure
-
         judge = open_encoder(config.validation.judge)
         if judge.name == own:
             raise TrainingError(f"'{own}' is used in training; --judge must be another face encoder.")

@@ -26,7 +26,7 @@ class FaceLoss(nn.Module):
     def __init__(self, template: np.ndarray, side: int) -> None:
         super().__init__()
         self.encoder = DlibEncoder()
-        size = self.encoder.crop_size
+        size = self.encoder.size
         chip_to_crop = similarity_transform(torch.from_numpy(DLIB_TEMPLATE), torch.from_numpy(template)).float()
         pixel = torch.arange(size, dtype=torch.float32)
         y, x = torch.meshgrid(pixel, pixel, indexing="ij")

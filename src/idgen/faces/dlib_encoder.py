@@ -1,10 +1,9 @@
-"""Face encoders: the interface, and the default encoder (dlib's ResNet as a torch module)."""
+"""The default face encoder: dlib's ResNet as a torch module."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,24 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import CheckpointError
-from .align import DLIB_TEMPLATE, align_face
+from .align import DLIB_TEMPLATE
 from .detectors import dlib_weights
-
-
-@runtime_checkable
-class FaceEncoder(Protocol):
-    """Embeds aligned face crops. Its name is stored with every embedding."""
-
-    name: str
-    dim: int
-
-    def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """The aligned crop of a face in an RGB uint8 photo, as the network reads it; landmarks are (5, 2) pixels."""
-        ...
-
-    def embed(self, crops: np.ndarray) -> np.ndarray:
-        """(n, size, size, 3) uint8 RGB → (n, dim) float32, not normalised."""
-        ...
+from .encoder import AlignedEncoder, NetworkInput
 
 
 class _Conv(nn.Module):
@@ -68,7 +52,7 @@ def _pad(x: torch.Tensor, shape: list[int]) -> torch.Tensor:
     return F.pad(x, (0, width, 0, height, 0, channels))
 
 
-class DlibEncoder(nn.Module):
+class DlibEncoder(nn.Module, AlignedEncoder):
     """dlib's face recognition ResNet (`dlib_face_recognition_resnet_model_v1`, CC0), batched and differentiable.
 
     Its metric is the Euclidean distance between raw embeddings: below 0.6 they show the same person. The weights are
@@ -77,7 +61,13 @@ class DlibEncoder(nn.Module):
 
     name = "dlib-resnet-v1"
     dim = 128
-    crop_size = 150
+    read = NetworkInput(
+        template=DLIB_TEMPLATE,
+        size=150,
+        mean=(122.782 / 255, 117.001 / 255, 104.298 / 255),
+        deviation=(256 / 255, 256 / 255, 256 / 255),
+    )
+    template, size = read.template, read.size
     mean: torch.Tensor
     _STAGES = (
         (32, 3),
@@ -114,14 +104,9 @@ class DlibEncoder(nn.Module):
         x = F.max_pool2d(F.relu(self.stem(x)), 3, 2)
         return self.head(self.blocks(x).mean((2, 3)))
 
-    def crop(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        return align_face(image, landmarks, DLIB_TEMPLATE, self.crop_size)
-
-    @torch.no_grad()
-    def embed(self, crops: np.ndarray) -> np.ndarray:
-        weight = self.head.weight
-        pixels = torch.from_numpy(crops).to(weight.device).permute(0, 3, 1, 2).to(weight.dtype) / 255
-        return self(pixels).float().cpu().numpy()
+    def torch_module(self, checkpointing: bool = False) -> nn.Module:
+        """Itself; its activations are small."""
+        return self
 
     def _load_dat(self, path: Path) -> None:
         """Load the weights from dlib's file, which has the layers in the order of evaluation."""
