@@ -41,6 +41,17 @@ def test_plain_mean_squared_error() -> None:
     torch.testing.assert_close(found, torch.stack([((OUTPUT[i] - NOISE[i]) ** 2).mean() for i in range(2)]))
 
 
+def test_pseudo_huber_is_the_published_distance_for_each_number() -> None:
+    """√(‖x − y‖² + c²) − c with c = 0.00054 √d, divided by √d."""
+    d = OUTPUT[0].numel()
+    c = 0.00054 * d**0.5
+    norms = (OUTPUT - NOISE).flatten(1).norm(dim=1)
+    found = loss(huber=0.00054)(OUTPUT, LATENTS, NOISE, TIMESTEPS)
+    torch.testing.assert_close(found, ((norms.square() + c**2).sqrt() - c) / d**0.5)
+    weighted = loss(huber=0.00054, snr_gamma=5.0)(OUTPUT, LATENTS, NOISE, TIMESTEPS)
+    torch.testing.assert_close(weighted, found * loss(snr_gamma=5.0).snr_weight(TIMESTEPS))
+
+
 @pytest.mark.parametrize("background_weight", [0.0, 0.1, 0.999])
 def test_face_mask(background_weight: float) -> None:
     mask = face_mask()

@@ -12,7 +12,9 @@ from idgen.losses import (
     Bank,
     ContrastiveLoss,
     DenoisingLoss,
+    LearnedSimilarity,
     MannWhitneyLoss,
+    MixedContrastiveLoss,
     Parametrisation,
     ThresholdLoss,
     TripletLoss,
@@ -62,10 +64,23 @@ def edited(rec: torch.Tensor, edit: torch.Tensor) -> torch.Tensor:
     return editing_direction_loss(*with_id, recording(6), recording(7), face_mask())
 
 
+def learned() -> LearnedSimilarity:
+    """All parts, away from their start, where the network of the temperature is 0."""
+    torch.manual_seed(0)
+    similarity = LearnedSimilarity(8, heads=2).double()
+    for weight in similarity.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return similarity
+
+
+LEARNED, SHARE = learned(), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+
+
 CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] = {
     "denoising_epsilon": (denoising("epsilon", snr_gamma=5.0), (OUTPUT,)),
     "denoising_v_face": (denoising("v_prediction", snr_gamma=5.0, background_weight=0.2), (OUTPUT,)),
     "denoising_sample": (denoising("sample"), (OUTPUT,)),
+    "denoising_huber": (denoising("epsilon", snr_gamma=5.0, huber=0.1), (OUTPUT,)),
     "x0_epsilon": (of_x0("epsilon"), (OUTPUT,)),
     "x0_v": (of_x0("v_prediction"), (OUTPUT,)),
     "identity": (lambda g: identity_loss(g, TARGET), (GENERATED,)),
@@ -73,6 +88,14 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] =
     "contrastive": (lambda g: ContrastiveLoss()(g, TARGET, PERSONS, BANK), (GENERATED,)),
     "contrastive_heads_whiskers": (
         lambda g: ContrastiveLoss(heads=2, whiskers=0.5)(g, TARGET, PERSONS, BANK),
+        (GENERATED,),
+    ),
+    "contrastive_learned": (
+        lambda g: ContrastiveLoss(temperature=0.3, learned=LEARNED)(g, TARGET, PERSONS, BANK),
+        (GENERATED,),
+    ),
+    "contrastive_mixed": (
+        lambda g: MixedContrastiveLoss(temperature=0.3, learned=LEARNED)(g, TARGET, PERSONS, BANK, SHARE),
         (GENERATED,),
     ),
     "threshold": (
@@ -108,6 +131,23 @@ def test_gradient_is_that_of_finite_differences(name: str) -> None:
     gradients = torch.autograd.grad(value.sum(), inputs)
     assert all((gradient.flatten(1).abs().sum(1) > 0).all() for gradient in gradients)  # of every sample
     torch.autograd.gradcheck(loss, inputs)
+
+
+def test_learned_parts_have_the_gradient_of_finite_differences() -> None:
+    names, weights = zip(*LEARNED.named_parameters(), strict=True)
+
+    def loss(*values: torch.Tensor) -> torch.Tensor:
+        similarity = learned()
+        for name, value in zip(names, values, strict=True):
+            owner, _, last = name.rpartition(".")
+            del similarity.get_submodule(owner)._parameters[last]
+            setattr(similarity.get_submodule(owner), last, value)
+        found = MixedContrastiveLoss(temperature=0.3, learned=similarity)(GENERATED, TARGET, PERSONS, BANK, SHARE)
+        return found.sum()
+
+    inputs = tuple(weight.detach().clone().requires_grad_(True) for weight in weights)
+    assert all(gradient.any() for gradient in torch.autograd.grad(loss(*inputs), inputs))
+    torch.autograd.gradcheck(loss, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - {"mann_whitney"}))

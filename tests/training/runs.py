@@ -73,7 +73,7 @@ def make_step(
     return IdentityDenoiser(
         base,
         made,
-        make_losses(losses, base.parametrisation),
+        make_losses(losses, base.parametrisation, embedding_dim=128),
         embedder=FaceEmbedder.dlib(),
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=2),
         fusion=RandomFusion() if fusion else None,

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
 from idgen.errors import LossError, TrainingError
 from idgen.losses import LOSSES, Weight
 from idgen.training.batch import Batch
 from idgen.training.config import LossConfig
+from idgen.training.denoising_inputs import DenoisingInputs
 from idgen.training.faces import face_mask
+from idgen.training.randomness import lognormal_timesteps
 from tests.components import seeded
 
 from .runs import LATENT, POINTS, RandomPeople, make_step
@@ -215,3 +218,30 @@ def test_batches_that_do_not_fit() -> None:
     step = make_step(losses=LossConfig.only(contrastive="0.1@1"))
     with pytest.raises((LossError, RuntimeError)):
         run(step, Batch(**{**vars(batch), "target_embeds": torch.zeros(2, 5)}))
+
+
+def test_lognormal_timesteps_follow_their_distribution() -> None:
+    """Shares of draws against the published probabilities, for a schedule of SD and one that ends in pure noise."""
+    for alphas in (DDPMScheduler().alphas_cumprod, torch.tensor([0.99, 0.7, 0.4, 0.1, 0.0])):
+        found = lognormal_timesteps(alphas, -1.1, 2.0, 50_000, seeded(0))
+        levels = ((1 - alphas) / alphas).double().sqrt()
+        erf = torch.erf((levels.log() + 1.1) / (2**0.5 * 2.0))
+        expected = (erf[1:] - erf[:-1]) / (erf[-1] - erf[0])
+        shares = torch.bincount(found, minlength=len(alphas)).double() / len(found)
+        assert shares[-1] == 0
+        torch.testing.assert_close(shares[:-1].cumsum(0), expected.cumsum(0), rtol=0, atol=0.01)
+    step = make_step(lognormal=(-1.1, 2.0))
+    alphas = step.base.parametrisation.alphas_cumprod
+    assert torch.equal(step.draw_timesteps(9, seeded(1)), lognormal_timesteps(alphas, -1.1, 2.0, 9, seeded(1)))
+
+
+def test_shares_of_mixtures_are_beta_distributed() -> None:
+    """Beta(2, 2) has the mean 1/2 and the variance 1/20; it is drawn for each sample alone."""
+    step, batch = make_step(losses=LossConfig.only(contrastive=0.1, mixup=0.4)), RandomPeople(4).make(0)
+    drawn = torch.cat([DenoisingInputs(step, batch, seeded(i)).mixing for i in range(500)])
+    assert drawn.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert drawn.var().item() == pytest.approx(0.05, abs=0.005)
+    alone = [seeded(i) for i in range(4)]
+    both = DenoisingInputs(step, batch, alone).mixing
+    parts = [DenoisingInputs(step, RandomPeople(1).make(0), [seeded(i)]).mixing for i in range(4)]
+    assert torch.equal(both, torch.cat(parts))

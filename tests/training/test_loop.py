@@ -53,6 +53,32 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(number: signal.Si
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_learned_parts_of_losses_are_trained_and_resumed_but_not_exported(tmp_path: Path) -> None:
+    losses = LossConfig.only(contrastive="0.1@1", heads=2, learned=("heads", "gates", "temperature"), mixup=0.4)
+    whole = make_loop(tmp_path / "whole", steps=3, losses=losses)
+    before = {name: weight.clone() for name, weight in whole.trained.loss_parts.state_dict().items()}
+    whole.run()
+    first = make_loop(tmp_path / "parts", steps=3, losses=losses)
+    first.step.register_forward_hook(lambda *_: setattr(first.stop, "requested", first.done == 1))
+    assert first.run() == 2
+    parts = make_loop(tmp_path / "parts", steps=3, losses=losses, resume_from_checkpoint="latest")
+    assert parts.run() == 3
+    resumed = parts.trained.loss_parts.state_dict()
+    for name, weight in whole.trained.loss_parts.state_dict().items():
+        assert not torch.equal(weight, before[name])
+        assert torch.equal(weight, resumed[name])
+    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    assert weights_of(tmp_path / "whole").keys() == whole.trained.adapter.state_dict().keys()
+
+
+def test_a_weight_of_a_loss_that_counts_for_no_sample_has_a_gradient() -> None:
+    """Another process may have samples that count, and waits for the gradient of every weight."""
+    step = make_step(losses=LossConfig.only(contrastive="0.1@0", learned=("gates",)))
+    with step:
+        step(RandomPeople(2).make(0), torch.Generator().manual_seed(0)).total.backward()
+    assert all(weight.grad is not None and not weight.grad.any() for weight in step.loss_parts.parameters())
+
+
 def finish(folder: Path, steps: int) -> None:
     make_loop(folder, steps=steps, resume_from_checkpoint="latest", checkpointing_steps=2).run()
 

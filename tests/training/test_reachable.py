@@ -37,6 +37,8 @@ DENOISING = {
     "settings of losses": (
         *("--losses", "contrastive=0.1@decay", "--losses.whiskers", "1.5", "--losses.heads", "4"),
         *("--losses.noise_offset", "0.05", "--losses.snr_gamma", "0", "--losses.background_weight", "0.5"),
+        *("--losses.learned", "heads", "temperature", "--losses.mixup", "0.4", "--losses.huber", "0.001"),
+        *("--losses.timesteps", "lognormal", "--losses.lognormal_mean", "-1"),
         *("--random_fusion", "--num_words", "2", "--references", "2", "--component_dropout", "0.25"),
         *("--optimizer.combine", "pcgrad"),
     ),

@@ -8,6 +8,8 @@ from .denoising import DenoisingLoss
 from .face_embedder import FaceEmbedder, Landmarks, find_landmarks
 from .gates import Between, Decay, Gate, SignalPower, UpTo
 from .identity_losses import TripletLoss, identity_loss
+from .learned_similarity import LearnedSimilarity
+from .mixup import MixedContrastiveLoss, make_contrastive
 from .negatives import Bank, Negatives
 from .parametrisation import Parametrisation
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
@@ -15,7 +17,7 @@ from .recorder import AttentionRecorder, LayerRecord, Recording
 from .row import Row, Table
 from .settings import LossSettings
 from .table import LOSSES, LossConfig, make_losses
-from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms
+from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms, learned_parts
 from .weights import Weight
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "Inputs",
     "Landmarks",
     "LayerRecord",
+    "LearnedSimilarity",
     "LossConfig",
     "LossSettings",
     "MannWhitneyLoss",
+    "MixedContrastiveLoss",
     "Negatives",
     "Parametrisation",
     "Recording",
@@ -58,7 +62,9 @@ __all__ = [
     "identity_loss",
     "increment_loss",
     "layout_alignment_loss",
+    "learned_parts",
     "localisation_loss",
+    "make_contrastive",
     "make_losses",
     "mix_identities",
     "semantic_alignment_loss",

@@ -6,15 +6,42 @@ The positive is the target's embedding, not the reference's, as in WithAnyone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from ..errors import LossError
 from .identity_losses import cosine
+from .learned_similarity import LearnedSimilarity
 from .negatives import Bank, Negatives, mean_over, negative_cosines, within_whiskers
+from .parametrisation import at_least_float32
 from .settings import DEFAULTS
+
+REGULARISER = 0.1
+"""Weight of the penalty on learned temperatures, β in AMCL's code."""
+
+
+class Logits(NamedTuple):
+    """The comparisons of one head: cosines divided by the temperature.
+
+    Attributes:
+        positive: (batch, 1), with the target.
+        negative: (batch, n), with the bank; −∞ where a negative does not count.
+        penalty: (batch,), of learned temperatures; 0 without them.
+        generated: (batch, width), embeddings of the head.
+        target: (batch, width).
+        others: (n, width) or (batch, n, width), of the bank.
+    """
+
+    positive: torch.Tensor
+    negative: torch.Tensor
+    penalty: torch.Tensor
+    generated: torch.Tensor
+    target: torch.Tensor
+    others: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +55,8 @@ class ContrastiveLoss:
         temperature: τ; the default fits the default face encoder, see `LossSettings`. WithAnyone uses 0.1 with
             ArcFace.
         whiskers: Ignore negatives farther than this many interquartile ranges from the box; see `within_whiskers`.
-        heads: Compare this many equal slices of the embeddings separately, and average. AMCL learns the heads and a
-            temperature for each pair. A frozen face encoder cannot learn them, so the slices are fixed and share τ.
-            One head is plain InfoNCE.
+        heads: Compare this many equal slices of the embeddings separately, and average. One head is plain InfoNCE.
+        learned: Learned heads, gates or temperatures of pairs, with as many heads.
 
     Raises:
         LossError: τ, the whiskers or the number of heads is not positive.
@@ -39,6 +65,7 @@ class ContrastiveLoss:
     temperature: float = DEFAULTS.temperature
     whiskers: float | None = None
     heads: int = 1
+    learned: LearnedSimilarity | None = None
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or self.heads < 1 or (self.whiskers is not None and self.whiskers <= 0):
@@ -56,21 +83,55 @@ class ContrastiveLoss:
         Raises:
             LossError: The shapes do not match, or the heads do not divide the embedding.
         """
-        dim = generated_embeds.shape[1]
-        if dim % self.heads:
-            raise LossError(f"{self.heads} heads do not divide an embedding of length {dim}.")
-        bank = negatives(persons) if callable(negatives) else negatives
-        slices = (x.chunk(self.heads, -1) for x in (generated_embeds, target_embeds, bank.embeds))
-        heads = [self._head(g, t, persons, Bank(n, bank.persons)) for g, t, n in zip(*slices, strict=True)]
-        return torch.stack(heads).mean(0)
+        heads = self.compare(generated_embeds, target_embeds, persons, negatives)
+        return torch.stack([info_nce(head.positive, head.negative) + head.penalty for head in heads]).mean(0)
 
-    def _head(self, generated: torch.Tensor, target: torch.Tensor, persons: torch.Tensor, bank: Bank) -> torch.Tensor:
-        positive = cosine(generated, target)
-        negative, counts = negative_cosines(generated, persons, bank)
+    def compare(
+        self,
+        generated_embeds: torch.Tensor,
+        target_embeds: torch.Tensor,
+        persons: torch.Tensor,
+        negatives: Negatives,
+    ) -> list[Logits]:
+        """The comparisons of each head; arguments and errors are those of a call."""
+        bank = negatives(persons) if callable(negatives) else negatives
+        parts = zip(*map(self._split, (generated_embeds, target_embeds, bank.embeds)), strict=True)
+        return [self._compare(i, g, t, persons, Bank(n, bank.persons)) for i, (g, t, n) in enumerate(parts)]
+
+    def scaled(
+        self, head: int, generated: torch.Tensor, others: torch.Tensor, cosines: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines divided by the temperature of each pair, and the penalties of the temperatures, (batch, n) both."""
+        if self.learned is None:
+            return cosines / self.temperature, torch.zeros_like(cosines)
+        ratio = self.learned.relative_temperature(head, generated, others).to(cosines).expand_as(cosines)
+        return cosines / (self.temperature * ratio), REGULARISER * (ratio.log() + 1 / ratio - 1)
+
+    def _split(self, embeds: torch.Tensor) -> Sequence[torch.Tensor]:
+        """The embeddings of the heads, (…, dim / heads) each."""
+        embeds = at_least_float32(embeds)
+        if self.learned is not None:
+            return self.learned.split(embeds)
+        if embeds.shape[-1] % self.heads:
+            raise LossError(f"{self.heads} heads do not divide an embedding of length {embeds.shape[-1]}.")
+        return embeds.chunk(self.heads, -1)
+
+    def _compare(
+        self, head: int, generated: torch.Tensor, target: torch.Tensor, persons: torch.Tensor, bank: Bank
+    ) -> Logits:
+        cosines, counts = negative_cosines(generated, persons, bank)
         if self.whiskers is not None:
-            counts = within_whiskers(negative, counts, self.whiskers)
-        logits = torch.cat([positive[:, None], negative.masked_fill(~counts, -torch.inf)], 1) / self.temperature
-        return logits.logsumexp(1) - logits[:, 0]
+            counts = within_whiskers(cosines, counts, self.whiskers)
+        positive, penalty = self.scaled(head, generated, target[:, None], cosine(generated, target)[:, None])
+        negative, penalties = self.scaled(head, generated, bank.embeds, cosines)
+        penalty = mean_over(torch.cat([penalty, penalties], 1), torch.cat([torch.ones_like(penalty) > 0, counts], 1))
+        negative = negative.masked_fill(~counts, -torch.inf)
+        return Logits(positive, negative, penalty, generated, target, bank.embeds)
+
+
+def info_nce(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+    """Logits, (batch, 1) and (batch, n) → (batch,)."""
+    return torch.cat([positive, negative], 1).logsumexp(1) - positive[:, 0]
 
 
 @dataclass(frozen=True, kw_only=True)

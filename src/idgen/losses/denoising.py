@@ -21,22 +21,29 @@ class DenoisingLoss:
     With SNR = ᾱ/(1 − ᾱ), min-SNR (Hang et al., arXiv 2303.09556, section 3.4) weights the error of x0 by min(SNR, γ):
     that is min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1) for v, and min(SNR, γ) where x0 itself is predicted.
 
+    With `huber`, the mean squared error e of a sample becomes the pseudo-Huber distance `√(e + c²) − c` (improved
+    consistency training, arXiv 2310.14189, section 3.3): a few outliers have less influence. The paper takes the norm
+    of a whole sample of d numbers and `c = 0.00054 √d`; divided by √d, that is this formula with c = 0.00054.
+
     Attributes:
         parametrisation: The noise schedule and the type of prediction.
         snr_gamma: γ, 5 in the paper; None to weight all timesteps equally.
         background_weight: Weight of pixels outside the face, 0 to 1.
+        huber: c of the pseudo-Huber distance; None for the squared error.
 
     Raises:
-        LossError: γ is not positive, or the weight is not in [0, 1].
+        LossError: γ or c is not positive, or the weight is not in [0, 1].
     """
 
     parametrisation: Parametrisation
     snr_gamma: float | None = None
     background_weight: float = 1.0
+    huber: float | None = None
 
     def __post_init__(self) -> None:
-        if self.snr_gamma is not None and self.snr_gamma <= 0:
-            raise LossError(f"snr_gamma must be positive, not {self.snr_gamma}.")
+        for name in ("snr_gamma", "huber"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise LossError(f"{name} must be positive, not {value}.")
         if not 0 <= self.background_weight <= 1:
             raise LossError(f"background_weight must be in [0, 1], not {self.background_weight}.")
 
@@ -73,6 +80,8 @@ class DenoisingLoss:
         else:
             mask = self.background_weight + (1 - self.background_weight) * face_mask[:, 0].to(error.dtype)
             loss = (mask * error).sum((1, 2)) / mask.sum((1, 2)).clamp(min=torch.finfo(error.dtype).tiny)
+        if self.huber is not None:
+            loss = (loss + self.huber**2).sqrt() - self.huber
         return loss if self.snr_gamma is None else loss * self.snr_weight(timesteps)
 
     def snr_weight(self, timesteps: torch.Tensor) -> torch.Tensor:

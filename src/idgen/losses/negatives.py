@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from ..errors import LossError
 from .parametrisation import at_least_float32
+from .precision import full_precision
 
 
 class Bank(NamedTuple):
@@ -53,8 +54,9 @@ def negative_cosines(
             f"Negatives must have the shapes (n, {dim}) or ({batch}, n, {dim}), and persons one number for each; not "
             f"{tuple(bank.embeds.shape)} and {tuple(bank.persons.shape)}."
         )
-    generated, others = (F.normalize(at_least_float32(x), dim=-1) for x in (generated_embeds, bank.embeds))
-    cosines = (others @ generated[..., None]).squeeze(-1) if others.ndim == 3 else generated @ others.T
+    with full_precision(generated_embeds):
+        generated, others = (F.normalize(at_least_float32(x), dim=-1) for x in (generated_embeds, bank.embeds))
+        cosines = (others @ generated[..., None]).squeeze(-1) if others.ndim == 3 else generated @ others.T
     return cosines, persons[:, None] != bank.persons
 
 

@@ -25,3 +25,13 @@ def own_precision(network: Any) -> Iterator[None]:
     """Compute in the dtype of the network's weights inside the `with`, also within autocast."""
     with torch.autocast(network.device.type, enabled=False):
         yield
+
+
+@contextmanager
+def full_precision(tensor: torch.Tensor) -> Iterator[None]:
+    """Compute in the dtype of the tensors inside the `with`, also within autocast.
+
+    Cosines are divided by temperatures below 0.01, where the three digits of bfloat16 are too few.
+    """
+    with torch.autocast(tensor.device.type, enabled=False):
+        yield

@@ -210,6 +210,16 @@ def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
 
 
+def learned_parts(losses: WeightedTerms) -> nn.ModuleDict:
+    """The trainable modules of losses, by the name of the loss: the function itself, or its attribute `learned`."""
+    found = {}
+    for name, term in losses.terms.items():
+        part = term.function if isinstance(term.function, nn.Module) else getattr(term.function, "learned", None)
+        if isinstance(part, nn.Module) and any(weight.requires_grad for weight in part.parameters()):
+            found[name] = part
+    return nn.ModuleDict(found)
+
+
 def _valid(name: str, term: Term, inputs: Mapping[str, Any]) -> torch.Tensor | None:
     """Mask of the samples that the term is valid for, (batch,) of booleans; None for all."""
     if term.valid is None:

@@ -120,7 +120,7 @@ class DDPOStep(PolicyGradientStep):
             output = self.predict(batch, before, t.expand(len(batch)), text)
             values = values - advantage * self.sampler.log_probability(output, t, before, after)
         values = values * len(self.sampler.noisy_steps()) / self.learned
-        return self.with_words(self.weighted(values, rewarded), identity)
+        return self.connected(self.weighted(values, rewarded), identity)
 
 
 def advantages(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:

@@ -10,12 +10,12 @@ import torch
 from ..adapter import IdentityAdapter, RandomFusion
 from ..errors import TrainingError
 from ..faces import FaceDetector
-from ..losses import Bank, FaceDecoder, FaceEmbedder, Weighted, WeightedTerms
+from ..losses import Bank, FaceDecoder, FaceEmbedder, Weighted, WeightedTerms, learned_parts
 from .base import BaseModel
 from .batch import Batch
 from .denoising_inputs import BEFORE_ACTIVATION, DenoisingInputs
 from .faces import FaceReader
-from .randomness import Generators, uniform
+from .randomness import Generators, integers, lognormal_timesteps, uniform
 from .rollout import ShortRollout
 from .step import TrainingStep
 
@@ -35,6 +35,8 @@ class IdentityDenoiser(TrainingStep):
         prior: (n, dim), embeddings of faces that the base model generated, for the triplet loss.
         edits: Words that are added to prompts, for the loss on editing directions.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' training scripts.
+        lognormal: Mean and standard deviation of the logarithm of the noise level, for log-normal timesteps; None for
+            uniform ones.
         fusion: Weights text against identity at random.
         gather: Collects a tensor of all processes, for negatives from the whole batch.
 
@@ -57,15 +59,17 @@ class IdentityDenoiser(TrainingStep):
         prior: torch.Tensor | None = None,
         edits: Sequence[str] = (),
         noise_offset: float = 0.0,
+        lognormal: tuple[float, float] | None = None,
         fusion: RandomFusion | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
         **parts: Any,
     ) -> None:
         super().__init__(base, adapter, **parts)
         self.losses, self.x0_steps, self.rollout = losses, x0_steps, rollout
+        self.loss_parts = learned_parts(losses).to(base.unet.device)
         self.embedder, self.decoder, self.detector = embedder, decoder, detector
         self.bank, self.prior, self.edits, self.noise_offset = bank, prior, edits, noise_offset
-        self.fusion, self.gather = fusion, gather
+        self.fusion, self.gather, self.lognormal = fusion, gather, lognormal
         self._reads = losses.reads()
         if rollout is not None and detector is None:
             raise TrainingError("The faces of a rollout may be anywhere: a rollout needs a detector.")
@@ -81,6 +85,13 @@ class IdentityDenoiser(TrainingStep):
             raise TrainingError("A loss reads generated faces: give the step an embedder and a decoder.")
         return FaceReader(embedder=self.embedder, decoder=self.decoder, detector=self.detector)
 
+    def draw_timesteps(self, count: int, random: Generators) -> torch.Tensor:
+        """Draw the timesteps of a batch, (count,) integers."""
+        schedule = self.base.parametrisation
+        if self.lognormal is None:
+            return integers(0, schedule.num_train_timesteps, count, random)
+        return lognormal_timesteps(schedule.alphas_cumprod, *self.lognormal, count, random)
+
     def forward(self, batch: Batch, random: Generators) -> Weighted:
         """Evaluate the losses of a batch, inside `with step:`.
 
@@ -93,4 +104,4 @@ class IdentityDenoiser(TrainingStep):
         fusion = None if self.fusion is None else self.fusion.at(uniform(len(batch), random))
         self.hold(self.activate(batch, inputs.identity, fusion))
         inputs.compute(["model_output"])
-        return self.with_words(self.losses(inputs, inputs.timesteps), inputs.identity)
+        return self.connected(self.losses(inputs, inputs.timesteps), inputs.identity)

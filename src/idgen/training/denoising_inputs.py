@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .denoiser import IdentityDenoiser
 
 BEFORE_ACTIVATION = (
-    *("negatives", "prior_embeds"),
+    *("negatives", "prior_embeds", "mixing"),
     *("output_without_id", "without_id", "edited_without_id", "output_mixed_id"),
 )
 """Inputs that are computed before the identity is active, in this order, and by every process alike: `negatives` are
@@ -64,7 +64,7 @@ class DenoisingInputs(Inputs):
     def __init__(self, step: IdentityDenoiser, batch: Batch, random: Generators) -> None:
         self._step, self._batch, self._random, self._reads = step, batch, random, step.losses.reads()
         scheduler, device = step.base.scheduler, batch.latents.device
-        self.timesteps = integers(0, step.base.parametrisation.num_train_timesteps, len(batch), random).to(device)
+        self.timesteps = step.draw_timesteps(len(batch), random).to(device)
         noise = normal(batch.latents.shape, random)
         if step.noise_offset:
             noise = noise + step.noise_offset * normal((*noise.shape[:2], 1, 1), random)
@@ -102,6 +102,12 @@ class DenoisingInputs(Inputs):
             raise TrainingError("The triplet loss compares with faces that the base model generated: give `prior`.")
         chosen = integers(0, len(prior), len(self._batch), self._random)
         return prior[chosen].to(self.latents.device)
+
+    @cached_property
+    def mixing(self) -> torch.Tensor:
+        """(batch,), drawn from Beta(2, 2): the distribution of the second of three uniform numbers."""
+        three = torch.stack([uniform(len(self._batch), self._random) for _ in range(3)])
+        return three.median(0).values.to(self.latents.device)
 
     @cached_property
     def output_without_id(self) -> torch.Tensor:

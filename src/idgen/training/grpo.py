@@ -85,7 +85,7 @@ class GRPOStep(PolicyGradientStep):
             if i in references:
                 divergence = divergence + self.sampler.divergence(output, references[i], t, before) / len(chosen)
         values = values + self.config.kl * divergence
-        return self.with_words(self.weighted(values, rewarded, kl=divergence, clipped=clipped), identity)
+        return self.connected(self.weighted(values, rewarded, kl=divergence, clipped=clipped), identity)
 
     @torch.no_grad()
     def _references(self, rewarded: Rewarded, chosen: list[int]) -> dict[int, torch.Tensor]:

@@ -34,6 +34,9 @@ from .step import TrainingStep
 from .tracking import METRICS, LossMeans, append_row, cut_rows, flatten, read_rows
 from .validation import EarlyStopping
 
+LOSS_PART = "loss."
+"""Prefix of the learned parts of losses among the tensors of a checkpoint."""
+
 
 class Loop:
     """Train the modules of a training step.
@@ -198,6 +201,7 @@ class Loop:
             ema_steps=self.average.updates,
         )
         with whole_parameters(self.trained):
+            tensors |= {LOSS_PART + name: part for name, part in self.trained.loss_parts.state_dict().items()}
             limit = self.config.checkpoints_total_limit
             on_main(save_checkpoint, self.output_dir, self.trained, tensors, state, limit)
         self._saved = self.done
@@ -233,8 +237,10 @@ class Loop:
 
     def _load(self, checkpoint: Path, state: RunState) -> None:
         tensors = load_tensors(checkpoint)
+        parts = {name.removeprefix(LOSS_PART): part for name, part in tensors.items() if name.startswith(LOSS_PART)}
         with whole_parameters(self.trained, write=True):
             self.trained.load(checkpoint)
+            self.trained.loss_parts.load_state_dict(parts)
         load_optimizer(self.optimizer, tensors, state.optimizer)
         self.schedule = make_schedule(self.settings, self.plain, self.config.max_train_steps, state.step)
         self.batches.load_state_dict(state.data)

@@ -40,6 +40,31 @@ def uniform(count: int, random: Generators) -> torch.Tensor:
     return torch.cat([torch.rand(1, generator=one) for one in random])
 
 
+def lognormal_timesteps(
+    alphas_cumprod: torch.Tensor, mean: float, std: float, count: int, random: Generators
+) -> torch.Tensor:
+    """Draw timesteps whose noise level is log-normal (improved consistency training, arXiv 2310.14189, section 3.5).
+
+    With σ = √((1 − ᾱ)/ᾱ), the probability of timestep t is proportional to
+    `erf((ln σ_{t+1} − mean)/(√2 std)) − erf((ln σ_t − mean)/(√2 std))`; that of the last timestep is 0.
+
+    Args:
+        alphas_cumprod: (steps,), ᾱ of each timestep.
+        mean: Mean of ln σ; −1.1 in the paper.
+        std: Standard deviation of ln σ; 2.0 in the paper.
+        count: Number of samples.
+        random: Generators.
+
+    Returns:
+        (count,), integers.
+    """
+    alphas = alphas_cumprod.double().cpu()
+    log_levels = ((1 - alphas).log() - alphas.log()) / 2  # infinite where ᾱ is 0; erf is 1 there
+    below = torch.erf((log_levels - mean) / (2**0.5 * std))
+    up_to = (below[1:] - below[0]) / (below[-1] - below[0])
+    return torch.searchsorted(up_to, uniform(count, random).double(), right=True)
+
+
 def integers(low: int, high: int, count: int, random: Generators) -> torch.Tensor:
     """Draw integers in [low, high), (count,)."""
     if isinstance(random, torch.Generator):

@@ -70,7 +70,7 @@ class RewardStep(TrainingStep):
             denoised = self._denoising(batch, identity, random)
             values, terms = values + denoised.values, terms | denoised.terms
         alone = not (self.config.preservation or self.config.denoising)
-        return self.with_words(Weighted(values, terms, None if alone else rewards), identity)
+        return self.connected(Weighted(values, terms, None if alone else rewards), identity)
 
     def _text(self, batch: Batch, identity: IdentityTokens | None) -> dict[str, torch.Tensor]:
         """The encoded prompts; with guidance the half of the empty prompt first."""

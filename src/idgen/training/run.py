@@ -88,9 +88,13 @@ def _denoiser(
     config: DenoisingConfig, base: BaseModel, accelerator: Accelerator, kind: type[IdentityDenoiser]
 ) -> tuple[IdentityDenoiser, ShardBatches]:
     losses, faces, device = config.losses, config.faces, accelerator.device
-    terms = make_losses(losses, base.parametrisation, windows=not faces.rollout_steps)
+    batches = open_batches(config, base, accelerator)
+    terms = make_losses(
+        losses, base.parametrisation, windows=not faces.rollout_steps, embedding_dim=batches.embedding_dim
+    )
     reads = terms.reads()
-    batches = open_batches(config, base, accelerator, losses.negatives if "negatives" in reads else 0)
+    if "negatives" in reads:
+        batches.open_negatives(losses.negatives, config.loop.seed)
     modules = make_modules(config, base, batches)
     sees = "generated_embeds" in reads
     detects = faces.landmarks == "prediction" or faces.rollout_steps
@@ -107,6 +111,7 @@ def _denoiser(
         prior=embed_prior(losses.prior_dir) if "prior_embeds" in reads and losses.prior_dir else None,
         edits=losses.edits,
         noise_offset=losses.noise_offset,
+        lognormal=(losses.lognormal_mean, losses.lognormal_std) if losses.timesteps == "lognormal" else None,
         fusion=RandomFusion() if config.adapter.random_fusion else None,
         gather=accelerator.gather,  # pyright: ignore[reportArgumentType]
     )

@@ -74,6 +74,20 @@ class ShardBatches:
         """Name of the face encoder of the shards."""
         return self.loader.dataset.manifest.encoder
 
+    @property
+    def embedding_dim(self) -> int:
+        """Length of a face embedding."""
+        return self.loader.dataset.bank.embeddings.shape[1]
+
+    def open_negatives(self, count: int, seed: int) -> None:
+        """Open the bank that `bank` draws from.
+
+        Args:
+            count: Other people per sample.
+            seed: Seed of the draws.
+        """
+        self.negatives = IdentityBank(self.loader.dataset.shards, count=count, seed=seed)
+
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the photos, their people and the cached columns."""
         dataset = self.loader.dataset
@@ -118,16 +132,13 @@ class ShardBatches:
         return self.encode([prompt])["encoder_hidden_states"][0].float().cpu()
 
 
-def open_batches(
-    config: DenoisingConfig | RewardConfig, base: BaseModel, accelerator: Accelerator, negatives: int = 0
-) -> ShardBatches:
+def open_batches(config: DenoisingConfig | RewardConfig, base: BaseModel, accelerator: Accelerator) -> ShardBatches:
     """Open the training split of the shards, with the latents and prompt embeddings that are cached in it.
 
     Args:
         config: Configuration of the run.
         base: Its VAE and text encoders encode what is not cached.
         accelerator: Gives the number of this process.
-        negatives: Other people per sample, for contrastive losses; 0 for none.
 
     Raises:
         DataError: The shards cannot be read, or they cache the outputs of another model.
@@ -162,8 +173,7 @@ def open_batches(
         world=accelerator.num_processes,
         workers=data.dataloader_num_workers,
     )
-    bank = IdentityBank(config.train_data_dir, count=negatives, seed=config.loop.seed) if negatives else None
-    return ShardBatches(loader, None if cached else base.pipeline.vae, bank, base.encode)
+    return ShardBatches(loader, None if cached else base.pipeline.vae, encode=base.encode)
 
 
 def check_captions(dataset: PairedIdentityDataset, base: BaseModel, adapter: IdentityAdapter) -> None:

@@ -45,6 +45,10 @@ class TrainingStep(nn.Module):
         identity_net: Reads the adapter's tokens and the landmarks of the targets.
         image_branch: Whether the UNet reads the adapter's tokens itself. If not, the adapter's branches are frozen.
 
+    Attributes:
+        loss_parts: Parts of the losses that are trained with the adapter. A checkpoint contains them, the trained
+            adapter does not.
+
     Raises:
         TrainingError: There is nothing to train, or an IdentityNet without the adapter whose tokens it reads.
     """
@@ -58,6 +62,7 @@ class TrainingStep(nn.Module):
         image_branch: bool = True,
     ) -> None:
         super().__init__()
+        self.loss_parts = nn.ModuleDict()
         self.adapter, self.lora, self.identity_net, self.image_branch = adapter, lora, identity_net, image_branch
         self._base = [base]  # in a list, so that torch does not register its networks
         self._base_only = False
@@ -179,14 +184,15 @@ class TrainingStep(nn.Module):
         ]
         return torch.from_numpy(np.stack(drawn)).to(batch.latents.device).permute(0, 3, 1, 2).float() / 255
 
-    @staticmethod
-    def with_words(found: Weighted, identity: IdentityTokens | None) -> Weighted:
-        """The same losses with the pseudo-words in their graph, also where no prompt contains them.
+    def connected(self, found: Weighted, identity: IdentityTokens | None) -> Weighted:
+        """The same losses with the pseudo-words and the learned parts of the losses in their graph, also where no
+        prompt contains the words, and where a loss counts for no sample.
 
         Processes wait for each other's gradient of every weight: a weight must not have one in some of them only.
         """
         words = [] if identity is None else [words for words in identity.words if words is not None]
-        return found._replace(values=found.values + 0 * sum(part.sum() for part in words)) if words else found
+        parts = [*words, *self.loss_parts.parameters()]
+        return found._replace(values=found.values + 0 * sum(part.sum() for part in parts)) if parts else found
 
     def save(self, folder: Path) -> None:
         """Write all parts: the adapter's folder, with the LoRA's file and the IdentityNet's folder in it."""
