@@ -81,8 +81,10 @@ class IdentityAdapter(UNetMixin):
         self.to_tokens: Projection = make_projection(
             projection, embedding_dim=embedding_dim, num_tokens=num_tokens, cross_attention_dim=cross_attention_dim
         )
+        self._scale = self.to_tokens.default_scale
+        with_branches = {} if self.to_tokens.fuses_text else layers
         self.branches = nn.ModuleDict(
-            {module_key(path): IdentityBranch(cross_attention_dim, inner_dim) for path, inner_dim in layers.items()}
+            {module_key(path): IdentityBranch(cross_attention_dim, dim) for path, dim in with_branches.items()}
         )
         self.loras = nn.ModuleDict()
         for path, inner_dim in layers.items() if lora_rank else ():
@@ -114,7 +116,7 @@ class IdentityAdapter(UNetMixin):
         cross_attention_dim = cast(int, next(iter(layers.values())).cross_attention_dim)
         sizes = {path: layer.inner_dim for path, layer in layers.items()}
         adapter = cls(layers=sizes, cross_attention_dim=cross_attention_dim, encoder=encoder, **config)
-        for path, layer in layers.items():
+        for path, layer in layers.items() if len(adapter.branches) else ():
             branch = adapter.branches[module_key(path)]
             for name in ("to_k", "to_v"):
                 source = getattr(layer, name)
@@ -200,6 +202,8 @@ class IdentityAdapter(UNetMixin):
         """
         self._refuse_blocked(id_embeds)
         tokens, nobody = self(id_embeds, features), torch.zeros_like(id_embeds[:1])
+        if self.to_tokens.fuses_text:  # the negative half of guidance is ordinary text
+            return IdentityTokens(tokens, tokens[:1, :0], (), id_embeds)
         if features is not None and self.to_tokens.zero_features:
             negative_features = torch.zeros_like(features[:1])
         elif negative_features is not None and nobody.ndim == 3:

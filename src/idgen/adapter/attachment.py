@@ -30,7 +30,8 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
 
     Args:
         unet: A `UNet2DConditionModel` of SD or SDXL.
-        adapter: With a branch for each cross-attention layer, and a `LayerLoRA` for attention layers if it has any.
+        adapter: With a branch for each cross-attention layer or none, and a `LayerLoRA` for attention layers if it has
+            any.
 
     Raises:
         BaseMismatchError: The UNet has other layers than those that the adapter was made for.
@@ -45,7 +46,8 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
             for path in [p for at in cross for p in (self_attention_path(at), at)] if len(adapter.loras) else []:
                 lora = cast(LayerLoRA, adapter.loras[module_key(path)])
                 self._loras[path] = LoRAHooks(cast(Attention, unet.get_submodule(path)), lora, self.token)
-            self._layers = {path: AttentionHooks(layer, self.token) for path, layer in cross.items()}
+            with_branch = {path: layer for path, layer in cross.items() if module_key(path) in adapter.branches}
+            self._layers = {path: AttentionHooks(layer, self.token) for path, layer in with_branch.items()}
         _attached.setdefault(adapter, WeakSet()).add(unet)
         forget_compiled(unet)
 

@@ -14,7 +14,7 @@ from .fusion import Fusion
 from .layers import module_key
 from .orthogonal import Ortho
 from .regions import Regions, make_regions
-from .scale import Scale, ScaleSchedule, layer_scale
+from .scale import Scale, layer_scale, scale_at
 from .tokens import BatchLayout, IdentityTokens, default_layout
 
 
@@ -116,10 +116,7 @@ class Conditioning:
 
     def _layer_scales(self, scale: Scale, timestep: torch.Tensor | float, paths: Iterable[str]) -> dict[str, float]:
         """Layer path → scale at this timestep."""
-        factor = 1.0
-        if isinstance(scale, ScaleSchedule):
-            timestep = float(timestep.flatten()[0] if isinstance(timestep, torch.Tensor) else timestep)
-            scale, factor = scale.scale, scale.factor(self._progress(timestep))
+        scale, factor = scale_at(scale, timestep, self._progress)
         if not isinstance(scale, Mapping):
             return dict.fromkeys(paths, float(scale) * factor)
         return {path: layer_scale(scale, path) * factor for path in paths}

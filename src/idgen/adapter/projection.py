@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from .scale import Scale
+
 
 class Projection(nn.Module, ABC):
     """Projects an identity embedding to tokens.
@@ -22,12 +24,19 @@ class Projection(nn.Module, ABC):
         zero_features: Whether the features of no person are zeros, instead of those of an empty image.
         is_joint: Whether the photos of a person become `num_tokens` tokens together, instead of tokens for each photo.
         in_float32: Whether it computes in float32 also for a UNet of lower precision.
+        has_image_encoder: Whether the image encoder is a part of the projection: `encode_images`.
+        fuses_text: Whether tokens are fused with text embeddings of the prompt, by `fuse`, instead of being read by
+            attention layers.
+        default_scale: Scale of a new adapter.
     """
 
     reads_features: ClassVar[bool] = False
     zero_features: ClassVar[bool] = False
     is_joint: ClassVar[bool] = False
     in_float32: ClassVar[bool] = False
+    has_image_encoder: ClassVar[bool] = False
+    fuses_text: ClassVar[bool] = False
+    default_scale: ClassVar[Scale] = 1.0
 
     @abstractmethod
     def forward(self, id_embeds: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
@@ -53,6 +62,14 @@ class Projection(nn.Module, ABC):
         """
         tokens = self(id_embeds.flatten(0, 1), None if features is None else features.flatten(0, 1))
         return tokens.unflatten(0, id_embeds.shape[:2]).flatten(1, 2)
+
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, image_size, image_size), normalised as for CLIP → features, (batch, n, feature_dim)."""
+        raise NotImplementedError(f"{type(self).__name__} has no image encoder.")
+
+    def fuse(self, text: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Fuse text embeddings with as many identity tokens, (..., cross_attention_dim) each."""
+        raise NotImplementedError(f"{type(self).__name__} does not change text embeddings.")
 
     def standardise_input(self, embeddings: torch.Tensor) -> None:
         """Initialise the projection for the mean and deviation of embeddings; does nothing by default.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
+
 from ..errors import AdapterError
 
 BlockScale: TypeAlias = float | Mapping[str, float]
@@ -49,6 +51,22 @@ class ScaleSchedule:
 
 
 Scale: TypeAlias = BlockScale | ScaleSchedule
+
+
+def scale_at(
+    scale: Scale, timestep: torch.Tensor | float, progress: Callable[[float], float]
+) -> tuple[BlockScale, float]:
+    """The scale at a timestep: the part without a schedule, and the schedule's factor on it.
+
+    Args:
+        scale: With or without a schedule.
+        timestep: The timestep of the UNet.
+        progress: Timestep → progress.
+    """
+    if not isinstance(scale, ScaleSchedule):
+        return scale, 1.0
+    timestep = float(timestep.flatten()[0] if isinstance(timestep, torch.Tensor) else timestep)
+    return scale.scale, scale.factor(progress(timestep))
 
 
 def check_scale(scale: Scale, layers: Iterable[str]) -> None:

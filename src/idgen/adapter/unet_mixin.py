@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,8 @@ from .attachment import Attachment, attachment_to, attachments
 from .conditioning import Conditioning
 from .fusion import Fusion
 from .guard import refuse_blocked
-from .scale import Scale, check_scale
+from .projection import Projection
+from .scale import Scale, ScaleSchedule, check_scale
 from .state import active, in_use
 from .tokens import BatchLayout, IdentityTokens
 
@@ -24,6 +25,7 @@ from .tokens import BatchLayout, IdentityTokens
 class UNetMixin(ModelMixin, ConfigMixin):
     """Attaches an adapter to UNets and activates identity conditioning."""
 
+    to_tokens: Projection
     branches: nn.ModuleDict
     loras: nn.ModuleDict
     _scale: Scale = 1.0
@@ -75,6 +77,9 @@ class UNetMixin(ModelMixin, ConfigMixin):
     def check_scale(self, scale: Scale) -> None:
         """Raise AdapterError if this is not a valid scale for this adapter."""
         check_scale(scale, self.config["layers"])
+        blocks = scale.scale if isinstance(scale, ScaleSchedule) else scale
+        if isinstance(blocks, Mapping) and self.to_tokens.fuses_text:
+            raise AdapterError("This adapter changes the prompt, which all blocks read; pass one number as the scale.")
 
     @property
     def lora_scale(self) -> Scale | None:
@@ -84,7 +89,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
     @lora_scale.setter
     def lora_scale(self, scale: Scale | None) -> None:
         if scale is not None:
-            self.check_scale(scale)
+            check_scale(scale, self.config["layers"])
         self._lora_scale = scale
 
     @contextmanager

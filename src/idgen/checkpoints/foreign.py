@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import CheckpointError
+from .layouts import LAYOUTS, Layout, layout_in
 
 Keys = Collection[str]
 
@@ -25,11 +26,6 @@ FOREIGN = (
         "PuLID for SDXL",
         lambda top, keys: "id_adapter_attn_layers" in top,
         "EVA-CLIP features beside the embedding, and its own attention with zero keys and orthogonal fusion",
-    ),
-    Foreign(
-        "PhotoMaker",
-        lambda top, keys: {"id_encoder", "lora_weights"} <= set(top),
-        "a fused CLIP encoder that changes the prompt; load it with TencentARC/PhotoMaker",
     ),
     Foreign(
         "ConsistentID",
@@ -64,8 +60,8 @@ FOREIGN = (
 )
 
 
-def refuse_foreign(state: Mapping[str, Any], where: str) -> None:
-    """Refuse tensors that do not have the layout of InstantID or IP-Adapter-FaceID.
+def supported_layout(state: Mapping[str, Any], where: str) -> Layout:
+    """The layout of a file; other files are refused.
 
     Args:
         state: All tensors by their flattened names.
@@ -84,8 +80,10 @@ def refuse_foreign(state: Mapping[str, Any], where: str) -> None:
             f"'{where}' is IP-Adapter Plus, which reads CLIP features and no face embedding; load it with diffusers' "
             "pipe.load_ip_adapter."
         )
-    if not {"image_proj", "ip_adapter"} <= top:
+    if (layout := layout_in(top)) is None:
+        known = " or ".join(f"'{each.projection}' and '{each.layers}'" for each in LAYOUTS)
         raise CheckpointError(
             f"'{where}' is not a known identity adapter: it has the parts {', '.join(sorted(top)[:6])} instead of "
-            "'image_proj' and 'ip_adapter'."
+            f"{known}."
         )
+    return layout

@@ -8,7 +8,7 @@ cross-attention (odd).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..errors import CheckpointError
@@ -72,18 +72,3 @@ def _file_order(path: str) -> tuple[int, list[int]]:
     if first not in blocks:
         raise CheckpointError(f"'{path}' is not a layer of a UNet; paths must begin with {', '.join(blocks)}.")
     return blocks.index(first), [int(number) for number in re.findall(r"\d+", path)]
-
-
-def rename(layers: Mapping[str, int], lora: bool) -> dict[str, str]:
-    """Name in an IP-Adapter file → name in the state dict of `IdentityAdapter`, for all tensors of the layers."""
-    names = {}
-    for path, number in numbered(layers).items():
-        cross = path.replace(".", "/")
-        for ours, theirs in (("to_k", "to_k_ip"), ("to_v", "to_v_ip")):
-            names[f"ip_adapter.{number}.{theirs}.weight"] = f"branches.{cross}.{ours}.weight"
-        for key, index in ((cross.removesuffix("attn2") + "attn1", number - 1), (cross, number)) if lora else ():
-            for part in ("q", "k", "v", "out"):
-                for way in ("down", "up"):
-                    theirs = f"ip_adapter.{index}.to_{part}_lora.{way}.weight"
-                    names[theirs] = f"loras.{key}.to_{part}.{way}.weight"
-    return names

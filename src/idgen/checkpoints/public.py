@@ -14,8 +14,8 @@ from torch import nn
 from ..errors import CheckpointError
 from ..files import parse_json, read_tensors, write_tensors, write_whole
 from .building import check_config
-from .foreign import refuse_foreign
-from .layout import known_layers, rename
+from .foreign import supported_layout
+from .layouts import Layout, layout_of
 from .pickled import read_pickle
 from .source import find
 from .variants import recognise
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 def read(
     kind: type[nn.Module], file: Path, variant: str | None = None, layers: Mapping[str, int] | None = None
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Read a file with the layout of InstantID or IP-Adapter-FaceID.
+    """Read a public file; see `VARIANTS`.
 
     Args:
         kind: `IdentityAdapter`, whose configuration is checked.
@@ -46,24 +46,27 @@ def read(
         CheckpointError: The file is unsafe, of an unknown format, or made for another number of layers.
     """
     state, header = _read(file)
-    refuse_foreign(state, str(file))
-    state = {name: tensor for name, tensor in state.items() if name.startswith(("image_proj.", "ip_adapter."))}
+    layout = supported_layout(state, str(file))
+    state = layout.select(state)
     if CONFIG in header:
         config = parse_json(header[CONFIG], f"The configuration in '{file}'")
-        return config, _renamed(check_config(kind, config, str(file)), state)
-    return interpret(state, file, variant, layers)
+        return config, _renamed(layout, check_config(kind, config, str(file)), state)
+    return interpret(state, layout, file, variant, layers)
 
 
 def interpret(
-    state: Mapping[str, torch.Tensor], file: Path, variant: str | None, layers: Mapping[str, int] | None
+    state: Mapping[str, torch.Tensor],
+    layout: Layout,
+    file: Path,
+    variant: str | None = None,
+    layers: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Identify the variant of published tensors; arguments and result as in `read`."""
+    """Identify the variant of published tensors with this layout; further arguments and result as in `read`."""
     found, guessed = recognise(state, "/".join(file.parts[-6:]), variant)
     why = "; this is a guess from tensors and file names, pass variant= to be sure" if guessed else ""
     _log.log(logging.WARNING if guessed else logging.INFO, "%s is read as '%s'%s.", file.name, found.name, why)
-    count = sum(name.endswith(".to_k_ip.weight") for name in state)
-    config = found.config(state, layers if layers is not None and len(layers) == count else known_layers(count))
-    return config, _renamed(config, state)
+    config = found.config(state, layout.find_layers(state, layers or {}))
+    return config, _renamed(layout, config, state)
 
 
 def write(
@@ -73,7 +76,7 @@ def write(
     extra: Mapping[str, torch.Tensor] | None = None,
     header: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a file with IP-Adapter's layout: `.bin`, as other programs read it, or safetensors of the same names.
+    """Write a file with the public layout of its projection: `.bin`, as other programs read it, or safetensors.
 
     Args:
         config: Configuration of the adapter, which is stored in the header of a safetensors file.
@@ -86,14 +89,15 @@ def write(
         CheckpointError: The layout cannot represent a part of the adapter, or the file has another suffix.
     """
     if any(name.startswith("to_words.") for name in state):
-        raise CheckpointError("IP-Adapter's layout cannot represent pseudo-words; save this adapter as a folder.")
-    names = {ours: theirs for theirs, ours in _names(config, state).items()}
+        raise CheckpointError("Public layouts cannot represent pseudo-words; save this adapter as a folder.")
+    layout = layout_of(config)
+    names = {ours: theirs for theirs, ours in layout.names(config, state).items()}
     tensors = {names.get(name, name): tensor.contiguous() for name, tensor in state.items()}
     if file.suffix == ".safetensors":
         entries = {CONFIG: json.dumps(dict(config)), "format": "pt", **(header or {})}
         write_tensors(file, {**tensors, **(extra or {})}, entries)
     elif file.suffix == ".bin":
-        parts = {"image_proj": {}, "ip_adapter": {}}
+        parts = {layout.projection: {}, layout.layers: {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
@@ -103,20 +107,9 @@ def write(
         raise CheckpointError(f"The file must end in .safetensors or .bin, got '{file}'.")
 
 
-def _renamed(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    names = _names(config, state)
+def _renamed(layout: Layout, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    names = layout.names(config, state)
     return {names.get(name, name): tensor for name, tensor in state.items()}
-
-
-def _names(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Name in the public file → name in the state dict, for all tensors of another name."""
-    names = rename(config["layers"], bool(config.get("lora_rank")))
-    for name in state:
-        if name.startswith("image_proj."):
-            names[name] = "to_tokens." + name.removeprefix("image_proj.")
-        elif name.startswith("to_tokens."):
-            names["image_proj." + name.removeprefix("to_tokens.")] = name
-    return names
 
 
 def _read(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -2,7 +2,7 @@
 
 `VARIANTS` is the table of all formats. To add one, add its row.
 
-Sources: the code of InstantID and of IP-Adapter, the model cards of `InstantX/InstantID` and `h94/IP-Adapter-FaceID`.
+Sources: the code of InstantID, IP-Adapter and PhotoMaker, the model cards of `InstantX/InstantID` and `h94/IP-Adapter-FaceID`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import torch
 
 from ..errors import CheckpointError
-
-LORA = "ip_adapter.0.to_q_lora.down.weight"
-
+from .sizes import READERS, projection_in, sides
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
@@ -32,7 +31,8 @@ class Variant:
         lora: Whether its files contain a LoRA on the UNet's attention layers.
         shortcut: `shortcut` of the `"plus"` projection.
         pool_photos: Whether the embeddings of several photos are averaged; otherwise each photo has its own tokens.
-        image_encoder: Image encoder whose features it reads beside the embedding.
+        image_encoder: Image encoder whose features it reads beside the embedding. A fingerprint is added to the name if
+            the image encoder is in the file.
         head_width: Width of an attention head in its projection, which the tensors do not show.
     """
 
@@ -49,15 +49,15 @@ class Variant:
 
     def config(self, state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, Any]:
         """The configuration of an `IdentityAdapter` for these tensors, with sizes from their shapes."""
-        lora = state.get(LORA)
-        shared, own = (_resampler_sizes if self.projection == "resampler" else _mlp_sizes)(state, self.head_width)
+        lora = _lora_name(state)
+        shared, own = READERS[self.projection].sizes(state, self.head_width)
         return {
             "layers": dict(layers),
             "encoder": self.encoder,
             "normalised": self.normalised,
             "pool_photos": self.pool_photos,
-            "image_encoder": self.image_encoder,
-            "lora_rank": 0 if lora is None else _sides(state, LORA)[0],
+            "image_encoder": _fingerprinted(self.image_encoder, state),
+            "lora_rank": 0 if lora is None else sides(state, lora)[0],
             "projection": {"type": self.projection, **own, **({"shortcut": True} if self.shortcut else {})},
             **shared,
         }
@@ -116,6 +116,27 @@ VARIANTS = {
             lora=True,
             image_encoder="clip-1280x32",
         ),
+        Variant(
+            name="photomaker-v1",
+            projection="photomaker",
+            encoder="dlib-resnet-v1",
+            normalised=False,
+            files=r"photomaker.?v1",
+            lora=True,
+            pool_photos=False,
+            image_encoder="photomaker-v1",
+        ),
+        Variant(
+            name="photomaker-v2",
+            projection="photomaker-v2",
+            encoder="insightface/buffalo_l",
+            normalised=False,
+            files=r"photomaker.?v2",
+            lora=True,
+            pool_photos=False,
+            image_encoder="photomaker-v2",
+            head_width=128,
+        ),
     )
 }
 """Variants by name. If file names do not distinguish formats with the same tensors, the first one is used."""
@@ -135,9 +156,12 @@ def recognise(state: Mapping[str, torch.Tensor], names: str, asked: str | None =
     Raises:
         CheckpointError: `asked` is unknown, or does not fit the tensors.
     """
-    candidates = [v for v in VARIANTS.values() if v.projection == _projection(state)]
-    if _projection(state) == "mlp":
-        candidates = [v for v in candidates if v.lora == (LORA in state)]
+    projection = projection_in(state)
+    candidates = [v for v in VARIANTS.values() if v.projection == projection]
+    if not candidates:
+        raise CheckpointError("The file is not a complete adapter: the tensors of its projection are not known.")
+    if projection == "mlp":
+        candidates = [v for v in candidates if v.lora == (_lora_name(state) is not None)]
     if asked is not None:
         if asked not in VARIANTS:
             raise CheckpointError(f"variant must be one of {', '.join(VARIANTS)}, got '{asked}'.")
@@ -151,52 +175,14 @@ def recognise(state: Mapping[str, torch.Tensor], names: str, asked: str | None =
     return (named[0], False) if len(named) == 1 else (candidates[0], True)
 
 
-def _projection(state: Mapping[str, torch.Tensor]) -> str:
-    if "image_proj.perceiver_resampler.proj_in.weight" in state:
-        return "plus"
-    return "resampler" if "image_proj.latents" in state else "mlp"
+def _lora_name(state: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of a tensor whose rows are the rank of the LoRA in the file, or `None` if it contains no LoRA."""
+    return next((name for name in state if name.endswith(".to_q_lora.down.weight")), None)
 
 
-Sizes = tuple[dict[str, int], dict[str, int]]
-"""Sizes that all projections have, and sizes of this projection."""
-
-
-def _resampler_sizes(state: Mapping[str, torch.Tensor], head_width: int) -> Sizes:
-    _, num_tokens, dim = _sides(state, "image_proj.latents", 3)
-    cross_attention_dim, _ = _sides(state, "image_proj.proj_out.weight")
-    _, embedding_dim = _sides(state, "image_proj.proj_in.weight")
-    shared = {"num_tokens": num_tokens, "embedding_dim": embedding_dim, "cross_attention_dim": cross_attention_dim}
-    return shared, {"hidden_dim": dim, **_perceiver_sizes(state, "image_proj.", head_width)}
-
-
-def _mlp_sizes(state: Mapping[str, torch.Tensor], head_width: int) -> Sizes:
-    hidden_dim, embedding_dim = _sides(state, "image_proj.proj.0.weight")
-    (cross_attention_dim,) = _sides(state, "image_proj.norm.weight", 1)
-    outputs, _ = _sides(state, "image_proj.proj.2.weight")
-    shared = {
-        "num_tokens": outputs // cross_attention_dim,
-        "embedding_dim": embedding_dim,
-        "cross_attention_dim": cross_attention_dim,
-    }
-    own = {"hidden_dim": hidden_dim}
-    if _projection(state) == "plus":
-        _, own["feature_dim"] = _sides(state, "image_proj.perceiver_resampler.proj_in.weight")
-        own |= _perceiver_sizes(state, "image_proj.perceiver_resampler.", head_width)
-    return shared, own
-
-
-def _perceiver_sizes(state: Mapping[str, torch.Tensor], prefix: str, head_width: int) -> dict[str, int]:
-    queries = [name for name in state if re.fullmatch(re.escape(prefix) + r"layers\.\d+\.0\.to_q\.weight", name)]
-    width, _ = _sides(state, f"{prefix}layers.0.0.to_q.weight")
-    return {"depth": len(queries), "dim_head": head_width, "heads": width // head_width}
-
-
-def _sides(state: Mapping[str, torch.Tensor], name: str, count: int = 2) -> torch.Size:
-    """The shape of a tensor that the layout requires."""
-    tensor = state.get(name)
-    if tensor is None or tensor.ndim != count or 0 in tensor.shape:
-        found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
-        raise CheckpointError(
-            f"The file is not a complete adapter: '{name}' {found}; it must have {count} dimensions."
-        )
-    return tensor.shape
+def _fingerprinted(name: str | None, state: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of an image encoder, with a digest of its vectors if it is in the file: other weights, other features."""
+    vectors = [state[key] for key in sorted(state) if ".vision_model." in key and state[key].ndim == 1]
+    if name is None or not vectors:
+        return name
+    return f"{name}-{sha256(torch.cat(vectors).float().numpy().tobytes()).hexdigest()[:8]}"

@@ -1,0 +1,147 @@
+"""How the families of public files name the tensors of an adapter.
+
+`LAYOUTS` is the table of all families. To add one, add its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from .layout import known_layers, numbered
+
+Layers = Mapping[str, int]
+"""Path → inner dimension of the cross-attention layers of a base model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The names of one family.
+
+    Attributes:
+        projection: Part of the file with the projection: the first component of its names.
+        layers: Part with the tensors of attention layers.
+        projections: Types of projections that this family has.
+        layer_names: Layers, and whether there is a LoRA → name in the file → name in our state dict.
+        find_layers: Tensors, and the layers of the user's base model if given → the layers that the file is for.
+        renamed: Parts of names in the projection: in the file → ours.
+        ignored: Names that some files have and that nothing reads.
+    """
+
+    projection: str
+    layers: str
+    projections: tuple[str, ...]
+    layer_names: Callable[[Layers, bool], dict[str, str]]
+    find_layers: Callable[[Mapping[str, torch.Tensor], Layers], Layers]
+    renamed: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def names(self, config: Mapping[str, Any], state: Iterable[str]) -> dict[str, str]:
+        """Name in the file → name in our state dict.
+
+        Args:
+            config: Configuration of the adapter.
+            state: The names of either, of which those of the projection are converted.
+        """
+        names = self.layer_names(config["layers"], bool(config.get("lora_rank")))
+        for name in state:
+            part, _, rest = name.partition(".")
+            if part == self.projection:
+                for theirs, ours in self.renamed:
+                    rest = rest.replace(theirs, ours)
+                names[name] = f"to_tokens.{rest}"
+            elif part == "to_tokens":
+                for theirs, ours in self.renamed:
+                    rest = rest.replace(ours, theirs)
+                names[f"{self.projection}.{rest}"] = name
+        return names
+
+    def select(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors of a file that belong to the adapter."""
+        parts = (f"{self.projection}.", f"{self.layers}.")
+        return {name: tensor for name, tensor in state.items() if name.startswith(parts) and name not in self.ignored}
+
+
+MAPS = ("q", "k", "v", "out")
+
+
+def _ip_adapter_names(layers: Layers, lora: bool) -> dict[str, str]:
+    names = {}
+    for path, number in numbered(layers).items():
+        cross = path.replace(".", "/")
+        for ours, theirs in (("to_k", "to_k_ip"), ("to_v", "to_v_ip")):
+            names[f"ip_adapter.{number}.{theirs}.weight"] = f"branches.{cross}.{ours}.weight"
+        for key, index in ((cross.removesuffix("attn2") + "attn1", number - 1), (cross, number)) if lora else ():
+            for part in MAPS:
+                for way in ("down", "up"):
+                    theirs = f"ip_adapter.{index}.to_{part}_lora.{way}.weight"
+                    names[theirs] = f"loras.{key}.to_{part}.{way}.weight"
+    return names
+
+
+def _photomaker_names(layers: Layers, lora: bool) -> dict[str, str]:
+    return {
+        f"lora_weights.unet.{attention}.processor.to_{part}_lora.{way}.weight": (
+            f"loras.{attention.replace('.', '/')}.to_{part}.{way}.weight"
+        )
+        for path in (layers if lora else ())
+        for attention in (path.removesuffix("attn2") + "attn1", path)
+        for part in MAPS
+        for way in ("down", "up")
+    }
+
+
+def _counted(state: Mapping[str, torch.Tensor], base: Layers) -> Layers:
+    """The layers of a file that numbers them: the base model's, or else those of SD1.5 or SDXL."""
+    count = sum(name.endswith(".to_k_ip.weight") for name in state)
+    return base if len(base) == count else known_layers(count)
+
+
+def _named(state: Mapping[str, torch.Tensor], _: Layers) -> Layers:
+    """The layers of a file that names them."""
+    end = ".attn2.processor.to_q_lora.up.weight"
+    found = {
+        name.removeprefix("lora_weights.unet.").removesuffix(end) + ".attn2": tensor.shape[0]
+        for name, tensor in state.items()
+        if name.startswith("lora_weights.unet.") and name.endswith(end) and tensor.ndim == 2
+    }
+    if not found:
+        raise CheckpointError("The file contains no LoRA of attention layers ('lora_weights.unet.….attn2.…').")
+    return found
+
+
+IP_ADAPTER = Layout(
+    projection="image_proj",
+    layers="ip_adapter",
+    projections=("mlp", "resampler", "plus"),
+    layer_names=_ip_adapter_names,
+    find_layers=_counted,
+)
+PHOTOMAKER = Layout(
+    projection="id_encoder",
+    layers="lora_weights",
+    projections=("photomaker", "photomaker-v2"),
+    layer_names=_photomaker_names,
+    find_layers=_named,
+    renamed=(
+        ("qformer_perceiver.token_proj.", "qformer_perceiver.proj."),
+        ("qformer_perceiver.token_norm.", "qformer_perceiver.norm."),
+    ),
+    ignored=("id_encoder.vision_model.embeddings.position_ids",),
+)
+LAYOUTS = (IP_ADAPTER, PHOTOMAKER)
+
+
+def layout_in(parts: Collection[str]) -> Layout | None:
+    """The layout of a file with these parts, the first components of its names."""
+    return next((each for each in LAYOUTS if {each.projection, each.layers} <= set(parts)), None)
+
+
+def layout_of(config: Mapping[str, Any]) -> Layout:
+    """The layout for an adapter with this configuration; that of IP-Adapter for projections of no family."""
+    kind = config["projection"]["type"]
+    return next((each for each in LAYOUTS if kind in each.projections), IP_ADAPTER)
