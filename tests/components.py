@@ -28,6 +28,14 @@ ONE_LEVEL: dict[str, Any] = {
 """A UNet of half as many layers, to be compiled: torch takes seconds to trace one."""
 
 
+SMALL_IMAGE_ENCODER: dict[str, Any] = {
+    "feature_dim": 12,
+    "image_depth": 1,
+    "image_heads": 2,
+    "image_hidden_dim": 16,
+    "image_size": 28,
+    "text_dim": 6,
+}
 SMALL_PROJECTIONS: dict[str, dict[str, Any]] = {
     "mlp": {"type": "mlp"},
     "resampler": {"type": "resampler", "hidden_dim": 16, "dim_head": 8, "depth": 1},
@@ -43,6 +51,8 @@ SMALL_PROJECTIONS: dict[str, dict[str, Any]] = {
         "id_tokens": 2,
         "map_dim": 20,
     },
+    "photomaker": {"type": "photomaker", **SMALL_IMAGE_ENCODER},
+    "photomaker-v2": {"type": "photomaker-v2", "dim_head": 8, "depth": 1, **SMALL_IMAGE_ENCODER},
 }
 
 

@@ -13,46 +13,51 @@ from safetensors.torch import load_file, save_file
 from idgen import IdentityAdapter
 from idgen.checkpoints import native, public
 from idgen.checkpoints.building import build
-from idgen.checkpoints.foreign import refuse_foreign
+from idgen.checkpoints.foreign import supported_layout
 from idgen.checkpoints.variants import VARIANTS
 from idgen.errors import CheckpointError
 from tests.components import make_unet
 
 from .published import FULL, Published, flat
+from .published_photomaker import PHOTOMAKER, tiny_photomaker
 
 TINY = [16, 32, 32, 32, 16, 16, 32]
 
 
 def tiny(variant: str, name: str = "adapter.bin", **changes) -> Published:
+    if variant.startswith("photomaker"):
+        return tiny_photomaker(variant, unet(128), **changes)
     sizes = {"hidden": TINY, "cross": 64, "embedding": 8, "clip": 12, "rank": 3, "dim": 64, "depth": 2}
     return Published(variant, name, **(sizes | changes))
 
 
-def unet():
-    return make_unet("sd", cross_attention_dim=64)
+def unet(cross: int = 64):
+    return make_unet("sd", cross_attention_dim=cross)
 
 
-@pytest.mark.parametrize("file", FULL, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [*FULL, *PHOTOMAKER], ids=lambda file: file.name)
 def test_full_size_every_tensor_is_accounted_for(file: Published) -> None:
     file.device = "meta"
     state = flat(file.make())
-    refuse_foreign(state, file.name)
-    config, ours = public.interpret(state, Path("somewhere", file.name), None, None)
+    layout = supported_layout(state, file.name)
+    config, ours = public.interpret(state, layout, Path("somewhere", file.name))
     adapter = build(IdentityAdapter, config, ours, file.name)
     assert adapter.num_parameters() == sum(tensor.numel() for tensor in state.values())
     variant = VARIANTS[file.variant]
     assert (config["encoder"], config["normalised"]) == (variant.encoder, variant.normalised)
-    assert config["num_tokens"] == file.tokens
+    assert config["num_tokens"] == (1 if file.variant == "photomaker-v1" else file.tokens)
     assert config["projection"].get("shortcut", False) == ("plusv2" in file.name)
-    assert config["pool_photos"] == ("portrait" not in file.name)
+    assert config["pool_photos"] == variant.pool_photos
+    assert config["image_encoder"] == variant.image_encoder or adapter.to_tokens.has_image_encoder
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("suffix", ["bin", "safetensors"])
 def test_there_and_back_gives_the_same_tensors(variant: str, suffix: str, tmp_path: Path) -> None:
-    file = tiny(variant).write(tmp_path)
+    published = tiny(variant)
+    file = published.write(tmp_path)
     before = flat(torch.load(file, weights_only=True))
-    adapter = IdentityAdapter.from_pretrained(file, variant=variant, unet=unet())
+    adapter = IdentityAdapter.from_pretrained(file, variant=variant, unet=unet(published.cross))
     adapter.save_pretrained(tmp_path / "ours")
     again = IdentityAdapter.from_pretrained(tmp_path / "ours")
     back = tmp_path / f"back.{suffix}"
@@ -142,7 +147,6 @@ def test_code_in_a_pickle_does_not_run(writer, tmp_path: Path) -> None:
     ("keys", "named"),
     [
         (["id_adapter.latents", "id_adapter_attn_layers.0.id_to_k.weight"], "PuLID for SDXL"),
-        (["id_encoder.vision_model.x", "lora_weights.x"], "PhotoMaker"),
         (["FacialEncoder.x", "image_proj.x", "adapter_modules.1.to_k_ip.weight"], "ConsistentID"),
         (["id_encoder.x", "adapter_modules.1.to_k_ip.weight"], "MasterWeaver"),
         (["local_fac_prj.x", "down_blocks.0.attentions.0.processor.linear.weight"], "FaceChain-FACT"),

@@ -15,7 +15,6 @@ PROJECTIONS: dict[str, type[Projection]] = {
     "mlp": MLPProjection,
     "resampler": ResamplerProjection,
     "plus": PlusProjection,
-from .pulid import IDFormerProjection, PuLIDProjection
     "pulid": PuLIDProjection,
     "idformer": IDFormerProjection,
     "photomaker": PhotoMakerProjection,

@@ -143,5 +143,6 @@ def layout_in(parts: Collection[str]) -> Layout | None:
 
 def layout_of(config: Mapping[str, Any]) -> Layout:
     """The layout for an adapter with this configuration; that of IP-Adapter for projections of no family."""
-    kind = config["projection"]["type"]
+    projection = config["projection"]
+    kind = projection.get("type") if isinstance(projection, Mapping) else projection  # as version 0.1 wrote it
     return next((each for each in LAYOUTS if kind in each.projections), IP_ADAPTER)

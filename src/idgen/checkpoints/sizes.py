@@ -79,7 +79,7 @@ def _plus(state: Tensors, head_width: int) -> Sizes:
 def _photomaker(state: Tensors, _: int) -> Sizes:
     vision = "id_encoder.vision_model."
     (feature_dim,) = sides(state, f"{vision}embeddings.class_embedding", 1)
-    *_, patch_size = sides(state, f"{vision}embeddings.patch_embedding.weight", 4)
+    _, _, _, patch_size = sides(state, f"{vision}embeddings.patch_embedding.weight", 4)
     places, _ = sides(state, f"{vision}embeddings.position_embedding.weight")
     image_hidden_dim, _ = sides(state, f"{vision}encoder.layers.0.mlp.fc1.weight")
     text_dim, _ = sides(state, "id_encoder.visual_projection.weight")

@@ -2,7 +2,8 @@
 
 `VARIANTS` is the table of all formats. To add one, add its row.
 
-Sources: the code of InstantID, IP-Adapter and PhotoMaker, the model cards of `InstantX/InstantID` and `h94/IP-Adapter-FaceID`.
+Sources: the code of InstantID, IP-Adapter and PhotoMaker, the model cards of `InstantX/InstantID` and
+`h94/IP-Adapter-FaceID`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from ..errors import CheckpointError
 from .sizes import READERS, projection_in, sides
 
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """One public format.
@@ -31,8 +33,8 @@ class Variant:
         lora: Whether its files contain a LoRA on the UNet's attention layers.
         shortcut: `shortcut` of the `"plus"` projection.
         pool_photos: Whether the embeddings of several photos are averaged; otherwise each photo has its own tokens.
-        image_encoder: Image encoder whose features it reads beside the embedding. A fingerprint is added to the name if
-            the image encoder is in the file.
+        image_encoder: Image encoder whose features it reads beside the embedding. A digest is added to the name if the
+            image encoder is in the file.
         head_width: Width of an attention head in its projection, which the tensors do not show.
     """
 
@@ -181,7 +183,7 @@ def _lora_name(state: Mapping[str, torch.Tensor]) -> str | None:
 
 
 def _fingerprinted(name: str | None, state: Mapping[str, torch.Tensor]) -> str | None:
-    """The name of an image encoder, with a digest of its vectors if it is in the file: other weights, other features."""
+    """The name of an image encoder, with a digest of its vectors if it is in the file."""
     vectors = [state[key] for key in sorted(state) if ".vision_model." in key and state[key].ndim == 1]
     if name is None or not vectors:
         return name
