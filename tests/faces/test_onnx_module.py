@@ -41,7 +41,11 @@ def test_arcface_networks_equal_onnxruntime(tmp_path: Path, depths: tuple[int, .
     module, images = OnnxModule(path), random_images(2, (112, 112))
     expected = run(path, images)
     assert (module.size, module.dim) == ((112, 112), 512)
-    assert np.abs(module(torch.from_numpy(images)).numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
+    maps, embeddings = module.inner_features(torch.from_numpy(images))
+    assert np.abs(embeddings.numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert torch.equal(module(torch.from_numpy(images)), embeddings)
+    assert [each.shape[-1] for each in maps][-3:] == [28, 14, 7]
+    assert all(each.ndim == 4 and len(each) == 2 for each in maps)
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet_eval", "face-reidentification-retail-0095"])

@@ -9,7 +9,12 @@ from torch import nn
 
 from idgen.errors import EncoderMismatchError, LossError
 from idgen.faces import ARCFACE_TEMPLATE, DLIB_TEMPLATE, DlibDetector, FaceAnalyzer
-from idgen.losses import FaceEmbedder, find_landmarks, identity_loss
+from idgen.faces.encoder import inner_features
+from idgen.losses import FaceEmbedder, feature_loss, find_landmarks, identity_loss, patch_loss, symmetry_loss
+from idgen.losses.patches import face_patches
+from idgen.losses.symmetry import frontality, mirrored_halves
+
+from .inputs import normal
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +111,69 @@ def test_embeddings_of_another_encoder_are_refused(embedder: FaceEmbedder) -> No
     embedder.check_same_encoder("dlib-resnet-v1")
     with pytest.raises(EncoderMismatchError, match=r"dlib-resnet-v1.*sface"):
         embedder.check_same_encoder("sface")
+
+
+def test_features_are_the_last_of_each_stage(embedder: FaceEmbedder) -> None:
+    """The layers of the loss on features, which the recipe of the built-in model was trained with."""
+    images = torch.rand(2, 3, 150, 150, generator=torch.Generator().manual_seed(0))
+    blocks: list[torch.Tensor] = []
+    handles = [b.register_forward_hook(lambda *a: blocks.append(a[-1])) for b in embedder.encoder.blocks]  # pyright: ignore
+    expected = embedder.encoder(images)
+    for handle in handles:
+        handle.remove()
+    found, embedding = inner_features(embedder.encoder, images)
+    assert torch.equal(embedding, expected)
+    assert all(torch.equal(each, blocks[i]) for each, i in zip(found, (2, 6, 9, 12), strict=True))
+    with pytest.raises(EncoderMismatchError, match="Linear does not return"):
+        inner_features(nn.Linear(2, 2), images)
+
+
+def test_the_loss_on_features_is_a_mean_of_relative_errors() -> None:
+    """|1 − 2| + |3 − 2| by 2 + 2 is a half; 6 against 4 too; their mean, for the first of two samples."""
+    found = [torch.tensor([[[[1.0, 3.0]]], [[[2.0, 2.0]]]]), torch.tensor([[[[6.0]]], [[[4.0]]]])]
+    wanted = [torch.full((2, 1, 1, 2), 2.0), torch.full((2, 1, 1, 1), 4.0)]
+    assert feature_loss(found, wanted).tolist() == [0.5, 0.0]
+    assert feature_loss([x.clone() for x in wanted], [torch.zeros_like(x) for x in wanted]).isfinite().all()
+    for wrong in ([], wanted[:1], [wanted[1], wanted[0]]):
+        with pytest.raises(LossError, match="same layers"):
+            feature_loss(found, wrong)
+
+
+@pytest.mark.parametrize("width", [5, 6])
+def test_halves_are_completed_by_their_mirror_image(width: int) -> None:
+    crops = torch.arange(float(width)).expand(1, 1, 2, width)
+    left, right = mirrored_halves(crops)
+    assert left[0, 0, 0].tolist() == ([0, 1, 2, 1, 0] if width == 5 else [0, 1, 2, 2, 1, 0])
+    assert right[0, 0, 0].tolist() == ([4, 3, 2, 3, 4] if width == 5 else [5, 4, 3, 3, 4, 5])
+    symmetric = left.clone()
+    assert all(torch.equal(half, symmetric) for half in mirrored_halves(symmetric))
+
+
+def test_frontality_and_the_symmetry_loss() -> None:
+    """The nose in the middle, a quarter and half of the eye distance aside, and beyond; also of a rolled face."""
+    faces = torch.tensor([[[10.0, 10], [30, 10], [x, 20], [14, 30], [26, 30]] for x in (20, 25, 30, 40)])
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]])
+    for points in (faces, faces @ turn, 3 * faces + 7):
+        assert frontality(points).tolist() == pytest.approx([1, 0.5, 0, 0], abs=1e-6)
+    left, right = torch.tensor([[1.0, 0.0]] * 2), torch.tensor([[0.6, 0.8], [2.0, 0.0]])
+    assert symmetry_loss((left, right), torch.tensor([0.5, 1.0])).tolist() == pytest.approx([0.5 * 0.4, 0])
+
+
+def test_patches_are_on_eyes_nose_and_mouth() -> None:
+    crops = torch.zeros(1, 3, 112, 112)
+    points = np.concatenate([ARCFACE_TEMPLATE[:3], ARCFACE_TEMPLATE[3:].mean(0, keepdims=True)]).round().astype(int)
+    for i, (x, y) in enumerate(points):
+        crops[0, :, y, x] = i + 1
+    patches = face_patches(crops, ARCFACE_TEMPLATE)
+    assert patches.shape == (1, 4, 3, 35, 35)
+    for i, patch in enumerate(patches[0]):
+        assert {*patch[:, 16:19, 16:19].unique().tolist()} == {0, i + 1}
+    expected = sum((i + 1) * int((patch == i + 1).sum()) for i in range(4) for patch in patches[0]) / patches.numel()
+    assert patch_loss(patches, torch.zeros_like(patches)).item() == pytest.approx(expected)
+    assert face_patches(crops, ARCFACE_TEMPLATE - 200).shape == patches.shape  # never beyond the crop
+
+
+def test_crops_have_a_gradient_through_halves_and_patches() -> None:
+    crops = normal(1, 1, 8, 8, seed=3).requires_grad_(True)
+    torch.autograd.gradcheck(mirrored_halves, (crops,))
+    torch.autograd.gradcheck(lambda x: face_patches(x, ARCFACE_TEMPLATE / 14), (crops,))

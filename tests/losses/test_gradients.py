@@ -21,11 +21,14 @@ from idgen.losses import (
     background_loss,
     base_preservation_loss,
     editing_direction_loss,
+    feature_loss,
     identity_loss,
     increment_loss,
     layout_alignment_loss,
     localisation_loss,
+    patch_loss,
     semantic_alignment_loss,
+    symmetry_loss,
     value_regulariser,
     word_regulariser,
 )
@@ -84,6 +87,15 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] =
     "x0_epsilon": (of_x0("epsilon"), (OUTPUT,)),
     "x0_v": (of_x0("v_prediction"), (OUTPUT,)),
     "identity": (lambda g: identity_loss(g, TARGET), (GENERATED,)),
+    "features": (
+        lambda a, b: feature_loss([a, b], [normal(2, 2, 3, 3, seed=41), normal(2, 4, 2, 2, seed=42)]),
+        (normal(2, 2, 3, 3, seed=43), normal(2, 4, 2, 2, seed=44)),
+    ),
+    "symmetry": (
+        lambda a, b: symmetry_loss((a, b), torch.tensor([0.3, 1.0, 0.7], dtype=torch.float64)),
+        (GENERATED, TARGET),
+    ),
+    "patches": (lambda x: patch_loss(x, normal(2, 4, 3, 2, 2, seed=45)), (normal(2, 4, 3, 2, 2, seed=46),)),
     "triplet": (lambda g: TripletLoss(1.0)(g, TARGET, normal(3, 8, seed=26)), (GENERATED,)),
     "contrastive": (lambda g: ContrastiveLoss()(g, TARGET, PERSONS, BANK), (GENERATED,)),
     "contrastive_heads_whiskers": (

@@ -245,3 +245,26 @@ def test_shares_of_mixtures_are_beta_distributed() -> None:
     both = DenoisingInputs(step, batch, alone).mixing
     parts = [DenoisingInputs(step, RandomPeople(1).make(0), [seeded(i)]).mixing for i in range(4)]
     assert torch.equal(both, torch.cat(parts))
+
+
+def test_a_perfect_prediction_has_the_features_and_patches_of_the_target() -> None:
+    """The target's face is decoded from its latents, so that the VAE's own error does not count."""
+    step, batch = (
+        make_step(losses=LossConfig.only(features="1@1", patches="1@1", identity="1@1")),
+        RandomPeople(2).make(0),
+    )
+    inputs = DenoisingInputs(step, batch, seeded(0))
+    inputs.predicted_latents = batch.latents.clone().requires_grad_(True)
+    losses = {name: step.losses.terms[name].function for name in ("features", "patches")}
+    for name, loss in losses.items():
+        found = loss(inputs[f"generated_{name}"], inputs[f"target_{name}"])
+        torch.testing.assert_close(found, torch.zeros(2), atol=1e-4, rtol=0)
+    assert torch.equal(inputs.generated_embeds, step.embedder.encoder(inputs._faces.crops))
+    other = DenoisingInputs(step, batch, seeded(0))
+    other.predicted_latents = batch.latents.flip(0).clone().requires_grad_(True)
+    for name, loss in losses.items():
+        value = loss(other[f"generated_{name}"], other[f"target_{name}"])
+        assert (value > 0.01).all()
+        (slope,) = torch.autograd.grad(value.sum(), other.predicted_latents, retain_graph=True)
+        assert slope.isfinite().all()
+        assert slope.any()

@@ -100,9 +100,19 @@ class DlibEncoder(nn.Module, AlignedEncoder):
         Returns:
             (batch, 128), not normalised.
         """
+        return self.inner_features(images)[1]
+
+    def inner_features(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """See `inner_features`: the outputs of the first four stages."""
         x = (images * 255 - self.mean) / 256
         x = F.max_pool2d(F.relu(self.stem(x)), 3, 2)
-        return self.head(self.blocks(x).mean((2, 3)))
+        found = []
+        first = 0
+        for _, count in self._STAGES:
+            x = self.blocks[first : first + count](x)
+            found.append(x)
+            first += count
+        return found[:-1], self.head(x.mean((2, 3)))
 
     def torch_module(self, checkpointing: bool = False) -> nn.Module:
         """Itself; its activations are small."""

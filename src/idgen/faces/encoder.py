@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import EncoderMismatchError
 from .align import ARCFACE_TEMPLATE, align_face
 
 
@@ -80,8 +81,36 @@ class NormalisedInput(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 3, height, width), RGB in [0, 1] → (batch, dim)."""
+        return self.network(self._normalised(images))
+
+    def inner_features(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """See `inner_features`."""
+        return inner_features(self.network, self._normalised(images))
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         images = images.flip(1) if self.bgr else images
-        return self.network((images - self.mean) / self.deviation)
+        return (images - self.mean) / self.deviation
+
+
+def inner_features(network: nn.Module, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Feature maps of a face encoder's inner layers, one or more for each resolution, and the embeddings.
+
+    Args:
+        network: A module with a method `inner_features` of the same result.
+        images: (batch, 3, height, width), as the network reads them.
+
+    Returns:
+        Maps, (batch, channels, height, width) each, and embeddings, (batch, dim).
+
+    Raises:
+        EncoderMismatchError: The network has no such method.
+    """
+    if not callable(method := getattr(network, "inner_features", None)):
+        raise EncoderMismatchError(
+            f"The face encoder {type(network).__name__} does not return the outputs of its inner layers: give it a "
+            "method inner_features(images), which returns a list of feature maps and the embeddings."
+        )
+    return method(images)
 
 
 class AlignedEncoder(ABC):

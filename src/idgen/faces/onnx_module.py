@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +84,16 @@ class OnnxModule(nn.Module):
         Returns:
             (batch, dim).
         """
+        *_, embeds = self._outputs(images)
+        return embeds.flatten(1)
+
+    def inner_features(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Feature maps at places where a single tensor leads on, the last one of each resolution; and embeddings."""
+        *inner, embeds = self._outputs(images)
+        return list({each.shape[-2:]: each for each in inner if each.ndim == 4}.values()), embeds.flatten(1)
+
+    def _outputs(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The output of each part."""
         values, name = images, self._input
         for part in self._parts:
             if self.checkpointing and torch.is_grad_enabled() and values.requires_grad:
@@ -91,7 +101,7 @@ class OnnxModule(nn.Module):
             else:
                 values = self._run(part, name, values)
             name = part[-1].output
-        return values.flatten(1)
+            yield values
 
     def _run(self, nodes: Sequence[Node], name: str, values: torch.Tensor) -> torch.Tensor:
         """Run consecutive nodes, the first of which reads the tensor `name`."""

@@ -6,16 +6,19 @@ from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
 from .decode import FaceCrops, FaceDecoder, WholePictures
 from .denoising import DenoisingLoss
 from .face_embedder import FaceEmbedder, Landmarks, find_landmarks
+from .features import feature_loss
 from .gates import Between, Decay, Gate, SignalPower, UpTo
 from .identity_losses import TripletLoss, identity_loss
 from .learned_similarity import LearnedSimilarity
 from .mixup import MixedContrastiveLoss, make_contrastive
 from .negatives import Bank, Negatives
 from .parametrisation import Parametrisation
+from .patches import patch_loss
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
 from .recorder import AttentionRecorder, LayerRecord, Recording
 from .row import Row, Table
 from .settings import LossSettings
+from .symmetry import symmetry_loss
 from .table import LOSSES, LossConfig, make_losses
 from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms, learned_parts
 from .weights import Weight
@@ -58,6 +61,7 @@ __all__ = [
     "background_loss",
     "base_preservation_loss",
     "editing_direction_loss",
+    "feature_loss",
     "find_landmarks",
     "identity_loss",
     "increment_loss",
@@ -67,7 +71,9 @@ __all__ = [
     "make_contrastive",
     "make_losses",
     "mix_identities",
+    "patch_loss",
     "semantic_alignment_loss",
+    "symmetry_loss",
     "value_regulariser",
     "word_regulariser",
 ]

@@ -66,7 +66,11 @@ class FaceEmbedder:
         Returns:
             (batch, dim), not normalised.
         """
-        return self.encoder(warp_faces(images, landmarks, self.template, self.size))
+        return self.encoder(self.crop(images, landmarks))
+
+    def crop(self, images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+        """Aligned crops, (batch, 3, size, size), which `encoder` reads; arguments as for a call."""
+        return warp_faces(images, landmarks, self.template, self.size)
 
     def check_same_encoder(self, name: str) -> None:
         """Check that embeddings are of the same encoder: cosines with those of another one are meaningless.

@@ -15,7 +15,12 @@ from ..own_code import load_object
 from .weighted import Term, parameters
 from .weights import Weight, Weights, Window
 
-FACES = frozenset({"generated_embeds", "face_images", "landmarks"})
+FACES = frozenset(
+    {
+        *("generated_embeds", "generated_features", "generated_halves", "generated_patches"),
+        *("face_images", "landmarks"),
+    }
+)
 """Inputs that are read from a generated face: what reads one of them is valid only where a face was found."""
 
 

@@ -13,13 +13,16 @@ from .alignment import layout_alignment_loss, semantic_alignment_loss
 from .attention import increment_loss, localisation_loss, value_regulariser, word_regulariser
 from .contrastive import MannWhitneyLoss, ThresholdLoss
 from .denoising import DenoisingLoss
+from .features import feature_loss
 from .identity_losses import TripletLoss, identity_loss
 from .learned_similarity import Part
 from .mixup import make_contrastive
 from .parametrisation import Parametrisation
+from .patches import patch_loss
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss
 from .row import Row, Table
 from .settings import WeightedConfig
+from .symmetry import symmetry_loss
 from .weighted import WeightedTerms
 from .weights import WEIGHTS_FLAG, Weights
 
@@ -61,6 +64,35 @@ LOSSES = Table(
             cost="face, and one product with the bank",
             use="separates people; its gradient is up to 1/τ times its weight. It increases copying of the photo, so "
             "use pairs of different photos. Use whiskers when names in the data are noisy",
+        ),
+        "features": Row(
+            function=feature_loss,
+            window=UNTIL,
+            help="features of the generated face in the encoder's inner layers are those of the target",
+            formula="mean over the layers of mean |F(x0) − F(target)| / mean |F(target)|",
+            source="after identity preserving reconstruction (2204.10869)",
+            cost="face, and one decoded crop and pass of the encoder without gradient",
+            use="early in training, and for details: its gradient is large where faces differ much. It also "
+            "copies pose and light of the target",
+        ),
+        "symmetry": Row(
+            function=symmetry_loss,
+            window=UNTIL,
+            help="the left and the right half of a frontal generated face show the same person",
+            formula="ρ (1 − cos(φ(left), φ(right))), each half completed by its mirror image; ρ = max(0, 1 − 2 D), D "
+            "the distance of the nose from the middle of the eyes in eye distances",
+            source="SymFace (2409.11816)",
+            cost="face, and two more passes of the encoder",
+            use="when eyes or cheeks of frontal faces do not match. It also removes real asymmetry",
+        ),
+        "patches": Row(
+            function=patch_loss,
+            window=UNTIL,
+            help="the eyes, the nose and the mouth have the pixels of the target",
+            formula="mean |x0 − target| on four patches of the aligned crop",
+            source="TP-GAN (1704.04086)",
+            cost="face, and one decoded crop without gradient",
+            use="when faces are small in the picture, so that the denoising loss hardly sees them",
         ),
         "triplet": Row(
             make=TripletLoss,

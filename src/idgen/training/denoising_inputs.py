@@ -12,7 +12,10 @@ import torch
 
 from ..adapter import IdentityTokens
 from ..errors import TrainingError
+from ..faces.encoder import inner_features
 from ..losses import AttentionRecorder, Bank, Inputs, Recording, mix_identities
+from ..losses.patches import face_patches
+from ..losses.symmetry import frontality, mirrored_halves
 from .batch import Batch
 from .faces import GeneratedFaces, face_mask
 from .randomness import Generators, integers, normal, uniform
@@ -208,7 +211,40 @@ class DenoisingInputs(Inputs):
     @cached_property
     def generated_embeds(self) -> torch.Tensor:
         """(batch, dim), embeddings of the faces in `predicted_latents`."""
-        return self._faces.embeds
+        if "generated_features" in self._reads:
+            return self._encoded[1]
+        return self._step.faces.embedder.encoder(self._faces.crops)
+
+    @cached_property
+    def generated_features(self) -> list[torch.Tensor]:
+        """Feature maps of the face encoder's inner layers, (batch, channels, height, width) each."""
+        return self._encoded[0]
+
+    @cached_property
+    def target_features(self) -> list[torch.Tensor]:
+        """The same of the targets' faces, decoded from their latents; constants."""
+        with torch.no_grad():
+            return inner_features(self._step.faces.embedder.encoder, self._target_crops)[0]
+
+    @cached_property
+    def generated_halves(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, dim) each: embeddings of the faces made of the left and of the right half; see `mirrored_halves`."""
+        return tuple(map(self._step.faces.embedder.encoder, mirrored_halves(self._faces.crops)))
+
+    @cached_property
+    def frontality(self) -> torch.Tensor:
+        """(batch,), how frontal the faces are; see `frontality`."""
+        return frontality(self._faces.landmarks)
+
+    @cached_property
+    def generated_patches(self) -> torch.Tensor:
+        """(batch, 4, 3, side, side), the eyes, the nose and the mouth; see `face_patches`."""
+        return face_patches(self._faces.crops, self._step.faces.embedder.template)
+
+    @cached_property
+    def target_patches(self) -> torch.Tensor:
+        """The same of the targets' faces, decoded from their latents; constants."""
+        return face_patches(self._target_crops, self._step.faces.embedder.template)
 
     @cached_property
     def face_found(self) -> torch.Tensor:
@@ -219,6 +255,16 @@ class DenoisingInputs(Inputs):
     @cached_property
     def _faces(self) -> GeneratedFaces:
         return self._step.faces(self.predicted_latents, self._batch.landmarks, self._batch.face_found)
+
+    @cached_property
+    def _encoded(self) -> tuple[list[torch.Tensor], torch.Tensor]:
+        return inner_features(self._step.faces.embedder.encoder, self._faces.crops)
+
+    @cached_property
+    def _target_crops(self) -> torch.Tensor:
+        batch, faces = self._batch, replace(self._step.faces, detector=None)
+        with torch.no_grad():
+            return faces(batch.latents, batch.landmarks, batch.face_found).crops
 
     @cached_property
     def _text(self) -> dict[str, torch.Tensor]:

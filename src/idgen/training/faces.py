@@ -101,17 +101,19 @@ class GeneratedFaces(NamedTuple):
     """One face per sample.
 
     Attributes:
-        embeds: (batch, dim), with the graph.
+        crops: (batch, 3, size, size), aligned for the face encoder, with the graph.
+        landmarks: (batch, 5, 2), in pixels of the picture.
         found: (batch,), whether there is a face.
     """
 
-    embeds: torch.Tensor
+    crops: torch.Tensor
+    landmarks: torch.Tensor
     found: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FaceReader:
-    """Latents → embeddings of the faces in them.
+    """Latents → aligned crops of the faces in them.
 
     Attributes:
         embedder: Face encoder.
@@ -125,7 +127,7 @@ class FaceReader:
     detector: FaceDetector | None = None
 
     def __call__(self, latents: torch.Tensor, landmarks: torch.Tensor, found: torch.Tensor) -> GeneratedFaces:
-        """Embed the faces.
+        """Crop the faces.
 
         Args:
             latents: x0, (batch, channels, height, width).
@@ -137,7 +139,8 @@ class FaceReader:
             whole = self.decoder.whole(latents)
             landmarks, found = find_landmarks(whole.images, self.detector)
         images, offsets = self.decoder(latents, self.embedder.boxes(landmarks), whole)
-        return GeneratedFaces(self.embedder(at_least_float32(images), landmarks - offsets[:, None]), found)
+        crops = self.embedder.crop(at_least_float32(images), landmarks - offsets[:, None])
+        return GeneratedFaces(crops, landmarks, found)
 
 
 def embed_prior(folder: str) -> torch.Tensor:

@@ -17,6 +17,7 @@ from ..data.statistics import statistics_for
 from ..errors import TrainingError
 from ..losses import FaceEmbedder, LossConfig, LossSettings, make_losses
 from ..losses.embedders import open_embedder
+from ..losses.row import FACES
 from ..rewards import RewardsConfig, make_rewards
 from ..terminal import console
 from .base import BaseModel
@@ -96,7 +97,7 @@ def _denoiser(
     if "negatives" in reads:
         batches.open_negatives(losses.negatives, config.loop.seed)
     modules = make_modules(config, base, batches)
-    sees = "generated_embeds" in reads
+    sees = bool(FACES & reads)
     detects = faces.landmarks == "prediction" or faces.rollout_steps
     step = kind(
         base,

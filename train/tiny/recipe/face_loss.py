@@ -8,9 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from idgen.faces import DLIB_TEMPLATE, DlibEncoder, similarity_transform
-
-STAGES = (2, 6, 9, 12)
-"""Blocks of the encoder after which features are compared: the last ones of its first four stages."""
+from idgen.losses import feature_loss
 
 
 class FaceLoss(nn.Module):
@@ -34,28 +32,16 @@ class FaceLoss(nn.Module):
         self.register_buffer("grid", 2 * (points + 0.5)[None] / side - 1, persistent=False)
 
     def forward(self, made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, side, side) in [0, 1], twice → (batch,): relative L1 of features, and distance of embeddings.
+        """(batch, 3, side, side) in [0, 1], twice → (batch,): `feature_loss`, and the distance of embeddings.
 
         The distance of embeddings is squared and doubled: 0.6, dlib's threshold for two people, then weighs as much as
         a relative error of 70 % in the features.
         """
         with torch.no_grad():
-            *wanted, real_embedding = self.features(real)
-        *found, made_embedding = self.features(made)
-        errors = [
-            (a - b).abs().flatten(1).mean(1) / b.abs().flatten(1).mean(1) for a, b in zip(found, wanted, strict=True)
-        ]
-        return torch.stack(errors).mean(0) + 2 * (made_embedding - real_embedding).square().sum(1)
+            wanted, real_embedding = self.encoder.inner_features(self.crop(real))
+        found, made_embedding = self.encoder.inner_features(self.crop(made))
+        return feature_loss(found, wanted) + 2 * (made_embedding - real_embedding).square().sum(1)
 
-    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Features after each of `STAGES`, then the embedding (batch, 128)."""
-        net = self.encoder
-        chips = F.grid_sample(images, self.grid.expand(len(images), -1, -1, -1), align_corners=False)
-        x = (chips * 255 - net.mean) / 256
-        x = F.max_pool2d(F.relu(net.stem(x)), 3, 2)
-        found = []
-        for i, block in enumerate(net.blocks):
-            x = block(x)
-            if i in STAGES:
-                found.append(x)
-        return [*found, net.head(x.mean((2, 3)))]
+    def crop(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, side, side) → the crops that the encoder reads."""
+        return F.grid_sample(images, self.grid.expand(len(images), -1, -1, -1), align_corners=False)
