@@ -17,7 +17,15 @@ def run(options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]) -> None:
     idgen evaluate --base tiny --identities people/ --prompts tiny --output report/
 
     idgen evaluate --compare report-a/ report-b/ --output comparison/
+
+    idgen evaluate --by-timestep --identities people/ --output timesteps/
     """
+    if options.by_timestep:
+        from ..training.timesteps import evaluate_by_timestep
+
+        for line in evaluate_by_timestep(options, open_pipeline):
+            show(line)
+        return
     page = evaluate(options, open_pipeline)
     if page is not None:
         show(page)

@@ -55,6 +55,8 @@ class EvaluateOptions:
         drawn: Measure the `out.jpg` files in MultiID-Bench's layout instead of drawing.
         write_multiid: Also write the results in MultiID-Bench's layout.
         compare: Compare two folders of reports instead of drawing.
+        by_timestep: Instead of drawing, predict the people's target photos at each timestep, measure what the
+            predictions show of them, and propose windows for losses. It reads the first of the prompts.
         device: Device to compute on; the default is a GPU if there is one.
     """
 
@@ -80,6 +82,7 @@ class EvaluateOptions:
     drawn: bool = False
     write_multiid: bool = False
     compare: tuple[Path, Path] | None = None
+    by_timestep: bool = False
     device: str | None = None
 
 
