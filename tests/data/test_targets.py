@@ -102,6 +102,7 @@ def test_drawings_say_nothing_of_how_people_look(shards: str) -> None:
     photos = bank.embeddings[:2] / np.linalg.norm(bank.embeddings[:2], axis=1, keepdims=True)
     mean = photos.sum(0) / np.linalg.norm(photos.sum(0))
     assert np.allclose(bank.centre(0), mean, atol=1e-5)
+    assert np.allclose(bank.centres[0], mean, atol=1e-5)
     rows = sets.index(shards).to_pylist()
     assert all(row["centre"] is None for row in rows if row["reference"] is False)
 

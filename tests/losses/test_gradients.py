@@ -16,6 +16,8 @@ from idgen.losses import (
     MannWhitneyLoss,
     MixedContrastiveLoss,
     Parametrisation,
+    PrototypeLoss,
+    RelationLoss,
     ThresholdLoss,
     TripletLoss,
     background_loss,
@@ -79,6 +81,13 @@ def learned() -> LearnedSimilarity:
 LEARNED, SHARE = learned(), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
 
 
+PEOPLE, CENTRES = torch.tensor([4, 0, 2]), normal(5, 8, seed=47).float()
+
+
+def prototype(learned: bool) -> PrototypeLoss:
+    return PrototypeLoss(margin=2.0, temperature=0.3, learned_prototypes=learned, centres=lambda: CENTRES)
+
+
 CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] = {
     "denoising_epsilon": (denoising("epsilon", snr_gamma=5.0), (OUTPUT,)),
     "denoising_v_face": (denoising("v_prediction", snr_gamma=5.0, background_weight=0.2), (OUTPUT,)),
@@ -115,6 +124,11 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] =
         (GENERATED,),
     ),
     "mann_whitney": (lambda g: MannWhitneyLoss(0.3)(g, TARGET, PERSONS, BANK), (GENERATED,)),
+    "prototype": (lambda g: prototype(False)(g, TARGET, PEOPLE), (GENERATED,)),
+    "relation": (
+        lambda g: RelationLoss(temperature=0.3, centres=lambda: CENTRES)(g, TARGET),
+        (GENERATED,),
+    ),
     "base_preservation": (lambda x: base_preservation_loss(x, OTHER, face_mask()), (OUTPUT,)),
     "background": (lambda x: background_loss(x, OTHER, face_mask()), (OUTPUT,)),
     "editing_direction": (edited, (normal(2, 16, 4, seed=27), normal(2, 16, 4, seed=28))),
@@ -160,6 +174,26 @@ def test_learned_parts_have_the_gradient_of_finite_differences() -> None:
     inputs = tuple(weight.detach().clone().requires_grad_(True) for weight in weights)
     assert all(gradient.any() for gradient in torch.autograd.grad(loss(*inputs), inputs))
     torch.autograd.gradcheck(loss, inputs, fast_mode=True)
+
+
+def test_learned_prototypes_have_the_gradient_of_finite_differences() -> None:
+    """Of the classification of targets alone: where the generated face is does not matter."""
+    gradients = []
+    for generated in (GENERATED, -GENERATED):
+        loss = prototype(True).double()
+        loss(generated, TARGET, PEOPLE).sum().backward()
+        assert isinstance(loss.prototypes, torch.nn.Parameter)
+        gradients.append(loss.prototypes.grad)
+    assert torch.equal(*gradients)
+    assert gradients[0] is not None
+    assert gradients[0].any()
+
+    def classified(prototypes: torch.Tensor) -> torch.Tensor:
+        logits = torch.nn.functional.cosine_similarity(TARGET[:, None], prototypes[None], dim=-1) / 0.3
+        return -logits.log_softmax(1)[range(3), PEOPLE].sum()
+
+    start = CENTRES.double().requires_grad_(True)
+    torch.testing.assert_close(gradients[0], torch.autograd.grad(classified(start), start)[0])
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - {"mann_whitney"}))

@@ -22,6 +22,11 @@ LATENT = SIDE // 2
 POINTS = torch.tensor([[10.0, 12], [21, 12], [15, 17], [11, 22], [20, 22]])
 
 
+def centres() -> torch.Tensor:
+    """(64, 128), random mean embeddings of the people in the first batches."""
+    return torch.randn(64, 128, generator=seeded(7))
+
+
 class RandomPeople:
     """Batches determined by their number; processes take turns."""
 
@@ -63,6 +68,7 @@ def make_step(
     words: int = 0,
     unet: Mapping[str, Any] | None = None,
     adapter: Mapping[str, Any] | None = None,
+    older: bool = False,
     **options: Any,
 ) -> Any:
     losses = losses or LossConfig.only()
@@ -70,10 +76,13 @@ def make_step(
     named: dict[str, Any] = {"num_words": words, "text_encoders": base.text_encoders} if words else {}
     made = make_adapter(base.unet, **named, **(adapter or {}))
     made.attach(base.unet)
+    if older:
+        options["older"] = make_adapter(base.unet, seed=5).requires_grad_(False)
+        options["older"].attach(base.unet)
     return IdentityDenoiser(
         base,
         made,
-        make_losses(losses, base.parametrisation, embedding_dim=128),
+        make_losses(losses, base.parametrisation, embedding_dim=128, centres=centres),
         embedder=FaceEmbedder.dlib(),
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=2),
         fusion=RandomFusion() if fusion else None,

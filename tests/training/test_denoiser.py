@@ -19,13 +19,18 @@ from tests.components import seeded
 
 from .runs import LATENT, POINTS, RandomPeople, make_step
 
-EVERYTHING = LossConfig(weights=dict.fromkeys(LOSSES.rows, Weight(0.1)), background_weight=0.5, prior_dir="generated")
+EVERYTHING = LossConfig(
+    weights=dict.fromkeys(LOSSES.rows, Weight(0.1)),
+    background_weight=0.5,
+    prior_dir="generated",
+    older_adapter="older",
+)
 
 
 def make_everything() -> Any:
     """A step with every loss that there is."""
     prior = torch.randn(5, 128, generator=seeded(9))
-    return make_step(losses=EVERYTHING, words=2, prior=prior, edits=EVERYTHING.edits)
+    return make_step(losses=EVERYTHING, words=2, prior=prior, edits=EVERYTHING.edits, older=True)
 
 
 def run(step: Any, batch: Batch, backward: bool = True) -> Any:
@@ -268,3 +273,18 @@ def test_a_perfect_prediction_has_the_features_and_patches_of_the_target() -> No
         (slope,) = torch.autograd.grad(value.sum(), other.predicted_latents, retain_graph=True)
         assert slope.isfinite().all()
         assert slope.any()
+
+
+def test_the_older_adapter_is_compared_with_at_the_same_noise() -> None:
+    """With the weights of the trained adapter its faces are the same, and the relation loss is 0."""
+    step, batch = make_step(losses=LossConfig.only(relation="1@1", older_adapter="older"), older=True), RandomPeople(2)
+    with pytest.raises(TrainingError, match="relation loss compares with the faces of an older adapter"):
+        make_step().older  # noqa: B018
+    assert run(step, batch.make(0)).terms["relation"].mean > 1e-3
+    step.older.load_state_dict(step.adapter.state_dict())
+    assert run(step, batch.make(0)).terms["relation"].mean.abs() < 1e-6
+    assert all(weight.grad is None for weight in step.older.parameters())
+    assert not any(weight is other for weight in step.parameters() for other in step.older.parameters())
+    config = {"rollout": object(), "detector": object()}
+    with pytest.raises(TrainingError, match="cannot be used with a rollout"):
+        make_step(older=True, **config)

@@ -30,7 +30,7 @@ from tests.components import make_adapter
 from tests.data import sets
 
 ONE = ("--max_train_steps", "1", "--train_batch_size", "2", "--validation_people", "0", "--paired_ratio", "0.5")
-PRIOR = ("--losses.prior_dir", "{PRIOR}")
+PRIOR = ("--losses.prior_dir", "{PRIOR}", "--losses.older_adapter", "{OLDER}", "--losses.learned_prototypes")
 FACES = ("--losses", "identity=0.1@1")
 DENOISING = {
     "every loss": ("--num_words", "2", "--losses", *(f"{name}=0.1@1" for name in LOSSES.rows), *PRIOR),
@@ -111,7 +111,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     sets.make_set(folder / "photos", folder / "shards")
     write_caches(str(folder / "shards"), ["latents", "text"], base="tiny", resolution=64)
     sets.save(sets.portrait(256), folder / "prior" / "1.png")
-    load_tiny_base().vae.save_pretrained(folder / "vae")
+    tiny = load_tiny_base()
+    tiny.vae.save_pretrained(folder / "vae")
+    older = IdentityAdapter.from_unet(tiny.unet, encoder="dlib-resnet-v1", embedding_dim=128)
+    older.save_pretrained(folder / "older")
     vision = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=16,
@@ -127,7 +130,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     StructureScorer((8, 8)).save(folder / "scorer.safetensors")
     (folder / "own.py").write_text(OWN)
     places = {"SHARDS": "shards", "PRIOR": "prior", "VAE": "vae", "CLIP": "clip", "HEAD": "head.safetensors"}
-    places |= {"SCORER": "scorer.safetensors", "OWN": "own.py"}
+    places |= {"SCORER": "scorer.safetensors", "OWN": "own.py", "OLDER": "older"}
     return {name: str(folder / place) for name, place in places.items()}
 
 

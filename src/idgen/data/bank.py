@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .storage import join, local_copy, write_file
 
 FOLDER = "bank"
 REFERENCES = "references"
+_BLOCK = 1 << 16  # embeddings that are read at once
 _COLUMNS = ("person", "split", "dropped", "aside", "reference", "embedding")
 
 
@@ -163,6 +164,17 @@ class IdentityBank:
         """(dim,), of unit length, from at most 16 of the person's references."""
         start = self.starts[person]
         return unit(unit(self.embeddings[start : start + min(self.references[person], 16)]).sum(0, keepdims=True))[0]
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """(people, dim), float32: the mean direction of each person's references, of unit length. All embeddings of
+        the split are read."""
+        sums = np.zeros((len(self), self.embeddings.shape[1]))
+        for faces in np.array_split(np.arange(len(self.embeddings)), len(self.embeddings) // _BLOCK + 1):
+            persons = self.person_of(faces)
+            use = faces - self.starts[persons] < self.references[persons]
+            np.add.at(sums, persons[use], unit(self.embeddings[faces[use]]))
+        return unit(sums)
 
     def draw(self, persons: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw one reference each of other people; the same number gives the same draw.

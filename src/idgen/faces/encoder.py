@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -105,7 +105,8 @@ def inner_features(network: nn.Module, images: torch.Tensor) -> tuple[list[torch
     Raises:
         EncoderMismatchError: The network has no such method.
     """
-    if not callable(method := getattr(network, "inner_features", None)):
+    method: Any = getattr(network, "inner_features", None)
+    if not callable(method):
         raise EncoderMismatchError(
             f"The face encoder {type(network).__name__} does not return the outputs of its inner layers: give it a "
             "method inner_features(images), which returns a list of feature maps and the embeddings."

@@ -15,6 +15,7 @@ from .negatives import Bank, Negatives
 from .parametrisation import Parametrisation
 from .patches import patch_loss
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
+from .prototypes import PrototypeLoss, RelationLoss
 from .recorder import AttentionRecorder, LayerRecord, Recording
 from .row import Row, Table
 from .settings import LossSettings
@@ -45,7 +46,9 @@ __all__ = [
     "MixedContrastiveLoss",
     "Negatives",
     "Parametrisation",
+    "PrototypeLoss",
     "Recording",
+    "RelationLoss",
     "Row",
     "SignalPower",
     "Table",

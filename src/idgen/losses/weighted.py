@@ -16,7 +16,7 @@ from ..errors import LossError
 from .gates import Gate
 from .parametrisation import at_least_float32
 
-WHO = frozenset({"target_embeds", "target_features", "target_patches", "reference_embeds", "persons"})
+WHO = frozenset({"target_embeds", "target_features", "target_patches", "reference_embeds", "older_embeds", "persons"})
 """Inputs that identify the person: a term that reads one of them compares with the person."""
 HAS_IDENTITY = "has_identity"
 """Input, (batch,) of booleans: False where the identity was dropped, so that terms comparing with the person are 0."""

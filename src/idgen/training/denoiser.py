@@ -33,6 +33,7 @@ class IdentityDenoiser(TrainingStep):
         rollout: Generates the faces from noise instead; needs a detector.
         bank: Draws embeddings of other people, for the contrastive losses.
         prior: (n, dim), embeddings of faces that the base model generated, for the triplet loss.
+        older: An adapter attached to the base's UNet whose faces are compared with, for the relation loss.
         edits: Words that are added to prompts, for the loss on editing directions.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' training scripts.
         lognormal: Mean and standard deviation of the logarithm of the noise level, for log-normal timesteps; None for
@@ -41,7 +42,7 @@ class IdentityDenoiser(TrainingStep):
         gather: Collects a tensor of all processes, for negatives from the whole batch.
 
     Raises:
-        TrainingError: There is a rollout and no detector.
+        TrainingError: There is a rollout and no detector, or a rollout and an older adapter.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class IdentityDenoiser(TrainingStep):
         rollout: ShortRollout | None = None,
         bank: Callable[[torch.Tensor], Bank] | None = None,
         prior: torch.Tensor | None = None,
+        older: IdentityAdapter | None = None,
         edits: Sequence[str] = (),
         noise_offset: float = 0.0,
         lognormal: tuple[float, float] | None = None,
@@ -70,7 +72,10 @@ class IdentityDenoiser(TrainingStep):
         self.embedder, self.decoder, self.detector = embedder, decoder, detector
         self.bank, self.prior, self.edits, self.noise_offset = bank, prior, edits, noise_offset
         self.fusion, self.gather, self.lognormal = fusion, gather, lognormal
+        self._older = [older]  # in a list, so that torch does not register its weights
         self._reads = losses.reads()
+        if rollout is not None and older is not None:
+            raise TrainingError("The relation loss compares predictions: it cannot be used with a rollout.")
         if rollout is not None and detector is None:
             raise TrainingError("The faces of a rollout may be anywhere: a rollout needs a detector.")
 
@@ -84,6 +89,17 @@ class IdentityDenoiser(TrainingStep):
         if self.embedder is None or self.decoder is None:
             raise TrainingError("A loss reads generated faces: give the step an embedder and a decoder.")
         return FaceReader(embedder=self.embedder, decoder=self.decoder, detector=self.detector)
+
+    @property
+    def older(self) -> IdentityAdapter:
+        """The older adapter.
+
+        Raises:
+            TrainingError: There is none.
+        """
+        if self._older[0] is None:
+            raise TrainingError("The relation loss compares with the faces of an older adapter: give `older`.")
+        return self._older[0]
 
     def draw_timesteps(self, count: int, random: Generators) -> torch.Tensor:
         """Draw the timesteps of a batch, (count,) integers."""

@@ -19,14 +19,15 @@ from ..losses.symmetry import frontality, mirrored_halves
 from .batch import Batch
 from .faces import GeneratedFaces, face_mask
 from .randomness import Generators, integers, normal, uniform
-from .rollout import predict_x0
+from .rollout import Predict, predict_x0
+from .step import encode_with
 
 if TYPE_CHECKING:
     from .denoiser import IdentityDenoiser
 
 BEFORE_ACTIVATION = (
     *("negatives", "prior_embeds", "mixing"),
-    *("output_without_id", "without_id", "edited_without_id", "output_mixed_id"),
+    *("output_without_id", "without_id", "edited_without_id", "output_mixed_id", "older_embeds"),
 )
 """Inputs that are computed before the identity is active, in this order, and by every process alike: `negatives` are
 gathered from all processes."""
@@ -138,6 +139,18 @@ class DenoisingInputs(Inputs):
             with step.activate(batch, mixed):
                 return step.predict(batch, self.noisy_latents, self.timesteps, text)
 
+    @cached_property
+    def older_embeds(self) -> torch.Tensor:
+        """(batch, dim), embeddings of the faces that the older adapter predicts of the same noise."""
+        step, batch, older = self._step, self._batch, self._step.older
+        with torch.no_grad(), step.base_only():
+            identity = encode_with(older, batch)
+            predict = partial(step.predict, batch, text=step.base.read(batch, identity))
+            with older.activate([identity], len(batch)):
+                output = predict(self.noisy_latents, self.timesteps)
+                x0 = self._predicted_x0(output, predict)
+            return step.faces.embedder.encoder(step.faces(x0, batch.landmarks, batch.face_found).crops)
+
     # -- with the identity
 
     @cached_property
@@ -198,9 +211,7 @@ class DenoisingInputs(Inputs):
         """x0 as predicted, or of a short rollout, (batch, channels, height, width)."""
         step, batch, short = self._step, self._batch, self._step.rollout
         if short is None:
-            predict = partial(step.predict, batch, text=self._text)
-            noisy, t = self.noisy_latents, self.timesteps
-            return predict_x0(step.base.parametrisation, predict, self.model_output, noisy, t, step.x0_steps)
+            return self._predicted_x0(self.model_output, partial(step.predict, batch, text=self._text))
         text = step.base.encode([short.prompt] * len(batch), self.identity)
         noise = normal(batch.latents.shape, self._random).to(batch.latents)
         with nullcontext() if short.distilled is None else short.distilled.activate():
@@ -259,6 +270,11 @@ class DenoisingInputs(Inputs):
     @cached_property
     def _encoded(self) -> tuple[list[torch.Tensor], torch.Tensor]:
         return inner_features(self._step.faces.embedder.encoder, self._faces.crops)
+
+    def _predicted_x0(self, output: torch.Tensor, predict: Predict) -> torch.Tensor:
+        """x0 of the noisy latents, where `output` is the first prediction."""
+        step, noisy, t = self._step, self.noisy_latents, self.timesteps
+        return predict_x0(step.base.parametrisation, predict, output, noisy, t, step.x0_steps)
 
     @cached_property
     def _target_crops(self) -> torch.Tensor:

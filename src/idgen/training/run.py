@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from rich.table import Table
 
-from ..adapter import RandomFusion
+from ..adapter import IdentityAdapter, RandomFusion
 from ..data.statistics import statistics_for
 from ..errors import TrainingError
 from ..losses import FaceEmbedder, LossConfig, LossSettings, make_losses
@@ -91,7 +91,11 @@ def _denoiser(
     losses, faces, device = config.losses, config.faces, accelerator.device
     batches = open_batches(config, base, accelerator)
     terms = make_losses(
-        losses, base.parametrisation, windows=not faces.rollout_steps, embedding_dim=batches.embedding_dim
+        losses,
+        base.parametrisation,
+        windows=not faces.rollout_steps,
+        embedding_dim=batches.embedding_dim,
+        centres=batches.centres,
     )
     reads = terms.reads()
     if "negatives" in reads:
@@ -110,6 +114,7 @@ def _denoiser(
         rollout=_short_rollout(config, base, modules) if sees and faces.rollout_steps else None,
         bank=batches.bank if batches.negatives is not None else None,
         prior=embed_prior(losses.prior_dir) if "prior_embeds" in reads and losses.prior_dir else None,
+        older=_older_adapter(losses.older_adapter, base) if "older_embeds" in reads and losses.older_adapter else None,
         edits=losses.edits,
         noise_offset=losses.noise_offset,
         lognormal=(losses.lognormal_mean, losses.lognormal_std) if losses.timesteps == "lognormal" else None,
@@ -117,6 +122,13 @@ def _denoiser(
         gather=accelerator.gather,  # pyright: ignore[reportArgumentType]
     )
     return step, batches
+
+
+def _older_adapter(given: str, base: BaseModel) -> IdentityAdapter:
+    """A frozen adapter on the base's UNet, beside the one that is trained."""
+    adapter = IdentityAdapter.from_pretrained(given)
+    adapter.eval().requires_grad_(False).to(base.unet.device).attach(base.unet)
+    return adapter
 
 
 def _reward_step(

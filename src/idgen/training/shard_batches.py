@@ -79,6 +79,10 @@ class ShardBatches:
         """Length of a face embedding."""
         return self.loader.dataset.bank.embeddings.shape[1]
 
+    def centres(self) -> torch.Tensor:
+        """Mean embedding of each person, (people, dim)."""
+        return torch.from_numpy(self.loader.dataset.bank.centres)
+
     def open_negatives(self, count: int, seed: int) -> None:
         """Open the bank that `bank` draws from.
 

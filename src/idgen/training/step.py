@@ -116,14 +116,7 @@ class TrainingStep(nn.Module):
         Raises:
             EncoderMismatchError: The embeddings are of another encoder than the adapter reads.
         """
-        if self.adapter is None:
-            return None
-        config = self.adapter.config
-        if batch.encoder != config["encoder"]:
-            raise EncoderMismatchError(
-                f"The adapter reads embeddings of '{config['encoder']}', the batch holds those of '{batch.encoder}'."
-            )
-        return self.adapter.encode(as_read(batch.id_embeds, config["normalised"], config["pool_photos"]))
+        return None if self.adapter is None else encode_with(self.adapter, batch)
 
     @contextmanager
     def activate(self, batch: Batch, identity: IdentityTokens | None, fusion: Fusion | None = None) -> Iterator[None]:
@@ -217,6 +210,16 @@ class TrainingStep(nn.Module):
             self.identity_net.load_state_dict(saved.state_dict())
         if self.adapter is not None:
             self.adapter.load_state_dict(IdentityAdapter.from_pretrained(folder).state_dict())
+
+
+def encode_with(adapter: IdentityAdapter, batch: Batch) -> IdentityTokens:
+    """The identity tokens that an adapter makes of a batch; raises as `TrainingStep.encode`."""
+    config = adapter.config
+    if batch.encoder != config["encoder"]:
+        raise EncoderMismatchError(
+            f"The adapter reads embeddings of '{config['encoder']}', the batch holds those of '{batch.encoder}'."
+        )
+    return adapter.encode(as_read(batch.id_embeds, config["normalised"], config["pool_photos"]))
 
 
 def as_read(embeds: torch.Tensor, normalised: bool, pool_photos: bool) -> torch.Tensor:
