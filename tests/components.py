@@ -71,10 +71,10 @@ def make_tokenizer() -> CLIPTokenizer:
         return CLIPTokenizer(vocab_file=str(vocab), merges_file=str(merges), model_max_length=77)
 
 
-def make_text_encoder(projection: bool = False) -> CLIPTextModel | CLIPTextModelWithProjection:
+def make_text_encoder(projection: bool = False, dim: int = TEXT_DIM) -> CLIPTextModel | CLIPTextModelWithProjection:
     config = CLIPTextConfig(
         vocab_size=64,
-        hidden_size=TEXT_DIM,
+        hidden_size=dim,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,

@@ -116,7 +116,7 @@ class PhotoMakerProjection(Projection):
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """(batch, 3, image_size, image_size), normalised as for CLIP → features, (batch, n, feature_dim)."""
-        return self._features(self.vision_model(pixels))
+        return self._features(self.vision_model(pixels.to(self.visual_projection.weight)))
 
     def _features(self, encoded: BaseModelOutputWithPooling) -> torch.Tensor:
         assert encoded.pooler_output is not None

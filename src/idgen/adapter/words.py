@@ -1,10 +1,13 @@
-"""Pseudo-words: identity → word embeddings in a prompt (the text branch of PhotoVerse, arXiv 2309.05793)."""
+"""Word embeddings at marked places of a prompt: pseudo-words of an identity, or the class word again.
+
+A marker is a begin-of-text token, which otherwise occurs at the start of a prompt only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -15,7 +18,7 @@ from .state import active, active_state
 
 
 class WordProjection(nn.Module):
-    """Projects an identity embedding to word embeddings of a text encoder.
+    """Projects an identity embedding to word embeddings of a text encoder (PhotoVerse, arXiv 2309.05793).
 
     Args:
         embedding_dim: Length of an identity embedding.
@@ -54,43 +57,71 @@ class WordProjection(nn.Module):
         standardise_linear(first, embeddings)
 
 
-@contextmanager
-def pseudo_words(text_encoder: nn.Module, words: Sequence[torch.Tensor], marker: int) -> Iterator[None]:
-    """Replace the word embeddings of marker tokens by pseudo-words inside the `with`.
+Replacement: TypeAlias = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
+"""Word embeddings of all prompts (prompts, length, text_dim), the index of a prompt, the places of its markers → the
+word embeddings at these places, (places, text_dim)."""
 
-    It holds in this thread and context only. A hook on `get_input_embeddings()` replaces the embeddings, so neither
-    the weights nor the tokenizer change, and gradients flow into `words`.
+
+def pseudo_words(text_encoder: nn.Module, words: Sequence[torch.Tensor], marker: int) -> AbstractContextManager[None]:
+    """Replace the word embeddings of marker tokens by pseudo-words inside the `with`; gradients flow into `words`.
 
     Args:
         text_encoder: Any transformers model with input embeddings.
         words: (rows, num_words, text_dim) for each person in the image; one row for all prompts, or one per prompt.
             With several people, the markers stand for them in turn.
-        marker: The marker token, `num_words` times in a row for each placeholder: the begin-of-text token, which
-            otherwise occurs at the start of a prompt only. The first token of a prompt is never a marker.
+        marker: The marker token, `num_words` times in a row for each placeholder.
     """
-    call = _Words()
+
+    def of_people(embedded: torch.Tensor, row: int, places: torch.Tensor) -> torch.Tensor:
+        return _in_turn(words, row, len(embedded), len(places))
+
+    return replaced_markers(text_encoder, marker, of_people)
+
+
+def repeated_word(text_encoder: nn.Module, marker: int) -> AbstractContextManager[None]:
+    """Replace the word embeddings of marker tokens by that of the token before them inside the `with`."""
+
+    def of_word_before(embedded: torch.Tensor, row: int, places: torch.Tensor) -> torch.Tensor:
+        return embedded[row, places[:1] - 1].expand(len(places), -1)
+
+    return replaced_markers(text_encoder, marker, of_word_before)
+
+
+@contextmanager
+def replaced_markers(text_encoder: nn.Module, marker: int, replacement: Replacement) -> Iterator[None]:
+    """Replace the word embeddings of marker tokens inside the `with`, in this thread and context only.
+
+    A hook on `get_input_embeddings()` replaces the embeddings, so neither the weights nor the tokenizer change. The
+    first token of a prompt is never a marker.
+
+    Args:
+        text_encoder: Any transformers model with input embeddings.
+        marker: The marker token.
+        replacement: Called for each prompt with markers.
+    """
+    call = _Call()
 
     def read(_: nn.Module, args: tuple, embedded: torch.Tensor) -> torch.Tensor | None:
         marked = args[0] == marker
         marked[:, 0] = False
         if active_state(call) is None or not marked.any():
             return None
-        embedded = embedded.clone()
+        changed = embedded.clone()
         for row, places in enumerate(marked):
-            where = places.nonzero()[:, 0]
-            embedded[row, where] = _in_turn(words, row, len(marked), len(where)).to(embedded)
-        return embedded
+            if len(where := places.nonzero()[:, 0]):
+                changed[row, where] = replacement(embedded, row, where).to(embedded)
+        return changed
 
     handle = text_encoder.get_input_embeddings().register_forward_hook(read)  # pyright: ignore[reportCallIssue]
     try:
-        with active(call, words):
+        with active(call, replacement):
             yield
     finally:
         handle.remove()
 
 
-class _Words:
-    """The owner of one call's words; see `state.active`."""
+class _Call:
+    """The owner of one call's word embeddings; see `state.active`."""
 
 
 def _in_turn(words: Sequence[torch.Tensor], row: int, rows: int, places: int) -> torch.Tensor:

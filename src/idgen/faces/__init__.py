@@ -13,6 +13,7 @@ from .onnx_encoder import OnnxEncoder
 from .photo import Photo, load_photo
 from .registry import ENCODERS, EncoderRow, EncoderSpec, open_encoder, register_encoder, spec_of
 from .statistics import EncoderStatistics, ScoreDistribution
+from .whole_photo import WholePhotoFeatures
 
 __all__ = [
     "ARCFACE_TEMPLATE",
@@ -36,6 +37,7 @@ __all__ = [
     "OnnxEncoder",
     "Photo",
     "ScoreDistribution",
+    "WholePhotoFeatures",
     "align_face",
     "choose_face",
     "draw_keypoints",

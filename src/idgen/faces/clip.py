@@ -16,6 +16,13 @@ _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
+def normalise_for_clip(images: np.ndarray) -> torch.Tensor:
+    """(n, height, width, 3) uint8 RGB → (n, 3, height, width) float32 with CLIP's mean and deviation of the pixels."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
+    return (pixels - mean) / deviation
+
+
 class ClipFeatures:
     """The penultimate layer of a CLIP image encoder (IP-Adapter, arXiv 2308.06721, "Plus"); an `ImageEncoder`.
 
@@ -51,9 +58,7 @@ class ClipFeatures:
     @torch.no_grad()
     def __call__(self, crops: np.ndarray) -> torch.Tensor:
         """(n, size, size, 3) uint8 RGB → (n, tokens, dim), float32."""
-        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.model.device, torch.float32) / 255
-        mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
-        return self._features((pixels - mean) / deviation)
+        return self._features(normalise_for_clip(crops).to(self.model.device))
 
     @torch.no_grad()
     def unconditional(self) -> torch.Tensor:

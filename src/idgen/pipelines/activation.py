@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from diffusers.utils.torch_utils import unwrap_module
+from torch import nn
 
 from ..adapter import BatchLayout, IdentityNet, IdentityTokens, Scale
 from ..adapter.guard import blocklist_of, set_blocklist
+from ..adapter.text_fusion import TextConditioning
 from ..errors import AdapterError
 from .arguments import IdEmbeds, IdentityArguments, IdImage
+from .fused_prompts import TriggeredPrompts, fused_text
 from .loaded import LoadedAdapter
 from .masks import crop_masks, read_masks
 from .prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
@@ -42,16 +44,21 @@ def activated(
     """
     call = _Call(pipeline, _with_defaults(bound), ours)
     if (people := ours.people) is None:
-        if has_placeholder(call.arguments) and any(each.adapter.config["num_words"] for each in call.loaded.values()):
+        if has_placeholder(call.arguments) and any(map(_reads_placeholder, call.loaded.values())):
             raise AdapterError(f"The prompt contains {PLACEHOLDER}, which requires id_image or id_embeds.")
         yield bound.args[1:], bound.kwargs
         return
     by_adapter = _by_adapter(people, call.loaded)
     apply_blocklist(pipeline)
+    fusing = call.fusing_adapter(list(by_adapter))
+    prompts = None if fusing is None else TriggeredPrompts.parse(call.arguments)
     with ExitStack() as stack:
         tokens = {name: call.activate_adapter(stack, name, given) for name, given in by_adapter.items()}
-        call.activate_nets(stack, next(iter(tokens.values())))
-        if has_placeholder(call.arguments):
+        call.activate_nets(stack, {name: people for name, people in tokens.items() if name != fusing})
+        if fusing is not None and prompts is not None:
+            call.activate_text(stack, fusing, tokens[fusing][0], prompts)
+            _replace(bound, prompts.without_triggers())
+        elif has_placeholder(call.arguments):
             with_words = [each for each in tokens.values() if any(words is not None for words in each[0].words)]
             people = (with_words or list(tokens.values()))[0]
             _replace(bound, stack.enter_context(insert_pseudo_words(pipeline, people, call.arguments)))
@@ -109,7 +116,21 @@ class _Call:
             regional=self.ours.id_masks is not None,
             blocklist=blocklist_of(pipeline.unet),
         )
-        initial, of_call = adapter.scale, _given_scale(self.ours.id_scale, name, self.loaded)
+        conditioning = adapter.activate(
+            tokens,
+            self.num_images,
+            masks=self.masks,
+            scale=self.scale_of(name),
+            layout=self.layout,
+            progress=self.progress,
+        )
+        stack.enter_context(conditioning)
+        return tokens
+
+    def scale_of(self, name: str) -> Callable[[], Scale]:
+        """The scale of an adapter, to be called at each forward."""
+        loaded = self.loaded[name]
+        initial, of_call = loaded.adapter.scale, _given_scale(self.ours.id_scale, name, self.loaded)
 
         def scale() -> Scale:
             if of_call is not None:
@@ -117,22 +138,57 @@ class _Call:
             current = self.loaded.get(name, loaded).scale  # a callback may call set_id_adapter_scale
             return initial if current is None else current
 
-        conditioning = adapter.activate(
-            tokens,
-            self.num_images,
-            masks=self.masks,
-            scale=scale,
-            layout=self.layout,
-            progress=lambda timestep: _progress(pipeline.scheduler, timestep),
-        )
-        stack.enter_context(conditioning)
-        return tokens
+        return scale
 
-    def activate_nets(self, stack: ExitStack, people: list[IdentityTokens]) -> None:
-        """Activate the pipeline's IdentityNets for the people of the first adapter until the stack closes."""
+    def progress(self, timestep: float) -> float:
+        """The fraction of the scheduler's steps that are done, also for continuous timesteps."""
+        times = self.pipeline.scheduler.timesteps.float().cpu()  # pyright: ignore[reportAttributeAccessIssue]
+        return int((times - timestep).abs().argmin()) / len(times)
+
+    def fusing_adapter(self, names: Sequence[str]) -> str | None:
+        """The one of these adapters that fuses the identity with the prompt, or `None`.
+
+        Raises:
+            AdapterError: There are others that change the prompt, or `id_masks` was given.
+        """
+        fusing = [name for name in names if self.loaded[name].adapter.to_tokens.fuses_text]
+        if not fusing:
+            return None
+        readers = [name for name in names if _reads_placeholder(self.loaded[name])]
+        if len(readers) > 1:
+            raise AdapterError(
+                f"Only one adapter can change the prompt, but {readers} do. Name the adapters of a call: "
+                "id_embeds={'<adapter>': …}."
+            )
+        if self.ours.id_masks is not None:
+            raise AdapterError(
+                f"The adapter '{fusing[0]}' changes the prompt, which the whole image reads: it cannot be used with "
+                "id_masks or several people in one image."
+            )
+        return fusing[0]
+
+    def activate_text(self, stack: ExitStack, name: str, people: IdentityTokens, prompts: TriggeredPrompts) -> None:
+        """Activate text embeddings with the identity until the stack closes."""
+        adapter = self.loaded[name].adapter
+        text = fused_text(self.pipeline, adapter, people, prompts, self.arguments, self.num_images)
+        conditioning = TextConditioning(text, self.scale_of(name), self.layout, self.progress)
+        stack.enter_context(conditioning.active(unwrap_module(self.pipeline.unet), self.controlnets))
+
+    @cached_property
+    def controlnets(self) -> list[nn.Module]:
+        """All ControlNets of the pipeline."""
         controlnet = getattr(self.pipeline, "controlnet", None)
-        all_nets = controlnet.nets if isinstance(controlnet, MultiControlNetModel) else [controlnet]
-        nets = [net for net in map(unwrap_module, all_nets) if isinstance(net, IdentityNet)]
+        nets = getattr(controlnet, "nets", [controlnet])
+        return [] if controlnet is None else [unwrap_module(net) for net in nets]
+
+    def activate_nets(self, stack: ExitStack, tokens: Mapping[str, list[IdentityTokens]]) -> None:
+        """Activate the pipeline's IdentityNets for the people of the first of these adapters until the stack closes.
+
+        Args:
+            stack: Closed after the call.
+            tokens: The tokens of each person by adapter.
+        """
+        nets = [net for net in self.controlnets if isinstance(net, IdentityNet)]
         if len({id(net) for net in nets}) < len(nets):
             raise AdapterError(
                 "The pipeline's list of ControlNets contains the same IdentityNet twice; load it twice."
@@ -144,7 +200,12 @@ class _Call:
             raise AdapterError("control_interval requires an IdentityNet, but the pipeline has none.")
         # schedulers of order 2 call the network twice per step
         calls = 1 if interval == 1 else interval * self.pipeline.scheduler.order
+        if nets and not tokens:
+            raise AdapterError(
+                "An IdentityNet reads the tokens of an adapter with attention layers, such as InstantID; load it too."
+            )
         for net in nets:
+            people = next(iter(tokens.values()))
             conditioning = net.activate(people, self.num_images, masks=self.masks, layout=self.layout, interval=calls)
             stack.enter_context(conditioning)
 
@@ -196,10 +257,8 @@ def _given_scale(
     return scale
 
 
-def _progress(scheduler: Any, timestep: float) -> float:
-    """The fraction of the scheduler's steps that are done, also for continuous timesteps."""
-    times = scheduler.timesteps.float().cpu()
-    return int((times - timestep).abs().argmin()) / len(times)
+def _reads_placeholder(loaded: LoadedAdapter) -> bool:
+    return bool(loaded.adapter.config["num_words"]) or loaded.adapter.to_tokens.fuses_text
 
 
 def _with_defaults(bound: inspect.BoundArguments) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..adapter import IdentityAdapter
 from ..errors import AdapterError
-from ..faces import ClipFeatures, ImageEncoder
+from ..faces import ClipFeatures, ImageEncoder, WholePhotoFeatures
 
 CLIP_H = "clip-1280x32"
 """CLIP ViT-H/14, which FaceID-Plus adapters read."""
@@ -18,13 +18,18 @@ IMAGE_ENCODERS: dict[str, Callable[[], ImageEncoder]] = {
 
 
 def open_image_encoder(adapter: IdentityAdapter) -> ImageEncoder:
-    """Open the image encoder of an adapter that reads image features.
+    """Open the image encoder of an adapter that reads image features, which may be a part of the adapter.
 
     Raises:
         AdapterError: It is not known; the user must pass it.
         CheckpointError: It cannot be loaded.
     """
-    name = adapter.config["image_encoder"]
+    name, projection = adapter.config["image_encoder"], adapter.to_tokens
+    if projection.has_image_encoder:
+        sizes = adapter.config["projection"]
+        return WholePhotoFeatures(
+            projection.encode_images, name or sizes["type"], sizes["feature_dim"], sizes["image_size"]
+        )
     if name is None and adapter.feature_dim == 1280:  # saved by an earlier version, which had no names
         name = CLIP_H
     if name not in IMAGE_ENCODERS:

@@ -43,6 +43,8 @@ class LoadedAdapter:
                 f"The adapter reads embeddings of '{encoder}', but face_analyzer makes embeddings of "
                 f"'{self.analyzer.encoder.name}'."
             )
+        if self.image_encoder is not None and self.adapter.to_tokens.has_image_encoder:
+            raise AdapterError("The adapter has an image encoder of its own; load it without image_encoder=.")
         if self.image_encoder is not None and self.image_encoder.dim != self.adapter.feature_dim:
             width = self.adapter.feature_dim
             reads = "no image features" if width is None else f"image features of width {width}"
@@ -78,6 +80,8 @@ class LoadedAdapter:
         """The encoder of the features that the adapter reads beside the embedding, or `None` if it reads none."""
         if self.adapter.feature_dim is None or self.image_encoder is not None:
             return self.image_encoder
+        if self.adapter.to_tokens.has_image_encoder:  # not kept: a copy of this object has another adapter
+            return open_image_encoder(self.adapter)
         if "image_encoder" not in self._opened:
             self._opened["image_encoder"] = open_image_encoder(self.adapter)
         return self._opened["image_encoder"]
