@@ -13,9 +13,11 @@ from idgen.errors import LossError
 from idgen.losses import (
     Bank,
     ContrastiveLoss,
+    ErrorRateLoss,
     LearnedSimilarity,
     MannWhitneyLoss,
     MixedContrastiveLoss,
+    RobustContrastiveLoss,
     ThresholdLoss,
     TripletLoss,
     identity_loss,
@@ -28,7 +30,7 @@ from .inputs import normal
 GENERATED, TARGET, PRIOR = (normal(3, 8, seed=seed) for seed in (1, 2, 3))
 PERSONS = torch.tensor([3, 8, 5])
 BANK = Bank(normal(6, 8, seed=4), torch.tensor([3, 1, 8, 8, 2, 5]))
-BANK_LOSSES = (ContrastiveLoss(), ThresholdLoss(), MannWhitneyLoss())
+BANK_LOSSES = (ContrastiveLoss(), ThresholdLoss(), MannWhitneyLoss(), ErrorRateLoss(), RobustContrastiveLoss())
 
 
 def cos(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -194,7 +196,7 @@ def test_mann_whitney_bounds_the_area_over_the_curve() -> None:
 
 
 @pytest.mark.parametrize("loss", BANK_LOSSES)
-def test_no_negative_left(loss: ContrastiveLoss | ThresholdLoss | MannWhitneyLoss) -> None:
+def test_no_negative_left(loss: Any) -> None:
     """Defined, and without a gradient but that of a threshold on the positive."""
     own = Bank(GENERATED[:1].clone(), PERSONS[:1])
     for bank in (own, Bank(torch.empty(0, 8, dtype=torch.float64), torch.empty(0, dtype=torch.long))):
@@ -204,6 +206,9 @@ def test_no_negative_left(loss: ContrastiveLoss | ThresholdLoss | MannWhitneyLos
         assert generated.grad is not None
         if isinstance(loss, ThresholdLoss):
             assert value.tolist() == pytest.approx([max(0, loss.positive_threshold - positives()[0])])
+        elif isinstance(loss, ErrorRateLoss):
+            rejected = sigmoid((loss.match_threshold - positives()[0]) / loss.temperature)
+            assert value.tolist() == pytest.approx([rejected])
         else:
             assert value.tolist() == [0]
             assert not generated.grad.any()
@@ -244,3 +249,39 @@ def test_what_is_refused() -> None:
     ):
         with pytest.raises(LossError):
             nonsense()
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_error_rates_are_sigmoids_of_the_distance_to_the_threshold() -> None:
+    expected = [
+        sigmoid((0.2 - p) / 0.3) + np.mean([sigmoid((n - 0.2) / 0.3) for n in others(i)])
+        for i, p in enumerate(positives())
+    ]
+    loss = ErrorRateLoss(match_threshold=0.2, temperature=0.3)
+    assert loss(GENERATED, TARGET, PERSONS, BANK).tolist() == pytest.approx(expected)
+    hard = ErrorRateLoss(match_threshold=0.2, temperature=1e-6)(GENERATED, TARGET, PERSONS, BANK)
+    assert hard.tolist() == pytest.approx(
+        [(p < 0.2) + np.mean(np.array(others(i)) > 0.2) for i, p in enumerate(positives())]
+    )
+    for wrong in ({"match_threshold": 1.1}, {"temperature": 0.0}):
+        with pytest.raises(LossError, match="match_threshold must be"):
+            ErrorRateLoss(**wrong)
+
+
+def test_the_robust_loss_lies_between_the_hinge_and_the_mean() -> None:
+    def loss(robustness: float, margin: float) -> torch.Tensor:
+        return RobustContrastiveLoss(robustness=robustness, margin=margin)(GENERATED, TARGET, PERSONS, BANK)
+
+    behind = [[0.0, *(n - p + 0.1 for n in others(i))] for i, p in enumerate(positives())]
+    expected = [0.4 * math.log(np.mean([math.exp(x / 0.4) for x in row])) for row in behind]
+    assert loss(0.4, 0.1).tolist() == pytest.approx(expected)
+    assert loss(1e-5, 0.1).tolist() == pytest.approx([max(row) for row in behind], abs=1e-3)
+    assert loss(1e5, 0.1).tolist() == pytest.approx([np.mean(row) for row in behind], abs=1e-3)
+    plain = ContrastiveLoss(temperature=0.4)(GENERATED, TARGET, PERSONS, BANK)
+    people = torch.tensor([len(row) for row in behind])
+    torch.testing.assert_close(loss(0.4, 0.0), 0.4 * (plain - people.log()))
+    with pytest.raises(LossError, match="robustness must be"):
+        RobustContrastiveLoss(robustness=0)

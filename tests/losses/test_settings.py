@@ -19,6 +19,7 @@ from idgen.losses import (
     LossSettings,
     MannWhitneyLoss,
     Parametrisation,
+    RobustContrastiveLoss,
     ThresholdLoss,
     TripletLoss,
     make_losses,
@@ -66,7 +67,9 @@ def losses(settings: LossSettings) -> dict[str, Loss]:
     drawn = torch.nn.functional.normalize(embedder(pictures, landmarks), dim=-1)
     reward = IdentityReward(embedder=embedder, hinge=settings.hinge)
     contrastive, mann_whitney = (kind(temperature=settings.temperature) for kind in (ContrastiveLoss, MannWhitneyLoss))
+    robust = RobustContrastiveLoss(robustness=settings.robustness, margin=settings.margin)
     return {
+        "robust": lambda s: robust(generated, at(s, generated), persons, bank),
         "contrastive": lambda s: contrastive(generated, at(s, generated), persons, bank),
         "mann_whitney": lambda s: mann_whitney(generated, at(s, generated), persons, bank),
         "threshold": lambda s: threshold(generated, at(s, generated), persons, bank),

@@ -8,15 +8,19 @@ from .denoising import DenoisingLoss
 from .face_embedder import FaceEmbedder, Landmarks, find_landmarks
 from .features import feature_loss
 from .gates import Between, Decay, Gate, SignalPower, UpTo
+from .identity_head import IdentityHeadLoss
 from .identity_losses import TripletLoss, identity_loss
 from .learned_similarity import LearnedSimilarity
 from .mixup import MixedContrastiveLoss, make_contrastive
 from .negatives import Bank, Negatives
+from .norm_direction import NormDirectionLoss
 from .parametrisation import Parametrisation
 from .patches import patch_loss
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
 from .prototypes import PrototypeLoss, RelationLoss
+from .rates import ErrorRateLoss
 from .recorder import AttentionRecorder, LayerRecord, Recording
+from .robust import RobustContrastiveLoss
 from .row import Row, Table
 from .settings import LossSettings
 from .symmetry import symmetry_loss
@@ -32,10 +36,12 @@ __all__ = [
     "ContrastiveLoss",
     "Decay",
     "DenoisingLoss",
+    "ErrorRateLoss",
     "FaceCrops",
     "FaceDecoder",
     "FaceEmbedder",
     "Gate",
+    "IdentityHeadLoss",
     "Inputs",
     "Landmarks",
     "LayerRecord",
@@ -45,10 +51,12 @@ __all__ = [
     "MannWhitneyLoss",
     "MixedContrastiveLoss",
     "Negatives",
+    "NormDirectionLoss",
     "Parametrisation",
     "PrototypeLoss",
     "Recording",
     "RelationLoss",
+    "RobustContrastiveLoss",
     "Row",
     "SignalPower",
     "Table",

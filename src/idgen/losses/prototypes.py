@@ -48,7 +48,7 @@ class PrototypeLoss(nn.Module):
         if margin < 0 or temperature <= 0:
             raise LossError(f"margin must be >= 0 and temperature > 0, not {margin} and {temperature}.")
         self.margin, self.temperature = margin, temperature
-        start = _centres(centres)
+        start = person_centres(centres)
         self.prototypes = nn.Parameter(start.clone()) if learned_prototypes else start
 
     def forward(
@@ -86,7 +86,7 @@ class RelationLoss(nn.Module):
         super().__init__()
         if temperature <= 0:
             raise LossError(f"temperature must be > 0, not {temperature}.")
-        self.temperature, self.prototypes = temperature, _centres(centres)
+        self.temperature, self.prototypes = temperature, person_centres(centres)
 
     def forward(self, generated_embeds: torch.Tensor, older_embeds: torch.Tensor) -> torch.Tensor:
         """(batch, dim) both → (batch,)."""
@@ -105,7 +105,8 @@ def prototype_cosines(embeds: torch.Tensor, prototypes: torch.Tensor) -> torch.T
         return F.normalize(embeds, dim=-1) @ F.normalize(prototypes.to(embeds), dim=-1).T
 
 
-def _centres(centres: Centres | None) -> torch.Tensor:
+def person_centres(centres: Centres | None) -> torch.Tensor:
+    """The mean embeddings, float32; raises LossError without `centres`."""
     if centres is None:
         raise LossError("Losses with prototypes need centres, the mean embedding of each person.")
     return centres().float()

@@ -25,6 +25,9 @@ class LossSettings:
         negative_threshold: m⁻ of the threshold loss: the cosine that one in 100 pairs of different people exceeds.
         margin: m of the triplet loss: half the difference between the mean cosines of the same person and of different
             people. Most triplets of real photos satisfy it.
+        match_threshold: θ of the error rate loss: the cosine that one in 1,000 pairs of different people exceeds.
+        robustness: λ of the robust loss: the difference between the mean cosines of the same person and of different
+            people, so that all of them count.
         hinge: Hinge of the identity reward: the median cosine of two photos of one person.
     """
 
@@ -32,6 +35,8 @@ class LossSettings:
     positive_threshold: float
     negative_threshold: float
     margin: float
+    match_threshold: float
+    robustness: float
     hinge: float
 
     @classmethod
@@ -46,6 +51,8 @@ class LossSettings:
             positive_threshold=statistics.threshold(1e-4),
             negative_threshold=statistics.threshold(1e-2),
             margin=statistics.gap / 2,
+            match_threshold=statistics.threshold(1e-3),
+            robustness=statistics.gap,
             hinge=float(statistics.genuine.quantile(0.5)),
         )
 
