@@ -14,6 +14,7 @@ from idgen.data.clustering import centre_cosines, find_people, nearest_centres, 
 from idgen.data.duplicates import same_files, same_pictures
 from idgen.data.quality import thumbnail
 from idgen.data.statistics import (
+    centre_reliability,
     centre_threshold,
     genuine_cosines,
     impostor_cosines,
@@ -94,6 +95,26 @@ def test_a_photo_is_measured_against_its_persons_others():
     assert np.isnan(cosines[4])
 
 
+def test_a_name_is_as_reliable_as_the_photo_is_like_its_person():
+    """A stranger's photo about 0, the median photo 1, in between by the cosine; one photo alone says nothing."""
+    units, labels = crowd(200, 4, noise=0.8)
+    wrong = np.arange(0, 40, 4)
+    units[wrong] = np.roll(units[wrong], 1, 0)
+    labels[-4:] = [200, -1, 199, 199]
+    cosines = centre_cosines(units, labels)
+    found = centre_reliability(units, labels, cosines)
+    assert found[wrong].max() < 0.5
+    assert np.median(found[wrong]) < 0.1
+    assert found[-4] == 1
+    assert np.isnan(found[-3])
+    several = np.setdiff1d(np.arange(len(units)), np.arange(len(units) - 4, len(units)))
+    assert (found[several] == 1).mean() == pytest.approx(0.5, abs=0.01)
+    order = several[np.argsort(cosines[several])]
+    assert (np.diff(found[order]) >= 0).all()
+    assert found[several].min() >= 0
+    assert np.isnan(centre_reliability(*crowd(5, 3), np.ones(15))).all()
+
+
 def test_copies_of_a_file_stay_under_the_name_that_fits():
     """The same file lies under two names; the second one's other photo looks like it."""
     units = unit(np.array([[1.0, 0], [0, 1], [1, 0], [1, 0.1]]))
@@ -130,6 +151,9 @@ def test_a_smaller_copy_and_somebody_elses_photo_are_set_aside(monkeypatch, lfw_
     assert manifest.aside["near-duplicate"] == 1
     assert wrong["aside"] == "far-from-person"
     assert wrong["centre"] < manifest.thresholds["centre"]
+    assert all(row["reliability"] is None for row in (wrong, copied))
+    used = [row["reliability"] for row in rows.values() if row["aside"] is None and row["dropped"] is None]
+    assert 0 <= min(used) < max(used) == 1
     assert wrong["embedding"] is not None  # aside, not deleted
     assert wrong["offset"] is not None
     assert manifest.aside["far-from-person"] <= 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import ImageFilter
 
+from idgen.data.assign import AssignOptions, assign_people
 from idgen.data.bank import IdentityBank
 from idgen.data.dataset import PairedIdentityDataset, Pairing
 from idgen.data.facts import UnclearFactError, facts_of, flag, points
 from idgen.data.framing import AlignedFraming
+from idgen.data.index import read_index, write_index
 from idgen.faces import FaceAnalyzer
 
 from . import sets
@@ -94,6 +97,33 @@ def test_a_target_is_never_a_reference(shards: str, ratio: float, references: in
             assert np.allclose(sample.id_embeds, bank.embeddings[sample.references])
             if ratio == 1 and sample.is_reference:
                 assert sample.face not in sample.references
+
+
+def test_a_pair_is_as_reliable_as_its_photos(shards: str, tmp_path: Path) -> None:
+    """The target's number times the references' mean; 1 without a number, as in a set of an earlier version."""
+    folder = Path(shutil.copytree(shards, tmp_path / "set"))
+    (file,) = folder.glob("*.parquet")
+    table = read_index(str(file))
+    of = dict(zip(("anna/1.png", "anna/2.png"), (0.5, 0.25), strict=True))
+    numbers = [of.get(source) for source in table["source"].to_pylist()]
+    write_index(str(file), table.set_column(len(table.schema) - 1, "reliability", [numbers]))
+
+    def pairs(ratio: float) -> dict[tuple[str, ...], float]:
+        pairing = Pairing(paired_ratio=ratio)
+        data = PairedIdentityDataset(str(folder), framing=AlignedFraming(), pairing=pairing)
+        rows = table["source"].to_pylist()
+        name = [rows[int(row)] for _, row in data.bank.rows]
+        samples = (data[epoch, face] for epoch in range(4) for face in range(len(data)))
+        return {(name[s.face], *(name[i] for i in s.references)): s.reliability for s in samples}
+
+    a, b = of
+    assert pairs(0.0).items() >= {(a, a): 1, (b, b): 1}.items()
+    drawn = {("anna/drawn-1.png", name): value for name, value in of.items()}
+    assert pairs(1.0).items() >= ({(a, b): 0.125, (b, a): 0.125} | drawn).items()
+    write_index(str(file), table.drop_columns(["reliability"]))
+    assert {*pairs(1.0).values()} == {1.0}
+    assign_people(str(folder), [file.stem], "dlib-resnet-v1", AssignOptions(shares={}))
+    assert read_index(str(file)).schema.names == table.schema.names
 
 
 def test_drawings_say_nothing_of_how_people_look(shards: str) -> None:

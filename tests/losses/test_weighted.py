@@ -143,3 +143,19 @@ def test_a_batch_of_one() -> None:
 def test_what_is_refused(terms: dict, inputs: dict, message: str) -> None:
     with pytest.raises(LossError, match=message):
         WeightedTerms(terms)(inputs)
+
+
+def test_pairs_count_by_their_reliability() -> None:
+    """Of terms that compare with the person, and not of others; the log has the values without it."""
+
+    def likeness(target_embeds: torch.Tensor) -> torch.Tensor:
+        return target_embeds.sum(1)
+
+    terms = WeightedTerms({"likeness": Term(likeness, 2.0, UpTo(0.6)), "plain": Term(plain)})
+    inputs = {"target_embeds": X[:, None], "x": X}
+    share = torch.tensor([1.0, 0.5, 0.0, 0.5, 1.0])
+    found = terms(inputs | {"reliability": share}, TIMESTEPS)
+    assert found.values.tolist() == [1 + 2, 2 + 2, 3, 4, 5]
+    assert (float(found.terms["likeness"].sum), int(found.terms["likeness"].samples)) == (3, 2)
+    everywhere = inputs | {"reliability": torch.ones(5)}
+    assert torch.equal(terms(everywhere, TIMESTEPS).values, terms(inputs, TIMESTEPS).values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -285,6 +286,16 @@ def test_the_older_adapter_is_compared_with_at_the_same_noise() -> None:
     assert run(step, batch.make(0)).terms["relation"].mean.abs() < 1e-6
     assert all(weight.grad is None for weight in step.older.parameters())
     assert not any(weight is other for weight in step.parameters() for other in step.older.parameters())
-    config = {"rollout": object(), "detector": object()}
+    config: Any = {"rollout": object(), "detector": object()}
     with pytest.raises(TrainingError, match="cannot be used with a rollout"):
         make_step(older=True, **config)
+
+
+def test_an_unreliable_pair_has_less_weight_where_the_person_is_compared_with() -> None:
+    batch = replace(RandomPeople(3).make(0), reliability=torch.tensor([0.25, 1.0, 1.0]))
+    losses = LossConfig.only(identity="1@1")
+    plain, weighed = make_step(losses=losses), make_step(losses=losses, reliability=True)
+    values = [run(step, batch, backward=False) for step in (plain, weighed)]
+    identity = run(make_step(losses=LossConfig.only(identity="1@1", denoising=0)), batch, backward=False).values
+    torch.testing.assert_close(values[0].values[0] - values[1].values[0], 0.75 * identity[0])
+    assert torch.equal(values[0].values[1:], values[1].values[1:])

@@ -255,6 +255,12 @@ def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_
                 check_prompts([caption], "validation_prompts", base, adapter)
 
 
+def test_a_set_that_does_not_say_how_reliable_names_are(files: dict[str, str], tmp_path: Path) -> None:
+    """One person is too few to measure it."""
+    with pytest.raises(DataError, match="do not say how reliable the names of their photos are"):
+        train("denoise", files, tmp_path, ("--losses", "identity=0.1@1", "--losses.reliability"))
+
+
 def test_missing_rewards_are_named(files: dict[str, str]) -> None:
     for where, message in (("own.py", "FILE.py:NAME"), (files["OWN"] + ":hue", "no function or class 'hue'")):
         with pytest.raises(LossError, match=message):

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from .clustering import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
 from .columns import open_photo
 from .duplicates import same_files, same_pictures
-from .index import read_index, write_index
+from .index import SCHEMA, read_index, write_index
 from .statistics import (
+    centre_reliability,
     centre_threshold,
     genuine_cosines,
     impostor_cosines,
@@ -94,7 +95,11 @@ def _fill(url: str, columns: Mapping[str, pa.Array]) -> None:
     table = read_index(url)
     filled = table
     for name, values in columns.items():
-        filled = filled.set_column(table.schema.get_field_index(name), table.schema.field(name), values)
+        place = table.schema.get_field_index(name)
+        if place < 0:  # a shard of an earlier version
+            filled = filled.append_column(SCHEMA.field(name), values)
+        else:
+            filled = filled.set_column(place, table.schema.field(name), values)
     if not filled.equals(table):
         write_index(url, filled)
 
@@ -147,6 +152,7 @@ class _Faces:
         self.aside[same_pictures(self.thumbnails, self._clean(), self.sizes, self.crop)] = _NEAR_DUPLICATE
         clean = self._clean()
         self.centre = np.where(clean >= 0, centre_cosines(self.units, clean), self.centre)
+        self.reliability = centre_reliability(self.units, clean, self.centre)
         lost = (self.aside < 0) & ~self.references & ~np.isin(self.people, clean[clean >= 0])
         self.aside[lost] = _NO_REFERENCE
         pairs = 50_000
@@ -168,7 +174,8 @@ class _Faces:
             "person": pa.array(names, pa.string()).take(pa.array(numbers)).take(take),
             "split": pa.array(splits, pa.string()).take(pa.array(numbers)).take(take),
             "aside": pa.array(aside, pa.string()).take(pa.array(self.aside[rows] % len(aside))).take(take),
-            "centre": pa.array(self.centre[rows], pa.float64(), mask=np.isnan(self.centre[rows])).take(take),
+            "centre": _numbers(self.centre[rows]).take(take),
+            "reliability": _numbers(self.reliability[rows]).take(take),
         }
 
     @staticmethod
@@ -221,6 +228,11 @@ class _Faces:
         self.names += [
             f"found-{self.hashes[int(self.files[row])].as_py()[:12]}.{self.faces[row]}" for row in rows[order[first]]
         ]
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    """NaN becomes null."""
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
 
 
 def _crops(tars: Sequence[str], places: pa.Table) -> Callable[[int], np.ndarray]:

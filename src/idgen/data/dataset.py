@@ -22,6 +22,7 @@ from .poses import Poses
 from .storage import exists, join
 
 _COLUMNS = ("key", "offset", "length", "width", "height", "box", "landmarks", "caption")
+RELIABILITY = "reliability"
 CAPTION = "a photo of <id>"
 """Caption of a photo without one."""
 
@@ -78,6 +79,9 @@ class Sample(NamedTuple):
         references: (references,), numbers of the reference faces.
         has_identity: False if the identity is dropped.
         is_reference: Whether the target may be a reference, so that its own face shows how the person looks.
+        reliability: How reliably target and references show the same person, 0 to 1: the product of the target's
+            `reliability` in the index and the references' mean. 1 if the target is its own reference, and for photos
+            without a value.
         text: (length, dim) float16, the encoded prompt, if it is cached.
     """
 
@@ -92,6 +96,7 @@ class Sample(NamedTuple):
     references: np.ndarray
     has_identity: bool
     is_reference: bool
+    reliability: float = 1.0
     text: torch.Tensor | None = None
 
 
@@ -181,6 +186,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             references=references,
             has_identity=known,
             is_reference=own,
+            reliability=self._reliability(face, references),
             text=self._value(face, "text", self.text) if text and self.text is not None else None,
         )
 
@@ -212,6 +218,13 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             return np.full(self.pairing.references, face)
         others = np.setdiff1d(np.arange(start, start + count), face)
         return random.choice(others, self.pairing.references, replace=len(others) < self.pairing.references)
+
+    def _reliability(self, face: int, references: np.ndarray) -> float:
+        if (references == face).all():
+            return 1.0
+        target, *others = (self.row(int(each)).get(RELIABILITY) for each in (face, *references))
+        mean = np.mean([1.0 if value is None else value for value in others])
+        return float(mean) * (1.0 if target is None else target)
 
     def _drops(self, random: np.random.Generator) -> tuple[bool, bool]:
         """Whether the text is kept, and whether the identity is kept."""
@@ -273,7 +286,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         return join(self.shards, f"{self.names[int(self.bank.rows[face][0])]}.tar")
 
     def _read_table(self, shard: int) -> dict[str, list[Any]]:
-        return read_index(join(self.shards, f"{self.names[shard]}.parquet"), _COLUMNS).to_pydict()
+        return read_index(join(self.shards, f"{self.names[shard]}.parquet"), _COLUMNS, (RELIABILITY,)).to_pydict()
 
     def _open_column(self, shard: str, name: str, key: str | None) -> Column:
         return Column(self.shards, shard, name, key)

@@ -45,12 +45,14 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("aside", pa.string()),
         ("centre", pa.float64()),
+        ("reliability", pa.float64()),
     ]
 )
 """One row per face, and one row per photo without a face, with the reason in `dropped`. `offset` and `crop_offset` are
 the positions of the photo and of the aligned crop in the tar. Without `reference`, a photo is only used as target. The
-last four are filled by the step over the whole set: person, split, why the face is set aside, and its cosine to the
-centre of the person's other photos."""
+last five are filled by the step over the whole set: person, split, why the face is set aside, its cosine to the centre
+of the person's other photos, and how reliable its name is; see `centre_reliability`. Sets of earlier versions have no
+`reliability`."""
 
 
 _TOLD = ("encoder", "dim", "fingerprint", "tar_bytes", "tar_sha256")
@@ -83,11 +85,13 @@ def readable_metadata(url: str) -> dict[str, str]:
         return {}
 
 
-def read_index(url: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The index of a shard, see `SCHEMA`, or some of its columns."""
+def read_index(url: str, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> pa.Table:
+    """The index of a shard, see `SCHEMA`, or some of its columns; `optional` ones only where they exist."""
     try:
         with open_file(url) as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            if columns is not None:
+                columns = [*columns, *(name for name in optional if name in parquet.schema_arrow.names)]
             table = parquet.read(None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"'{url}' cannot be read: {error}. Run `idgen prepare` again.") from error

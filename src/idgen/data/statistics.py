@@ -124,13 +124,42 @@ def centre_threshold(units: np.ndarray, labels: np.ndarray, false_match_rate: fl
     """
     if not _enough(labels, false_match_rate):
         return None
+    return float(np.quantile(_stranger_centre_cosines(units, labels), 1 - false_match_rate))
+
+
+def centre_reliability(units: np.ndarray, labels: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+    """How reliable the names of photos are: `(c − away) / (usual − away)`, limited to 0 … 1.
+
+    c is the cosine of a photo to the centre of its person's other photos, `usual` the median of c, and `away` the mean
+    cosine of photos to the centre of another person. A photo is 0 where it is no more like its person than a stranger,
+    and 1 where it is as like as usual. It is 1 also where a person has one photo, which nothing speaks against.
+
+    Args:
+        units: (n, dim).
+        labels: (n,), numbers of people; negative for faces that are not considered.
+        cosines: (n,), see `centre_cosines`.
+
+    Returns:
+        (n,); NaN for faces that are not considered, and everywhere with too few people to measure `away`.
+    """
+    found = np.full(len(units), np.nan)
+    several = (labels >= 0) & (cosines < 1)
+    if not _enough(labels, 1e-2) or not several.any():
+        return found
+    usual, away = float(np.median(cosines[several])), float(_stranger_centre_cosines(units, labels).mean())
+    if usual > away:
+        found[labels >= 0] = np.clip((cosines[labels >= 0] - away) / (usual - away), 0, 1)
+    return found
+
+
+def _stranger_centre_cosines(units: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cosines of random photos to the centres of random other people; fewer than 200,000."""
     named = np.flatnonzero(labels >= 0)
     centres = unit(person_sums(units, labels))
     random = np.random.default_rng(0)
     rows, others = random.choice(named, 200_000), labels[random.choice(named, 200_000)]
     different = labels[rows] != others
-    cosines = np.einsum("nd,nd->n", units[rows[different]], centres[others[different]])
-    return float(np.quantile(cosines, 1 - false_match_rate))
+    return np.einsum("nd,nd->n", units[rows[different]], centres[others[different]])
 
 
 def stranger_threshold(

@@ -303,6 +303,8 @@ class LossConfig(WeightedConfig):
         match_threshold: θ of the error rate loss.
         head_power: q of the identity head: 0 for cross-entropy, 1 to tolerate most wrong names.
         robustness: λ of the robust loss; it tolerates more wrong names when it is larger.
+        reliability: Multiply losses that compare with the person by how reliably the photos of a pair show the same
+            person, as the shards say.
         edits: Words added to prompts in the editing loss, one at random.
     """
 
@@ -332,6 +334,7 @@ class LossConfig(WeightedConfig):
     match_threshold: float | None = None
     head_power: float = 0.7
     robustness: float | None = None
+    reliability: bool = False
     edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
 
 

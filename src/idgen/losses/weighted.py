@@ -20,6 +20,8 @@ WHO = frozenset({"target_embeds", "target_features", "target_patches", "referenc
 """Inputs that identify the person: a term that reads one of them compares with the person."""
 HAS_IDENTITY = "has_identity"
 """Input, (batch,) of booleans: False where the identity was dropped, so that terms comparing with the person are 0."""
+RELIABILITY = "reliability"
+"""Input, (batch,) in [0, 1]: a factor on terms that compare with the person."""
 COUNTS = "counts"
 """Parameter of a loss that pools samples: a mask of the samples that count."""
 
@@ -161,7 +163,7 @@ class WeightedTerms:
 
         Args:
             inputs: Inputs of the terms by name. With `has_identity`, (batch,) of booleans, a term that compares with
-                the person is 0 where it is False.
+                the person is 0 where it is False. With `reliability`, (batch,), such a term is multiplied by it.
             timesteps: (batch,); required if a term has a gate.
 
         Raises:
@@ -177,6 +179,7 @@ class WeightedTerms:
                 nothing = gate.new_zeros(())
                 logs[name] = TermLog(nothing, nothing, nothing)
                 continue
+            gate = _with_reliability(term, gate, inputs)
             wanted, valid = _wanted(term, gate, inputs), _valid(name, term, inputs)
             found = self._evaluate(name, term, inputs, _both(wanted, valid))
             if values is not None and found.shape != values.shape:
@@ -227,6 +230,14 @@ def _valid(name: str, term: Term, inputs: Mapping[str, Any]) -> torch.Tensor | N
     if term.valid not in inputs:
         raise LossError(f"'{name}' is masked by '{term.valid}'; available are {sorted(inputs)}.")
     return inputs[term.valid]
+
+
+def _with_reliability(term: Term, gate: torch.Tensor | None, inputs: Mapping[str, Any]) -> torch.Tensor | None:
+    """The gate's factors, multiplied by the reliability of the pairs for a term that compares with the person."""
+    if RELIABILITY not in inputs or not WHO & parameters(term.function).keys():
+        return gate
+    reliability = inputs[RELIABILITY]
+    return reliability if gate is None else gate * reliability.to(gate.device)
 
 
 def _wanted(term: Term, gate: torch.Tensor | None, inputs: Mapping[str, Any]) -> torch.Tensor | None:

@@ -29,6 +29,7 @@ class Batch:
         persons: (batch,), a number for each person.
         is_reference: (batch,), False where the target's face is no reference of the person, as in a drawing: there,
             losses on predictions compare no face with the person. None for True everywhere.
+        reliability: (batch,) in [0, 1], how reliably target and reference show the same person; None for 1 everywhere.
         time_ids: (batch, 6), original size, crop corner and target size, height first; for SDXL only.
         encoder_hidden_states: (batch, length, dim), the encoded prompts of `BaseModel.encode`, if they are cached.
         text_embeds: (batch, dim), the pooled text embeddings for SDXL.
@@ -47,6 +48,7 @@ class Batch:
     has_identity: torch.Tensor
     persons: torch.Tensor
     is_reference: torch.Tensor | None = None
+    reliability: torch.Tensor | None = None
     time_ids: torch.Tensor | None = None
     encoder_hidden_states: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None

@@ -36,6 +36,7 @@ class IdentityDenoiser(TrainingStep):
         older: An adapter attached to the base's UNet whose faces are compared with, for the relation loss.
         edits: Words that are added to prompts, for the loss on editing directions.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' training scripts.
+        reliability: Whether losses that compare with the person are multiplied by the reliability of the pairs.
         lognormal: Mean and standard deviation of the logarithm of the noise level, for log-normal timesteps; None for
             uniform ones.
         fusion: Weights text against identity at random.
@@ -61,6 +62,7 @@ class IdentityDenoiser(TrainingStep):
         older: IdentityAdapter | None = None,
         edits: Sequence[str] = (),
         noise_offset: float = 0.0,
+        reliability: bool = False,
         lognormal: tuple[float, float] | None = None,
         fusion: RandomFusion | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
@@ -71,7 +73,7 @@ class IdentityDenoiser(TrainingStep):
         self.loss_parts = learned_parts(losses).to(base.unet.device)
         self.embedder, self.decoder, self.detector = embedder, decoder, detector
         self.bank, self.prior, self.edits, self.noise_offset = bank, prior, edits, noise_offset
-        self.fusion, self.gather, self.lognormal = fusion, gather, lognormal
+        self.fusion, self.gather, self.reliability, self.lognormal = fusion, gather, reliability, lognormal
         self._older = [older]  # in a list, so that torch does not register its weights
         self._reads = losses.reads()
         if rollout is not None and older is not None:

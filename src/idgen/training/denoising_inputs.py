@@ -63,6 +63,7 @@ class DenoisingInputs(Inputs):
         target_embeds: (batch, dim), embeddings of the targets' faces.
         persons: (batch,), a number for each person.
         has_identity: (batch,), False where the identity was dropped.
+        reliability: (batch,), how reliably target and reference show the same person; only if the step weighs by it.
     """
 
     def __init__(self, step: IdentityDenoiser, batch: Batch, random: Generators) -> None:
@@ -75,6 +76,8 @@ class DenoisingInputs(Inputs):
         self.latents, self.noise = batch.latents, noise.to(device)
         self.noisy_latents: torch.Tensor = scheduler.add_noise(self.latents, self.noise, self.timesteps)
         self.target_embeds, self.persons, self.has_identity = batch.target_embeds, batch.persons, batch.has_identity
+        if step.reliability and batch.reliability is not None:
+            self.reliability = batch.reliability
         self._edited_prompts = self._edit() if self._reads & {"edited", "edited_without_id"} else ()
 
     def compute(self, names: Iterable[str]) -> None:

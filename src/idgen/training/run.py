@@ -100,6 +100,8 @@ def _denoiser(
     reads = terms.reads()
     if "negatives" in reads:
         batches.open_negatives(losses.negatives, config.loop.seed)
+    if losses.reliability:
+        batches.check_reliability()
     modules = make_modules(config, base, batches)
     sees = bool(FACES & reads)
     detects = faces.landmarks == "prediction" or faces.rollout_steps
@@ -117,6 +119,7 @@ def _denoiser(
         older=_older_adapter(losses.older_adapter, base) if "older_embeds" in reads and losses.older_adapter else None,
         edits=losses.edits,
         noise_offset=losses.noise_offset,
+        reliability=losses.reliability,
         lognormal=(losses.lognormal_mean, losses.lognormal_std) if losses.timesteps == "lognormal" else None,
         fusion=RandomFusion() if config.adapter.random_fusion else None,
         gather=accelerator.gather,  # pyright: ignore[reportArgumentType]

@@ -17,7 +17,7 @@ from ..adapter import IdentityAdapter, IdentityTokens
 from ..data.bank import IdentityBank
 from ..data.cache import framing_for
 from ..data.columns import column_url
-from ..data.dataset import PairedIdentityDataset, Pairing, Sample
+from ..data.dataset import RELIABILITY, PairedIdentityDataset, Pairing, Sample
 from ..data.index import read_index
 from ..data.loader import PairedLoader
 from ..data.makers import LatentMaker, TextMaker, encode_images
@@ -83,6 +83,21 @@ class ShardBatches:
         """Mean embedding of each person, (people, dim)."""
         return torch.from_numpy(self.loader.dataset.bank.centres)
 
+    def check_reliability(self) -> None:
+        """Check that the shards say how reliable the names of photos are.
+
+        Raises:
+            DataError: They do not.
+        """
+        dataset = self.loader.dataset
+        urls = [join(dataset.shards, f"{name}.parquet") for name in dataset.names]
+        tables = [read_index(url, (), (RELIABILITY,)) for url in urls]
+        if all(RELIABILITY not in table.column_names or not table[RELIABILITY].drop_null() for table in tables):
+            raise DataError(
+                f"The shards in '{dataset.shards}' do not say how reliable the names of their photos are. Run `idgen "
+                "prepare` again; it measures this on sets of 45 people or more, some with several photos."
+            )
+
     def open_negatives(self, count: int, seed: int) -> None:
         """Open the bank that `bank` draws from.
 
@@ -120,6 +135,7 @@ class ShardBatches:
             face_found=torch.ones(len(samples), dtype=torch.bool),  # every sample is a detected face
             has_identity=torch.tensor([sample.has_identity for sample in samples]),
             is_reference=torch.tensor([sample.is_reference for sample in samples]),
+            reliability=torch.tensor([sample.reliability for sample in samples]),
             persons=torch.from_numpy(np.array([sample.person for sample in samples])),
             time_ids=torch.stack([sample.time_ids for sample in samples]),
             encoder_hidden_states=None if self.loader.dataset.text is None else self._text(samples),
