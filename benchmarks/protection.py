@@ -21,8 +21,9 @@ from rich.table import Table
 from idgen.evaluation.bootstrap import Interval, mean_interval
 from idgen.faces import DlibDetector, DlibEncoder, FaceDetector, FaceEncoder, load_photo, open_encoder
 from idgen.losses import FaceEmbedder
-from idgen.provenance.protection import ProtectionSettings, protect
+from idgen.provenance.protection import protect
 from idgen.provenance.protection_report import Row, Visibility, measure_protection, measure_visibility
+from idgen.provenance.protection_settings import ProtectionSettings
 
 CONSOLE = Console(stderr=True)
 

@@ -25,7 +25,9 @@ def main() -> None:
                 return train(sys.argv[2:])
             import tyro
 
-            run = import_module(f".commands.{name}", __package__).run
+            from .inputs import checked
+
+            run = checked(import_module(f".commands.{name}", __package__).run)
             tyro.cli(run, prog=f"idgen {name}", args=sys.argv[2:])
         except IdgenError as error:
             say_error(error)

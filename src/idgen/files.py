@@ -12,14 +12,15 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from .errors import CheckpointError, IdgenError
+
+if TYPE_CHECKING:
+    import torch
 
 PARTIAL = ".partial"
 """Suffix of files that are being written. One that a killed process left behind can be deleted."""
@@ -145,6 +146,8 @@ def write_tensors(
     error: type[IdgenError] = CheckpointError,
 ) -> None:
     """Write a safetensors file atomically; see `write_whole`."""
+    from safetensors.torch import save_file  # here, because it imports torch
+
     with write_whole(path, error) as new:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new, metadata=dict(metadata or {}))
 

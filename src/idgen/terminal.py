@@ -45,6 +45,11 @@ def say_error(error: Exception) -> None:
     console.print(Text.assemble(("Error:", "bold red"), " ", visible(error)), soft_wrap=True)
 
 
+def warn(text: object) -> None:
+    """Print a warning to stderr, on one line."""
+    console.print(Text.assemble(("Warning:", "bold yellow"), " ", visible(text)), soft_wrap=True)
+
+
 def show(result: object) -> None:
     """Print a result to stdout."""
     print(visible(result), flush=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from idgen import Identity
 from idgen.demo.backend import Backend
 from idgen.faces import DlibEncoder
-from idgen.provenance.command import MarkOptions
+from idgen.provenance.options import MarkOptions
 from tests.components import make_adapter, make_pipeline
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demo needs Gradio, which is not installed")

@@ -14,8 +14,9 @@ from idgen.errors import EncoderMismatchError, ProvenanceError
 from idgen.faces import DlibEncoder, EncoderStatistics, Face, FaceAnalyzer, open_encoder
 from idgen.losses import FaceEmbedder
 from idgen.losses.embedders import open_embedder
-from idgen.provenance.protection import ProtectionSettings, protect
+from idgen.provenance.protection import protect
 from idgen.provenance.protection_report import measure_protection, measure_visibility
+from idgen.provenance.protection_settings import ProtectionSettings
 
 SETTINGS = ProtectionSettings(strength=8, steps=20)
 

@@ -1,31 +1,5 @@
 """Identity adapters: identity → tokens → cross-attention of a UNet."""
 
-from .adapter import IdentityAdapter
-from .fusion import Fusion, RandomFusion
-from .identity_net import IdentityNet
-from .layers import cross_attention_layers
-from .orthogonal import PRESETS, Ortho, Preset
-from .projection import Projection
-from .projection_config import ProjectionConfig
-from .projections import PROJECTIONS
-from .scale import BlockScale, Scale, ScaleSchedule
-from .tokens import BatchLayout, IdentityTokens
+import lazy_loader
 
-__all__ = [
-    "PRESETS",
-    "PROJECTIONS",
-    "BatchLayout",
-    "BlockScale",
-    "Fusion",
-    "IdentityAdapter",
-    "IdentityNet",
-    "IdentityTokens",
-    "Ortho",
-    "Preset",
-    "Projection",
-    "ProjectionConfig",
-    "RandomFusion",
-    "Scale",
-    "ScaleSchedule",
-    "cross_attention_layers",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ..errors import AdapterError
 from ..typed import check, hints
-from .projection import Projection
-from .projections import PROJECTIONS
+from .projections import PROJECTIONS, ProjectionConfig, Size, projection_class
 
-Size: TypeAlias = str | int | bool | None
-ProjectionConfig: TypeAlias = str | Mapping[str, Size]
-"""The type of a projection, or a mapping with its type and sizes: `{"type": "resampler", "depth": 2}`."""
+if TYPE_CHECKING:
+    from .projection import Projection
 
 SHARED = ("embedding_dim", "num_tokens", "cross_attention_dim")
 """Sizes that all projections have, which are arguments of `IdentityAdapter`."""
@@ -39,7 +37,7 @@ def complete_config(config: ProjectionConfig) -> dict[str, Size]:
     name = given.pop("type", None)
     if not isinstance(name, str) or name not in PROJECTIONS:
         raise AdapterError(f"projection must be one of {', '.join(PROJECTIONS)}, got {name!r}.")
-    kind = PROJECTIONS[name]
+    kind = projection_class(name)
     sizes = own_sizes(kind)
     if unknown := sorted(given.keys() - sizes.keys()):
         raise AdapterError(f"projection '{name}' has no size {', '.join(unknown)}; its sizes are {', '.join(sizes)}.")
@@ -61,7 +59,7 @@ def make_projection(config: ProjectionConfig, **shared: int) -> Projection:
         AdapterError: See `complete_config`.
     """
     sizes: dict[str, Any] = complete_config(config)
-    return PROJECTIONS[sizes.pop("type")](**shared, **sizes)
+    return projection_class(str(sizes.pop("type")))(**shared, **sizes)
 
 
 def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
     name = config.get("projection")
     if not isinstance(name, str) or name not in PROJECTIONS:
         return dict(config)
-    known = own_sizes(PROJECTIONS[name])
+    known = own_sizes(projection_class(name))
     sizes = {size: config[size] for size in EARLIER_SIZES if size in known and config.get(size) is not None}
     kept = {key: value for key, value in config.items() if key not in EARLIER_SIZES}
     return kept | {"projection": {"type": name, **sizes}}
@@ -94,10 +92,10 @@ def parse_projection(words: Sequence[str]) -> ProjectionConfig:
     return config
 
 
-def projection_table() -> str:
+def projections() -> str:
     """The table of all projections, in Markdown."""
     lines = ["| type | projection | sizes and defaults |", "| --- | --- | --- |"]
-    for name, kind in PROJECTIONS.items():
+    for name, kind in ((name, projection_class(name)) for name in PROJECTIONS):
         sizes = ", ".join(f"`{size}={json.dumps(default)}`" for size, default in own_sizes(kind).items())
         lines.append(f"| `{name}` | {(inspect.getdoc(kind) or '').splitlines()[0]} | {sizes.replace('=null', '')} |")
     return "\n".join(lines)

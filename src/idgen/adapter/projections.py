@@ -1,22 +1,36 @@
 """`PROJECTIONS`, the table of all projections: identity embedding → tokens.
 
 To add one, write a subclass of `Projection` and add its row: configurations, checkpoints, `idgen info`,
-`idgen train --projection` and the documentation read the table.
+`idgen train --projection` and the documentation read the table. The classes are imported when they are used, because
+`--help` needs the table without torch.
 """
 
 from __future__ import annotations
 
-from .faceid import MLPProjection, PlusProjection, ResamplerProjection
-from .photomaker import PhotoMakerProjection, PhotoMakerV2Projection
-from .projection import Projection
-from .pulid import IDFormerProjection, PuLIDProjection
+import pkgutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
-PROJECTIONS: dict[str, type[Projection]] = {
-    "mlp": MLPProjection,
-    "resampler": ResamplerProjection,
-    "plus": PlusProjection,
-    "pulid": PuLIDProjection,
-    "idformer": IDFormerProjection,
-    "photomaker": PhotoMakerProjection,
-    "photomaker-v2": PhotoMakerV2Projection,
+if TYPE_CHECKING:
+    from .projection import Projection
+
+Size: TypeAlias = str | int | bool | None
+ProjectionConfig: TypeAlias = str | Mapping[str, Size]
+"""The type of a projection, or a mapping with its type and sizes: `{"type": "resampler", "depth": 2}`."""
+
+PROJECTIONS: dict[str, type[Projection] | str] = {
+    "mlp": "idgen.adapter.faceid:MLPProjection",
+    "resampler": "idgen.adapter.faceid:ResamplerProjection",
+    "plus": "idgen.adapter.faceid:PlusProjection",
+    "pulid": "idgen.adapter.pulid:PuLIDProjection",
+    "idformer": "idgen.adapter.pulid:IDFormerProjection",
+    "photomaker": "idgen.adapter.photomaker:PhotoMakerProjection",
+    "photomaker-v2": "idgen.adapter.photomaker:PhotoMakerV2Projection",
 }
+"""Type → class, or its place as MODULE:CLASS."""
+
+
+def projection_class(name: str) -> type[Projection]:
+    """The class of a type in the table."""
+    found = PROJECTIONS[name]
+    return pkgutil.resolve_name(found) if isinstance(found, str) else found

@@ -7,16 +7,15 @@ from typing import Annotated
 
 import tyro
 
-from ..faces.registry import EncoderSpec
-from ..provenance.command import edit_blocklist
+from ..inputs import EncoderSpec, InputPath, existing_path
 from ..terminal import show
 
 
 def run(
     file: Annotated[Path, tyro.conf.Positional],
     /,
-    add: tuple[Path, ...] = (),
-    check: tuple[Path, ...] = (),
+    add: tuple[InputPath, ...] = (),
+    check: tuple[InputPath, ...] = (),
     threshold: float | None = None,
     encoder: EncoderSpec | None = None,
 ) -> None:
@@ -37,4 +36,8 @@ def run(
         encoder: Face encoder of a new list; it must be the one that the adapter reads. Defaults to dlib-resnet-v1. For
             an existing list it is needed only if the encoder is a file or code of your own.
     """
+    if not add:
+        existing_path(str(file))
+    from ..provenance.command import edit_blocklist
+
     show(edit_blocklist(file, add, check, threshold, encoder))

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import tyro
 
-from ..convert import convert
+from ..inputs import AdapterName
 from ..terminal import say, show, working
 
 
 def run(
-    source: Annotated[str, tyro.conf.Positional],
+    source: Annotated[AdapterName, tyro.conf.Positional],
     target: Annotated[Path, tyro.conf.Positional],
     /,
     weight_name: str | None = None,
@@ -32,6 +32,8 @@ def run(
         variant: Public format, if neither tensors nor names tell it (faceid-plus, faceid-plusv2, instantid, ...).
     """
     with working(f"Converting {source} …"):
+        from ..convert import convert
+
         parts = convert(source, target, weight_name=weight_name, variant=variant)
     say(f"Wrote {' and '.join(parts)}")
     show(target)

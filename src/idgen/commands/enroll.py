@@ -7,23 +7,21 @@ from typing import Annotated
 
 import tyro
 
-from ..enrollment import enroll
 from ..errors import IdgenError
-from ..faces import DlibEncoder, FaceAnalyzer, load_photo
-from ..faces.registry import EncoderSpec
-from ..provenance import IdentityBlocklist
+from ..faces import load_photo
+from ..inputs import EncoderSpec, InputPath
 from ..terminal import say, show, working
 from .shared import FaceOption, read_face_option
 
 
 def run(
-    photos: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    photos: Annotated[tuple[InputPath, ...], tyro.conf.Positional],
     /,
     output: Path = Path("identity.safetensors"),
     name: str | None = None,
     face: FaceOption = None,
-    encoder: EncoderSpec = DlibEncoder.name,
-    blocklist: Path | None = None,
+    encoder: EncoderSpec = "dlib-resnet-v1",
+    blocklist: InputPath | None = None,
 ) -> None:
     """Enroll a person from photos into an identity file, which `idgen generate --identity` reads.
 
@@ -41,10 +39,14 @@ def run(
     if not photos:
         raise IdgenError("At least one photo is required.")
     choice = read_face_option(face)
-    listed = None if blocklist is None else IdentityBlocklist.load(blocklist)
     for photo in photos:
         load_photo(photo)
     with working("Opening the face encoder …"):
+        from ..enrollment import enroll
+        from ..faces import FaceAnalyzer
+        from ..provenance import IdentityBlocklist
+
+        listed = None if blocklist is None else IdentityBlocklist.load(blocklist)
         analyzer = FaceAnalyzer.open(encoder)
     person = enroll(list(photos), analyzer, face=choice, name=name)
     if listed is not None:

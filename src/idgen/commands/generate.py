@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import tyro
 
 from ..errors import IdgenError
-from ..evaluation.drawing import DrawingSettings
-from ..evaluation.synthesis import generate_table
+from ..evaluation.prompts import PROMPT_SETS, load_prompts
 from ..faces import load_photo
-from ..faces.registry import EncoderSpec, register_encoder
-from ..identity import Identity
-from ..provenance.command import MarkOptions, save_pictures
-from ..terminal import say, show
-from .shared import FaceOption, open_pipeline, read_face_option
+from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
+from ..provenance.options import MarkOptions
+from ..terminal import show
+from ..tiny.usage import Usage, usage_of
+from .shared import FaceOption, check_adapter, read_face_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +31,16 @@ class GenerateOptions:
             (InstantX/InstantID, h94/IP-Adapter-FaceID).
         weight_name: File of the adapter, if its folder or repository holds several.
         encoder: Face encoder that the adapter reads; needed only if it is a file or code of your own.
-        output: PNG file to write; with --count above 1 each file name gets a number. With --table or --random a
-            folder.
+        output: PNG file, or folder for files named PERSON-SEED.png. By default the folder is the current one; with
+            --table or --random it is "pictures". With --count above 1 a file's name gets the seed.
         id_scale: Strength of the identity conditioning; 0 turns it off.
         face: Face to use in photos that show several: the largest, an index (from 0, largest first) or a box.
         negative_prompt: Negative prompt.
-        steps: Denoising steps.
-        guidance_scale: Strength of classifier-free guidance.
+        steps: Denoising steps; by default what the base model recommends, or 25.
+        guidance_scale: Strength of classifier-free guidance; by default what the base model recommends, or 5.
         count: Number of images, or of images per person and prompt; they use consecutive seeds.
         seed: Seed of the first image.
+        upscale: Enlarge the images this many times, by Lanczos interpolation. It adds no detail.
         device: Device to compute on. Defaults to a GPU if there is one.
         table: Generate every person of a table (.csv with the columns person, reference or identity, noun) or of a
             folder with one folder of photos per person. An interrupted run continues when it is started again.
@@ -54,27 +53,40 @@ class GenerateOptions:
     """
 
     prompt: Annotated[str, tyro.conf.Positional] = ""
-    photo: tuple[Path, ...] = ()
-    identity: Path | None = None
-    base: str = "tiny"
-    id_adapter: str | None = None
+    photo: tuple[InputPath, ...] = ()
+    identity: InputPath | None = None
+    base: BaseName = "tiny"
+    id_adapter: AdapterName | None = None
     weight_name: str | None = None
     encoder: EncoderSpec | None = None
-    output: Path = Path("picture.png")
+    output: Path | None = None
     id_scale: float = 0.8
     face: FaceOption = None
     negative_prompt: str = ""
-    steps: int = 25
-    guidance_scale: float = 5.0
+    steps: int | None = None
+    guidance_scale: float | None = None
     count: int = 1
     seed: int = 0
+    upscale: int = 1
     device: str | None = None
-    table: Path | None = None
+    table: InputPath | None = None
     random: int = 0
     false_match_rate: float = 1e-3
     batch_size: int = 1
     prompts: str = ""
     marks: Annotated[MarkOptions, tyro.conf.arg(name="")] = field(default_factory=MarkOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("count", "upscale", "batch_size"):
+            if getattr(self, name) < 1:
+                raise IdgenError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
+        if self.steps is not None and self.steps < 1:
+            raise IdgenError(f"--steps must be at least 1, got {self.steps}.")
+
+    @property
+    def many(self) -> bool:
+        """Whether many people are generated."""
+        return self.table is not None or self.random > 0
 
     @property
     def seeds(self) -> range:
@@ -82,16 +94,16 @@ class GenerateOptions:
         return range(self.seed, self.seed + self.count)
 
     @property
-    def settings(self) -> DrawingSettings:
-        """Settings that are written into the images."""
-        return DrawingSettings(
-            base=self.base,
-            adapter=self.id_adapter or self.base,  # the small model has its own adapter
-            id_scale=self.id_scale,
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            negative_prompt=self.negative_prompt,
-        )
+    def usage(self) -> Usage:
+        """What the base model recommends, and the words that it knows."""
+        return usage_of(self.base)
+
+    @property
+    def texts(self) -> list[str]:
+        """The prompts."""
+        if self.prompts and (self.prompts in PROMPT_SETS or Path(self.prompts).is_file()):
+            return [prompt.text for prompt in load_prompts(self.prompts)]
+        return [text for text in (self.prompts or self.prompt,) if text]
 
 
 def run(options: Annotated[GenerateOptions, tyro.conf.arg(name="")]) -> None:
@@ -101,68 +113,26 @@ def run(options: Annotated[GenerateOptions, tyro.conf.arg(name="")]) -> None:
 
     idgen generate --table people.csv --prompts prompts.txt --count 4 --output pictures/
     """
-    if options.table is not None or options.random > 0:
-        _generate_table(options)
-        show(options.output)
-    else:
-        for path in _generate_one_person(options):
-            show(path)
+    check_adapter(options.base, options.id_adapter)
+    read_face_option(options.face)
+    if not options.many:
+        _check_one_person(options)
+    from ..generation import generate_many, generate_one
+
+    for path in generate_many(options) if options.many else generate_one(options):
+        show(path)
 
 
-def _generate_table(options: GenerateOptions) -> None:
-    if options.table is not None and not options.table.exists():
-        raise IdgenError(f"There is no file or folder '{options.table}'.")
-    pipeline = _open(options)
-    generate_table(
-        pipeline,
-        options.settings,
-        options.output,
-        table=options.table,
-        random=options.random,
-        false_match_rate=options.false_match_rate,
-        prompts=options.prompts or options.prompt,
-        seeds=options.seeds,
-        file_of=options.marks.file_of,
-        batch_size=options.batch_size,
-    )
-
-
-def _generate_one_person(options: GenerateOptions) -> list[Path]:
-    """Generate and save; everything that can be checked without the models is checked first."""
+def _check_one_person(options: GenerateOptions) -> None:
+    """Check what can be checked without a model."""
     if not options.prompt:
         raise IdgenError('A prompt is required: idgen generate "a portrait in the rain" --photo anna.jpg')
-    if options.output.suffix.lower() != ".png":
+    if options.output is not None and options.output.suffix.lower() not in ("", ".png"):
         raise IdgenError(
-            f"Images are written as PNG, which keeps their marks intact; '{options.output}' must end in .png."
+            f"Images are written as PNG, which keeps their marks intact; '{options.output}' must end in .png, or be a "
+            "folder."
         )
     if options.identity is None and not options.photo:
         raise IdgenError("--photo or --identity is required.")
-    face = read_face_option(options.face)
-    person = Identity.load(options.identity) if options.identity is not None else None
     for photo in options.photo:
         load_photo(photo)
-    settings = options.settings
-    pipeline = _open(options)
-    person = person or pipeline.encode_identity(list(options.photo), face=face)
-    say(f"Generating {person}")
-    pictures = pipeline(
-        options.prompt,
-        negative_prompt=options.negative_prompt,
-        id_embeds=person,
-        id_scale=options.id_scale,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        num_images_per_prompt=options.count,
-        generator=[torch.Generator().manual_seed(seed) for seed in options.seeds],
-    ).images
-    told = {"prompt": options.prompt, **asdict(settings)}
-    return save_pictures(pictures, told, options.seeds, options.output, options.marks)
-
-
-def _open(options: GenerateOptions) -> Any:
-    _ = options.marks.people, options.marks.signer  # reads their files before the models are opened
-    if options.encoder is not None:
-        register_encoder(options.encoder)
-    pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, options.device)
-    options.marks.prepare(pipeline)
-    return pipeline

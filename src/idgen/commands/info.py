@@ -6,11 +6,11 @@ from typing import Annotated
 
 import tyro
 
-from ..info import info
+from ..inputs import AdapterName
 from ..terminal import show_table
 
 
-def run(path: Annotated[str, tyro.conf.Positional], /) -> None:
+def run(path: Annotated[AdapterName, tyro.conf.Positional], /) -> None:
     """Show what an adapter or an identity file holds.
 
     idgen info anna.safetensors
@@ -20,4 +20,6 @@ def run(path: Annotated[str, tyro.conf.Positional], /) -> None:
     Args:
         path: An identity file, or the folder, file or hub id of an adapter.
     """
+    from ..info import info
+
     show_table(info(path))

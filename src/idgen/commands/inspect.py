@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ..provenance.command import inspect
+from ..inputs import InputPath
 from ..terminal import show_table
 
 
-def run(picture: Annotated[Path, tyro.conf.Positional], /) -> None:
+def run(picture: Annotated[InputPath, tyro.conf.Positional], /) -> None:
     """Show the marks of an image: settings, invisible watermark, Content Credentials.
 
     idgen inspect picture.png
@@ -19,4 +18,6 @@ def run(picture: Annotated[Path, tyro.conf.Positional], /) -> None:
     Args:
         picture: Any image file, written by idgen or not.
     """
+    from ..provenance.command import inspect
+
     show_table(inspect(picture))

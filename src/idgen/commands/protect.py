@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
@@ -14,26 +14,27 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import IdgenError, ProvenanceError
-from ..faces import DlibEncoder, FaceAnalyzer, FaceEncoder, load_photo, open_encoder
-from ..faces.registry import EncoderSpec
+from ..faces import load_photo
 from ..files import write_bytes
-from ..losses.embedders import open_embedder
-from ..provenance.protection import ProtectionSettings, protect
-from ..provenance.protection_report import measure_protection, measure_visibility
+from ..inputs import EncoderSpec, InputPath
+from ..provenance.protection_settings import ProtectionSettings
 from ..terminal import say, show, visible
 from .shared import FaceOption, read_face_option
 
+if TYPE_CHECKING:
+    from ..faces import FaceAnalyzer, FaceEncoder
+
 
 def run(
-    photo: Annotated[Path, tyro.conf.Positional],
+    photo: Annotated[InputPath, tyro.conf.Positional],
     /,
     output: Path = Path("protected.png"),
     settings: Annotated[ProtectionSettings, tyro.conf.arg(name="")] = ProtectionSettings(),  # noqa: B008  # frozen
     face: FaceOption = None,
-    encoders: tuple[EncoderSpec, ...] = (DlibEncoder.name,),
-    mask: Path | None = None,
+    encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--encoders"])] = ("dlib-resnet-v1",),
+    mask: InputPath | None = None,
     report: bool = False,
-    unseen: tuple[EncoderSpec, ...] = (),
+    eval_encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--unseen"])] = (),
 ) -> None:
     """Change a photo a little so that face encoders do not recognise the person.
 
@@ -46,19 +47,23 @@ def run(
         output: PNG file to write. JPEG at low quality weakens the protection.
         settings: Strength and steps.
         face: Face to protect in a photo that shows several: the largest, an index (from 0, largest first) or a box.
-        encoders: Encoders to protect against; docs/encoders.md describes them.
+        encoder: Face encoders to protect against; docs/encoders.md describes them.
         mask: Image of the photo's size, white where it may change. A soft ellipse around the face by default.
         report: Print the similarity to the original photo after JPEG, resizing, cropping and blur, and how visible the
             change is.
-        unseen: Encoders that --report also uses, which the photo is not protected against.
+        eval_encoder: Face encoders that --report also measures with, which the photo is not protected against.
     """
     if output.suffix.lower() != ".png":
         raise IdgenError(f"--output must end in .png, which keeps the change as it is, got '{output}'.")
     choice = read_face_option(face)
     original = load_photo(photo)
     allowed = None if mask is None else load_photo(mask).mean(2) / 255
-    embedders = [open_embedder(name) for name in encoders]
-    others = [open_encoder(name) for name in unseen]
+    from ..faces import FaceAnalyzer, open_encoder
+    from ..losses.embedders import open_embedder
+    from ..provenance.protection import protect
+
+    embedders = [open_embedder(name) for name in encoder]
+    others = [open_encoder(name) for name in eval_encoder]
     analyzer = FaceAnalyzer()
     found = analyzer.find(original, choice)
     protected = protect(original, found.landmarks, embedders, settings, allowed, progress=True)
@@ -66,7 +71,7 @@ def run(
     Image.fromarray(protected).save(file, "PNG")
     write_bytes(output, file.getvalue(), ProvenanceError)
     if report:
-        _report(original, protected, analyzer, [open_encoder(name) for name in encoders] + others)
+        _report(original, protected, analyzer, [open_encoder(name) for name in encoder] + others)
     show(output)
 
 
@@ -74,6 +79,8 @@ def _report(
     original: np.ndarray, protected: np.ndarray, analyzer: FaceAnalyzer, encoders: Sequence[FaceEncoder]
 ) -> None:
     """Print the similarities and the visibility."""
+    from ..provenance.protection_report import measure_protection, measure_visibility
+
     table = Table("encoder", "after", "original", "protected", "strangers match above")
     for row in measure_protection(original, protected, analyzer.detector, encoders):
         table.add_row(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import tyro
-from diffusers import AutoPipelineForText2Image
 
 from ..errors import AdapterError, IdgenError
-from ..faces import Choice
 from ..terminal import working
-from ..tiny import load_tiny, load_tiny_base
+
+if TYPE_CHECKING:
+    from ..faces import Choice
 
 FaceOption = Annotated[str | None, tyro.conf.arg(metavar="largest|INDEX|X0,Y0,X1,Y1")]
+
+
+def check_adapter(base: str, adapter: str | None) -> None:
+    """Raise AdapterError if another base than the built-in model is given without an adapter."""
+    if adapter is None and base != "tiny":
+        raise AdapterError(f"--id-adapter is required for the base '{base}'.")
 
 
 def open_pipeline(
@@ -30,16 +35,18 @@ def open_pipeline(
 
     Raises:
         AdapterError: Another base than "tiny" is given without an adapter.
+        CheckpointError: The base or the adapter cannot be opened.
     """
-    if adapter is None and base != "tiny":
-        raise AdapterError(f"--id-adapter is required for the base '{base}'.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_adapter(base, adapter)
     with working(f"Opening {base} …"):
-        if base == "tiny":
-            pipeline: Any = load_tiny() if adapter is None else load_tiny_base()
-        else:
-            dtype = torch.float32 if device == "cpu" else torch.float16
-            pipeline = AutoPipelineForText2Image.from_pretrained(base, torch_dtype=dtype)
+        import torch
+
+        from ..base_model import open_base
+        from ..tiny import load_tiny
+
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.float32 if base == "tiny" or device == "cpu" else torch.float16
+        pipeline: Any = load_tiny() if base == "tiny" and adapter is None else open_base(base, dtype)
         if adapter is not None:
             pipeline.load_id_adapter(adapter, adapter_name=adapter_name, weight_name=weight_name)
     return pipeline.to(device)

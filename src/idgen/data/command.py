@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from ..errors import DataError, MissingDependencyError
+from ..inputs import InputPath, InputPlace
 from .facts import clean, decode
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class PrepareArguments:
         resolution: Resolution of the pictures that are encoded as latents.
     """
 
-    photos: Annotated[str, tyro.conf.Positional] = ""
+    photos: Annotated[InputPlace | Literal[""], tyro.conf.Positional] = ""
     output: str = ""
     layout: Literal["folders", "flat", "webdataset", "parquet", "csv", "jsonl"] = "folders"
     engine: Literal["local", "ray", "inprocess"] = "local"
@@ -59,9 +60,9 @@ class PrepareArguments:
     threshold: float | None = None
     test_share: float = 0.05
     validation_share: float = 0.05
-    test_people: Path | None = None
+    test_people: InputPath | None = None
     seed: int = 0
-    report: str = ""
+    report: InputPlace | Literal[""] = ""
     cache: tuple[str, ...] = ("augmented",)
     base: str = "tiny"
     resolution: int = 512

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 
 from ..adapter import IdentityNet
 from ..faces import DlibEncoder, FaceAnalyzer, FaceEncoder
-from ..provenance.command import MarkOptions
+from ..provenance.options import MarkOptions
 from . import tabs
 from .access import MAX_WAITING, QueueFilter, RequestFilter
 from .backend import Backend

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import DemoError
 from ..faces import FaceAnalyzer
-from ..provenance.command import MarkOptions
+from ..provenance.options import MarkOptions
 from .enrolled import EnrolledPerson
 from .generation import GenerationSettings
 from .pipeline import OnStep, SharedPipeline

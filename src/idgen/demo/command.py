@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import AdapterError, DemoError
-from ..faces.registry import EncoderSpec, open_encoder, register_encoder
-from ..provenance.command import MarkOptions
+from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
+from ..provenance.options import MarkOptions
 from ..terminal import show
 from ..tiny import TINY_IDENTITY_NET_PATH
 
@@ -43,17 +43,17 @@ class DemoOptions:
         marks: How generated images are marked, and who is refused.
     """
 
-    base: str = "tiny"
-    id_adapter: tuple[str, ...] = ()
+    base: BaseName = "tiny"
+    id_adapter: tuple[AdapterName, ...] = ()
     weight_name: str | None = None
     encoder: EncoderSpec | None = None
-    identity_net: str | None = None
+    identity_net: AdapterName | None = None
     eval_encoder: EncoderSpec | None = None
-    run: tuple[Path, ...] = ()
-    report: tuple[Path, ...] = ()
+    run: tuple[InputPath, ...] = ()
+    report: tuple[InputPath, ...] = ()
     host: str = "127.0.0.1"
     allow_host: tuple[str, ...] = ()
-    password_file: Path | None = None
+    password_file: InputPath | None = None
     port: int | None = None
     device: str | None = None
     browser: bool = False
@@ -78,6 +78,8 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
         if not folder.is_dir():
             raise DemoError(f"There is no folder '{folder}'.")
     auth = None if options.password_file is None else read_passwords(options.password_file)
+    from ..faces import open_encoder, register_encoder
+
     if options.encoder is not None:
         register_encoder(options.encoder)
     pipe = _open_pipeline(options, open_pipeline)

@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..adapter import IdentityAdapter
 from ..data.facts import clean
 from ..data.members import hidden, is_picture
 from ..data.sources import find_sources
@@ -16,7 +15,10 @@ from ..data.storage import place
 from ..data.tables import read_rows
 from ..errors import EvaluationError
 from ..files import read_json, write_folder
-from ..identity import Identity
+
+if TYPE_CHECKING:
+    from ..adapter import IdentityAdapter
+    from ..identity import Identity
 
 MOST_PEOPLE = 4
 
@@ -95,6 +97,8 @@ def write_multiid(root: Path, case: Case, picture: Path, prompt: str) -> None:
 
 def enroll_cases(pipeline: Any, cases: Sequence[Case]) -> dict[str, list[Identity]]:
     """Name → identities, loaded or enrolled from the largest face of each reference photo."""
+    from ..identity import Identity
+
     return {
         case.name: [Identity.load(case.identity)]
         if case.identity is not None

@@ -5,85 +5,24 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import EvaluationError
-from ..faces.registry import EncoderSpec, register_encoder
+from ..faces import register_encoder
 from ..terminal import say, working
+from ..tiny.usage import usage_of
 from .cases import Case, adapter_of, enroll_cases, load_cases, write_multiid
 from .compare import compare
 from .drawing import DrawingSettings, draw, plan, processes, read_settings, without_identity
 from .judges import encoder_roles, open_judges, read_real
 from .measure import Shot, measure
+from .options import EvaluateOptions
 from .prompts import load_prompts
 from .report import write_report
 from .summary import as_text
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Options of `idgen evaluate`.
-
-    Attributes:
-        base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
-        id_adapter: Identity adapter for this base: a folder, a file or a hub id.
-        weight_name: File of the adapter, if its folder or repository holds several.
-        encoder: Face encoder that the adapter reads; needed only if it is a file or code of your own.
-        identities: People: a folder with one folder of photos per person (the first photo is the reference, the second
-            the target), a .csv (person, reference, target, prompt, group, noun), or a folder in MultiID-Bench's
-            layout.
-        prompts: Prompt set (fastcomposer, pulid-portrait or tiny) or text file; the default is each person's own
-            prompt.
-        output: Folder of pictures and report. An interrupted run continues there when it is started again.
-        seeds: Pictures per person and prompt.
-        seed: First seed.
-        id_scale: Strength of the identity conditioning; 0 turns it off.
-        steps: Denoising steps.
-        guidance_scale: Scale of classifier-free guidance.
-        batch_size: Pictures drawn at once.
-        eval_encoder: Face encoders to measure with, besides the adapter's own; docs/encoders.md describes them. The
-            default is one that the adapter does not read.
-        trained_with: Encoders that the adapter's losses or rewards used. They are reported, but never as the headline.
-        detector: YuNet file; replaces dlib's face detector.
-        clip: CLIP model for CLIP-T and CLIP-I: a folder or a hub id.
-        classifier: ONNX classifier of the prompts' labels; measures prompt fidelity instead of CLIP-T.
-        features: ONNX feature network for the Fréchet distance between results and real photos.
-        drawn: Measure the `out.jpg` files in MultiID-Bench's layout instead of drawing.
-        write_multiid: Also write the results in MultiID-Bench's layout.
-        compare: Compare two folders of reports instead of drawing.
-        by_timestep: Instead of drawing, predict the people's target photos at each timestep, measure what the
-            predictions show of them, and propose windows for losses. It reads the first of the prompts.
-        device: Device to compute on; the default is a GPU if there is one.
-    """
-
-    base: str = "tiny"
-    id_adapter: str | None = None
-    weight_name: str | None = None
-    encoder: EncoderSpec | None = None
-    identities: Path | None = None
-    prompts: str | None = None
-    output: Path = Path("report")
-    seeds: int = 1
-    seed: int = 0
-    id_scale: float = 0.8
-    steps: int = 25
-    guidance_scale: float = 5.0
-    batch_size: int = 1
-    eval_encoder: tuple[EncoderSpec, ...] = ()
-    trained_with: tuple[str, ...] = ()
-    detector: Path | None = None
-    clip: str | None = None
-    classifier: Path | None = None
-    features: Path | None = None
-    drawn: bool = False
-    write_multiid: bool = False
-    compare: tuple[Path, Path] | None = None
-    by_timestep: bool = False
-    device: str | None = None
 
 
 def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Path | None:
@@ -142,10 +81,10 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
         adapter=options.id_adapter or options.base,
         id_scale=options.id_scale,
         steps=options.steps,
-        guidance_scale=options.guidance_scale,
+        guidance_scale=_guidance_scale(options),
     )
     prompts = load_prompts(options.prompts) if options.prompts else ()
-    drawings = plan(cases, prompts, range(options.seed, options.seed + options.seeds))
+    drawings = plan(cases, prompts, range(options.seed, options.seed + options.count))
     references = without_identity(drawings)
     people = enroll_cases(pipeline, cases)
     draw(pipeline, [*drawings, *references], people, settings, folder, batch_size=options.batch_size)
@@ -175,6 +114,10 @@ def _drawn_elsewhere(cases: Sequence[Case]) -> list[Shot]:
     return [Shot(case=case, file=case.output, prompt=case.prompt or "") for case in cases if case.output]
 
 
+def _guidance_scale(options: EvaluateOptions) -> float:
+    return usage_of(options.base).guidance_scale if options.guidance_scale is None else options.guidance_scale
+
+
 def _about(options: EvaluateOptions, cases: Sequence[Case], shots: Sequence[Shot]) -> dict[str, str | float]:
     """The head of the report."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
@@ -186,7 +129,7 @@ def _about(options: EvaluateOptions, cases: Sequence[Case], shots: Sequence[Shot
         "adapter": options.id_adapter or options.base,  # the small model brings its own
         "identity scale": options.id_scale,
         "steps": options.steps,
-        "guidance scale": options.guidance_scale,
+        "guidance scale": _guidance_scale(options),
         "prompts": options.prompts or "each person's own",
     }
     told = {} if options.drawn else drawn

@@ -1,50 +1,5 @@
 """Face detection, alignment and embedding, and safe loading of photos."""
 
-from .align import ARCFACE_TEMPLATE, DLIB_TEMPLATE, align_face, similarity_transform, warp_faces
-from .analyzer import FaceAnalyzer
-from .clip import ClipFeatures
-from .detectors import DlibDetector, FaceDetector
-from .dlib_encoder import DlibEncoder
-from .encoder import AlignedEncoder, FaceEncoder, NetworkInput
-from .face import Choice, Detection, Face, choose_face
-from .image_encoder import ImageEncoder
-from .keypoints import draw_keypoints
-from .onnx_encoder import OnnxEncoder
-from .photo import Photo, load_photo
-from .registry import ENCODERS, EncoderRow, EncoderSpec, open_encoder, register_encoder, spec_of
-from .statistics import EncoderStatistics, ScoreDistribution
-from .whole_photo import WholePhotoFeatures
+import lazy_loader
 
-__all__ = [
-    "ARCFACE_TEMPLATE",
-    "DLIB_TEMPLATE",
-    "ENCODERS",
-    "AlignedEncoder",
-    "Choice",
-    "ClipFeatures",
-    "Detection",
-    "DlibDetector",
-    "DlibEncoder",
-    "EncoderRow",
-    "EncoderSpec",
-    "EncoderStatistics",
-    "Face",
-    "FaceAnalyzer",
-    "FaceDetector",
-    "FaceEncoder",
-    "ImageEncoder",
-    "NetworkInput",
-    "OnnxEncoder",
-    "Photo",
-    "ScoreDistribution",
-    "WholePhotoFeatures",
-    "align_face",
-    "choose_face",
-    "draw_keypoints",
-    "load_photo",
-    "open_encoder",
-    "register_encoder",
-    "similarity_transform",
-    "spec_of",
-    "warp_faces",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from PIL import Image, ImageFile
 
 from ..errors import ImageError
 from .colours import to_srgb
 from .image_file import FORMATS, MAX_PIXELS, Decoded, check_pixels, decode_image
+
+if TYPE_CHECKING:
+    import torch
 
 Photo: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | torch.Tensor"
 
@@ -44,12 +46,14 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if isinstance(photo, Image.Image):
         check_pixels(*photo.size, max_pixels, "The PIL image")
         return _guarded(lambda: _upright(_from_pil(photo)), "The PIL image")
+    if isinstance(photo, np.ndarray):
+        return _guarded(lambda: _from_array(photo, max_pixels), "The array")
+    import torch  # here, because it takes seconds, and photos are files as a rule
+
     if isinstance(photo, torch.Tensor):
         if photo.ndim != 3 or photo.shape[0] not in (1, 3, 4):
             raise ImageError(f"A tensor must have shape (channels, height, width), got {tuple(photo.shape)}.")
         return _guarded(lambda: _from_array(_to_numpy(photo), max_pixels), "The tensor")
-    if isinstance(photo, np.ndarray):
-        return _guarded(lambda: _from_array(photo, max_pixels), "The array")
     raise ImageError(f"A photo must be a path, bytes, a PIL image, an array or a tensor, got {type(photo).__name__}.")
 
 

@@ -12,11 +12,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from ..errors import EncoderMismatchError, StatisticsError
+from ..inputs import EncoderSpec as EncoderSpec
 from ..own_code import load_object
 from .detectors import DlibDetector, FaceDetector
 from .dlib_encoder import DlibEncoder
@@ -99,11 +98,6 @@ ENCODERS: dict[str, EncoderRow] = {
 """Name → row."""
 
 OWN = "FILE.py:CLASS"
-
-EncoderSpec = Annotated[
-    str, tyro.conf.arg(metavar="|".join([*(f"{name}{row.argument}" for name, row in ENCODERS.items()), OWN]))
-]
-"""An encoder on the command line."""
 
 _opened: dict[str, str] = {}
 """Stored name → what opened it, for encoders whose name does not say where they are."""

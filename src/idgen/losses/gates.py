@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
-
-import torch
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import LossError
-from .parametrisation import Parametrisation
 
-Gate: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:  # the command line reads weights, and with them gates, without torch
+    import torch
+
+    from .parametrisation import Parametrisation
+
+Gate: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,6 @@ from torch import nn
 from ..errors import LossError
 from .precision import full_precision
 
-Part: TypeAlias = Literal["heads", "gates", "temperature"]
 HIDDEN = 128
 SPREAD = math.log(4)
 """A pair's temperature is between a quarter and four times that of the loss."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from ..errors import LossError
 from ..own_code import load_object
-from .weighted import Term, parameters
 from .weights import Weight, Weights, Window
+
+if TYPE_CHECKING:
+    from .weighted import Term
 
 FACES = frozenset(
     {
@@ -30,9 +33,10 @@ class Row:
 
     Attributes:
         help: What it does, in one line.
-        function: The loss or reward itself; its parameters name the inputs that it reads.
-        make: Returns the loss or reward, in place of `function`. Its parameters name the settings and networks that it
-            is called with.
+        function: The loss or reward itself; its parameters name the inputs that it reads. Given as "MODULE:NAME", it
+            is imported when it is used, so that the table does not import torch.
+        make: Returns the loss or reward, in place of `function`, and is given like it. Its parameters name the
+            settings and networks that it is called with.
         weight: Default weight; 0 leaves it out.
         window: Default window of timesteps; see `Weight`.
         needs: Settings that must be given.
@@ -43,8 +47,8 @@ class Row:
     """
 
     help: str
-    function: Callable[..., Any] | None = None
-    make: Callable[..., Any] | None = None
+    function: Callable[..., Any] | str | None = None
+    make: Callable[..., Any] | str | None = None
     weight: float = 0.0
     window: Window = None
     needs: tuple[str, ...] = ()
@@ -58,16 +62,21 @@ class Row:
             raise LossError("A row has either a function or make, which returns one.")
 
     @property
+    def target(self) -> Callable[..., Any]:
+        """`function` or `make`, imported."""
+        given = self.make or self.function
+        return pkgutil.resolve_name(given) if isinstance(given, str) else given  # pyright: ignore[reportReturnType]
+
+    @property
     def reads_settings(self) -> set[str]:
         """Names of the settings and networks that it is made with."""
-        return set() if self.make is None else {*inspect.signature(self.make).parameters}
+        return set() if self.make is None else {*inspect.signature(self.target).parameters}
 
     def build(self, settings: Mapping[str, Any]) -> Callable[..., Any]:
         """The loss or reward."""
         if self.make is None:
-            assert self.function is not None
-            return self.function
-        return self.make(**{name: settings[name] for name in self.reads_settings & settings.keys()})
+            return self.target
+        return self.target(**{name: settings[name] for name in self.reads_settings & settings.keys()})
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,8 @@ class Table:
         Raises:
             LossError: A function is not found, or has the name of a row.
         """
+        from .weighted import Term, parameters
+
         found: dict[str, Term] = {}
         for name, weight in self.weights(weights).items():
             if not weight.value:
@@ -167,4 +178,4 @@ def load_function(where: str) -> Callable[..., Any]:
 
 
 def _public_name(row: Row) -> str:
-    return getattr(row.make or row.function, "__qualname__", "").partition(".")[0]
+    return getattr(row.target, "__qualname__", "").partition(".")[0]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
-from ..faces import DlibEncoder, EncoderStatistics
+from ..faces import EncoderStatistics
 from .row import Table
 from .weights import Weight, Weights
+
+Part: TypeAlias = Literal["heads", "gates", "temperature"]
+"""What the contrastive loss can learn; see `LearnedSimilarity`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class LossSettings:
         )
 
 
-DEFAULTS = LossSettings.fitting(EncoderStatistics.packaged(DlibEncoder.name))
+DEFAULTS = LossSettings.fitting(EncoderStatistics.packaged("dlib-resnet-v1"))
 """Settings for the default encoder."""
 
 

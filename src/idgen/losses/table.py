@@ -1,35 +1,23 @@
 """The table of losses, one row each, and their settings.
 
 The command line, the configuration, the model card, the logs and docs/losses.md read the table. A new loss is a
-file and a row.
+file and a row. A row names its function, which is imported when it is used: `--help` needs the table without torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from .alignment import layout_alignment_loss, semantic_alignment_loss
-from .attention import increment_loss, localisation_loss, value_regulariser, word_regulariser
-from .contrastive import MannWhitneyLoss, ThresholdLoss
-from .denoising import DenoisingLoss
-from .features import feature_loss
-from .identity_head import IdentityHeadLoss
-from .identity_losses import TripletLoss, identity_loss
-from .learned_similarity import Part
-from .mixup import make_contrastive
-from .norm_direction import NormDirectionLoss
-from .parametrisation import Parametrisation
-from .patches import patch_loss
-from .preservation import background_loss, base_preservation_loss, editing_direction_loss
-from .prototypes import Centres, PrototypeLoss, RelationLoss
-from .rates import ErrorRateLoss
-from .robust import RobustContrastiveLoss
+from ..inputs import AdapterName, InputPlace
 from .row import Row, Table
-from .settings import WeightedConfig
-from .symmetry import symmetry_loss
-from .weighted import WeightedTerms
+from .settings import Part, WeightedConfig
 from .weights import WEIGHTS_FLAG, Weights
+
+if TYPE_CHECKING:
+    from .parametrisation import Parametrisation
+    from .prototypes import Centres
+    from .weighted import WeightedTerms
 
 UNTIL = 0.85
 """Losses on predicted faces count up to this share of the noise schedule: beyond it the prediction shows no face."""
@@ -38,7 +26,7 @@ LOSSES = Table(
     "loss",
     {
         "denoising": Row(
-            make=DenoisingLoss,
+            make="idgen.losses.denoising:DenoisingLoss",
             weight=1.0,
             help="squared error of the predicted noise",
             formula="w(t) · Σ m (ε̂ − ε)² / Σ m; w = min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1) for v; m = 1 on the "
@@ -49,7 +37,7 @@ LOSSES = Table(
             use="always; γ = 5; a background weight below 1 when faces are small; `huber` when some photos are bad",
         ),
         "identity": Row(
-            function=identity_loss,
+            function="idgen.losses.identity_losses:identity_loss",
             weight=2.0,
             window=UNTIL,
             help="cosine distance of the generated face to the target's",
@@ -59,7 +47,7 @@ LOSSES = Table(
             use="the plain choice; never without a preservation loss",
         ),
         "contrastive": Row(
-            make=make_contrastive,
+            make="idgen.losses.mixup:make_contrastive",
             weight=0.01,
             window=UNTIL,
             help="InfoNCE: the generated face against other people's",
@@ -71,7 +59,7 @@ LOSSES = Table(
             "use pairs of different photos. Use whiskers when names in the data are noisy",
         ),
         "features": Row(
-            function=feature_loss,
+            function="idgen.losses.features:feature_loss",
             window=UNTIL,
             help="features of the generated face in the encoder's inner layers are those of the target",
             formula="mean over the layers of mean |F(x0) − F(target)| / mean |F(target)|",
@@ -81,7 +69,7 @@ LOSSES = Table(
             "copies pose and light of the target",
         ),
         "symmetry": Row(
-            function=symmetry_loss,
+            function="idgen.losses.symmetry:symmetry_loss",
             window=UNTIL,
             help="the left and the right half of a frontal generated face show the same person",
             formula="ρ (1 − cos(φ(left), φ(right))), each half completed by its mirror image; ρ = max(0, 1 − 2 D), D "
@@ -91,7 +79,7 @@ LOSSES = Table(
             use="when eyes or cheeks of frontal faces do not match. It also removes real asymmetry",
         ),
         "patches": Row(
-            function=patch_loss,
+            function="idgen.losses.patches:patch_loss",
             window=UNTIL,
             help="the eyes, the nose and the mouth have the pixels of the target",
             formula="mean |x0 − target| on four patches of the aligned crop",
@@ -100,7 +88,7 @@ LOSSES = Table(
             use="when faces are small in the picture, so that the denoising loss hardly sees them",
         ),
         "triplet": Row(
-            make=TripletLoss,
+            make="idgen.losses.identity_losses:TripletLoss",
             window=UNTIL,
             needs=("prior_dir",),
             help="the generated face is nearer to the target than to a face of the base model",
@@ -110,7 +98,7 @@ LOSSES = Table(
             use="one person, few photos, with prior preservation; window `decay`",
         ),
         "threshold": Row(
-            make=ThresholdLoss,
+            make="idgen.losses.contrastive:ThresholdLoss",
             window=UNTIL,
             help="one similarity threshold for all people",
             formula="w⁺ · max(0, m⁺ − s⁺) + w⁻ · mean over s⁻ ≥ m⁻ of (s⁻ − m⁻)",
@@ -119,7 +107,7 @@ LOSSES = Table(
             use="with another loss, when one threshold is to separate all people; it is 0 once the threshold does",
         ),
         "mann_whitney": Row(
-            make=MannWhitneyLoss,
+            make="idgen.losses.contrastive:MannWhitneyLoss",
             window=UNTIL,
             help="soft AUC: each generated face against all negatives of the batch",
             formula="mean over all s⁻ of the batch of softplus(−(s⁺ − s⁻)/τ); of samples that count",
@@ -128,7 +116,7 @@ LOSSES = Table(
             use="instead of contrastive, for a calibrated threshold",
         ),
         "prototype": Row(
-            make=PrototypeLoss,
+            make="idgen.losses.prototypes:PrototypeLoss",
             window=UNTIL,
             help="the generated face is nearer to the person's mean than to that of anybody else in the training set",
             formula="max(0, cos(g, c_k) − cos(g, c_y) + m), c the people's mean embeddings, k the nearest other; with "
@@ -139,7 +127,7 @@ LOSSES = Table(
             "less is copied from it. Learn them when names in the data are noisy",
         ),
         "relation": Row(
-            make=RelationLoss,
+            make="idgen.losses.prototypes:RelationLoss",
             window=UNTIL,
             needs=("older_adapter",),
             help="the generated face compares with the people of the training set as that of an older adapter",
@@ -149,7 +137,7 @@ LOSSES = Table(
             use="when an adapter is trained further on other photos, so that it keeps what it knows",
         ),
         "error_rates": Row(
-            make=ErrorRateLoss,
+            make="idgen.losses.rates:ErrorRateLoss",
             window=UNTIL,
             help="soft false-reject and false-accept rates at one threshold",
             formula="σ((θ − s⁺)/τ) + mean σ((s⁻ − θ)/τ)",
@@ -158,7 +146,7 @@ LOSSES = Table(
             use="for a fixed verification threshold, late in training: its gradient vanishes far from θ",
         ),
         "robust": Row(
-            make=RobustContrastiveLoss,
+            make="idgen.losses.robust:RobustContrastiveLoss",
             window=UNTIL,
             help="a contrastive loss that tolerates wrong names in the data",
             formula="λ log( 1/(n + 1) (1 + Σ e^((s⁻ − s⁺ + m)/λ)) )",
@@ -167,7 +155,7 @@ LOSSES = Table(
             use="instead of contrastive, when people in the data are mixed up; the larger λ, the more it tolerates",
         ),
         "identity_head": Row(
-            make=IdentityHeadLoss,
+            make="idgen.losses.identity_head:IdentityHeadLoss",
             window=UNTIL,
             help="the generated face is classified as the person, among all people of the training set",
             formula="(1 − p^q)/q, p = softmax(cos(g, w)/τ) of the person; the same of the target trains w",
@@ -176,7 +164,7 @@ LOSSES = Table(
             use="instead of contrastive, with up to some ten thousand people; a larger q tolerates more wrong names",
         ),
         "norm_direction": Row(
-            make=NormDirectionLoss,
+            make="idgen.losses.norm_direction:NormDirectionLoss",
             window=UNTIL,
             help="the embedding has the direction of the person's mean, and the length of the photo's",
             formula="1 − g·c / max(‖g‖, ‖target‖), c the direction of the person's mean embedding",
@@ -186,7 +174,7 @@ LOSSES = Table(
             "faces that it recognises well (ArcFace's)",
         ),
         "preservation": Row(
-            function=base_preservation_loss,
+            function="idgen.losses.preservation:base_preservation_loss",
             weight=0.1,
             help="outside the face, the base model's prediction",
             formula="mean ((ε̂ − sg ε̂(no adapter)) · (1 − M))²",
@@ -195,7 +183,7 @@ LOSSES = Table(
             use="keeps the base model's style and background",
         ),
         "background": Row(
-            function=background_loss,
+            function="idgen.losses.preservation:background_loss",
             help="outside the face, the same prediction for a mixed identity",
             formula="mean ((ε̂(id) − sg ε̂(mixed id)) · (1 − M))²",
             source="MasterWeaver (2405.05806), W+ (weight 2.0)",
@@ -203,7 +191,7 @@ LOSSES = Table(
             use="keeps the identity from changing the background",
         ),
         "editing": Row(
-            function=editing_direction_loss,
+            function="idgen.losses.preservation:editing_direction_loss",
             needs=("edits",),
             help="on the face, an edit of the prompt changes the same as without the identity",
             formula="mean over the face of 1 − cos(d, sg d(no identity)), d = F(edited prompt) − F(prompt)",
@@ -212,7 +200,7 @@ LOSSES = Table(
             use="when prompts about the face (hair, age, expression) have no effect",
         ),
         "semantic": Row(
-            function=semantic_alignment_loss,
+            function="idgen.losses.alignment:semantic_alignment_loss",
             help="text attends to the same parts of the picture as without the identity",
             formula="mean (softmax(K Q_idᵀ/√d) Q_id − sg softmax(K Qᵀ/√d) Q)²",
             source="PuLID, weight 0.6",
@@ -220,7 +208,7 @@ LOSSES = Table(
             use="with an identity loss, for prompt fidelity",
         ),
         "layout": Row(
-            function=layout_alignment_loss,
+            function="idgen.losses.alignment:layout_alignment_loss",
             help="the queries of cross-attention stay as without the identity",
             formula="mean (Q_id − sg Q)²",
             source="PuLID, weight 0.1",
@@ -228,7 +216,7 @@ LOSSES = Table(
             use="with semantic",
         ),
         "localisation": Row(
-            function=localisation_loss,
+            function="idgen.losses.attention:localisation_loss",
             help="pseudo-words attend to the face",
             formula="1/N Σⱼ (mean Pⱼ outside mⱼ − mean Pⱼ inside mⱼ)",
             source="ConsistentID (eq. 1), weight 0.01",
@@ -237,7 +225,7 @@ LOSSES = Table(
             "identity tokens: those maps sum to one at every position",
         ),
         "increment": Row(
-            function=increment_loss,
+            function="idgen.losses.attention:increment_loss",
             help="what the identity adds to the features stays on the face",
             formula="mean ((1 − M) · Δh)²",
             source="FACT (2410.12312); the formula is our reading",
@@ -245,7 +233,7 @@ LOSSES = Table(
             use="for the identity branch: what it adds stays on the face",
         ),
         "words": Row(
-            function=word_regulariser,
+            function="idgen.losses.attention:word_regulariser",
             help="regulariser of the pseudo-words",
             formula=r"mean \|S*\|",
             source="PhotoVerse, weight 0.01",
@@ -253,7 +241,7 @@ LOSSES = Table(
             use="with the text branch (needs `num_words`)",
         ),
         "values": Row(
-            function=value_regulariser,
+            function="idgen.losses.attention:value_regulariser",
             help="regulariser of the identity's attention values",
             formula=r"mean \|V\|",
             source="PhotoVerse, weight 0.001",
@@ -325,8 +313,8 @@ class LossConfig(WeightedConfig):
     learned: tuple[Part, ...] = ()
     margin: float | None = None
     learned_prototypes: bool = False
-    older_adapter: str | None = None
-    prior_dir: str | None = None
+    older_adapter: AdapterName | None = None
+    prior_dir: InputPlace | None = None
     positive_threshold: float | None = None
     negative_threshold: float | None = None
     positive_weight: float = 1.0
@@ -362,6 +350,8 @@ def make_losses(
     Raises:
         LossError: No loss has a weight, a function of one's own is not found, or a loss needs one of the last two.
     """
+    from .weighted import WeightedTerms
+
     known = {"parametrisation": parametrisation, "embedding_dim": embedding_dim, "centres": centres}
     settings: dict[str, Any] = {**config.fitted().settings, **known}
     settings |= {name: settings[name] or None for name in ("snr_gamma", "huber", "whiskers")}  # 0 turns them off

@@ -1,19 +1,5 @@
 """Marks of generated pictures, and lists of people who must not be drawn."""
 
-from .blocklist import IdentityBlocklist
-from .credentials import Credentials, CredentialSigner, read_credentials
-from .marks import mark
-from .metadata import read_settings
-from .watermark import Watermark, add_watermark, read_watermark
+import lazy_loader
 
-__all__ = [
-    "CredentialSigner",
-    "Credentials",
-    "IdentityBlocklist",
-    "Watermark",
-    "add_watermark",
-    "mark",
-    "read_credentials",
-    "read_settings",
-    "read_watermark",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,93 +1,16 @@
-"""Marks and blocklists on the command line."""
+"""Marks and blocklists on the command line: what `idgen inspect` and `idgen blocklist` do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-
-from ..errors import IdgenError, MissingDependencyError, ProvenanceError
+from ..errors import MissingDependencyError, ProvenanceError
 from ..faces import DlibEncoder, FaceAnalyzer
-from ..files import write_bytes
 from ..identity import Identity
 from .blocklist import IdentityBlocklist
-from .credentials import CredentialSigner, read_credentials
-from .marks import mark
+from .credentials import read_credentials
 from .metadata import open_picture, read_settings
-from .watermark import CODE, read_watermark, require_watermark
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarkOptions:
-    """How pictures are marked, and which people are refused.
-
-    Attributes:
-        watermark: Add an invisible watermark to the pixels.
-        certificates: PEM file with your signing certificate and its chain, to sign pictures with Content Credentials.
-        key: PEM file with the certificate's private key.
-        blocklist: File written by `idgen blocklist`: people who must not be drawn.
-        check_output: Also search the pictures for people on the blocklist. A picture that shows one is not written.
-    """
-
-    watermark: bool = True
-    certificates: Path | None = None
-    key: Path | None = None
-    blocklist: Path | None = None
-    check_output: bool = False
-
-    def prepare(self, pipeline: Any) -> None:
-        """Fail on missing files and packages before drawing, and give the blocklist to the pipeline."""
-        if self.watermark:
-            require_watermark()
-        _ = self.signer
-        if self.check_output and self.people is None:
-            raise IdgenError("--check-output requires --blocklist.")
-        if self.people is not None:  # otherwise the pipeline keeps its own
-            pipeline.id_blocklist = self.people
-
-    @cached_property
-    def people(self) -> IdentityBlocklist | None:
-        """The people who must not be drawn."""
-        return None if self.blocklist is None else IdentityBlocklist.load(self.blocklist)
-
-    @cached_property
-    def signer(self) -> CredentialSigner | None:
-        """The signer, if pictures are signed."""
-        if (self.certificates is None) != (self.key is None):
-            raise ProvenanceError("--certificates and --key are required together.")
-        return None if self.certificates is None or self.key is None else CredentialSigner(self.certificates, self.key)
-
-    def file_of(self, picture: Image.Image, settings: Mapping[str, object]) -> bytes:
-        """The marked PNG file; raises BlockedIdentityError if `check_output` finds a person on the blocklist."""
-        if self.check_output and self.people is not None:
-            self.people.check_picture(picture)
-        told = {
-            **settings,
-            "base": _public_name(str(settings["base"])),
-            "adapter": _public_name(str(settings["adapter"])),
-        }
-        return mark(picture, told, watermark=self.watermark, signer=self.signer)
-
-
-def save_pictures(
-    pictures: list[Image.Image], settings: Mapping[str, object], seeds: range, output: Path, options: MarkOptions
-) -> list[Path]:
-    """Write marked pictures, each with its seed in the file. Several files are numbered."""
-    paths = [
-        output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i + 1}") for i in range(len(pictures))
-    ]
-    for picture, seed, path in zip(pictures, seeds, paths, strict=True):
-        write_bytes(path, options.file_of(picture, {**settings, "seed": seed}), ProvenanceError)
-    return paths
-
-
-def _public_name(source: str) -> str:
-    """A hub id, or the name of a folder or file without its path, which is private."""
-    return Path(source).name if Path(source).exists() else source
+from .watermark import CODE, read_watermark
 
 
 def inspect(picture: Path) -> dict[str, str]:

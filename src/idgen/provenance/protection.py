@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from ..errors import ProvenanceError
 from ..losses import FaceEmbedder
+from .protection_settings import ProtectionSettings
 
 REGION = 2.2
 """Half the side of the square that is changed, in largest distances between two landmarks along an axis."""
@@ -22,30 +22,6 @@ GRID = 256
 MOMENTUM = 0.9
 JPEG_QUALITY = (60, 95)
 SHRINK = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProtectionSettings:
-    """How a photo is protected.
-
-    Attributes:
-        strength: Largest change of a colour value, of 255. 8 is hard to see; 16 is visible on smooth skin.
-        steps: Gradient steps. More steps lower the similarity further.
-        seed: Seed of the start and of the simulated edits.
-
-    Raises:
-        ProvenanceError: A value is out of range.
-    """
-
-    strength: int = 8
-    steps: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 64:
-            raise ProvenanceError(f"strength must be between 0 and 64, got {self.strength}.")
-        if self.steps < 1:
-            raise ProvenanceError(f"steps must be at least 1, got {self.steps}.")
 
 
 def protect(

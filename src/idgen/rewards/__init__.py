@@ -1,25 +1,5 @@
 """Rewards: callables that return one value per picture, higher is better. `REWARDS` is their table."""
 
-from .aesthetic import AestheticHead, AestheticReward, ClipImageEmbeds
-from .distortion import Distortion, PreferencePairs
-from .guard import RewardHackingGuard, Verdict
-from .identity_reward import IdentityReward
-from .structure import StructureScorer, bradley_terry_loss
-from .table import REWARDS, RewardsConfig, WeightedRewards, make_rewards
+import lazy_loader
 
-__all__ = [
-    "REWARDS",
-    "AestheticHead",
-    "AestheticReward",
-    "ClipImageEmbeds",
-    "Distortion",
-    "IdentityReward",
-    "PreferencePairs",
-    "RewardHackingGuard",
-    "RewardsConfig",
-    "StructureScorer",
-    "Verdict",
-    "WeightedRewards",
-    "bradley_terry_loss",
-    "make_rewards",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

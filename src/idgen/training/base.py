@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers import DDPMScheduler
 from torch import nn
 
 from ..adapter import IdentityTokens
+from ..base_model import open_base
 from ..data.makers import network_key
 from ..errors import TrainingError
 from ..losses import Parametrisation
 from ..losses.parametrisation import at_least_float32
 from ..losses.precision import network_dtype, own_precision
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, insert_pseudo_words
-from ..tiny import load_tiny_base
 from .batch import Batch
 
 CACHED = ("vae", "text_encoder")
@@ -53,11 +53,9 @@ class BaseModel:
 
     @classmethod
     def open(cls, name: str, dtype: torch.dtype, device: torch.device) -> BaseModel:
-        """Open a folder, a hub id, or `"tiny"`, the built-in model."""
-        if name == "tiny":
-            return cls(load_tiny_base(), dtype, device)
+        """Open a folder, a hub id, or `"tiny"`, the built-in model; raises as `open_base`."""
         dtypes = {"default": dtype, **dict.fromkeys(CACHED, torch.float32)}
-        return cls(DiffusionPipeline.from_pretrained(name, torch_dtype=dtypes), dtype, device)
+        return cls(open_base(name, dtypes), dtype, device)
 
     @property
     def unet(self) -> Any:

@@ -15,6 +15,7 @@ import tyro
 
 from ..errors import IdgenError, LossError, TrainingError
 from ..files import read_text
+from ..inputs import check_inputs
 from ..losses.settings import WeightedConfig
 from ..terminal import guarded, say_error, show
 from ..typed import arguments as typed_arguments
@@ -26,6 +27,7 @@ Stage = Literal["denoise", "reward"]
 Config = TypeVar("Config")
 RENAMED = {
     "pretrained_model_name_or_path": "base",
+    "judge": "eval_encoder",
     "t_max": 'the window of each weight, as in identity = "2@0.85"',
     "gate": 'the window of each weight, as in identity = "2@decay"',
     "identity_weight": "identity in the table rewards",
@@ -112,6 +114,7 @@ def _with_weights_of_file(config: Any, file: Any) -> Any:
 def train(stage: Stage, arguments: Sequence[str], program: str) -> None:
     """Parse the flags and run the training."""
     config = parse(stage, arguments, program)
+    check_inputs(config)
     from .run import train_denoising, train_reward  # here, because it is slow and `--help` does not need it
 
     done = train_denoising(config) if isinstance(config, DenoisingConfig) else train_reward(config)

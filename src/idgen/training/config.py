@@ -8,20 +8,23 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from ..adapter.projection_config import ProjectionConfig, complete_config
+from ..adapter.projections import ProjectionConfig
 from ..data.poses import Poses
 from ..errors import TrainingError
-from ..losses import LossConfig
-from ..rewards import RewardsConfig
-from .faces import FaceConfig
+from ..inputs import AdapterName, BaseName, EncoderSpec, InputPlace
+from ..losses.table import LossConfig
+from ..rewards.table import RewardsConfig
+from .face_config import FaceConfig
 from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig
-from .projection_flag import projection_flag, trainable_projections
+from .projection_flag import check_trainable, projection_flag
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 MAX_SEED = 2**32 - 1
 
 _BARE = tyro.conf.arg(name="")  # --max_train_steps, as in diffusers' scripts, and not --loop.max_train_steps
-_Base = Annotated[str, tyro.conf.arg(aliases=["--pretrained-model-name-or-path"])]  # its name in diffusers' scripts
+_Base = Annotated[
+    BaseName, tyro.conf.arg(aliases=["--pretrained-model-name-or-path"])
+]  # its name in diffusers' scripts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class AdapterConfig:
         identity_net: Also train an IdentityNet, a ControlNet that reads face landmarks.
     """
 
-    id_adapter: str | None = None
+    id_adapter: AdapterName | None = None
     frozen: bool = False
     projection: Annotated[ProjectionConfig, projection_flag()] = "mlp"
     num_tokens: int = 4
@@ -57,11 +60,7 @@ class AdapterConfig:
     identity_net: bool = False
 
     def __post_init__(self) -> None:
-        name = complete_config(self.projection)["type"]
-        if name not in trainable_projections():
-            raise TrainingError(
-                f"projection '{name}' reads CLIP features, which shards do not hold; it cannot be trained."
-            )
+        check_trainable(self.projection)
         if self.frozen and self.id_adapter is None:
             raise TrainingError("frozen needs id_adapter, the adapter that is not trained.")
         if self.frozen and not (self.unet_lora_rank or self.identity_net):
@@ -187,14 +186,14 @@ class ValidationConfig:
     Attributes:
         validation_people: Number of people of the validation split to draw; 0 for no validation.
         validation_prompts: Prompts to draw each person with. They may hold `<id>` if the adapter has pseudo-words.
-        judge: Second face encoder for validation, never used in training: "insightface/PACK" or an ONNX file, as in
-            `idgen evaluate --eval-encoder`. The run stops when its similarity falls while that of the training's
+        eval_encoder: Second face encoder for validation, never used in training: "insightface/PACK" or an ONNX file,
+            as in `idgen evaluate --eval-encoder`. The run stops when its similarity falls while that of the training's
             encoder rises.
     """
 
     validation_people: int = 4
     validation_prompts: tuple[str, ...] = ("a photo of a person", "an oil painting of a person")
-    judge: str | None = None
+    eval_encoder: Annotated[EncoderSpec | None, tyro.conf.arg(aliases=["--judge"])] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +214,7 @@ class DenoisingConfig:
     """
 
     base: _Base = "tiny"
-    train_data_dir: str
+    train_data_dir: InputPlace
     output_dir: Path
     adapter: Annotated[AdapterConfig, _BARE] = field(default_factory=AdapterConfig)
     losses: LossConfig = field(default_factory=LossConfig)
@@ -245,9 +244,9 @@ class RewardConfig:
     """
 
     base: _Base = "tiny"
-    train_data_dir: str
+    train_data_dir: InputPlace
     output_dir: Path
-    id_adapter: str | None = None
+    id_adapter: AdapterName | None = None
     unet_lora_rank: int = 0
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
     rollout: Annotated[MethodConfig, tyro.conf.AvoidSubcommands] = field(default_factory=AlignPropConfig)

@@ -7,11 +7,14 @@ recommended configuration, that of docs/results.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import TrainingError
-from .faces import DecoderConfig
-from .rollout import Rollout, make_scheduler
+from ..inputs import InputPlace
+from .face_config import DecoderConfig
+
+if TYPE_CHECKING:
+    from .rollout import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class RolloutConfig:
 
     method: str
     steps: int = 8
-    detector: str | None = None
+    detector: InputPlace | None = None
 
     def check_at_least(self, **least: int) -> None:
         """Check integers.
@@ -62,6 +65,8 @@ class BackpropConfig(RolloutConfig, DecoderConfig):
         Raises:
             TrainingError: The scheduler is not known or does not fit.
         """
+        from .rollout import Rollout, make_scheduler
+
         numbers = {name: getattr(self, name) for name in ("last", "copies") if hasattr(self, name)}
         method: Any = self.method
         return Rollout(scheduler=make_scheduler(self.scheduler, scheduler), method=method, steps=self.steps, **numbers)

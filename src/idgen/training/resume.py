@@ -44,10 +44,13 @@ MAY_CHANGE = frozenset(
         "loop.dry_run",
         "validation.validation_people",
         "validation.validation_prompts",
-        "validation.judge",
+        "validation.eval_encoder",
     }
 )
 """Settings that a resumed run may change. All others must have the values of the checkpoint."""
+
+_GONE = frozenset({"validation.judge"})
+"""Settings of earlier versions that have another name now, and may change."""
 
 ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
 """Learning rate schedules that do not depend on the length of the run."""
@@ -162,7 +165,7 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], where: st
     may_change = MAY_CHANGE
     if before.get("optimizer.lr_scheduler") not in ENDLESS_SCHEDULES:
         may_change = may_change - {"loop.max_train_steps"}
-    names = [name for name in {**now, **before} if name not in may_change]
+    names = [name for name in {**now, **before} if name not in may_change | _GONE]
     changed = [name for name in names if before.get(name) != now.get(name)]
     if not changed:
         return

@@ -19,9 +19,9 @@ from ..data.framing import Framing, Place
 from ..data.makers import encode_images
 from ..errors import EvaluationError, NoFaceError
 from ..evaluation.cases import Case, adapter_of, enroll_cases, load_cases
-from ..evaluation.command import EvaluateOptions
 from ..evaluation.drawing import processes
 from ..evaluation.networks import OnnxNetwork
+from ..evaluation.options import EvaluateOptions
 from ..evaluation.prompts import load_prompts
 from ..faces import FaceAnalyzer, load_photo
 from ..files import write_bytes

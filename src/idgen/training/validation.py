@@ -233,15 +233,15 @@ def _encoders(
     """The adapter's face encoder, and the second one if there is one."""
     own = adapter.config["encoder"]
     encoders: dict[str, FaceEncoder] = {own: open_encoder(spec_of(own))}
-    if config.validation.judge is not None:
-        judge = open_encoder(config.validation.judge)
+    if config.validation.eval_encoder is not None:
+        judge = open_encoder(config.validation.eval_encoder)
         if judge.name == own:
-            raise TrainingError(f"'{own}' is used in training; --judge must be another face encoder.")
+            raise TrainingError(f"'{own}' is used in training; --eval_encoder must be another face encoder.")
         encoders[judge.name] = judge
     elif isinstance(config, RewardConfig) and accelerator.is_main_process:
         _log.warning(
-            "Only '%s', which is also rewarded, measures the pictures. Give another face encoder with --judge to "
-            "detect reward hacking.",
+            "Only '%s', which is also rewarded, measures the pictures. Give another face encoder with --eval_encoder "
+            "to detect reward hacking.",
             own,
         )
     return encoders

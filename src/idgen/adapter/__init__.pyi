@@ -1,0 +1,28 @@
+from .adapter import IdentityAdapter
+from .fusion import Fusion, RandomFusion
+from .identity_net import IdentityNet
+from .layers import cross_attention_layers
+from .orthogonal import PRESETS, Ortho, Preset
+from .projection import Projection
+from .projections import PROJECTIONS, ProjectionConfig
+from .scale import BlockScale, Scale, ScaleSchedule
+from .tokens import BatchLayout, IdentityTokens
+
+__all__ = [
+    "PRESETS",
+    "PROJECTIONS",
+    "BatchLayout",
+    "BlockScale",
+    "Fusion",
+    "IdentityAdapter",
+    "IdentityNet",
+    "IdentityTokens",
+    "Ortho",
+    "Preset",
+    "Projection",
+    "ProjectionConfig",
+    "RandomFusion",
+    "Scale",
+    "ScaleSchedule",
+    "cross_attention_layers",
+]

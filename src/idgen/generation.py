@@ -1,0 +1,139 @@
+"""What `idgen generate` does: images of one person or of many people, their similarity, and their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .commands.shared import open_pipeline, read_face_option
+from .errors import ProvenanceError, StatisticsError
+from .evaluation.drawing import DrawingSettings
+from .evaluation.judges import Judges, read_faces
+from .evaluation.similarity import cosine_similarity
+from .evaluation.synthesis import generate_table
+from .faces import EncoderStatistics, FaceAnalyzer, register_encoder
+from .files import write_bytes
+from .identity import Identity
+from .terminal import say, warn
+
+if TYPE_CHECKING:
+    from .commands.generate import GenerateOptions
+
+FALSE_MATCH_RATE = 1e-3
+"""Of the threshold that similarities are shown with."""
+
+
+def generate_one(options: GenerateOptions) -> list[Path]:
+    """Generate images of one person and print their similarity; returns the files."""
+    person = Identity.load(options.identity) if options.identity is not None else None
+    pipeline, settings = _open(options)
+    person = person or pipeline.encode_identity(list(options.photo), face=read_face_option(options.face))
+    pictures = pipeline(
+        options.prompt,
+        negative_prompt=options.negative_prompt,
+        id_embeds=person,
+        id_scale=options.id_scale,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        num_images_per_prompt=options.count,
+        generator=[torch.Generator().manual_seed(seed) for seed in options.seeds],
+    ).images
+    pictures_shown = [_enlarged(picture, options.upscale) for picture in pictures]
+    told = {"prompt": options.prompt, **asdict(settings)}
+    paths = _paths(options, person)
+    for picture, seed, path in zip(pictures_shown, options.seeds, paths, strict=True):
+        write_bytes(path, options.marks.file_of(picture, {**told, "seed": seed}), ProvenanceError)
+    for line in _similarities(pictures, paths, person):
+        say(line)
+    return paths
+
+
+def generate_many(options: GenerateOptions) -> list[Path]:
+    """Generate images of the people of a table, or of invented people; returns the folder."""
+    pipeline, settings = _open(options)
+    output = options.output or Path("pictures")
+    generate_table(
+        pipeline,
+        settings,
+        output,
+        table=options.table,
+        random=options.random,
+        false_match_rate=options.false_match_rate,
+        prompts=options.prompts or options.prompt,
+        seeds=options.seeds,
+        file_of=lambda picture, told: options.marks.file_of(_enlarged(picture, options.upscale), told),
+        batch_size=options.batch_size,
+    )
+    return [output]
+
+
+def _open(options: GenerateOptions) -> tuple[Any, DrawingSettings]:
+    """The pipeline, and the settings that are written into the images; says what the model knows."""
+    _ = options.marks.people, options.marks.signer  # reads their files before the models are opened
+    usage = options.usage
+    if usage.words:
+        name = "built-in model" if options.base == "tiny" else options.base
+        say(f"{name}, {usage.resolution} px; it knows these words: {', '.join(usage.words)}")
+        unknown = dict.fromkeys(word for text in options.texts for word in usage.unknown_words(text))
+        if unknown:
+            warn(f"The model does not know {', '.join(unknown)}: these words have no effect.")
+    settings = DrawingSettings(
+        base=options.base,
+        adapter=options.id_adapter or options.base,  # the small model has its own adapter
+        id_scale=options.id_scale,
+        steps=options.steps or usage.num_inference_steps,
+        guidance_scale=usage.guidance_scale if options.guidance_scale is None else options.guidance_scale,
+        negative_prompt=options.negative_prompt,
+    )
+    if options.encoder is not None:
+        register_encoder(options.encoder)
+    pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, options.device)
+    options.marks.prepare(pipeline)
+    return pipeline, settings
+
+
+def _enlarged(picture: Image.Image, times: int) -> Image.Image:
+    return picture.resize((picture.width * times, picture.height * times), Image.Resampling.LANCZOS)
+
+
+def _paths(options: GenerateOptions, person: Identity) -> list[Path]:
+    """A file for each image, named after the person and the seed unless the option says otherwise."""
+    if options.output is not None and options.output.suffix:
+        several = options.count > 1
+        seeds = [f"-{seed}" if several else "" for seed in options.seeds]
+        return [options.output.with_stem(options.output.stem + seed) for seed in seeds]
+    first = options.identity or options.photo[0]
+    name = re.sub(r"[^\w.-]+", "-", person.name or first.stem).strip("-.") or "person"
+    return [(options.output or Path()) / f"{name}-{seed}.png" for seed in options.seeds]
+
+
+def _similarities(pictures: Sequence[Image.Image], paths: Sequence[Path], person: Identity) -> list[str]:
+    """Lines with the similarity of each image to the person, and what it is to be compared with."""
+    analyzer = FaceAnalyzer.for_encoder(person.encoder)
+    judges = Judges(detector=analyzer.detector, encoders={person.encoder: analyzer.encoder})
+    reference = {person.encoder: person.embedding(normalised=True).numpy()[None]}
+    lines = []
+    for picture, path in zip(pictures, paths, strict=True):
+        faces, crop = read_faces(np.asarray(picture.convert("RGB")), reference, judges)
+        cosine = cosine_similarity(faces[person.encoder], reference[person.encoder])[0]
+        lines.append(f"{path.name}: " + ("no face was found" if crop is None else f"similarity {cosine:.3f}"))
+    return [*lines, f"By {person.encoder}, which the adapter reads{_strangers(person.encoder)}."]
+
+
+def _strangers(encoder: str) -> str:
+    try:
+        statistics = EncoderStatistics.of(encoder)
+    except StatisticsError:
+        return ""
+    return (
+        f": two photos of one person have {statistics.genuine.mean:.3f} on average, two strangers "
+        f"{statistics.impostor.mean:.3f}; only one pair of strangers in {1 / FALSE_MATCH_RATE:,.0f} exceeds "
+        f"{statistics.threshold(FALSE_MATCH_RATE):.3f}, the threshold for the same person"
+    )

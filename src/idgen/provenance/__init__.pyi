@@ -1,0 +1,17 @@
+from .blocklist import IdentityBlocklist
+from .credentials import Credentials, CredentialSigner, read_credentials
+from .marks import mark
+from .metadata import read_settings
+from .watermark import Watermark, add_watermark, read_watermark
+
+__all__ = [
+    "CredentialSigner",
+    "Credentials",
+    "IdentityBlocklist",
+    "Watermark",
+    "add_watermark",
+    "mark",
+    "read_credentials",
+    "read_settings",
+    "read_watermark",
+]

@@ -1,0 +1,87 @@
+"""Options of the commands that draw pictures: marks, and people who are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import IdgenError, ProvenanceError
+from ..inputs import InputPath
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .blocklist import IdentityBlocklist
+    from .credentials import CredentialSigner
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkOptions:
+    """How pictures are marked, and which people are refused.
+
+    Attributes:
+        watermark: Add an invisible watermark to the pixels.
+        certificates: PEM file with your signing certificate and its chain, to sign pictures with Content Credentials.
+        key: PEM file with the certificate's private key.
+        blocklist: File written by `idgen blocklist`: people who must not be drawn.
+        check_output: Also search the pictures for people on the blocklist. A picture that shows one is not written.
+    """
+
+    watermark: bool = True
+    certificates: InputPath | None = None
+    key: InputPath | None = None
+    blocklist: InputPath | None = None
+    check_output: bool = False
+
+    def prepare(self, pipeline: Any) -> None:
+        """Fail on missing files and packages before drawing, and give the blocklist to the pipeline."""
+        if self.watermark:
+            from .watermark import require_watermark
+
+            require_watermark()
+        _ = self.signer
+        if self.check_output and self.people is None:
+            raise IdgenError("--check-output requires --blocklist.")
+        if self.people is not None:  # otherwise the pipeline keeps its own
+            pipeline.id_blocklist = self.people
+
+    @cached_property
+    def people(self) -> IdentityBlocklist | None:
+        """The people who must not be drawn."""
+        if self.blocklist is None:
+            return None
+        from .blocklist import IdentityBlocklist
+
+        return IdentityBlocklist.load(self.blocklist)
+
+    @cached_property
+    def signer(self) -> CredentialSigner | None:
+        """The signer, if pictures are signed."""
+        if (self.certificates is None) != (self.key is None):
+            raise ProvenanceError("--certificates and --key are required together.")
+        if self.certificates is None or self.key is None:
+            return None
+        from .credentials import CredentialSigner
+
+        return CredentialSigner(self.certificates, self.key)
+
+    def file_of(self, picture: Image.Image, settings: Mapping[str, object]) -> bytes:
+        """The marked PNG file; raises BlockedIdentityError if `check_output` finds a person on the blocklist."""
+        from .marks import mark
+
+        if self.check_output and self.people is not None:
+            self.people.check_picture(picture)
+        told = {
+            **settings,
+            "base": _public_name(str(settings["base"])),
+            "adapter": _public_name(str(settings["adapter"])),
+        }
+        return mark(picture, told, watermark=self.watermark, signer=self.signer)
+
+
+def _public_name(source: str) -> str:
+    """A hub id, or the name of a folder or file without its path, which is private."""
+    return Path(source).name if Path(source).exists() else source

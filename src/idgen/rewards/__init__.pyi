@@ -1,0 +1,24 @@
+from .aesthetic import AestheticHead, AestheticReward, ClipImageEmbeds
+from .distortion import Distortion, PreferencePairs
+from .guard import RewardHackingGuard, Verdict
+from .identity_reward import IdentityReward
+from .structure import StructureScorer, bradley_terry_loss
+from .table import REWARDS, RewardsConfig
+from .weighted import WeightedRewards, make_rewards
+
+__all__ = [
+    "REWARDS",
+    "AestheticHead",
+    "AestheticReward",
+    "ClipImageEmbeds",
+    "Distortion",
+    "IdentityReward",
+    "PreferencePairs",
+    "RewardHackingGuard",
+    "RewardsConfig",
+    "StructureScorer",
+    "Verdict",
+    "WeightedRewards",
+    "bradley_terry_loss",
+    "make_rewards",
+]
