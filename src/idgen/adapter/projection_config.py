@@ -92,7 +92,7 @@ def parse_projection(words: Sequence[str]) -> ProjectionConfig:
     return config
 
 
-def projections() -> str:
+def projection_table() -> str:
     """The table of all projections, in Markdown."""
     lines = ["| type | projection | sizes and defaults |", "| --- | --- | --- |"]
     for name, kind in ((name, projection_class(name)) for name in PROJECTIONS):
