@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ def network_dtype(network: Any, dtype: torch.dtype) -> torch.dtype:
 @contextmanager
 def own_precision(network: Any) -> Iterator[None]:
     """Compute in the dtype of the network's weights inside the `with`, also within autocast."""
-    with torch.autocast(network.device.type, enabled=False):
+    kind = network.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         yield
 
 
