@@ -243,6 +243,25 @@ def test_gradient_checkpointing_gives_the_same_gradients(training: bool) -> None
         torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-5)
 
 
+def test_forwards_of_several_batch_sizes_share_a_backward_pass() -> None:
+    """As in reward training, where steps with guidance and the denoising of photos are in one loss."""
+
+    def gradients(checkpointing: bool) -> list[torch.Tensor]:
+        unet = make_unet()
+        adapter = make_adapter(unet).train()
+        adapter.attach(unet)
+        if checkpointing:
+            unet.enable_gradient_checkpointing()
+            unet.train()
+        with adapter.activate([random_tokens(adapter, rows=2)], num_images=2):
+            losses = [unet(**unet_inputs(unet, batch=batch)).sample.square().mean() for batch in (4, 2, 4)]
+            torch.stack(losses).sum().backward()
+        return [p.grad for p in adapter.parameters() if p.grad is not None]
+
+    for plain, checkpointed in zip(gradients(False), gradients(True), strict=True):
+        torch.testing.assert_close(plain, checkpointed, atol=1e-7, rtol=1e-5)
+
+
 def test_detach_leaves_no_trace() -> None:
     unet = make_unet()
     names = set(unet.state_dict())

@@ -22,6 +22,7 @@ from idgen import evaluation
 from idgen.losses import Parametrisation
 from idgen.losses.negatives import Bank
 from tests.data import sets
+from tests.faces.onnx_pack import EMBEDDING_DIM
 
 from .hub import write_hub, write_packs
 
@@ -67,6 +68,8 @@ def surroundings(
             "people": _pipe,
             "safety": _pipe,
             "checkpoints": _pipe,
+            "comfyui": _pipe,
+            "migration": _embedding,
             "losses": _losses,
             "rewards": _training,
             "prepare": _photos,
@@ -123,6 +126,10 @@ def _pipe() -> dict[str, Any]:
     pipe: Any = diffusers.DiffusionPipeline.from_pretrained("stabilityai/stable-diffusion-xl-base-1.0")
     pipe.load_id_adapter("user/adapter")
     return {"pipe": pipe}
+
+
+def _embedding() -> dict[str, Any]:
+    return {"embedding": np.ones(EMBEDDING_DIM, np.float32)}
 
 
 def _demo() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from ..errors import BaseMismatchError
+from ..errors import AdapterError, BaseMismatchError
 from .attention import AttentionHooks
 from .conditioning import Conditioning, ForwardConditioning
 from .hooks import ForwardHooks, owner_of, remove_hooks
@@ -43,6 +43,7 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
         with lock_of(unet):
             super().__init__(unet, adapter, uuid.uuid4().hex)
             self._loras: dict[str, LoRAHooks] = {}
+            self._kept: dict[int, ForwardConditioning] = {}  # by batch size
             for path in [p for at in cross for p in (self_attention_path(at), at)] if len(adapter.loras) else []:
                 lora = cast(LayerLoRA, adapter.loras[module_key(path)])
                 self._loras[path] = LoRAHooks(cast(Attention, unet.get_submodule(path)), lora, self.token)
@@ -53,7 +54,7 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy of the UNet has a copy of this attachment, and of the adapter."""
-        super().__setstate__(state)
+        super().__setstate__({**state, "_kept": {}})
         _attached.setdefault(self.owner, WeakSet()).add(self.module)
 
     @property
@@ -83,9 +84,21 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
         return conditioning
 
     def apply(self, bound: ForwardConditioning | None) -> None:
-        """See `ForwardHooks`."""
+        """See `ForwardHooks`.
+
+        Raises:
+            AdapterError: With gradient checkpointing, an earlier forward of this batch size had another scale.
+        """
+        if bound is not None:
+            if self._held is None:
+                self._kept.clear()
+            if self._kept.setdefault(bound.batch, bound) is not bound:
+                raise AdapterError(
+                    "With gradient checkpointing, forwards with different scales cannot share a backward pass."
+                )
         for path, hooks in self._layers.items():
-            hooks.people = None if bound is None else bound.people.get(path)
+            people = {batch: kept.people[path] for batch, kept in self._kept.items() if path in kept.people}
+            hooks.people = people or None if bound is not None else None
             hooks.regions = None if bound is None else bound.regions
             hooks.text_scale = None if bound is None else bound.text_scale
             hooks.ortho = None if bound is None else bound.ortho

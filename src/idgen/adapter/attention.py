@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -45,9 +45,10 @@ class AttentionHooks(HookOwner):
     map. The layer's processor is not replaced, so it can be any. Without `people` the output does not change.
 
     Attributes:
-        people: Keys and values of each person, or `None`.
+        people: Keys and values of each person, or `None`, by batch size: with gradient checkpointing, forwards of
+            several batch sizes run again in one backward pass.
         regions: Where each person may appear, or `None` for everywhere.
-        text_scale: (batch,), factor on the layer's own attention, or `None`.
+        text_scale: (images,), factor on the layer's own attention, or `None`.
         ortho: How the identity attention is added; see `Ortho`. It is fused with the layer's own attention over the
             whole image, also where a person has a region.
     """
@@ -55,7 +56,7 @@ class AttentionHooks(HookOwner):
     def __init__(self, layer: Attention, token: str) -> None:
         super().__init__(token)
         self.heads = layer.heads
-        self.people: Sequence[KeysValues] | None = None
+        self.people: Mapping[int, Sequence[KeysValues]] | None = None
         self.regions: Regions | None = None
         self.text_scale: torch.Tensor | None = None
         self.ortho: Ortho | None = None
@@ -87,9 +88,10 @@ class AttentionHooks(HookOwner):
         hidden_states = text = args[0]
         query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         if self.text_scale is not None:
-            hidden_states = hidden_states * self.text_scale.to(hidden_states)[:, None, None]
+            scale = self.text_scale.repeat(len(query) // len(self.text_scale))
+            hidden_states = hidden_states * scale.to(hidden_states)[:, None, None]
         masks = self.regions.at(query.shape[2]) if self.regions is not None else None
-        for i, (keys, values) in enumerate(self.people):
+        for i, (keys, values) in enumerate(self.people[len(query)]):
             found = F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2)
             if self.ortho is not None:
                 found = orthogonal_part(found, text, self.ortho, query, keys)

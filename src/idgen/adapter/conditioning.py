@@ -22,13 +22,15 @@ class ForwardConditioning(NamedTuple):
     """The identity conditioning of one forward, which the layers' hooks apply.
 
     Attributes:
+        batch: Batch size of the forward.
         people: Layer path → keys and values of each person; layers at scale 0 are missing.
         lora_scale: Layer path → scale of the adapter's LoRA.
         regions: Where each person may appear.
-        text_scale: (batch,), factor on the layer's own attention.
+        text_scale: (images,), factor on the layer's own attention.
         ortho: How the identity attention is added; see `Ortho`.
     """
 
+    batch: int
     people: Mapping[str, list[KeysValues]]
     lora_scale: Mapping[str, float]
     regions: Regions | None
@@ -93,7 +95,7 @@ class Conditioning:
                     weighted = positive.values * fusion.identity.to(positive.values)[:, None, None]
                     pairs[i] = negative, positive._replace(values=weighted)
         self._laid_out: dict[BatchLayout, dict[str, list[KeysValues]]] = {}
-        self._last: tuple[tuple[BatchLayout, dict[str, float], dict[str, float]], ForwardConditioning] | None = None
+        self._last: dict[BatchLayout, tuple[tuple[dict[str, float], dict[str, float]], ForwardConditioning]] = {}
 
     def at(self, batch: int, timestep: torch.Tensor | float) -> ForwardConditioning:
         """The conditioning of a forward with this batch size, at this timestep.
@@ -110,9 +112,10 @@ class Conditioning:
         scale, lora_scale = self._scale(), self._lora_scale()
         scales = self._layer_scales(scale, timestep, self._heads)
         lora_scales = self._layer_scales(scale if lora_scale is None else lora_scale, timestep, self._lora_paths)
-        if self._last is None or self._last[0] != (layout, scales, lora_scales):
-            self._last = (layout, scales, lora_scales), self._conditioning(layout, scales, lora_scales)
-        return self._last[1]
+        last = self._last.get(layout)
+        if last is None or last[0] != (scales, lora_scales):
+            last = self._last[layout] = (scales, lora_scales), self._conditioning(layout, scales, lora_scales)
+        return last[1]
 
     def _layer_scales(self, scale: Scale, timestep: torch.Tensor | float, paths: Iterable[str]) -> dict[str, float]:
         """Layer path → scale at this timestep."""
@@ -132,8 +135,8 @@ class Conditioning:
                 for path, laid_out in self._laid_out[layout].items()
                 if (scale := scales[path]) != 0
             }
-        text_scale = None if self._text_scale is None else self._text_scale.repeat(len(layout))
-        return ForwardConditioning(people, lora_scales, self.regions, text_scale, self._ortho)
+        batch = len(layout) * self._num_images
+        return ForwardConditioning(batch, people, lora_scales, self.regions, self._text_scale, self._ortho)
 
     def _lay_out(self, path: str, layout: BatchLayout) -> list[KeysValues]:
         """Keys and values of each person in one layer, for the whole batch, split into heads."""
