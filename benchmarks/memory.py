@@ -31,6 +31,12 @@ from idgen.losses import FaceDecoder, FaceEmbedder
 
 META = torch.device("meta")
 GIB = 2**30
+VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+}
 TEXT_PARAMETERS = {"sd15": 123_060_480, "sdxl": 123_060_480 + 694_659_840}
 """Weights of the text encoders, which are loaded with the pipeline."""
 
@@ -133,13 +139,7 @@ class Networks:
         if case.checkpointing:
             self.unet.train().enable_gradient_checkpointing()
         with META:
-            self.vae: Any = AutoencoderKL(
-                block_out_channels=(128, 256, 512, 512),
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                layers_per_block=2,
-                latent_channels=4,
-            )
+            self.vae: Any = AutoencoderKL(**VAE)
         self.vae = self.vae.to(self.dtype).eval().requires_grad_(False)
         self.encoder: Any = DlibEncoder().to(META, self.dtype)
         with META:
