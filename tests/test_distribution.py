@@ -34,8 +34,8 @@ SMOKE = (
 )
 """Tests that together import every declared dependency and use it."""
 
-WITHOUT = {"docs", "dev"}
-"""Extras of developers, which the floors leave out."""
+WITHOUT = {"docs", "dev", "pulid"}
+"""Extras that the floors leave out: those of developers, and one whose torchvision requires torch of the same build."""
 
 
 def requirements() -> Iterator[Requirement]:

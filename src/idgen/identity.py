@@ -19,8 +19,8 @@ from .files import parse_json, read_tensors, write_tensors
 from .typed import arguments
 
 FORMAT = "idgen-identity-1"
-MAX_BYTES = 1 << 27
-"""Limit of the size of a file. CLIP features of 100 photos take less."""
+MAX_BYTES = 1 << 30
+"""Limit of the size of a file. The features of 80 photos for PuLID take less."""
 
 OUTLIER_RATIO = 1.4
 """A photo is an outlier if its distance from the mean of the others exceeds the median distance this many times,"""

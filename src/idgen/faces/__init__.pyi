@@ -1,13 +1,15 @@
-from .align import ARCFACE_TEMPLATE, DLIB_TEMPLATE, align_face, similarity_transform, warp_faces
+from .align import ARCFACE_TEMPLATE, DLIB_TEMPLATE, FFHQ_TEMPLATE, align_face, similarity_transform, warp_faces
 from .analyzer import FaceAnalyzer
 from .clip import ClipFeatures
 from .detectors import DlibDetector, FaceDetector
 from .dlib_encoder import DlibEncoder
 from .encoder import AlignedEncoder, FaceEncoder, NetworkInput
+from .eva import EvaFeatures
 from .face import Choice, Detection, Face, choose_face
 from .image_encoder import ImageEncoder
 from .keypoints import draw_keypoints
 from .onnx_encoder import OnnxEncoder
+from .parsing import FaceParser, SegmentationParser
 from .photo import Photo, load_photo
 from .registry import ENCODERS, EncoderRow, EncoderSpec, open_encoder, register_encoder, spec_of
 from .statistics import EncoderStatistics, ScoreDistribution
@@ -17,6 +19,7 @@ __all__ = [
     "ARCFACE_TEMPLATE",
     "DLIB_TEMPLATE",
     "ENCODERS",
+    "FFHQ_TEMPLATE",
     "AlignedEncoder",
     "Choice",
     "ClipFeatures",
@@ -26,15 +29,18 @@ __all__ = [
     "EncoderRow",
     "EncoderSpec",
     "EncoderStatistics",
+    "EvaFeatures",
     "Face",
     "FaceAnalyzer",
     "FaceDetector",
     "FaceEncoder",
+    "FaceParser",
     "ImageEncoder",
     "NetworkInput",
     "OnnxEncoder",
     "Photo",
     "ScoreDistribution",
+    "SegmentationParser",
     "WholePhotoFeatures",
     "align_face",
     "choose_face",

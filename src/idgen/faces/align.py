@@ -14,6 +14,17 @@ ARCFACE_TEMPLATE = np.array(
 DLIB_TEMPLATE = np.array([[46.23, 44.29], [102.02, 44.04], [76.71, 77.51], [49.57, 99.85], [99.25, 98.99]])
 """Positions of the five landmarks in the 150-px crops that dlib's network was trained on."""
 
+FFHQ_TEMPLATE = np.array(
+    [
+        [192.98138, 239.94708],
+        [318.90277, 240.1936],
+        [256.63416, 314.01935],
+        [201.26117, 371.41043],
+        [313.08905, 371.15118],
+    ]
+)
+"""Positions of the five landmarks in the 512-px crops of face restoration (facexlib), which PuLID reads."""
+
 _LARGE = 1 << 20  # pixels; of larger photos only the part around the face is converted to floats
 
 
@@ -76,6 +87,7 @@ def align_face(
     template: np.ndarray = ARCFACE_TEMPLATE,
     size: int = 112,
     mirrored: int = 0,
+    border: tuple[int, int, int] = (0, 0, 0),
 ) -> np.ndarray:
     """Crop one aligned face from a photo: `warp_faces`, rounded to 8 bits.
 
@@ -84,7 +96,8 @@ def align_face(
         landmarks: (5, 2), pixels.
         template: (5, 2), positions of the landmarks in the crop.
         size: Side of the square crop in pixels.
-        mirrored: Width of a mirrored border around the photo in pixels, less than its shorter side; black beyond.
+        mirrored: Width of a mirrored border around the photo in pixels, less than its shorter side; `border` beyond.
+        border: Colour outside of the photo.
 
     Returns:
         (size, size, 3), uint8.
@@ -92,8 +105,9 @@ def align_face(
     points = torch.from_numpy(np.asarray(landmarks, np.float64)) + mirrored
     if mirrored or image.shape[0] * image.shape[1] > _LARGE:
         image, points = _part_around(image, points, template, size, mirrored)
-    pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    crop = warp_faces(pixels, points[None], template, size)
+    outside = torch.tensor(border, dtype=torch.float32)[:, None, None]
+    pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() - outside
+    crop = warp_faces(pixels, points[None], template, size) + outside
     return crop[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
 
 

@@ -12,8 +12,8 @@ from transformers import CLIPVisionModelWithProjection
 from ..errors import CheckpointError
 from .align import ARCFACE_TEMPLATE, align_face
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 def normalise_for_clip(images: np.ndarray) -> torch.Tensor:
