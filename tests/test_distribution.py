@@ -35,7 +35,7 @@ SMOKE = (
 """Tests that together import every declared dependency and use it."""
 
 WITHOUT = {"docs", "dev", "pulid"}
-"""Extras that the floors leave out: those of developers, and one whose torchvision requires torch of the same build."""
+"""Extras that the floors leave out: those of developers, and one whose torchvision requires its own build of torch."""
 
 
 def requirements() -> Iterator[Requirement]:

@@ -11,11 +11,10 @@ from huggingface_hub import snapshot_download
 
 from .adapter import IdentityAdapter, IdentityNet
 from .checkpoints.native import plain_config
-from .checkpoints.public import find, write
+from .checkpoints.public import NET, find, write
 from .errors import CheckpointError
 from .files import open_tensors
 
-NET = "identity_net"
 NET_FOLDERS = (NET, "ControlNetModel")
 """Folders of an IdentityNet beside an adapter: in this package's format, and in InstantID's repository."""
 

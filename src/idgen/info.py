@@ -7,7 +7,7 @@ from typing import Any
 
 from .adapter import IdentityAdapter
 from .adapter.layers import base_name
-from .checkpoints.model_card import describe_projection
+from .checkpoints.model_card import describe_fusion, describe_projection
 from .files import open_tensors
 from .identity import Identity
 
@@ -22,11 +22,11 @@ def info(path: str) -> dict[str, Any]:
 
 
 def _is_identity(path: Path) -> bool:
-    """Whether a file is read as an identity: a safetensors file that is not an adapter."""
+    """Whether a file is an identity."""
     if not path.is_file() or path.suffix != ".safetensors":
         return False
     with open_tensors(path) as file:
-        return not any(name.startswith("ip_adapter.") for name in file.keys())  # noqa: SIM118
+        return "embeddings" in file.keys()  # noqa: SIM118
 
 
 def _identity_facts(path: Path) -> dict[str, Any]:
@@ -49,5 +49,6 @@ def _adapter_facts(path: str) -> dict[str, Any]:
         "encoder": config["encoder"],
         "embeddings": f"{'unit-length' if config['normalised'] else 'raw'}, {config['embedding_dim']} numbers",
         "projection": describe_projection(config),
+        "fusion": describe_fusion(config),
         "parameters": f"{adapter.num_parameters() / 1e6:.1f} million",
     }

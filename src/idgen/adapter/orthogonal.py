@@ -43,6 +43,17 @@ def check_fusion(ortho: Ortho | None, num_zero: int) -> None:
         raise AdapterError(f"num_zero must be an integer from 0 to {MAX_ZERO}, got {num_zero!r}.")
 
 
+def preset_of(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        AdapterError: There is none.
+    """
+    if name not in PRESETS:
+        raise AdapterError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}.")
+    return PRESETS[name]
+
+
 def orthogonal_part(
     identity: torch.Tensor, text: torch.Tensor, ortho: Ortho, query: torch.Tensor, keys: torch.Tensor
 ) -> torch.Tensor:

@@ -23,9 +23,9 @@ class Foreign(NamedTuple):
 
 FOREIGN = (
     Foreign(
-        "PuLID for SDXL",
-        lambda top, keys: "id_adapter_attn_layers" in top,
-        "EVA-CLIP features beside the embedding, and its own attention with zero keys and orthogonal fusion",
+        "PuLID for FLUX",
+        lambda top, keys: bool({"pulid_encoder", "pulid_ca"} & set(top)),
+        "FLUX's transformer; load pulid_v1.bin or pulid_v1.1.safetensors, which are for SDXL",
     ),
     Foreign(
         "ConsistentID",

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +32,7 @@ class Layout:
         find_layers: Tensors, and the layers of the user's base model if given → the layers that the file is for.
         renamed: Parts of names in the projection: in the file → ours.
         ignored: Names that some files have and that nothing reads.
+        is_flat: Whether a `.bin` file is one mapping of names, instead of one mapping for each part.
     """
 
     projection: str
@@ -39,6 +42,7 @@ class Layout:
     find_layers: Callable[[Mapping[str, torch.Tensor], Layers], Layers]
     renamed: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    is_flat: bool = False
 
     def names(self, config: Mapping[str, Any], state: Iterable[str]) -> dict[str, str]:
         """Name in the file → name in our state dict.
@@ -69,12 +73,18 @@ class Layout:
 MAPS = ("q", "k", "v", "out")
 
 
+def _branch_names(part: str, to_k: str, to_v: str, layers: Layers, _: bool = False) -> dict[str, str]:
+    return {
+        f"{part}.{number}.{theirs}.weight": f"branches.{path.replace('.', '/')}.{ours}.weight"
+        for path, number in numbered(layers).items()
+        for ours, theirs in (("to_k", to_k), ("to_v", to_v))
+    }
+
+
 def _ip_adapter_names(layers: Layers, lora: bool) -> dict[str, str]:
-    names = {}
+    names = _branch_names("ip_adapter", "to_k_ip", "to_v_ip", layers)
     for path, number in numbered(layers).items():
         cross = path.replace(".", "/")
-        for ours, theirs in (("to_k", "to_k_ip"), ("to_v", "to_v_ip")):
-            names[f"ip_adapter.{number}.{theirs}.weight"] = f"branches.{cross}.{ours}.weight"
         for key, index in ((cross.removesuffix("attn2") + "attn1", number - 1), (cross, number)) if lora else ():
             for part in MAPS:
                 for way in ("down", "up"):
@@ -97,7 +107,7 @@ def _photomaker_names(layers: Layers, lora: bool) -> dict[str, str]:
 
 def _counted(state: Mapping[str, torch.Tensor], base: Layers) -> Layers:
     """The layers of a file that numbers them: the base model's, or else those of SD1.5 or SDXL."""
-    count = sum(name.endswith(".to_k_ip.weight") for name in state)
+    count = sum(name.endswith((".to_k_ip.weight", ".id_to_k.weight")) for name in state)
     return base if len(base) == count else known_layers(count)
 
 
@@ -133,12 +143,31 @@ PHOTOMAKER = Layout(
     ),
     ignored=("id_encoder.vision_model.embeddings.position_ids",),
 )
-LAYOUTS = (IP_ADAPTER, PHOTOMAKER)
+PULID = Layout(
+    projection="id_adapter",
+    layers="id_adapter_attn_layers",
+    projections=("pulid", "idformer"),
+    layer_names=partial(_branch_names, "id_adapter_attn_layers", "id_to_k", "id_to_v"),
+    find_layers=_counted,
+    is_flat=True,
+)
+LAYOUTS = (IP_ADAPTER, PHOTOMAKER, PULID)
 
 
 def layout_in(parts: Collection[str]) -> Layout | None:
     """The layout of a file with these parts, the first components of its names."""
     return next((each for each in LAYOUTS if {each.projection, each.layers} <= set(parts)), None)
+
+
+def unpacked(state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """The tensors of a PuLID file that was repacked with IP-Adapter's names, by PuLID's own names."""
+    if not {"image_proj.body.0.weight", "image_proj.id_embedding_mapping.0.weight"} & state.keys():
+        return state
+    own = (
+        (r"^image_proj\.", "id_adapter."),
+        (r"^ip_adapter\.(\d+)\.to_([kv])_ip\.", r"id_adapter_attn_layers.\1.id_to_\2."),
+    )
+    return {re.sub(*own[1], re.sub(*own[0], name)): tensor for name, tensor in state.items()}
 
 
 def layout_of(config: Mapping[str, Any]) -> Layout:

@@ -44,6 +44,12 @@ def model_card(config: Mapping[str, Any]) -> str:
     return _TEXT.format(pipeline=pipeline, kind="unit-length" if config["normalised"] else "raw", **fields)
 
 
+def describe_fusion(config: Mapping[str, Any]) -> str:
+    """How the identity attention of an adapter with this configuration is added to the text attention."""
+    ortho, num_zero = config.get("ortho"), config.get("num_zero", 0)
+    return (ortho or "sum") + (f", {num_zero} zero tokens" if num_zero else "")
+
+
 def describe_projection(config: Mapping[str, Any]) -> str:
     """The projection of an adapter with this configuration: its type, tokens and sizes."""
     sizes = {name: value for name, value in config["projection"].items() if name != "type" and value is not None}

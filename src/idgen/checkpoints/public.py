@@ -13,9 +13,9 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..files import parse_json, read_tensors, write_tensors, write_whole
-from .building import check_config
+from .building import check_config, refuse_misfits
 from .foreign import supported_layout
-from .layouts import Layout, layout_of
+from .layouts import Layout, layout_of, unpacked
 from .pickled import read_pickle
 from .source import find
 from .variants import recognise
@@ -24,6 +24,9 @@ __all__ = ["find", "interpret", "read", "write"]
 
 CONFIG = "idgen_config"
 """Key of the adapter's configuration in the header of safetensors files that this package writes."""
+
+NET = "identity_net"
+"""Part of a safetensors file with an `IdentityNet`."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,9 +48,12 @@ def read(
     Raises:
         CheckpointError: The file is unsafe, of an unknown format, or made for another number of layers.
     """
-    state, header = _read(file)
-    layout = supported_layout(state, str(file))
-    state = layout.select(state)
+    tensors, header = _read(file)
+    tensors = unpacked(tensors)
+    layout = supported_layout(tensors, str(file))
+    state = layout.select(tensors)
+    others = [name for name in tensors.keys() - state.keys() if name not in layout.ignored]
+    refuse_misfits(str(file), [], [name for name in others if not name.startswith(f"{NET}.")], [])
     if CONFIG in header:
         config = parse_json(header[CONFIG], f"The configuration in '{file}'")
         return config, _renamed(layout, check_config(kind, config, str(file)), state)
@@ -97,14 +103,18 @@ def write(
         entries = {CONFIG: json.dumps(dict(config)), "format": "pt", **(header or {})}
         write_tensors(file, {**tensors, **(extra or {})}, entries)
     elif file.suffix == ".bin":
-        parts = {layout.projection: {}, layout.layers: {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
         with write_whole(file) as new, new.open("wb") as opened:
-            torch.save(parts, opened)
+            torch.save(tensors if layout.is_flat else _nested(tensors), opened)
     else:
         raise CheckpointError(f"The file must end in .safetensors or .bin, got '{file}'.")
+
+
+def _nested(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    return parts
 
 
 def _renamed(layout: Layout, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -104,6 +104,43 @@ def _photomaker_v2(state: Tensors, head_width: int) -> Sizes:
     return shared, {**own, **_perceiver(state, f"{qformer}perceiver_resampler.", head_width), **image}
 
 
+def _pulid(state: Tensors, _: int) -> Sizes:
+    hidden_dim, inputs = sides(state, "id_adapter.body.0.weight")
+    hidden_dim_2, _ = sides(state, "id_adapter.body.3.weight")
+    outputs, _ = sides(state, "id_adapter.body.6.weight")
+    cross_attention_dim, _ = sides(state, "id_adapter.mapping_0.6.weight")
+    _, feature_dim = sides(state, "id_adapter.mapping_0.0.weight")
+    own = {"feature_dim": feature_dim, "hidden_dim": hidden_dim, "hidden_dim_2": hidden_dim_2}
+    return _pulid_sizes(inputs, outputs // cross_attention_dim + SCALES, cross_attention_dim, own)
+
+
+def _idformer(state: Tensors, head_width: int) -> Sizes:
+    _, num_tokens, hidden_dim = sides(state, "id_adapter.latents", 3)
+    _, cross_attention_dim = sides(state, "id_adapter.proj_out")
+    map_dim, inputs = sides(state, "id_adapter.id_embedding_mapping.0.weight")
+    outputs, _ = sides(state, "id_adapter.id_embedding_mapping.6.weight")
+    _, feature_dim = sides(state, "id_adapter.mapping_0.0.weight")
+    own = {"feature_dim": feature_dim, "hidden_dim": hidden_dim, "map_dim": map_dim}
+    own |= {"id_tokens": outputs // hidden_dim, **_perceiver(state, "id_adapter.", head_width)}
+    return _pulid_sizes(inputs, num_tokens, cross_attention_dim, own)
+
+
+def _pulid_sizes(inputs: int, num_tokens: int, cross_attention_dim: int, own: dict[str, int]) -> Sizes:
+    if inputs <= ANTELOPE_DIM:
+        raise CheckpointError(
+            f"The file is not a complete adapter: PuLID reads {ANTELOPE_DIM} numbers of a face embedding and those of "
+            f"an image embedding behind them, but its first layer reads {inputs}."
+        )
+    shared = {"num_tokens": num_tokens, "embedding_dim": ANTELOPE_DIM, "cross_attention_dim": cross_attention_dim}
+    return shared, {"clip_dim": inputs - ANTELOPE_DIM, **own}
+
+
+SCALES = 5
+"""Tokens of PuLID v1 from hidden states, one for each of the layers that it reads."""
+
+ANTELOPE_DIM = 512
+"""Length of the embeddings of `insightface/antelopev2`."""
+
 DLIB_DIM = 128
 """Length of the embeddings of `dlib-resnet-v1`, by which PhotoMaker v1, which reads none, knows people."""
 
@@ -113,6 +150,8 @@ CLIP_HEAD = 64
 READERS = {
     "photomaker-v2": Reader("id_encoder.qformer_perceiver.token_proj.0.weight", _photomaker_v2),
     "photomaker": Reader("id_encoder.fuse_module.layer_norm.weight", _photomaker),
+    "pulid": Reader("id_adapter.body.0.weight", _pulid),
+    "idformer": Reader("id_adapter.id_embedding_mapping.0.weight", _idformer),
     "plus": Reader("image_proj.perceiver_resampler.proj_in.weight", _plus),
     "resampler": Reader("image_proj.latents", _resampler),
     "mlp": Reader("image_proj.proj.0.weight", _mlp),

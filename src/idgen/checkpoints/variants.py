@@ -2,7 +2,7 @@
 
 `VARIANTS` is the table of all formats. To add one, add its row.
 
-Sources: the code of InstantID, IP-Adapter and PhotoMaker, the model cards of `InstantX/InstantID` and
+Sources: the code of InstantID, IP-Adapter, PhotoMaker and PuLID, the model cards of `InstantX/InstantID` and
 `h94/IP-Adapter-FaceID`.
 """
 
@@ -36,6 +36,8 @@ class Variant:
         image_encoder: Image encoder whose features it reads beside the embedding. A digest is added to the name if the
             image encoder is in the file.
         head_width: Width of an attention head in its projection, which the tensors do not show.
+        ortho: How its attention is added to the text attention; see `IdentityAdapter`.
+        num_zero: Zero tokens behind its tokens.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Variant:
     pool_photos: bool = True
     image_encoder: str | None = None
     head_width: int = 64
+    ortho: str | None = None
+    num_zero: int = 0
 
     def config(self, state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, Any]:
         """The configuration of an `IdentityAdapter` for these tensors, with sizes from their shapes."""
@@ -59,6 +63,8 @@ class Variant:
             "normalised": self.normalised,
             "pool_photos": self.pool_photos,
             "image_encoder": _fingerprinted(self.image_encoder, state),
+            "ortho": self.ortho,
+            "num_zero": self.num_zero,
             "lora_rank": 0 if lora is None else sides(state, lora)[0],
             "projection": {"type": self.projection, **own, **({"shortcut": True} if self.shortcut else {})},
             **shared,
@@ -138,6 +144,28 @@ VARIANTS = {
             pool_photos=False,
             image_encoder="photomaker-v2",
             head_width=128,
+        ),
+        Variant(
+            name="pulid-v1",
+            projection="pulid",
+            encoder="insightface/antelopev2",
+            normalised=False,
+            files="pulid",
+            pool_photos=False,
+            image_encoder="eva-clip-1024x24",
+            ortho="ortho_v2",
+            num_zero=8,
+        ),
+        Variant(
+            name="pulid-v1.1",
+            projection="idformer",
+            encoder="insightface/antelopev2",
+            normalised=False,
+            files="pulid",
+            pool_photos=False,
+            image_encoder="eva-clip-1024x24",
+            ortho="ortho_v2",
+            num_zero=20,
         ),
     )
 }

@@ -19,7 +19,7 @@ DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 def normalise_for_clip(images: np.ndarray) -> torch.Tensor:
     """(n, height, width, 3) uint8 RGB → (n, 3, height, width) float32 with CLIP's mean and deviation of the pixels."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
+    mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
     return (pixels - mean) / deviation
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ GREY = (132, 133, 135)
 """The colour outside of the photo."""
 
 
+_log = logging.getLogger(__name__)
+
+
 class EvaFeatures:
     """Image embedding and hidden states of EVA-CLIP (PuLID, arXiv 2404.16022); an `ImageEncoder`.
 
@@ -53,6 +57,11 @@ class EvaFeatures:
 
     def __init__(self, model: nn.Module | str | os.PathLike[str] | None = None, parser: FaceParser | None = None):
         network: Any = model if isinstance(model, nn.Module) else _open(model)
+        if parser is None:
+            _log.warning(
+                "EVA-CLIP sees ears, neck and background of the face, which PuLID was trained without: pass "
+                "image_encoder=EvaFeatures(parser=SegmentationParser(…))."
+            )
         self.model, self.parser = network.eval().requires_grad_(False), parser
         self.size, self.dim = int(network.patch_embed.img_size[0]), int(network.embed_dim)
         self.name = f"eva-clip-{self.dim}x{len(network.blocks)}"

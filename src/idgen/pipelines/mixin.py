@@ -9,16 +9,17 @@ from typing import Any
 
 from PIL import Image
 from torch import nn
-from transformers import CLIPVisionModelWithProjection
 
 from ..adapter import IdentityAdapter, Scale
 from ..adapter.guard import blocklist_of, set_blocklist
+from ..adapter.orthogonal import preset_of
 from ..errors import AdapterError
-from ..faces import Choice, ClipFeatures, Face, FaceAnalyzer, ImageEncoder, Photo
+from ..faces import Choice, Face, FaceAnalyzer, Photo
 from ..identity import Identity
 from ..provenance.blocklist import IdentityBlocklist
 from .activation import apply_blocklist
 from .from_pipe import wrap_auto_pipelines
+from .image_encoders import ImageEncoderSource, as_image_encoder
 from .landmarks import landmark_image
 from .loaded import LoadedAdapter
 from .supported import check_supported
@@ -58,7 +59,8 @@ class IdentityAdapterMixin:
         *,
         adapter_name: str = "default",
         face_analyzer: FaceAnalyzer | None = None,
-        image_encoder: ImageEncoder | CLIPVisionModelWithProjection | str | os.PathLike[str] | None = None,
+        image_encoder: ImageEncoderSource | None = None,
+        preset: str | None = None,
         lora_follows_scale: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -70,8 +72,10 @@ class IdentityAdapterMixin:
                 same UNet (`pipe.id_adapters["default"]`) is shared.
             adapter_name: Name of the adapter; replaces a loaded adapter of the same name.
             face_analyzer: Finds and embeds faces in photos; chosen by the adapter's face encoder if not given.
-            image_encoder: Encoder of image features, for adapters that read them: a CLIP model, its folder or hub id,
-                or an `ImageEncoder`; that of the published adapters if not given.
+            image_encoder: Encoder of image features, for adapters that read them: a CLIP model, its folder, file or
+                hub id, or an `ImageEncoder`; that of the published adapters if not given.
+            preset: Published settings of PuLID's fusion, of `idgen.adapter.PRESETS`: `"fidelity"` for likeness, or
+                `"extremely style"` for the prompt; those in the adapter's configuration if not given.
             lora_follows_scale: Whether the LoRA of adapters that have one is multiplied by the identity scale. If
                 not, as in the published files, it changes the image even at `id_scale=0`.
             kwargs: `weight_name` and `variant` for public formats; `subfolder`, `revision`, `token`,
@@ -81,7 +85,7 @@ class IdentityAdapterMixin:
             CheckpointError: The adapter cannot be found or opened.
             BaseMismatchError: It was made for another base model.
             EncoderMismatchError: `face_analyzer` makes embeddings of another face encoder.
-            AdapterError: The pipeline is not supported, or `image_encoder` does not fit the adapter.
+            AdapterError: The pipeline is not supported, or `image_encoder` or `preset` does not fit the adapter.
         """
         check_supported(self)
         wrap_auto_pipelines()
@@ -92,9 +96,10 @@ class IdentityAdapterMixin:
             adapter = IdentityAdapter.from_pretrained(source, unet=self.unet, **kwargs)
         if lora_follows_scale:
             adapter.lora_scale = None
-        if isinstance(image_encoder, CLIPVisionModelWithProjection | str | os.PathLike):
-            image_encoder = ClipFeatures(image_encoder)
-        loaded = LoadedAdapter(adapter, face_analyzer, image_encoder)
+        if preset is not None:
+            adapter.set_fusion(*preset_of(preset))
+        encoder = None if image_encoder is None else as_image_encoder(adapter, image_encoder)
+        loaded = LoadedAdapter(adapter, face_analyzer, encoder)
         if not adapter.is_attached_to(self.unet):
             adapter.attach(self.unet)
         after = {**self._loaded_adapters, adapter_name: loaded}
