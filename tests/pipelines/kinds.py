@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
+import torch
 
-from idgen import Identity, IdentityNet
-from tests.components import FAMILIES, TASKS, call_arguments, make_pipeline
+from idgen import Identity, IdentityAdapter, IdentityNet
+from tests.components import FAMILIES, SMALL_PROJECTIONS, TASKS, call_arguments, make_adapter, make_pipeline, seeded
 
-ANNA = Identity.random("test", 8, seed=1)
-BRUNO = Identity.random("test", 8, seed=2)
+
+def person(seed: int) -> Identity:
+    """Somebody with image features, for adapters that read them."""
+    features = torch.randn(1, 5, 12, generator=seeded(seed))
+    return replace(Identity.random("test", 8, seed=seed), features=features)
+
+
+ANNA, BRUNO = person(1), person(2)
 KINDS = ("plain", "controlnet", "identity_net", "pag")
+CASES = [(family, task, kind) for family in FAMILIES for task in TASKS for kind in KINDS]
+CASES += [("sdxl", task, "photomaker") for task in TASKS] + [("sdxl", "txt2img", "photomaker_controlnet")]
 
-every_pipeline = pytest.mark.parametrize(
-    ("family", "task", "kind"), [(family, task, kind) for family in FAMILIES for task in TASKS for kind in KINDS]
-)
+every_pipeline = pytest.mark.parametrize(("family", "task", "kind"), CASES)
 
 
 def make(family: str, task: str, kind: str) -> Any:
     """A stock pipeline of random weights."""
-    made = make_pipeline(family, task, controlnet=kind in ("controlnet", "identity_net"))
+    made = make_pipeline(family, task, controlnet=has_net(kind))
     if kind == "identity_net":
         net: Any = IdentityNet.from_config(made.controlnet.config)
         net.load_state_dict(made.controlnet.state_dict())
@@ -34,6 +42,24 @@ def make(family: str, task: str, kind: str) -> Any:
             made, name.removesuffix(f"{task_name}Pipeline") + f"PAG{task_name}Pipeline", pag_applied_layers=["mid"]
         )
     return made
+
+
+def has_net(kind: str) -> bool:
+    return kind in ("controlnet", "identity_net", "photomaker_controlnet")
+
+
+def adapter_for(pipeline: Any, kind: str = "plain", **config: Any) -> IdentityAdapter:
+    """A random adapter: of the kind that changes the prompt, or one with attention layers."""
+    if kind.startswith("photomaker"):
+        projection = SMALL_PROJECTIONS["photomaker-v2"]
+        config = {"projection": projection, "num_tokens": 2, "pool_photos": False} | config
+    adapter = make_adapter(pipeline.unet, **config)
+    if kind.startswith("photomaker"):  # strong enough to be seen: one word of 77 changes
+        fusion: Any = adapter.to_tokens.fuse_module
+        torch.nn.init.normal_(fusion.mlp1.fc1.weight, std=0.5)
+        torch.nn.init.normal_(fusion.mlp1.fc2.weight, std=0.5)
+        torch.nn.init.constant_(fusion.layer_norm.weight, 50.0)
+    return adapter
 
 
 def over(pipeline: Any, name: str, **options: Any) -> Any:
@@ -54,5 +80,7 @@ def plain_over(pipeline: Any) -> Any:
 
 
 def draw(pipeline: Any, task: str = "txt2img", kind: str = "plain", **arguments: Any) -> np.ndarray:
-    """The same noise each time."""
-    return pipeline(**call_arguments(task, kind in ("controlnet", "identity_net"), **arguments)).images
+    """The same noise each time, and the person where the method reads one."""
+    if kind.startswith("photomaker") and arguments.get("id_embeds") is not None:
+        arguments = {"prompt": "a face <id>", "id_scale": 1.0} | arguments
+    return pipeline(**call_arguments(task, has_net(kind), **arguments)).images

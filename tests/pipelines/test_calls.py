@@ -19,7 +19,7 @@ from idgen.adapter import ScaleSchedule
 from idgen.errors import AdapterError
 from tests.components import FAMILIES, make_adapter, make_pipeline
 
-from .kinds import ANNA, BRUNO, draw, every_pipeline, make, plain_over
+from .kinds import ANNA, BRUNO, adapter_for, draw, every_pipeline, make, plain_over
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
@@ -45,7 +45,7 @@ def test_a_result_is_the_one_that_a_call_has_alone(family: str, task: str, kind:
     pipeline = make(family, task, kind)
     unnamed, second = plain_over(pipeline), plain_over(pipeline)
     nobody = draw(unnamed)
-    pipeline.load_id_adapter(make_adapter(pipeline.unet))
+    pipeline.load_id_adapter(adapter_for(pipeline, kind))
     second.load_id_adapter(make_adapter(pipeline.unet, seed=9))
     anna, bruno = draw(pipeline, task, kind, id_embeds=ANNA), draw(second, id_embeds=BRUNO)
     others = {

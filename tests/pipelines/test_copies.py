@@ -14,9 +14,9 @@ from peft import LoraConfig
 from torch import nn
 
 from idgen.adapter import ScaleSchedule
-from tests.components import FAMILIES, ONE_LEVEL, make_adapter, make_pipeline, make_text_encoder, make_unet
+from tests.components import ONE_LEVEL, make_adapter, make_pipeline, make_text_encoder, make_unet
 
-from .kinds import ANNA, draw
+from .kinds import ANNA, adapter_for, draw
 
 
 class Wrapped(nn.Module):
@@ -84,31 +84,35 @@ def hooks(module: nn.Module) -> Iterator[Any]:
         yield from part._forward_pre_hooks.values()
 
 
-def with_lora(unet: Any) -> Any:
-    """A FaceID-like adapter, whose LoRA acts."""
-    adapter = make_adapter(unet, lora_rank=2)
+def with_lora(pipeline: Any, kind: str = "plain") -> Any:
+    """An adapter whose LoRA acts."""
+    adapter = adapter_for(pipeline, kind, lora_rank=2)
     for lora in adapter.loras.modules():
         if isinstance(lora, nn.Linear):
             nn.init.normal_(lora.weight, std=0.3)
     return adapter
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "kind"), [("sd", "plain"), ("sdxl", "plain"), ("sdxl", "photomaker")])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_pipeline_draws_the_same(family: str, change: str) -> None:
+def test_a_changed_pipeline_draws_the_same(family: str, kind: str, change: str) -> None:
     pipeline = make_pipeline(family)
     nobody = draw(pipeline)
-    pipeline.load_id_adapter(with_lora(pipeline.unet))
-    anna = draw(pipeline, id_embeds=ANNA)
+    pipeline.load_id_adapter(with_lora(pipeline, kind))
+
+    def draw_anna(pipe: Any) -> np.ndarray:
+        return draw(pipe, "txt2img", kind, id_embeds=ANNA)
+
+    anna = draw_anna(pipeline)
     old = pipeline.unet
     changed = CHANGES[change](pipeline)
     for _ in range(2):
-        np.testing.assert_allclose(draw(changed, id_embeds=ANNA), anna, atol=1e-5)
+        np.testing.assert_allclose(draw_anna(changed), anna, atol=1e-5)
         np.testing.assert_allclose(draw(changed), nobody, atol=1e-5)
     if changed is not pipeline:
-        np.testing.assert_array_equal(draw(pipeline, id_embeds=ANNA), anna)
+        np.testing.assert_array_equal(draw_anna(pipeline), anna)
         pipeline.unload_id_adapter()
-        np.testing.assert_allclose(draw(changed, id_embeds=ANNA), anna, atol=1e-5)
+        np.testing.assert_allclose(draw_anna(changed), anna, atol=1e-5)
     changed.unload_id_adapter()
     np.testing.assert_allclose(draw(changed), nobody, atol=1e-5)
     assert not list(hooks(changed.unet))
@@ -118,7 +122,7 @@ def test_a_changed_pipeline_draws_the_same(family: str, change: str) -> None:
 def test_unload_right_after_layers_were_replaced_leaves_no_hook() -> None:
     for change in CHANGES:
         pipeline = make_pipeline()
-        pipeline.load_id_adapter(with_lora(pipeline.unet))
+        pipeline.load_id_adapter(with_lora(pipeline))
         old = pipeline.unet
         changed = CHANGES[change](pipeline)
         changed.unload_id_adapter()

@@ -12,30 +12,27 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from PIL import Image
 
-from idgen.adapter import IdentityTokens, ScaleSchedule
+from idgen import Identity
+from idgen.adapter import ScaleSchedule
 from idgen.errors import AdapterError
 from tests.components import FAMILIES, SIDE, TASKS, call_arguments, make_adapter, make_pipeline, seeded
 
-from .kinds import ANNA, BRUNO, draw, every_pipeline, make
+from .kinds import ANNA, BRUNO, adapter_for, draw, every_pipeline, make
 
 
-def halves_that_see_a_person(pipeline: Any, act: Callable[[], Any]) -> list[list[bool]]:
-    """For each call of the UNet in its first step, which rows differ from what they are without the identity."""
-    adapter = pipeline.id_adapters["default"]
+def halves_that_see_a_person(pipeline: Any, act: Callable[[Identity], Any]) -> list[list[bool]]:
+    """For each call of the UNet in its first step, which rows differ between two people."""
     outputs: list[torch.Tensor] = []
     handle = pipeline.unet.register_forward_hook(lambda _, __, output: outputs.append(output[0]))
-    act()
-    with_person = list(outputs)
+    act(ANNA)
+    annas = list(outputs)
     outputs.clear()
-    zero = torch.zeros(1, 8)
-    adapter.encode = lambda *_: IdentityTokens(adapter(zero), adapter(zero))  # the negative tokens in all rows
-    act()
-    del adapter.encode
+    act(BRUNO)
     handle.remove()
-    rows = len(with_person) if len(with_person) < 3 else 1
+    rows = len(annas) if len(annas) < 3 else 1
     return [
         [bool((a - b).abs().max() > 1e-6) for a, b in zip(x, y, strict=True)]
-        for x, y in list(zip(with_person, outputs, strict=True))[:rows]
+        for x, y in list(zip(annas, outputs, strict=True))[:rows]
     ]
 
 
@@ -45,11 +42,11 @@ def test_the_negative_half_of_guidance_sees_no_person(
     family: str, task: str, kind: str, guidance_scale: float
 ) -> None:
     pipeline = make(family, task, kind)
-    pipeline.load_id_adapter(make_adapter(pipeline.unet))
+    pipeline.load_id_adapter(adapter_for(pipeline, kind))
     # arguments that are left at their defaults count too: PAG's scale is 3
     found = halves_that_see_a_person(
         pipeline,
-        lambda: draw(pipeline, task, kind, id_embeds=ANNA, guidance_scale=guidance_scale, num_inference_steps=2),
+        lambda who: draw(pipeline, task, kind, id_embeds=who, guidance_scale=guidance_scale, num_inference_steps=2),
     )
     positive = [True, True] if kind == "pag" else [True]
     if kind == "identity_net" and task == "txt2img":  # residuals of the net reach all rows of their own half alone
@@ -97,7 +94,7 @@ def test_modular_diffusers_draw_what_the_stock_pipeline_draws(task: str, guided:
     np.testing.assert_allclose(call(id_embeds=ANNA), anna, atol=1e-4)
     np.testing.assert_allclose(call(), call_stock(), atol=1e-4)
     assert np.abs(anna - call()).max() > 0.01
-    seen = halves_that_see_a_person(pipeline, lambda: call(id_embeds=ANNA))
+    seen = halves_that_see_a_person(pipeline, lambda who: call(id_embeds=who))
     assert seen[0] == [True]
     pipeline.unload_id_adapter()
     with pytest.raises(AdapterError, match="did you mean"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..adapter import IdentityAdapter
 from ..errors import DemoError, ManyFacesError, NoFaceError
 from ..faces import Face, FaceEncoder
 from ..identity import Identity
@@ -30,9 +31,11 @@ class EnrolledPerson:
     identities: tuple[Identity, ...]
     references: Mapping[str, np.ndarray]
 
-    def for_encoder(self, encoder: str) -> Identity:
-        """The identity of this encoder, or else the first one, which the adapter refuses with an error of its own."""
-        return next((i for i in self.identities if i.encoder == encoder), self.identities[0])
+    def for_adapter(self, adapter: IdentityAdapter) -> Identity:
+        """The identity that an adapter reads, or else the first one, which it refuses with an error of its own."""
+        fitting = [i for i in self.identities if i.encoder == adapter.config["encoder"]]
+        with_features = [i for i in fitting if i.image_encoder == adapter.config["image_encoder"]]
+        return (with_features or fitting or list(self.identities))[0]
 
 
 def checked_name(name: str | None, taken: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 from PIL import Image
 
-from ..adapter import IdentityAdapter, IdentityNet
+from ..adapter import IdentityAdapter, IdentityNet, ScaleSchedule
 from ..errors import AdapterError, DemoError
 from ..pipelines.prompts import PLACEHOLDER
 from .enrolled import EnrolledPerson
@@ -64,12 +64,20 @@ class SharedPipeline:
         return any(adapter.config["num_words"] for adapter in self.adapters.values())
 
     @property
+    def needs_class_word(self) -> bool:
+        """Whether an adapter reads `<id>` behind a class word, in every prompt (PhotoMaker)."""
+        return any(adapter.to_tokens.fuses_text for adapter in self.adapters.values())
+
+    @property
     def default_settings(self) -> GenerationSettings:
         """A portrait at the base's native size."""
         is_small = self.native_size < 256  # the built-in model oversaturates at a larger guidance scale
+        name, adapter = next(iter(self.adapters.items()))
+        prompt = PLACEHOLDER if self.has_words else "a face"
         return GenerationSettings(
-            prompt=PLACEHOLDER if self.has_words else "a face",
-            adapter=next(iter(self.adapters)),
+            prompt=f"a person {PLACEHOLDER}" if self.needs_class_word else prompt,
+            adapter=name,
+            start=adapter.scale.start if isinstance(adapter.scale, ScaleSchedule) else 0.0,
             guidance_scale=3.0 if is_small else 5.0,
             width=self.native_size,
             height=self.native_size,
@@ -100,8 +108,7 @@ class SharedPipeline:
             IdgenError: The pipeline refuses the request.
         """
         self.checked_size(settings.width, settings.height)
-        encoder = self.adapter(settings).config["encoder"]
-        identities = [person.for_encoder(encoder) for person in people]
+        identities = [person.for_adapter(self.adapter(settings)) for person in people]
         if task in ("text-to-image", "pose"):
             arguments |= {"width": settings.width, "height": settings.height}
         name = self._adapter_name(settings)

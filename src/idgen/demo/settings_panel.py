@@ -90,6 +90,8 @@ def read_settings(backend: Backend, image: str | None, session: Session) -> tupl
 
 
 def _prompt_info(pipeline: SharedPipeline) -> str:
+    if pipeline.needs_class_word:
+        return f"Write {PLACEHOLDER} behind the class word: “a man {PLACEHOLDER} in the rain”"
     if pipeline.has_words:
         return f"{PLACEHOLDER} stands for the person: “{PLACEHOLDER} in the rain”"
     return f"Do not write {PLACEHOLDER}: this adapter has no words. The person is selected above."

@@ -18,8 +18,9 @@ from ..adapter.guard import blocklist_of, set_blocklist
 from ..adapter.text_fusion import TextConditioning
 from ..errors import AdapterError
 from .arguments import IdEmbeds, IdentityArguments, IdImage
+from .bound_call import replace_arguments, with_defaults
 from .fused_prompts import TriggeredPrompts, fused_text
-from .loaded import LoadedAdapter
+from .loaded import LoadedAdapter, placed
 from .masks import crop_masks, read_masks
 from .prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
 from .supported import Pipeline
@@ -42,7 +43,7 @@ def activated(
     Raises:
         AdapterError: See `IdentityArguments`.
     """
-    call = _Call(pipeline, _with_defaults(bound), ours)
+    call = _Call(pipeline, with_defaults(bound), ours)
     if (people := ours.people) is None:
         if has_placeholder(call.arguments) and any(map(_reads_placeholder, call.loaded.values())):
             raise AdapterError(f"The prompt contains {PLACEHOLDER}, which requires id_image or id_embeds.")
@@ -57,11 +58,11 @@ def activated(
         call.activate_nets(stack, {name: people for name, people in tokens.items() if name != fusing})
         if fusing is not None and prompts is not None:
             call.activate_text(stack, fusing, tokens[fusing][0], prompts)
-            _replace(bound, prompts.without_triggers())
+            replace_arguments(bound, prompts.without_triggers())
         elif has_placeholder(call.arguments):
             with_words = [each for each in tokens.values() if any(words is not None for words in each[0].words)]
             people = (with_words or list(tokens.values()))[0]
-            _replace(bound, stack.enter_context(insert_pseudo_words(pipeline, people, call.arguments)))
+            replace_arguments(bound, stack.enter_context(insert_pseudo_words(pipeline, people, call.arguments)))
         yield bound.args[1:], bound.kwargs
 
 
@@ -102,13 +103,9 @@ class _Call:
         """Activate one adapter until the stack closes; returns the tokens of each person."""
         pipeline, loaded = self.pipeline, self.loaded[name]
         adapter = loaded.adapter
-        if not adapter.is_attached_to(
-            pipeline.unet
-        ):  # the UNet was exchanged, or another pipeline unloaded the adapter
+        if not adapter.is_attached_to(pipeline.unet):  # it was exchanged, or another pipeline unloaded the adapter
             adapter.attach(pipeline.unet)
-        if hasattr(pipeline.unet, "_hf_hook"):  # offloading moves components only, and the adapter is none
-            stack.callback(lambda home=adapter.device: adapter.to(home))
-        adapter.place(pipeline._execution_device, pipeline.unet.dtype)
+        stack.enter_context(placed(adapter, pipeline))
         given: dict[str, Any] = {"id_image" if self.ours.id_embeds is None else "id_embeds": people}
         tokens = loaded.encode(
             **given,
@@ -259,25 +256,3 @@ def _given_scale(
 
 def _reads_placeholder(loaded: LoadedAdapter) -> bool:
     return bool(loaded.adapter.config["num_words"]) or loaded.adapter.to_tokens.fuses_text
-
-
-def _with_defaults(bound: inspect.BoundArguments) -> dict[str, Any]:
-    """All arguments of a call by name, with defaults."""
-    full = inspect.BoundArguments(bound.signature, bound.arguments.copy())  # pyright: ignore[reportArgumentType]
-    full.apply_defaults()
-    arguments = dict(full.arguments)
-    for parameter in bound.signature.parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            arguments |= arguments.pop(parameter.name)
-    state = arguments.get("state")  # of Modular Diffusers, where a call continues with the values of another
-    return {**getattr(state, "values", {}), **arguments}
-
-
-def _replace(bound: inspect.BoundArguments, changed: Mapping[str, Any]) -> None:
-    """Put changed arguments into a call, by name or among its other keywords."""
-    rest = next((p.name for p in bound.signature.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD), "")
-    for name, value in changed.items():
-        if name in bound.signature.parameters:
-            bound.arguments[name] = value
-        else:
-            bound.arguments[rest] = {**bound.arguments.get(rest, {}), name: value}

@@ -18,7 +18,8 @@ from ..faces import Photo
 from ..identity import Identity
 
 Embedding: TypeAlias = Identity | torch.Tensor | np.ndarray | Sequence[float]
-IdImage: TypeAlias = "Photo | Identity | Sequence[Photo | Identity]"
+Person: TypeAlias = "Photo | Identity | Sequence[Photo]"
+IdImage: TypeAlias = "Person | Sequence[Person]"
 IdEmbeds: TypeAlias = Embedding | Sequence[Embedding]
 IdMasks: TypeAlias = "Photo | Sequence[Photo]"
 
@@ -27,11 +28,13 @@ IdMasks: TypeAlias = "Photo | Sequence[Photo]"
 class IdentityArguments:
     """Identity arguments of a pipeline call, available after `load_id_adapter`.
 
-    `<id>` in a prompt stands for the person, if the adapter has pseudo-words.
+    `<id>` in a prompt stands for the person, if the adapter has pseudo-words; for adapters that change the prompt
+    (PhotoMaker), it is behind the class word: `"a photo of a man <id>"`.
 
     Args:
         id_image: A photo of the person, or a list of photos: one per prompt, or, with `id_masks`, one per person in
-            the image.
+            the image. A list of several photos of one person can take the place of a photo; adapters that change the
+            prompt (PhotoMaker) also read a list for a single prompt so.
         id_embeds: Instead of `id_image`: an `Identity`, or an embedding of the adapter's face encoder (tensor, array
             or list of numbers), or a list of these as for `id_image`. A dict gives them by adapter name.
         id_masks: Where each person may appear (white), one mask per person.
@@ -91,8 +94,8 @@ def with_identity_arguments(stock: inspect.Signature) -> inspect.Signature:
     return stock.replace(parameters=[*named, *(each for each in ours if each.name not in stock.parameters), *rest])
 
 
-def as_photos(id_image: IdImage) -> list[Photo | Identity]:
-    """One photo or several, as a list.
+def as_photos(id_image: IdImage) -> list[Person]:
+    """One person or several, as a list.
 
     Raises:
         IdentityError: The list is empty.

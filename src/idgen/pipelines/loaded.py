@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,6 +18,19 @@ from ..faces import FaceAnalyzer, ImageEncoder, Photo
 from ..identity import Identity
 from .arguments import IdEmbeds, IdImage, as_identities, as_photos
 from .image_encoders import open_image_encoder
+from .supported import Pipeline
+
+
+@contextmanager
+def placed(adapter: IdentityAdapter, pipeline: Pipeline) -> Iterator[None]:
+    """Move an adapter to the device and precision of a pipeline, and back after the `with` if this is offloaded."""
+    home = adapter.device
+    adapter.place(pipeline._execution_device, pipeline.unet.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        if hasattr(pipeline.unet, "_hf_hook"):  # offloading moves components only, and the adapter is none
+            torch.nn.Module.to(adapter, device=home)
 
 
 @dataclass(eq=False)
@@ -118,11 +132,14 @@ class LoadedAdapter:
         if id_embeds is not None:
             people = as_identities(id_embeds, config["encoder"], config["embedding_dim"], config["normalised"])
         else:
-            people = [one if isinstance(one, Identity) else self.enroll(one) for one in as_photos(id_image)]  # pyright: ignore
+            photos = as_photos(id_image)  # pyright: ignore[reportArgumentType]
+            if self.adapter.to_tokens.fuses_text and num_prompts == 1 and not any(map(_is_person, photos)):
+                photos = [photos]  # an image shows one person, so these are photos of one
+            people = [one if isinstance(one, Identity) else self.enroll(one) for one in photos]  # pyright: ignore
         if not regional and len(people) not in (1, num_prompts):
             raise AdapterError(
                 f"Got {len(people)} people for {num_prompts} prompt(s). Pass one prompt per person, or id_masks for "
-                "several people in one image. Combine several photos of one person with encode_identity."
+                "several people in one image. Several photos of one person are a list in the list: id_image=[[…, …]]."
             )
         for person in people:
             self._check_encoder(person)
@@ -177,3 +194,8 @@ class LoadedAdapter:
                 "pipe.encode_identity."
             )
         return identity.mean_features() if self.adapter.config["pool_photos"] else identity.features
+
+
+def _is_person(given: object) -> bool:
+    """Whether an item of `id_image` is more than one photo: an identity, or the list of a person's photos."""
+    return isinstance(given, Identity | list | tuple)

@@ -21,7 +21,7 @@ from .activation import apply_blocklist
 from .from_pipe import wrap_auto_pipelines
 from .image_encoders import ImageEncoderSource, as_image_encoder
 from .landmarks import landmark_image
-from .loaded import LoadedAdapter
+from .loaded import LoadedAdapter, placed
 from .supported import check_supported
 
 
@@ -162,7 +162,9 @@ class IdentityAdapterMixin:
             BlockedIdentityError: The person is on `id_blocklist`.
         """
         name_of_adapter = self._checked(adapter_name) if adapter_name else next(iter(self._loaded_or_raise()))
-        person = self._loaded_adapters[name_of_adapter].enroll(photos, face=face, weights=weights, name=name)
+        loaded = self._loaded_adapters[name_of_adapter]
+        with placed(loaded.adapter, self):  # pyright: ignore[reportArgumentType]
+            person = loaded.enroll(photos, face=face, weights=weights, name=name)
         if (blocklist := self.id_blocklist) is not None:
             blocklist.check(person)
         return person

@@ -26,8 +26,8 @@ def mix(request: GenerationRequest, first: str, second: str, share: float) -> Re
     people = [request.session.person(first), request.session.person(second)]
     if not 0 <= share <= 1:
         raise DemoError(f"The share of the second person must be between 0 and 1, got {share}.")
-    encoder = request.backend.pipeline.adapter(request.settings).config["encoder"]
-    one, other = (person.for_encoder(encoder) for person in people)
+    adapter = request.backend.pipeline.adapter(request.settings)
+    one, other = (person.for_adapter(adapter) for person in people)
     mixed = EnrolledPerson("mix", (Identity.mix(one, other, float(share)),), {})
     groups = [[person] for person in people]
     return request.generate("text-to-image", [mixed], compared_with=groups)
