@@ -25,6 +25,7 @@ def test_generate_and_the_demo_ask_nobody_and_leave_nothing(astronaut: np.ndarra
     temporary.mkdir()
     Image.fromarray(astronaut).save(photo)
     words = ["generate", "a face", "--photo", photo, "--output", picture, "--steps", "1", "--", "demo"]
+    messages = tmp_path / "messages"
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.no_network", notes, *words],
         cwd=ROOT,
@@ -36,7 +37,7 @@ def test_generate_and_the_demo_ask_nobody_and_leave_nothing(astronaut: np.ndarra
             "OMP_NUM_THREADS": "1",
         },
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=messages.open("w"),
         text=True,
     )
     try:
@@ -58,6 +59,9 @@ def test_generate_and_the_demo_ask_nobody_and_leave_nothing(astronaut: np.ndarra
     finally:
         child.kill()
     assert not notes.exists(), notes.read_text()
+    told = messages.read_text()
+    assert "it knows these words: a, " in told
+    assert not [word for word in ("transformers", "diffusers", "Expected", "were passed to") if word in told], told
     assert not [*home.iterdir()]
     assert not [*temporary.glob("idgen-demo-*")]  # of other libraries there are empty folders
     assert not [path for path in temporary.rglob("*") if path.is_file()]

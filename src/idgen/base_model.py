@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import AutoPipelineForText2Image
-
 from .errors import CheckpointError
+from .library_logs import quiet_libraries
 from .names import BASES, nearest, nearest_path
 from .tiny import load_tiny_base
 
@@ -24,7 +23,10 @@ def open_base(name: str, dtype: Any) -> Any:
     if name == "tiny":
         return load_tiny_base()
     try:
-        return AutoPipelineForText2Image.from_pretrained(name, torch_dtype=dtype)
+        with quiet_libraries():
+            from diffusers import AutoPipelineForText2Image
+
+            return AutoPipelineForText2Image.from_pretrained(name, torch_dtype=dtype)
     except (OSError, ValueError) as error:
         near = nearest(name, BASES) or nearest_path(name)
         raise CheckpointError(

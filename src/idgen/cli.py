@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from .terminal import guarded, say_error
 
 def main() -> None:
     """Entry point of the `idgen` command; our own errors end it with one line instead of a traceback."""
+    for library in ("DIFFUSERS", "TRANSFORMERS"):  # they read it when they are imported
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     with guarded():
         try:
             name = parse_command(sys.argv[1:2])

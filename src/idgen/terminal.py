@@ -71,14 +71,27 @@ def working(text: str) -> AbstractContextManager[object]:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Escape warnings and log messages of all libraries too, except for their line breaks.
+    """Show this package's warnings, each on one line, and no warnings of libraries unless Python's -W asks for them.
 
-    Characters that the terminal's encoding lacks are escaped on stdout.
+    Control characters in warnings and log messages are escaped, except for line breaks. Characters that the terminal's
+    encoding lacks are escaped on stdout.
     """
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("default", module=r"idgen(\.|$)")
+        with _escaped():
+            yield
+
+
+@contextmanager
+def _escaped() -> Iterator[None]:
+    """Escape control characters in warnings and log messages of all libraries."""
     format_warning, factory = warnings.formatwarning, logging.getLogRecordFactory()
 
-    def warning(message: Any, *place: Any, **kwargs: Any) -> str:
-        return visible(format_warning(message, *place, **kwargs), keep="\n")
+    def warning(message: Any, *_: Any, **__: Any) -> str:
+        text = visible(message, keep="\n")
+        return f"Warning: {text}\n"
 
     def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         made = factory(*args, **kwargs)

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from diffusers.utils import logging
+from transformers import CLIPTokenizer
 
+from idgen.data.cache import FRAMING
+from idgen.evaluation.prompts import PROMPT_SETS
+from idgen.files import read_json
 from idgen.tiny import TINY_PATH, load_tiny_base
+from idgen.tiny.usage import usage_of
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -29,6 +35,26 @@ def draw(pipe: StableDiffusionPipeline, prompt: str, seed: int = 0) -> np.ndarra
     generator = torch.Generator().manual_seed(seed)
     made: Any = pipe(prompt, num_inference_steps=8, guidance_scale=3, generator=generator, output_type="np")
     return made.images[0]
+
+
+def test_opening_it_prints_nothing(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    opened = load_tiny_base()
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+    parts = (opened.unet, opened.vae, opened.text_encoder)
+    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float32}
+
+
+def test_its_usage_names_the_words_that_it_knows() -> None:
+    usage = usage_of("tiny")
+    tokenizer = CLIPTokenizer.from_pretrained(TINY_PATH / "tokenizer")
+    assert all(len(tokenizer.tokenize(word)) == 1 for word in usage.words)
+    assert not [word for prompt in PROMPT_SETS["tiny"] for word in usage.unknown_words(prompt.text)]
+    assert usage.unknown_words("A <id> photo, on the MOON; moon light") == ["on", "moon"]
+    assert read_json(TINY_PATH / FRAMING)["resolution"] == usage.resolution
+    assert usage_of("no/base").unknown_words("moon") == []
 
 
 def test_draws_a_finite_picture(pipe):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
+from ..files import read_json
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -50,9 +52,25 @@ def load_tiny_base() -> StableDiffusionPipeline:
     Raises:
         CheckpointError: The weights are not installed.
     """
-    from diffusers import StableDiffusionPipeline
+    from ..library_logs import quiet_libraries
 
-    return StableDiffusionPipeline.from_pretrained(_installed(TINY_PATH, "model_index.json"), local_files_only=True)
+    folder = _installed(TINY_PATH, "model_index.json")
+    with quiet_libraries():
+        from diffusers import StableDiffusionPipeline
+
+        return StableDiffusionPipeline(**_components(folder), requires_safety_checker=False)
+
+
+def _components(folder: Path) -> dict[str, Any]:
+    """The components of a pipeline's folder by name.
+
+    `from_pretrained` of the pipeline would warn of the small autoencoder, which is not the class it expects.
+    """
+    listed = {name: place for name, place in read_json(folder / "model_index.json").items() if isinstance(place, list)}
+    return {
+        name: kind and getattr(import_module(library), kind).from_pretrained(folder / name, local_files_only=True)
+        for name, (library, kind) in listed.items()
+    }
 
 
 def _installed(folder: Path, file: str) -> Path:

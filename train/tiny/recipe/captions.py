@@ -104,8 +104,12 @@ def build_tokenizer(length: int) -> CLIPTokenizer:
 
 
 def words() -> set[str]:
-    """Every word a caption can hold."""
+    """Every word that the tokenizer has a token for."""
+    return taught_words() | {*" ".join([*STYLES, MORE_WORDS]).split()}
+
+
+def taught_words() -> set[str]:
+    """Every word that a caption can hold."""
     phrases: Iterable[str] = (phrase for group in PHRASES.values() for phrase in group)
     attributes = (word for group in WORDS.values() for word in group)
-    text = " ".join([*phrases, *SUBJECTS, *attributes, *STYLES, MORE_WORDS])
-    return set(text.replace("{}", "").replace(",", "").split())
+    return set(" ".join([*phrases, *SUBJECTS, *attributes, "an"]).replace("{}", "").replace(",", "").split())

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from idgen import IdentityAdapter, IdentityNet
 from idgen.convert import NET
 from idgen.data.cache import FRAMING
+from idgen.tiny.usage import USAGE, Usage
 
 from . import config
 from .base import build_scheduler
+from .captions import taught_words
+
+GUIDANCE_SCALE = 3.0
+"""The guidance of the measurements in docs/results.md."""
 
 CARD, ADAPTER_CARD = (Path(__file__).with_name(name) for name in ("card.md", "adapter_card.md"))
 
@@ -36,6 +42,7 @@ def make_pipeline(settings: config.Config, folders: Mapping[str, Path]) -> None:
     pipeline.save_pretrained(output)
     crops = settings.crops
     (output / FRAMING).write_text(json.dumps({"resolution": crops.size, "zoom": crops.zoom, "rise": crops.rise}))
+    _write_usage(output)
 
 
 def build_pipeline(**components: Any) -> StableDiffusionPipeline:
@@ -55,7 +62,10 @@ def make_package(base: Path, adapter: Path, identity_net: Path, output: Path) ->
         pipeline.to(torch.float16).save_pretrained(new, safe_serialization=True)
         text_encoder = new / "text_encoder" / "config.json"  # diffusers opens it in the type of the pipeline
         text_encoder.write_text(json.dumps({**json.loads(text_encoder.read_text()), "dtype": "float32"}, indent=2))
+        vae = new / "vae" / "config.json"  # diffusers writes a setting of AutoencoderTiny that it does not read
+        vae.write_text(json.dumps({k: v for k, v in json.loads(vae.read_text()).items() if k != "block_out_channels"}))
         shutil.copy(base / FRAMING, new)
+        _write_usage(new)
         shutil.copy(CARD, new / "README.md")
     with _replacing(output.with_name("adapter")) as new:
         for kind, source, target in ((IdentityAdapter, adapter, new), (IdentityNet, identity_net / NET, new / NET)):
@@ -63,6 +73,13 @@ def make_package(base: Path, adapter: Path, identity_net: Path, output: Path) ->
             torch.nn.Module.to(module, torch.float16)
             module.save_pretrained(target)
         shutil.copy(ADAPTER_CARD, new / "README.md")
+
+
+def _write_usage(folder: Path) -> None:
+    """Write how the base in this folder is best used; see `idgen.tiny.usage`."""
+    resolution = json.loads((folder / FRAMING).read_text())["resolution"]
+    usage = Usage(resolution=resolution, guidance_scale=GUIDANCE_SCALE, words=tuple(sorted(taught_words())))
+    (folder / USAGE).write_text(json.dumps(asdict(usage), indent=2) + "\n")
 
 
 @contextmanager
