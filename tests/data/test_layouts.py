@@ -26,7 +26,8 @@ from idgen.files import LOCK
 from .sets import assert_nothing_is_missing, contents, fates, index, make_set, portrait, save
 
 CAPTION = "a photo of <id>, smiling – très bien"
-TOLD = ("source", "label", "person", "caption", "licence", "box", "dropped", "aside", "sha256")
+DEEP = {"caption": CAPTION, "group": "30 to 40"}
+TOLD = ("source", "label", "person", "group", "caption", "licence", "box", "dropped", "aside", "sha256")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(portrait(), folder / "anna" / "1.png")
     save(portrait().rotate(12), folder / "anna" / "deep er" / "2.jpg", quality=60)
     (folder / "anna" / "1.txt").write_text(CAPTION + "\n", encoding="utf-8")
-    (folder / "anna" / "deep er" / "2.json").write_text(json.dumps({"caption": CAPTION, "license": "CC BY 4.0"}))
+    (folder / "anna" / "deep er" / "2.json").write_text(json.dumps(DEEP | {"license": "CC BY 4.0"}))
     save(portrait().convert("L"), folder / "Zoe\u0308" / "1.webp", lossless=True)
     return folder
 
@@ -46,11 +47,18 @@ def told(output: Path | str) -> list[dict[str, object]]:
     return sorted(rows, key=lambda row: row["source"])
 
 
+def people_of(output: Path) -> tuple[list[str], list[str | None]]:
+    """The people of a set and their groups, of all splits."""
+    table = pq.read_table(output / "bank" / "people.parquet").sort_by("person")
+    return table["person"].to_pylist(), table["group"].to_pylist()
+
+
 @pytest.fixture(scope="module")
 def folders(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     """What the layout "folders" makes of them."""
     output = tmp_path_factory.mktemp("folders")
     make_set(photos, output)
+    assert [*zip(*people_of(output), strict=True)] == [("Zo\u00eb", None), ("anna", "30 to 40")]
     return told(output)
 
 
@@ -60,6 +68,7 @@ def test_folders_with_captions_and_licences(folders):
     assert (anna["label"], deep["label"], zoe["label"]) == ("anna", "anna", "Zo\u00eb")
     assert anna["caption"] == deep["caption"] == CAPTION
     assert (anna["licence"], deep["licence"]) == (None, "CC BY 4.0")
+    assert (anna["group"], deep["group"], zoe["group"]) == (None, "30 to 40", None)
     assert all(row["person"] == row["label"] for row in folders)
 
 
@@ -79,6 +88,7 @@ def records(photos: Path) -> list[dict[str, str | None]]:
             "person": path.relative_to(photos).parts[0],
             "caption": CAPTION if path.parts[-2] != "Zoe\u0308" else None,
             "licence": "CC BY 4.0" if "deep" in str(path) else None,
+            "group": "30 to 40" if "deep" in str(path) else None,
         }
         for path in sorted(photos.rglob("*"))
         if path.suffix in (".png", ".jpg", ".webp")
@@ -89,10 +99,10 @@ def records(photos: Path) -> list[dict[str, str | None]]:
 def test_csv(encoding, photos, folders, tmp_path):
     shutil.copytree(photos, tmp_path / "in")
     with (tmp_path / "in" / "photos.csv").open("w", newline="", encoding=encoding) as file:
-        rows = csv.DictWriter(file, ["path", "person", "caption", "licence"])
+        rows = csv.DictWriter(file, ["path", "person", "group", "caption", "licence"])
         rows.writeheader()
         rows.writerows(records(photos))
-        file.write("\nanna/gone.png,anna,,\n,nobody,,\nshort\n")
+        file.write("\nanna/gone.png,anna,,,\n,nobody,,,\nshort\n")
     manifest = make_set(tmp_path / "in" / "photos.csv", tmp_path / "set", layout="csv")
     assert told(tmp_path / "set")[: len(folders)] != []
     assert [row for row in told(tmp_path / "set") if row["dropped"] is None] == folders

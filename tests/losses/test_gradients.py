@@ -18,12 +18,14 @@ from idgen.losses import (
     MannWhitneyLoss,
     MixedContrastiveLoss,
     NormDirectionLoss,
+    OrthogonalityLoss,
     Parametrisation,
     PrototypeLoss,
     RelationLoss,
     RobustContrastiveLoss,
     ThresholdLoss,
     TripletLoss,
+    WithinGroupLoss,
     background_loss,
     base_preservation_loss,
     editing_direction_loss,
@@ -136,6 +138,14 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] =
     "identity_head": (
         lambda g: IdentityHeadLoss(temperature=0.3, centres=lambda: CENTRES)(g, TARGET, PEOPLE),
         (GENERATED,),
+    ),
+    "within_group": (
+        lambda g: WithinGroupLoss(0.3, lambda: torch.tensor([0, 1, 0, 0, 1, 0, 0, 0, 1]))(g, TARGET, PERSONS, BANK),
+        (GENERATED,),
+    ),
+    "orthogonality": (
+        lambda t: OrthogonalityLoss(lambda: torch.tensor([1, 0, 0, 0, 1]))(t, normal(2, 3, 4, seed=48), PEOPLE),
+        (normal(3, 6, 4, seed=49),),
     ),
     "norm_direction": (lambda g: NormDirectionLoss(lambda: CENTRES)(g, TARGET, PEOPLE), (GENERATED,)),
     "error_rates": (

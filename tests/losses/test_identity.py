@@ -17,9 +17,11 @@ from idgen.losses import (
     LearnedSimilarity,
     MannWhitneyLoss,
     MixedContrastiveLoss,
+    OrthogonalityLoss,
     RobustContrastiveLoss,
     ThresholdLoss,
     TripletLoss,
+    WithinGroupLoss,
     identity_loss,
     make_contrastive,
 )
@@ -285,3 +287,34 @@ def test_the_robust_loss_lies_between_the_hinge_and_the_mean() -> None:
     torch.testing.assert_close(loss(0.4, 0.0), 0.4 * (plain - people.log()))
     with pytest.raises(LossError, match="robustness must be"):
         RobustContrastiveLoss(robustness=0)
+
+
+GROUPS = torch.tensor([-1, 0, 1, 0, -1, 1, -1, -1, 1])
+"""Of people 0 to 8: 3 and 1 are of one group, 8, 2 and 5 of another."""
+
+
+def test_within_a_group_only_its_people_are_negatives() -> None:
+    loss = WithinGroupLoss(0.3, lambda: GROUPS)
+    expected = []
+    for i, positive in enumerate(positives()):
+        rows = zip(BANK.embeds, BANK.persons.tolist(), strict=True)
+        own = int(PERSONS[i])
+        negatives = [cos(GENERATED[i], e) for e, who in rows if who != own and GROUPS[who] == GROUPS[own]]
+        assert negatives
+        expected.append(info_nce(positive, negatives, 0.3))
+    assert loss(GENERATED, TARGET, PERSONS, BANK).tolist() == pytest.approx(expected)
+    unknown = torch.tensor([0, 4, 6])
+    everybody = ContrastiveLoss(temperature=0.3)(GENERATED, TARGET, unknown, BANK)
+    torch.testing.assert_close(loss(GENERATED, TARGET, unknown, BANK), everybody)
+    for groups in (None, lambda: torch.tensor([-1, -1])):
+        with pytest.raises(LossError, match="a column `group`"):
+            WithinGroupLoss(groups=groups)
+
+
+def test_tokens_along_the_direction_of_the_group() -> None:
+    """Two photos of two tokens each: cosines to the group's tokens are 1 and 0, then -0.6 and 0.8."""
+    directions = torch.tensor([[[9.0, 9], [9, 9]], [[2, 0], [0, 3]]])
+    tokens = torch.tensor([[[5.0, 0], [1, 0], [-3, 4], [3, 4]]]).repeat(2, 1, 1)
+    loss = OrthogonalityLoss(lambda: GROUPS)
+    found = loss(tokens, directions, torch.tensor([2, 0]))
+    assert found.tolist() == pytest.approx([(1 + 0 + 0.36 + 0.64) / 4, 0])  # the group of the second is unknown

@@ -95,7 +95,7 @@ def test_no_row_has_the_name_of_a_setting(stage: str) -> None:
 
 
 def test_a_setting_that_a_row_reads_or_needs_exists() -> None:
-    networks = {"parametrisation", "embedder", "device", "embedding_dim", "centres"}
+    networks = {"parametrisation", "embedder", "device", "embedding_dim", "centres", "groups"}
     for _, table, kind in TABLES.values():
         for row in table.rows.values():
             assert row.reads_settings - networks <= kind().settings.keys()

@@ -20,15 +20,15 @@ from .storage import join, local_copy, write_file
 FOLDER = "bank"
 REFERENCES = "references"
 _BLOCK = 1 << 16  # embeddings that are read at once
-_COLUMNS = ("person", "split", "dropped", "aside", "reference", "embedding")
+_COLUMNS = ("person", "group", "split", "dropped", "aside", "reference", "embedding")
 
 
 def write_bank(output: str, names: Sequence[str], dim: int) -> None:
     """Sort the usable faces of a set by split and person, the references of each person first.
 
     Writes `embeddings.npy`, (faces, dim) float32, `rows.npy`, (faces, 2), the shard's number and the row in its
-    index, and `people.parquet` with name, split, where a person's faces begin, how many there are, and how many of
-    them are references.
+    index, and `people.parquet` with name, group (the first that is told), split, where a person's faces begin, how
+    many there are, and how many of them are references.
 
     Args:
         output: Folder or URL of the set.
@@ -50,7 +50,9 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
     codes = order["person"].combine_chunks().dictionary_encode().indices.to_numpy()
     starts = np.flatnonzero(np.diff(codes, prepend=-1))  # a person is in one split only
     counts = np.diff(starts, append=len(codes))
-    people = order.select(["person", "split"]).take(starts)
+    told = order["group"].to_pylist()
+    groups = [next(filter(None, told[i : i + n]), None) for i, n in zip(starts.tolist(), counts.tolist(), strict=True)]
+    people = order.select(["person", "split"]).take(starts).append_column("group", pa.array(groups, pa.string()))
     people = people.append_column("start", pa.array(starts)).append_column("count", pa.array(counts))
     people = people.append_column(REFERENCES, pa.array(np.add.reduceat(order["reference"].to_numpy() * 1, starts)))
     with write_file(join(output, f"{FOLDER}/embeddings.npy")) as path:
@@ -104,6 +106,7 @@ class IdentityBank:
 
     Attributes:
         people: Names; the number of a person is the index in this list.
+        groups: Group of each person; None where the data has none.
         starts: (people,), the first face of each.
         counts: (people,), number of faces.
         references: (people,), how many of them, the first ones, may be references; in a set of an earlier version all.
@@ -141,6 +144,8 @@ class IdentityBank:
             raise DataError(f"There are no people in the split '{split}' of '{shards}'.")
         part = _check_bank(shards, people, embeddings, rows)
         self.people: list[str] = people["person"].to_pylist()
+        known = "group" in people.column_names and people["group"].type == pa.string()
+        self.groups: list[str | None] = people["group"].to_pylist() if known else [None] * len(people)
         self.counts = people["count"].to_numpy()
         self.references = people[REFERENCES if REFERENCES in people.column_names else "count"].to_numpy()
         self.starts = people["start"].to_numpy() - part.start

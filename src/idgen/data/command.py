@@ -28,7 +28,8 @@ class PrepareArguments:
         photos: Photos: a folder, a tar, a zip or a table, as path or as URL that fsspec opens (s3://, gs://, hf://).
         output: Folder or URL for the shards.
         layout: "folders": one folder per person; "flat": unknown people, who are found by clustering; "webdataset":
-            tars or zips; "parquet", "csv" and "jsonl": tables with columns path or image, person, caption, licence.
+            tars or zips; "parquet", "csv" and "jsonl": tables with columns path or image, person, group, caption,
+            licence.
         engine: "local": processes on this machine; "ray": Ray Data, here or on a cluster; "inprocess": this process.
         workers: Number of processes or actors; 0 means the number of cores.
         address: Address of a running Ray cluster ("auto" finds it); by default one is started on this machine.

@@ -1,4 +1,5 @@
-"""What is said of a photo beside it or in a table: person, caption, licence, landmarks, whether it is a reference."""
+"""What is said of a photo beside it or in a table: person, group, caption, licence, landmarks, and whether it is a
+reference."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-_NAMES = {"label": ("person",), "caption": ("caption",), "licence": ("licence", "license")}
+_NAMES = {"label": ("person",), "group": ("group",), "caption": ("caption",), "licence": ("licence", "license")}
 FACTS = (*_NAMES, "reference", "landmarks")
 """Names of everything that can be said of a photo."""
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -39,8 +40,8 @@ def clean(value: object) -> str | None:
 
 
 def facts_of(record: Mapping[str, object]) -> dict[str, str]:
-    """`label`, `caption`, `licence`, `reference` and `landmarks` as texts, as far as a row of a table or an object of
-    JSON has them. `flag` and `points` read the last two."""
+    """`label`, `group`, `caption`, `licence`, `reference` and `landmarks` as texts, as far as a row of a table or an
+    object of JSON has them. `flag` and `points` read the last two."""
     found = {ours: (clean(record.get(name)) for name in theirs) for ours, theirs in _NAMES.items()}
     texts = {ours: next((text for text in values if text), None) for ours, values in found.items()}
     for name in FACTS[len(_NAMES) :]:

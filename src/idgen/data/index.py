@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("label", pa.string()),
         ("caption", pa.string()),
         ("licence", pa.string()),
+        ("group", pa.string()),
         ("reference", pa.bool_()),
         ("sha256", pa.string()),
         ("suffix", pa.string()),

@@ -26,7 +26,7 @@ from .quality import pose, sharpness, thumbnail
 from .source import Source
 from .storage import join, sha256, size, write_file
 
-REVISION = 3
+REVISION = 4
 """Increased when shards of the same photos change, so that older ones are made again."""
 _UNTOLD = ("embedding", "thumbnail", "offset", "length")
 BATCH_PHOTOS = 32

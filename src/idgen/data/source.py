@@ -67,7 +67,7 @@ class Source:
     missing: str | None = None
 
     def told(self) -> dict[str, str | None]:
-        """`label`, `caption`, `licence`, `reference` and `landmarks` as texts. Captions that cannot be read
+        """`label`, `group`, `caption`, `licence`, `reference` and `landmarks` as texts. Captions that cannot be read
         are left out. A `.json` that names a person takes precedence over the folder."""
         facts: dict[str, str | None] = dict.fromkeys(FACTS)
         facts |= {"label": self.label, **self.facts}

@@ -34,7 +34,7 @@ def find_sources(photos: str, layout: Layout) -> Iterator[Source]:
         photos: A folder, a tar or a zip (any fsspec URL); for tables and webdataset one file or a folder of them.
         layout: "folders": one folder per person with photos at any depth; "flat": unknown people; "webdataset": tars
             or zips, where `key.json` may name the `person`; "parquet", "csv" and "jsonl": columns `image` (bytes) or
-            `path`, `person`, `caption`, `licence`.
+            `path`, `person`, `group`, `caption`, `licence`.
 
     Raises:
         DataError: `photos` does not exist, or has no file of the layout.

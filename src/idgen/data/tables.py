@@ -17,7 +17,7 @@ from .source import Blob, Source
 from .storage import FileSystem, address, place, stamp
 
 _PATHS = ("path", "file_name")  # the second is Hugging Face's name
-_WANTED = (*_PATHS, "person", "caption", "licence", "license", "reference", "landmarks")
+_WANTED = (*_PATHS, "person", "group", "caption", "licence", "license", "reference", "landmarks")
 
 
 @dataclass(frozen=True)

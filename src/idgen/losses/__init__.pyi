@@ -6,6 +6,7 @@ from .denoising import DenoisingLoss
 from .face_embedder import FaceEmbedder, Landmarks, find_landmarks
 from .features import feature_loss
 from .gates import Between, Decay, Gate, SignalPower, UpTo
+from .groups import OrthogonalityLoss, WithinGroupLoss
 from .identity_head import IdentityHeadLoss
 from .identity_losses import TripletLoss, identity_loss
 from .learned_similarity import LearnedSimilarity
@@ -50,6 +51,7 @@ __all__ = [
     "MixedContrastiveLoss",
     "Negatives",
     "NormDirectionLoss",
+    "OrthogonalityLoss",
     "Parametrisation",
     "PrototypeLoss",
     "Recording",
@@ -67,6 +69,7 @@ __all__ = [
     "Weighted",
     "WeightedTerms",
     "WholePictures",
+    "WithinGroupLoss",
     "background_loss",
     "base_preservation_loss",
     "editing_direction_loss",

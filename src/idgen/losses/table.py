@@ -15,6 +15,7 @@ from .settings import Part, WeightedConfig
 from .weights import WEIGHTS_FLAG, Weights
 
 if TYPE_CHECKING:
+    from .groups import Groups
     from .parametrisation import Parametrisation
     from .prototypes import Centres
     from .weighted import WeightedTerms
@@ -163,6 +164,23 @@ LOSSES = Table(
             cost="face, and one product with a learned vector for each person",
             use="instead of contrastive, with up to some ten thousand people; a larger q tolerates more wrong names",
         ),
+        "within_group": Row(
+            make="idgen.losses.groups:WithinGroupLoss",
+            window=UNTIL,
+            help="InfoNCE against people of the same group (a column of the shards)",
+            formula="−log( e^(s⁺/τ) / (e^(s⁺/τ) + Σ e^(s⁻/τ)) ), s⁻ to people of the same group",
+            source="after finer domain partition (2407.08243); the formula is our reading",
+            cost="as contrastive",
+            use="when faces show the age or sex of the person and not the person",
+        ),
+        "orthogonality": Row(
+            make="idgen.losses.groups:OrthogonalityLoss",
+            help="identity tokens do not lie in the direction of the group",
+            formula="mean over tokens of cos²(T(e) − T(μ), sg(T(μ_g) − T(μ))), μ the mean embedding, μ_g the group's",
+            source="after finer domain partition (2407.08243); the formula is our reading",
+            cost="tokens of the groups",
+            use="when prompts about the attribute (an age, a hair style) have no effect on the person",
+        ),
         "norm_direction": Row(
             make="idgen.losses.norm_direction:NormDirectionLoss",
             window=UNTIL,
@@ -272,8 +290,8 @@ class LossConfig(WeightedConfig):
         lognormal_mean: Mean of log σ of lognormal timesteps.
         lognormal_std: Standard deviation of log σ of lognormal timesteps.
         negatives: People of the bank that each sample is compared with in the contrastive losses.
-        temperature: Temperature τ of the contrastive, Mann-Whitney, error rate, prototype, relation and identity head
-            losses.
+        temperature: Temperature τ of the contrastive, Mann-Whitney, error rate, prototype, relation, identity head
+            and within-group losses.
         whiskers: Ignore negatives farther than this many interquartile ranges from the others; 0 to keep all.
         heads: Compare this many equal slices of the embeddings separately in the contrastive loss.
         mixup: Weight of the contrastive loss on mixtures of a positive and the hardest negative (0.4 in Metrix); 0 for
@@ -337,6 +355,7 @@ def make_losses(
     windows: bool = True,
     embedding_dim: int | None = None,
     centres: Centres | None = None,
+    groups: Groups | None = None,
 ) -> WeightedTerms:
     """The losses of a configuration.
 
@@ -346,13 +365,14 @@ def make_losses(
         windows: Whether losses count in their window of timesteps only. Faces generated from noise have no timestep.
         embedding_dim: Length of a face embedding, for losses that learn something.
         centres: Mean embedding of each person, for losses with prototypes.
+        groups: Group of each person, for losses that read it.
 
     Raises:
-        LossError: No loss has a weight, a function of one's own is not found, or a loss needs one of the last two.
+        LossError: No loss has a weight, a function of one's own is not found, or a loss needs one of the last three.
     """
     from .weighted import WeightedTerms
 
-    known = {"parametrisation": parametrisation, "embedding_dim": embedding_dim, "centres": centres}
+    known = {"parametrisation": parametrisation, "embedding_dim": embedding_dim, "centres": centres, "groups": groups}
     settings: dict[str, Any] = {**config.fitted().settings, **known}
     settings |= {name: settings[name] or None for name in ("snr_gamma", "huber", "whiskers")}  # 0 turns them off
     return WeightedTerms(

@@ -34,6 +34,7 @@ class IdentityDenoiser(TrainingStep):
         bank: Draws embeddings of other people, for the contrastive losses.
         prior: (n, dim), embeddings of faces that the base model generated, for the triplet loss.
         older: An adapter attached to the base's UNet whose faces are compared with, for the relation loss.
+        group_means: (1 + groups, dim), mean embeddings of all people and of each group, for the orthogonality loss.
         edits: Words that are added to prompts, for the loss on editing directions.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' training scripts.
         reliability: Whether losses that compare with the person are multiplied by the reliability of the pairs.
@@ -60,6 +61,7 @@ class IdentityDenoiser(TrainingStep):
         bank: Callable[[torch.Tensor], Bank] | None = None,
         prior: torch.Tensor | None = None,
         older: IdentityAdapter | None = None,
+        group_means: torch.Tensor | None = None,
         edits: Sequence[str] = (),
         noise_offset: float = 0.0,
         reliability: bool = False,
@@ -74,6 +76,7 @@ class IdentityDenoiser(TrainingStep):
         self.embedder, self.decoder, self.detector = embedder, decoder, detector
         self.bank, self.prior, self.edits, self.noise_offset = bank, prior, edits, noise_offset
         self.fusion, self.gather, self.reliability, self.lognormal = fusion, gather, reliability, lognormal
+        self.group_means = group_means
         self._older = [older]  # in a list, so that torch does not register its weights
         self._reads = losses.reads()
         if rollout is not None and older is not None:

@@ -20,7 +20,7 @@ from .batch import Batch
 from .faces import GeneratedFaces, face_mask
 from .randomness import Generators, integers, normal, uniform
 from .rollout import Predict, predict_x0
-from .step import encode_with
+from .step import as_read, encode_with
 
 if TYPE_CHECKING:
     from .denoiser import IdentityDenoiser
@@ -175,6 +175,27 @@ class DenoisingInputs(Inputs):
     def edited(self) -> Recording:
         """Cross-attention layers of a prediction with the edited prompts."""
         return self._with_id.edited
+
+    @cached_property
+    def token_offsets(self) -> torch.Tensor:
+        """(batch, tokens, dim), the identity tokens relative to those of the mean of all people."""
+        assert self.identity is not None
+        mean = self._group_tokens[0]
+        return self.identity.tokens - mean.repeat(self.identity.tokens.shape[1] // len(mean), 1)
+
+    @cached_property
+    def group_offsets(self) -> torch.Tensor:
+        """(groups, tokens, dim), the tokens of the mean of each group relative to those of the mean of all people."""
+        return self._group_tokens[1:] - self._group_tokens[0]
+
+    @cached_property
+    def _group_tokens(self) -> torch.Tensor:
+        """(1 + groups, tokens, dim), constants."""
+        adapter, means = self._step.adapter, self._step.group_means
+        if adapter is None or means is None:
+            raise TrainingError("A loss reads the tokens of groups: give the step an adapter and `group_means`.")
+        with torch.no_grad():
+            return adapter(as_read(means.to(self.latents), adapter.config["normalised"], pool_photos=True))
 
     @cached_property
     def pseudo_words(self) -> torch.Tensor:

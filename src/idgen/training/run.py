@@ -96,6 +96,7 @@ def _denoiser(
         windows=not faces.rollout_steps,
         embedding_dim=batches.embedding_dim,
         centres=batches.centres,
+        groups=batches.groups,
     )
     reads = terms.reads()
     if "negatives" in reads:
@@ -117,6 +118,7 @@ def _denoiser(
         bank=batches.bank if batches.negatives is not None else None,
         prior=embed_prior(losses.prior_dir) if "prior_embeds" in reads and losses.prior_dir else None,
         older=_older_adapter(losses.older_adapter, base) if "older_embeds" in reads and losses.older_adapter else None,
+        group_means=batches.group_means() if "group_offsets" in reads else None,
         edits=losses.edits,
         noise_offset=losses.noise_offset,
         reliability=losses.reliability,

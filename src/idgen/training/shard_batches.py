@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, AutoencoderTiny
 
@@ -83,6 +84,19 @@ class ShardBatches:
         """Mean embedding of each person, (people, dim)."""
         return torch.from_numpy(self.loader.dataset.bank.centres)
 
+    def groups(self) -> torch.Tensor:
+        """Number of each person's group, (people,); −1 where it is not known."""
+        told = self.loader.dataset.bank.groups
+        number = {name: i for i, name in enumerate(sorted({name for name in told if name is not None}))}
+        return torch.tensor([-1 if name is None else number[name] for name in told])
+
+    def group_means(self) -> torch.Tensor:
+        """Mean embeddings, (1 + groups, dim): of all people, and of each group."""
+        centres, groups = self.centres(), self.groups()
+        means = torch.stack([centres.mean(0), *(centres[groups == i].mean(0) for i in range(int(groups.max()) + 1))])
+        some = torch.from_numpy(np.array(self.loader.dataset.bank.embeddings[:1024]))  # centres have unit length
+        return F.normalize(means, dim=-1) * some.norm(dim=-1).mean()
+
     def check_reliability(self) -> None:
         """Check that the shards say how reliable the names of photos are.
 
@@ -112,6 +126,7 @@ class ShardBatches:
         dataset = self.loader.dataset
         manifest, bank = dataset.manifest, dataset.bank
         facts = [manifest.encoder, manifest.shards, dataset.latents, dataset.text, bank.people, bank.counts.tolist()]
+        facts += [bank.groups] if any(bank.groups) else []
         digest = hashlib.sha256(json.dumps(facts).encode())
         digest.update(np.ascontiguousarray(bank.rows).tobytes())
         return digest.hexdigest()[:12]
