@@ -37,6 +37,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(portrait(), folder / "anna" / "1.png")
     save(portrait().rotate(12), folder / "anna" / "deep er" / "2.jpg", quality=60)
     (folder / "anna" / "1.txt").write_text(CAPTION + "\n", encoding="utf-8")
+    (folder / "anna" / "1.json").write_text(json.dumps({"group": DEEP["group"]}))
     (folder / "anna" / "deep er" / "2.json").write_text(json.dumps(DEEP | {"license": "CC BY 4.0"}))
     save(portrait().convert("L"), folder / "Zoe\u0308" / "1.webp", lossless=True)
     return folder
@@ -68,7 +69,7 @@ def test_folders_with_captions_and_licences(folders):
     assert (anna["label"], deep["label"], zoe["label"]) == ("anna", "anna", "Zo\u00eb")
     assert anna["caption"] == deep["caption"] == CAPTION
     assert (anna["licence"], deep["licence"]) == (None, "CC BY 4.0")
-    assert (anna["group"], deep["group"], zoe["group"]) == (None, "30 to 40", None)
+    assert (anna["group"], deep["group"], zoe["group"]) == ("30 to 40", "30 to 40", None)
     assert all(row["person"] == row["label"] for row in folders)
 
 
@@ -88,7 +89,7 @@ def records(photos: Path) -> list[dict[str, str | None]]:
             "person": path.relative_to(photos).parts[0],
             "caption": CAPTION if path.parts[-2] != "Zoe\u0308" else None,
             "licence": "CC BY 4.0" if "deep" in str(path) else None,
-            "group": "30 to 40" if "deep" in str(path) else None,
+            "group": "30 to 40" if "anna" in str(path.relative_to(photos)) else None,
         }
         for path in sorted(photos.rglob("*"))
         if path.suffix in (".png", ".jpg", ".webp")

@@ -107,8 +107,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder: Path = tmp_path_factory.mktemp("files")
     for i in (1, 2, 3):
         sets.save(sets.portrait(512, shift=8 * i), folder / "photos" / "anna" / f"{i}.jpg")
+        (folder / "photos" / "anna" / f"{i}.json").write_text('{"group": "adults"}')
     (folder / "photos" / "anna" / "1.txt").write_text("a photo of <id>, smiling")
-    (folder / "photos" / "anna" / "2.json").write_text('{"group": "adults"}')
     sets.make_set(folder / "photos", folder / "shards")
     write_caches(str(folder / "shards"), ["latents", "text"], base="tiny", resolution=64)
     sets.save(sets.portrait(256), folder / "prior" / "1.png")

@@ -27,8 +27,8 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
     """Sort the usable faces of a set by split and person, the references of each person first.
 
     Writes `embeddings.npy`, (faces, dim) float32, `rows.npy`, (faces, 2), the shard's number and the row in its
-    index, and `people.parquet` with name, group (the first that is told), split, where a person's faces begin, how
-    many there are, and how many of them are references.
+    index, and `people.parquet` with name, split, where a person's faces begin, how many there are, how many of them
+    are references, and the group, the first that one of these faces has.
 
     Args:
         output: Folder or URL of the set.
