@@ -18,7 +18,7 @@ from idgen.adapter.projections import PROJECTIONS, projection_class
 from idgen.checkpoints import native, public
 from idgen.errors import AdapterError, CheckpointError
 from idgen.info import info
-from idgen.training.command import parse
+from idgen.training.parsing import parse
 from tests.components import SMALL_PROJECTIONS, make_adapter, make_unet, seeded
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +84,7 @@ def test_the_limits_of_checkpoints_hold_for_a_new_row(size: dict[str, Any], tmp_
 @pytest.mark.usefixtures("table")
 def test_a_new_row_is_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
-        parse("denoise", ["--help"], "idgen train denoise")
+        parse("denoise", ["--help-all"], "idgen train denoise")
     assert "bottleneck} [SIZE=VALUE ...]" in " ".join(capsys.readouterr().out.split())
     needed = ["--train_data_dir", "shards", "--output_dir", str(tmp_path)]
     parsed = parse("denoise", ["--projection", "bottleneck", "width=5", "doubled=true", *needed], "idgen")

@@ -14,10 +14,10 @@ from idgen.losses import LOSSES, FaceEmbedder, LossConfig, Parametrisation, Row,
 from idgen.losses.row import load_function
 from idgen.losses.settings import WeightedConfig
 from idgen.rewards import REWARDS, RewardsConfig, make_rewards
-from idgen.training.command import parse
 from idgen.training.config import LoopConfig, OptimizerConfig
 from idgen.training.distributed import make_accelerator
 from idgen.training.loop import Loop
+from idgen.training.parsing import parse
 from idgen.training.summary import describe_training
 from idgen.training.tracking import read_rows
 from tests.components import ONE_LEVEL
@@ -64,7 +64,7 @@ def test_a_row_is_everywhere(stage: Any, tmp_path: Path, capsys: pytest.CaptureF
     part, table, kind = TABLES[stage]
     others = [f"{name}=0" for name, row in table.rows.items() if row.weight and name not in ("dummy", "denoising")]
     with pytest.raises(SystemExit):
-        parse(stage, [*NEEDED, "--help"], "idgen")
+        parse(stage, [*NEEDED, "--help-all"], "idgen")
     assert "dummy=0.5: a dummy" in capsys.readouterr().out
     assert kind().active["dummy"] == (0.5, None)
     config = parse(stage, [*NEEDED, f"--{part}", "dummy=0.25", *others], "idgen")

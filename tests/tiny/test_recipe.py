@@ -160,7 +160,7 @@ def test_the_joint_training_changes_the_unet_and_continues(trained, shards, tmp_
     from joint import BASE, JointDenoiser
     from recipe.package import make_package
 
-    from idgen.training.command import parse
+    from idgen.training.parsing import parse
     from idgen.training.run import train_denoising
 
     def config(name, output, *flags):
@@ -376,7 +376,7 @@ def test_the_prompts_of_the_evaluation_are_trained_ones(train_folder):
 @pytest.mark.parametrize("name", ["joint", "adapter", "reward", "identity_net"])
 def test_the_configurations_are_read(train_folder, name):
     """Every table is known; the chain of folders is that of `adapter.sh`."""
-    from idgen.training.command import parse
+    from idgen.training.parsing import parse
 
     file = train_folder / "tiny" / f"{name}.toml"
     config = parse("reward" if name == "reward" else "denoise", ["--config", str(file)], name)

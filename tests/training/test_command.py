@@ -21,7 +21,7 @@ from idgen.data.prepare import PrepareOptions, prepare
 from idgen.errors import TrainingError
 from idgen.tiny import load_tiny_base
 from idgen.training.checkpoint import list_checkpoints
-from idgen.training.command import parse
+from idgen.training.parsing import parse
 from tests.processes import start_command
 
 ROOT = Path(__file__).resolve().parents[2]

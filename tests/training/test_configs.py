@@ -12,13 +12,15 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
 
 from idgen import IdentityAdapter
+from idgen.errors import TrainingError
 from idgen.losses.settings import DEFAULTS
-from idgen.training.command import from_toml, parse
 from idgen.training.config import DenoisingConfig, RewardConfig
+from idgen.training.parsing import PRESETS, from_toml, parse
 from tests.data import sets
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "train" / "configs"
+PRESET_FILES = [path.name for path in (ROOT / "src" / "idgen" / "training" / "presets").iterdir()]
 KINDS = {
     "cpu": "NO",
     "one_gpu": "NO",
@@ -31,7 +33,7 @@ KINDS = {
 
 def test_every_file_is_tested() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == KINDS.keys()
-    assert {path.stem for path in CONFIGS.glob("*.toml")} == {"sd15", "sdxl", "reward"}
+    assert {f"{name}.toml" for names in PRESETS.values() for name in names} == {*PRESET_FILES}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -49,13 +51,40 @@ def test_accelerate_loads_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert arguments.num_processes == found.num_processes
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl", "reward"])
-def test_the_examples_of_runs_are_valid(name: str) -> None:
-    config = from_toml(RewardConfig if name == "reward" else DenoisingConfig, CONFIGS / f"{name}.toml")
-    assert config.loop.max_train_steps >= 300
-    if isinstance(config, RewardConfig):  # it continues from the adapter of sd15.toml
-        assert config.id_adapter is not None
-        assert Path(config.id_adapter) == from_toml(DenoisingConfig, CONFIGS / "sd15.toml").output_dir
+NEEDED = ["--train_data_dir", "shards", "--output_dir", "run"]
+
+
+@pytest.mark.parametrize("stage", PRESETS)
+def test_presets_give_values_that_files_and_flags_replace(stage: Any, tmp_path: Path, capsys) -> None:
+    for name in PRESETS[stage]:
+        config = parse(stage, ["--preset", name, *NEEDED], "idgen")
+        assert config.loop.max_train_steps >= 300
+        assert settings(config) == RECOMMENDED[stage]
+        (tmp_path / "run.toml").write_text('output_dir = "other"\n[loop]\nmax_train_steps = 7\n')
+        flags = ["--preset", name, "--config", str(tmp_path / "run.toml"), "--train_data_dir", "shards", "--seed", "3"]
+        changed = parse(stage, flags, "idgen")
+        assert (changed.loop.max_train_steps, changed.loop.seed, str(changed.output_dir)) == (7, 3, "other")
+        assert changed.loop.train_batch_size == config.loop.train_batch_size
+        with pytest.raises(SystemExit):
+            parse(stage, ["--preset", name], "idgen")
+        assert "--train-data-dir" in capsys.readouterr().err
+    with pytest.raises(TrainingError, match="--preset must be one of"):
+        parse(stage, ["--preset", "nothing", *NEEDED], "idgen")
+
+
+@pytest.mark.parametrize("stage", PRESETS)
+def test_help_is_short_and_all_of_it_is_in_help_all(stage: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit, match="0"):
+            parse(stage, [flag], "idgen")
+        said.append({*re.findall(r"(--[a-z][\w.-]+)", capsys.readouterr().out)})
+    short, all_of_it = said
+    assert len(short) < 40 < len(all_of_it)
+    assert (
+        short - {"--preset", "--config", "--help-all", f"--{'losses' if stage == 'denoise' else 'rewards'}"}
+        <= all_of_it
+    )
 
 
 def settings(config: DenoisingConfig | RewardConfig) -> dict[str, Any]:
@@ -74,16 +103,13 @@ RECOMMENDED = {
 @pytest.mark.parametrize(
     ("stage", "file"),
     [
-        ("denoise", CONFIGS / "sd15.toml"),
-        ("denoise", CONFIGS / "sdxl.toml"),
-        ("reward", CONFIGS / "reward.toml"),
         ("denoise", ROOT / "train" / "tiny" / "adapter.toml"),
         ("reward", ROOT / "train" / "tiny" / "reward.toml"),
     ],
     ids=lambda of: f"{of.parent.name}-{of.stem}" if isinstance(of, Path) else of,
 )
 def test_one_configuration_is_recommended(stage: Any, file: Path) -> None:
-    """The examples of runs, and the recipe of the built-in model, have the default losses and rewards."""
+    """The recipe of the built-in model has the default losses and rewards."""
     assert settings(from_toml(RewardConfig if stage == "reward" else DenoisingConfig, file)) == RECOMMENDED[stage]
 
 

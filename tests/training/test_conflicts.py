@@ -11,11 +11,11 @@ from accelerate import Accelerator
 
 from idgen.errors import TrainingError
 from idgen.losses import LossConfig, Weighted
-from idgen.training.command import parse
 from idgen.training.config import LoopConfig, OptimizerConfig
 from idgen.training.conflicts import ConflictingGradients, mgda, pcgrad
 from idgen.training.distributed import make_accelerator
 from idgen.training.loop import Loop
+from idgen.training.parsing import parse
 from tests.components import ONE_LEVEL, seeded
 
 from .runs import RandomPeople, make_step

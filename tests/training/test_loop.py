@@ -20,12 +20,12 @@ from idgen import IdentityAdapter
 from idgen.errors import TrainingError
 from idgen.rewards import RewardHackingGuard
 from idgen.training.checkpoint import list_checkpoints
-from idgen.training.command import from_toml
 from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, OptimizerConfig, Schedule
 from idgen.training.conflicts import ConflictingGradients
 from idgen.training.distributed import make_accelerator
+from idgen.training.dry_run import dry_run, duration
 from idgen.training.optimization import UpdateFilter
-from idgen.training.run import dry_run
+from idgen.training.parsing import from_toml
 from idgen.training.validation import EarlyStopping
 from tests.processes import run_in_two, start
 
@@ -278,6 +278,14 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, loop.parameters, strict=True))
     assert loop.batches.state_dict() == {"number": 0}
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (119, "119 s"), (150, "2.5 minutes"), (5400, "90 minutes"), (8000, "2.2 hours"), (3e5, "3.5 days")],
+)
+def test_durations_are_told_in_a_unit_that_fits(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 def test_early_stopping_detects_reward_hacking(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,7 @@ from idgen.losses.row import load_function
 from idgen.rewards import RewardsConfig, StructureScorer, make_rewards
 from idgen.tiny import load_tiny_base
 from idgen.training.base import BaseModel
-from idgen.training.command import parse
+from idgen.training.parsing import parse
 from idgen.training.run import train_denoising, train_reward
 from idgen.training.shard_batches import check_prompts, may_be_long
 from idgen.training.tracking import read_rows

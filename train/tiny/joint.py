@@ -18,8 +18,8 @@ from diffusers import UNet2DConditionModel
 from idgen.adapter.fusion import Fusion, RandomFusion
 from idgen.data.cache import FRAMING
 from idgen.training.base import BaseModel
-from idgen.training.command import parse
 from idgen.training.denoiser import IdentityDenoiser
+from idgen.training.parsing import parse
 from idgen.training.run import train_denoising
 
 BASE = "base"

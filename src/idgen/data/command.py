@@ -81,7 +81,7 @@ def run_prepare(arguments: PrepareArguments) -> str:
 
         from .cache import write_caches
         from .manifest import Manifest
-        from .prepare import prepare
+        from .prepare import count_sources, prepare
         from .set_report import write_report
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"Preparing needs {error.name}: pip install 'idgen-diffusers[data]'") from error
@@ -92,11 +92,13 @@ def run_prepare(arguments: PrepareArguments) -> str:
         raise DataError("Photos and --output are required: idgen prepare photos/ --output shards/")
     engine = _engine(arguments)
     if arguments.photos:
-        with tqdm(unit=" shards", desc="shards") as bar:
-            manifest = prepare(_options(arguments), engine, lambda _: bar.update())
+        options = _options(arguments)
+        with tqdm(total=count_sources(options), unit=" photos", desc="photos") as bar:
+            manifest = prepare(options, engine, lambda _, photos: bar.update(photos))
         Console(stderr=True).print(told(manifest), markup=False, highlight=False, soft_wrap=True)
     base, resolution = arguments.base, arguments.resolution
-    with tqdm(unit=" shards", desc="columns") as bar:
+    shards = len(Manifest.open(arguments.output).shards) * len(arguments.cache)
+    with tqdm(total=shards, unit=" shards", desc="cached columns") as bar:
         write_caches(
             arguments.output,
             arguments.cache,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,8 +26,8 @@ from .shard import InputShard, ShardWorker
 from .sources import Layout, Source, find_sources
 from .storage import PARTIAL, delete, find, join, lies_in, locked
 
-Progress: TypeAlias = Callable[[str], object]
-"""Called with the name of each finished shard."""
+Progress: TypeAlias = Callable[[str, int], object]
+"""Called with the name of each finished shard, and the number of its inputs."""
 
 _OF_A_SHARD = re.compile(r"(\d{6,})\.(tar|parquet|[^.]+\.safetensors)")
 
@@ -67,7 +68,7 @@ def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Pro
     Args:
         options: How the set is prepared.
         engine: Processes the shards; by default, this process does.
-        progress: Called with the name of each finished shard.
+        progress: Called with the name of each finished shard, and the number of its inputs.
 
     Returns:
         The manifest, which is also written.
@@ -91,17 +92,18 @@ def _prepare(
     engine: Engine | None,
     progress: Progress | None,
 ) -> Manifest:
-    names: list[str] = []
+    inputs: dict[str, int] = {}
 
     def plan() -> Iterator[InputShard]:
         for shard in input_shards(sources, options.shard_size):
-            names.append(shard.name)
+            inputs[shard.name] = len(shard.sources)
             yield shard
 
     delete(join(options.output, NAME))  # the set is unfinished until the end
     for name in (engine or InProcess()).run(plan(), worker):
         if progress is not None:
-            progress(name)
+            progress(name, inputs[name])
+    names = list(inputs)
     if not names:
         raise DataError(f"There are no photos in '{options.photos}' (layout '{options.layout}').")
     _delete_others(options.output, names)
@@ -111,6 +113,13 @@ def _prepare(
     manifest = _describe(options, names, metadata, assigned)
     manifest.save(options.output)
     return manifest
+
+
+def count_sources(options: PrepareOptions) -> int | None:
+    """The number of inputs, if it can be known without reading them: of a folder on a disk."""
+    if options.layout not in ("folders", "flat") or not Path(options.photos).is_dir():
+        return None
+    return sum(1 for _ in find_sources(options.photos, options.layout))
 
 
 def input_shards(sources: Iterator[Source], size: int) -> Iterator[InputShard]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from rich.table import Table
 
 from ..adapter import IdentityAdapter, RandomFusion
 from ..data.statistics import statistics_for
@@ -19,12 +16,12 @@ from ..losses import FaceEmbedder, LossConfig, LossSettings, make_losses
 from ..losses.embedders import open_embedder
 from ..losses.row import FACES
 from ..rewards import RewardsConfig, make_rewards
-from ..terminal import console
 from .base import BaseModel
 from .config import DenoisingConfig, RewardConfig
 from .ddpo import DDPOStep
 from .denoiser import IdentityDenoiser
 from .distributed import make_accelerator, on_main
+from .dry_run import dry_run
 from .faces import embed_prior, open_decoder, open_detector
 from .grpo import GRPOStep
 from .loop import Loop
@@ -233,55 +230,3 @@ def _run(
         describe_training(config.output_dir, batches.loader.dataset.manifest, config, done)
     accelerator.end_training()
     return done
-
-
-def dry_run(loop: Loop, updates: int = 3) -> dict[str, float]:
-    """Measure what a run needs by a few updates. The weights are restored, and nothing is written.
-
-    Returns:
-        `parameters` and `trained`, numbers of weights; `gigabytes`, the peak memory of the device or the process;
-        `seconds` per update, without the first one, which warms up; and `hours`, the duration of the whole run.
-    """
-    kept = [weight.detach().clone() for weight in loop.parameters]
-    position = loop.batches.state_dict()
-    stream = iter(loop.batches)
-    seconds = [loop.update(stream)["seconds"] for _ in range(1 + updates)][1:]
-    with torch.no_grad():
-        for weight, before in zip(loop.parameters, kept, strict=True):
-            weight.copy_(before)
-    loop.batches.load_state_dict(position)
-    components = loop.trained.base.pipeline.components.values()
-    networks = [part for part in components if isinstance(part, torch.nn.Module)]
-    frozen = sum(weight.numel() for network in networks for weight in network.parameters())
-    trained = sum(weight.numel() for weight in loop.parameters)
-    each = sum(seconds) / len(seconds)
-    found = {
-        "parameters": float(frozen + trained),
-        "trained": float(trained),
-        "gigabytes": _peak_memory(loop.accelerator.device) / 2**30,
-        "seconds": each,
-        "hours": each * loop.config.max_train_steps / 3600,
-    }
-    _show(loop, found)
-    return found
-
-
-def _peak_memory(device: torch.device) -> float:
-    """The peak memory so far, in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _show(loop: Loop, found: dict[str, float]) -> None:
-    config = loop.config
-    samples = config.train_batch_size * config.gradient_accumulation_steps * loop.accelerator.num_processes
-    table = Table("dry run", "", show_header=True)
-    table.add_row(
-        "parameters", f"{found['parameters'] / 1e6:.1f} million, {found['trained'] / 1e6:.1f} of them trained"
-    )
-    table.add_row("peak memory so far", f"{found['gigabytes']:.2f} GiB on {loop.accelerator.device}")
-    table.add_row("an update", f"{found['seconds']:.2f} s for {samples} samples")
-    table.add_row(f"{config.max_train_steps} updates", f"{found['hours']:.1f} hours")
-    console.print(table)

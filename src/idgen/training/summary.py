@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..convert import NET
 from ..data.manifest import Manifest
 from ..errors import TrainingError
 from ..files import write_bytes
@@ -13,7 +15,9 @@ from ..losses import Weight
 from ..losses.settings import WeightedConfig
 from .config import DenoisingConfig, RewardConfig
 from .methods import BackpropConfig
+from .step import CONFIG
 from .tracking import METRICS, read_rows
+from .trainable import LORA_FILE
 from .validation import FACES, OTHERS, SIMILARITY
 
 HEADING = "\n## Training\n"
@@ -63,6 +67,28 @@ def describe_training(
     licence = "The adapter's licence depends on its training photos and its base model; state it before publishing."
     text = f"{text}\n{HEADING}\n| | |\n| --- | --- |\n{lines}\n\n{licence}\n"
     write_bytes(card, text.encode(), TrainingError)
+
+
+def closing(config: DenoisingConfig | RewardConfig) -> list[str]:
+    """Lines for the end of a run: what was made, how good it is, and the next commands."""
+    folder = config.output_dir
+    made = ["an identity adapter"] if (folder / CONFIG).exists() else []
+    made += ["a LoRA"] if (folder / LORA_FILE).exists() else []
+    made += ["an IdentityNet"] if (folder / NET).exists() else []
+    lines = [f"'{folder}' holds {' and '.join(made)} for {config.base}; README.md there is its model card."]
+    lines += [f"{name}: {value}." for name, value in _measured(read_rows(folder / METRICS)).items()]
+    if sheets := sorted((folder / "validation").glob("step-*.png")):
+        lines.append(f"Pictures of people who were not trained on: {sheets[-1]}")
+    if (folder / CONFIG).exists():
+        use = f"--base {shlex.quote(config.base)} --id-adapter {shlex.quote(str(folder))}"
+        lines.append(f'Next: idgen generate "a photo of a face" {use} --photo PHOTO')
+        lines.append(f"      idgen evaluate {use} --identities PEOPLE/ --prompts {_prompts(config.base)}")
+    return lines
+
+
+def _prompts(base: str) -> str:
+    """The prompt set for a base model."""
+    return "tiny" if base == "tiny" else "fastcomposer"
 
 
 def _stage(config: DenoisingConfig | RewardConfig) -> dict[str, str]:
