@@ -11,7 +11,7 @@ import torch
 from idgen import Identity, IdentityAdapter
 from idgen.adapter import PRESETS
 from idgen.errors import AdapterError, CheckpointError, IdentityError
-from tests.components import make_unet, seeded
+from tests.components import make_adapter, make_unet, seeded
 
 from .arithmetic_pulid import both_halves, publish
 from .published_pulid import tiny_pulid
@@ -66,6 +66,53 @@ def test_pictures_are_those_of_the_published_maths(
     assert torch.equal(ours(**call | {"generator": seeded(6)}, id_embeds=who, id_scale=0.0).images, plain)
     ours.unload_id_adapter()
     assert torch.equal(ours(**call | {"generator": seeded(6)}).images, plain)
+
+
+def load(pipe: Any, version: str, folder: Path, **options: Any) -> None:
+    pipe.load_id_adapter(tiny_pulid(version, hidden=widths(pipe.unet)).write(folder), **options)
+
+
+def test_regions_divide_what_is_fused_over_the_whole_picture(tmp_path: Path) -> None:
+    """The same person in both halves of the picture is the person without masks."""
+    pipe, (who, _, _) = pipeline("sdxl"), person(1)
+    load(pipe, "pulid-v1", tmp_path)
+    left = torch.zeros(32, 32, dtype=torch.bool)
+    left[:, :16] = True
+    expected = pipe(**arguments("sdxl"), id_embeds=who).images
+    found = pipe(**arguments("sdxl"), id_embeds=[who, who], id_masks=[left, ~left]).images
+    assert_same(found, expected, 1e-5)
+
+
+def test_the_order_of_loading_does_not_matter(tmp_path: Path) -> None:
+    """PuLID is fused with the text attention alone, not with what another adapter has added to it."""
+    drawn, (who, _, _) = [], person(1)
+    for names in (("pulid", "other"), ("other", "pulid")):
+        pipe = pipeline("sdxl")
+        other = make_adapter(pipe.unet)
+        for name in names:
+            if name == "pulid":
+                load(pipe, "pulid-v1.1", tmp_path, adapter_name=name)
+            else:
+                pipe.load_id_adapter(other, adapter_name=name)
+        people = {"pulid": who, "other": Identity.random("test", 8, seed=1)}
+        drawn.append(pipe(**arguments("sdxl"), id_embeds=people).images)
+    assert_same(drawn[0], drawn[1], 1e-5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_the_encoder_in_float32(version: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    pipe, (who, _, _) = pipeline("sdxl"), person(1)
+    load(pipe, version, tmp_path)
+    adapter, call = pipe.id_adapters["default"], arguments("sdxl", guidance=1.0)
+    expected = pipe(**call | {"generator": seeded(6)}, id_embeds=who, id_scale=0.3).images
+    plain = pipe(**call | {"generator": seeded(6)}).images
+    pipe.to(dtype)
+    half = {name: value.to(dtype) if isinstance(value, torch.Tensor) else value for name, value in call.items()}
+    found = pipe(**half | {"generator": seeded(6)}, id_embeds=who, id_scale=0.3).images
+    assert (found - expected).abs().mean() < 0.2 * (expected - plain).abs().mean()
+    assert {weight.dtype for weight in adapter.to_tokens.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in adapter.branches.parameters()} == {dtype}
 
 
 def test_presets_and_defaults_are_the_published_ones(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.components import FAMILIES, SMALL_PROJECTIONS, TASKS, call_arguments,
 
 def person(seed: int) -> Identity:
     """Somebody with image features, for adapters that read them."""
-    features = torch.randn(1, 5, 12, generator=seeded(seed))
+    features = torch.randn(1, 16, 12, generator=seeded(seed))
     return replace(Identity.random("test", 8, seed=seed), features=features)
 
 
@@ -24,6 +24,8 @@ ANNA, BRUNO = person(1), person(2)
 KINDS = ("plain", "controlnet", "identity_net", "pag")
 CASES = [(family, task, kind) for family in FAMILIES for task in TASKS for kind in KINDS]
 CASES += [("sdxl", task, "photomaker") for task in TASKS] + [("sdxl", "txt2img", "photomaker_controlnet")]
+CASES += [("sdxl", task, "pulid") for task in TASKS]
+CASES += [("sdxl", "txt2img", "pulid_controlnet"), ("sdxl", "img2img", "pulid_identity_net")]
 
 every_pipeline = pytest.mark.parametrize(("family", "task", "kind"), CASES)
 
@@ -31,7 +33,7 @@ every_pipeline = pytest.mark.parametrize(("family", "task", "kind"), CASES)
 def make(family: str, task: str, kind: str) -> Any:
     """A stock pipeline of random weights."""
     made = make_pipeline(family, task, controlnet=has_net(kind))
-    if kind == "identity_net":
+    if kind.endswith("identity_net"):
         net: Any = IdentityNet.from_config(made.controlnet.config)
         net.load_state_dict(made.controlnet.state_dict())
         made.register_modules(controlnet=net.eval())
@@ -45,20 +47,24 @@ def make(family: str, task: str, kind: str) -> Any:
 
 
 def has_net(kind: str) -> bool:
-    return kind in ("controlnet", "identity_net", "photomaker_controlnet")
+    return kind.endswith(("controlnet", "identity_net"))
 
 
 def adapter_for(pipeline: Any, kind: str = "plain", **config: Any) -> IdentityAdapter:
-    """A random adapter: of the kind that changes the prompt, or one with attention layers."""
+    """A random adapter: one that changes the prompt, one with orthogonal fusion, or one with a plain sum."""
     if kind.startswith("photomaker"):
         projection = SMALL_PROJECTIONS["photomaker-v2"]
         config = {"projection": projection, "num_tokens": 2, "pool_photos": False} | config
+    if kind.startswith("pulid"):
+        projection = SMALL_PROJECTIONS["pulid" if kind == "pulid" else "idformer"]
+        fusion = {"ortho": "ortho_v2", "num_zero": 3}
+        config = {"projection": projection, "num_tokens": 7, "pool_photos": False, **fusion} | config
     adapter = make_adapter(pipeline.unet, **config)
     if kind.startswith("photomaker"):  # strong enough to be seen: one word of 77 changes
-        fusion: Any = adapter.to_tokens.fuse_module
-        torch.nn.init.normal_(fusion.mlp1.fc1.weight, std=0.5)
-        torch.nn.init.normal_(fusion.mlp1.fc2.weight, std=0.5)
-        torch.nn.init.constant_(fusion.layer_norm.weight, 50.0)
+        fuse: Any = adapter.to_tokens.fuse_module
+        torch.nn.init.normal_(fuse.mlp1.fc1.weight, std=0.5)
+        torch.nn.init.normal_(fuse.mlp1.fc2.weight, std=0.5)
+        torch.nn.init.constant_(fuse.layer_norm.weight, 50.0)
     return adapter
 
 

@@ -44,7 +44,7 @@ def test_before_and_after_an_adapter_is_loaded_identity_arguments_are_refused(
     refuse_all()
 
 
-@pytest.mark.parametrize(("family", "kind"), [("sd", "plain"), ("sdxl", "plain"), ("sdxl", "photomaker")])
+@pytest.mark.parametrize(("family", "kind"), [("sd", "plain"), ("sdxl", "photomaker"), ("sdxl", "pulid")])
 def test_from_pipe_carries_adapters_to_every_task_and_back(family: str, kind: str) -> None:
     source = make_pipeline(family)
     source.load_id_adapter(adapter_for(source, kind))

@@ -93,7 +93,9 @@ def with_lora(pipeline: Any, kind: str = "plain") -> Any:
     return adapter
 
 
-@pytest.mark.parametrize(("family", "kind"), [("sd", "plain"), ("sdxl", "plain"), ("sdxl", "photomaker")])
+@pytest.mark.parametrize(
+    ("family", "kind"), [("sd", "plain"), ("sdxl", "plain"), ("sdxl", "photomaker"), ("sdxl", "pulid")]
+)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_pipeline_draws_the_same(family: str, kind: str, change: str) -> None:
     pipeline = make_pipeline(family)

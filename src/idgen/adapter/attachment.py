@@ -48,7 +48,8 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
                 lora = cast(LayerLoRA, adapter.loras[module_key(path)])
                 self._loras[path] = LoRAHooks(cast(Attention, unet.get_submodule(path)), lora, self.token)
             with_branch = {path: layer for path, layer in cross.items() if module_key(path) in adapter.branches}
-            self._layers = {path: AttentionHooks(layer, self.token) for path, layer in with_branch.items()}
+            is_fused = adapter.config["ortho"] is not None
+            self._layers = {path: AttentionHooks(layer, self.token, is_fused) for path, layer in with_branch.items()}
         _attached.setdefault(adapter, WeakSet()).add(unet)
         forget_compiled(unet)
 
@@ -89,13 +90,12 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
         Raises:
             AdapterError: With gradient checkpointing, an earlier forward of this batch size had another scale.
         """
-        if bound is not None:
-            if self._held is None:
-                self._kept.clear()
-            if self._kept.setdefault(bound.batch, bound) is not bound:
-                raise AdapterError(
-                    "With gradient checkpointing, forwards with different scales cannot share a backward pass."
-                )
+        if self._held is None:  # nothing of a call is left, also for copies
+            self._kept.clear()
+        if bound is not None and self._kept.setdefault(bound.batch, bound) is not bound:
+            raise AdapterError(
+                "With gradient checkpointing, forwards with different scales cannot share a backward pass."
+            )
         for path, hooks in self._layers.items():
             people = {batch: kept.people[path] for batch, kept in self._kept.items() if path in kept.people}
             hooks.people = people or None if bound is not None else None

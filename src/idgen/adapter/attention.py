@@ -44,6 +44,12 @@ class AttentionHooks(HookOwner):
     A hook on `to_q` keeps the query. A pre-hook on `to_out[0]` adds the identity attention to the input of the output
     map. The layer's processor is not replaced, so it can be any. Without `people` the output does not change.
 
+    Args:
+        layer: The layer.
+        token: See `HookOwner`.
+        is_first: Whether the identity attention is added before that of other adapters, so that it can be fused with
+            the layer's own attention alone.
+
     Attributes:
         people: Keys and values of each person, or `None`, by batch size: with gradient checkpointing, forwards of
             several batch sizes run again in one backward pass.
@@ -53,9 +59,9 @@ class AttentionHooks(HookOwner):
             whole image, also where a person has a region.
     """
 
-    def __init__(self, layer: Attention, token: str) -> None:
+    def __init__(self, layer: Attention, token: str, is_first: bool = False) -> None:
         super().__init__(token)
-        self.heads = layer.heads
+        self.heads, self._is_first = layer.heads, is_first
         self.people: Mapping[int, Sequence[KeysValues]] | None = None
         self.regions: Regions | None = None
         self.text_scale: torch.Tensor | None = None
@@ -75,7 +81,7 @@ class AttentionHooks(HookOwner):
             remove_hooks(module, self.token, AttentionHooks)
         self._hooked = (to_q, to_out)
         to_q.register_forward_hook(self._keep_query)
-        to_out.register_forward_pre_hook(self._add_identity)
+        to_out.register_forward_pre_hook(self._add_identity, prepend=self._is_first)
 
     def _keep_query(self, _: nn.Module, __: tuple[object, ...], query: torch.Tensor) -> None:
         if self.people is not None:
