@@ -48,7 +48,7 @@ def analyzer_for(variant: str) -> FaceAnalyzer:
 
 
 def make_photomaker(
-    variant: str, folder: Path, task: str = "txt2img", controlnet: bool = False
+    variant: str, folder: Path, task: str = "txt2img", controlnet: bool = False, seed: int = 0
 ) -> tuple[Any, PhotoMakerFile]:
     """A stock pipeline that a tiny file fits, and the file, which lies in the folder."""
     pipeline = make_pipeline("sdxl", task, controlnet, cross_attention_dim=CROSS)
@@ -56,7 +56,7 @@ def make_photomaker(
         text_encoder=make_text_encoder(dim=CROSS // 2), text_encoder_2=make_text_encoder(True, dim=CROSS // 2)
     )
     pipeline.tokenizer_2.pad_token = "z"  # each text encoder has its own padding
-    file = tiny_photomaker(variant, pipeline.unet)
+    file = tiny_photomaker(variant, pipeline.unet, seed=seed)
     file.write(folder)
     return pipeline, file
 
