@@ -3,7 +3,7 @@
     python docs/screenshots.py [--eval-encoder imagenet:FILE.onnx]
 
 Starts `idgen demo`, visits it with Chromium as on a desk and on a phone, and writes docs/images/demo/. The photo is
-NASA's of Eileen Collins (public domain); the other person is a random embedding. Takes about five minutes on two
+NASA's of Eileen Collins (public domain); the other people are invented. Takes about five minutes on two
 cores, half of them for a training of ten updates and an evaluation to show. `--eval-encoder` names a second face
 encoder to judge by, as for `idgen demo`.
 """
@@ -27,7 +27,6 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 from skimage import data
 
-from idgen import Identity
 from idgen.faces import DlibEncoder
 
 OUTPUT = Path(__file__).parent / "images" / "demo"
@@ -41,8 +40,8 @@ SETTLED = 3000
 
 DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 1210}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-SEED, SEED_OF_TWO = 2, 8
-"""Of the better ones; the small model draws worse faces too, and two seldom."""
+SEED = 2
+"""One of the better ones; the small model draws worse faces too."""
 
 
 def main(eval_encoder: str | None = None) -> None:
@@ -60,14 +59,13 @@ def main(eval_encoder: str | None = None) -> None:
 
 
 def make_people(work: Path) -> None:
-    """Write the photo, crops of it as a training set, and an invented person."""
+    """Write the photo, and crops of it as a training set."""
     photo = Image.fromarray(data.astronaut())
     photo.save(work / "eileen.png")
     (work / "people" / "eileen").mkdir(parents=True)
     for i, left in enumerate((110, 118, 126)):
         photo.crop((left, 0, left + 240, 240)).save(work / "people" / "eileen" / f"{i}.png")
     photo.crop((130, 15, 320, 205)).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(work / "pose.png")
-    Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=1).save(work / "invented.safetensors")
 
 
 def make_records(work: Path, judge: tuple[str, ...]) -> None:
@@ -105,12 +103,8 @@ def serve(work: Path, judge: tuple[str, ...]) -> Iterator[None]:
 
 def visit_desk(page: Page, work: Path) -> None:
     open_page(page)
-    page.get_by_text("Save, load or forget people").click()
-    name_next(page, "Invented")
-    page.set_input_files("#load input[type=file]", work / "invented.safetensors")
-    expect(page.locator("#person input")).to_have_value("Invented", timeout=WAIT)
-    page.get_by_text("Save, load or forget people").click()
     enroll(page, work / "eileen.png", "Eileen")
+    set_seed(page)
     generate(page, "Generate", images=1)
     show(page, "generate", whole=False)
     for tab in ("Training", "Report"):
@@ -128,44 +122,41 @@ def visit_desk(page: Page, work: Path) -> None:
     paint_face(page, work / "pose.png")
     generate(page, "Inpaint painted area", images=1)
     show(page, "edit")
-    set_number(page, "Width", 128)
-    set_number(page, "Seed", SEED_OF_TWO)
-    open_tab(page, "Two people")
-    generate(page, "Generate both", images=1)
-    show(page, "two")
+    open_tab(page, "Protect")
+    page.set_input_files("[role=tabpanel]:visible input[type=file]", work / "eileen.png")
+    generate(page, "Protect", images=2)
+    show(page, "protect")
+    page.locator("#examples").get_by_role("button", name="Ada").click()
+    expect(page.locator("#person input")).to_have_value("Ada", timeout=WAIT)
+    open_tab(page, "Several people")
+    generate(page, "Generate these people", images=1)
+    show(page, "several")
 
 
 def visit_phone(page: Page, work: Path) -> None:
     open_page(page)
-    enroll(page, work / "eileen.png", "Eileen")
+    page.locator("#examples").get_by_role("button", name="Astronaut").tap()
+    expect(page.locator("#person input")).to_have_value("Astronaut", timeout=WAIT)
+    set_seed(page)
     generate(page, "Generate", images=1)
-    page.evaluate("document.querySelector('#stop').scrollIntoView()")
+    page.evaluate("document.querySelector('#person').scrollIntoView()")
     show(page, "phone", whole=False)
 
 
 def open_page(page: Page) -> None:
     page.set_default_timeout(WAIT)
     page.goto(f"http://127.0.0.1:{PORT}")
-    set_number(page, "Seed", SEED)
-    page.get_by_label("Everyone in these photos").check()
 
 
-def set_number(page: Page, label: str, value: int) -> None:
-    page.get_by_text("More settings").click()
-    field = page.locator("input[type=number]:visible").and_(page.get_by_label(label))
-    field.first.fill(str(value))
-    field.first.press("Tab")
-    page.get_by_text("More settings").click()
-
-
-def name_next(page: Page, name: str) -> None:
-    page.fill("#name input, #name textarea", name)
+def set_seed(page: Page) -> None:
+    page.fill("#seed :is(input, textarea)", str(SEED))
 
 
 def enroll(page: Page, photo: Path, name: str) -> None:
     page.set_input_files("#photos input[type=file]", [photo])
+    page.get_by_label("Everyone in these photos").check()
     expect(page.locator("#faces img").first).to_be_visible(timeout=WAIT)
-    name_next(page, name)
+    page.fill("#name input, #name textarea", name)
     page.click("#enroll")
     expect(page.locator("#person input")).to_have_value(name, timeout=WAIT)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from idgen.provenance import read_settings
 from tests.components import SIDE
 from tests.demo.conftest import Served, enroll_random, gallery, wait_until
 
-QUICK = {"steps": 3, "style": "As written"}
+QUICK = {"steps": 3, "style": "As written", "seed": 0, "guidance_scale": 3.0}
 
 
 def pixels(served: Served, shown: list[dict[str, Any]]) -> list[np.ndarray]:
@@ -133,37 +131,20 @@ def test_a_new_page_has_no_people(client: Any) -> None:
         client.predict("Eileen", api_name="/generate")
 
 
-def test_fifty_at_once_get_their_own_faces_in_order(served: Served, tmp_path: Path) -> None:
-    visitors, each = 5, 10
+def test_twenty_at_once_get_their_own_faces(served: Served, tmp_path: Path) -> None:
+    visitors, each = 5, 4
     clients = [served.client() for _ in range(visitors)]
-    people = {}
+    people, jobs = {}, {}
     for v, visitor in enumerate(clients):
         for n in range(each):  # the same names on every page
             people[v, n] = enroll_random(visitor, tmp_path, seed=100 * v + n, name=f"Person {n}")
-    jobs, done = {}, []
-    lock = threading.Lock()
-
-    def finished(key: tuple[int, int]) -> Any:
-        def note(_: Any) -> None:
-            with lock:
-                done.append(key)
-
-        return note
-
     for n in range(each):
         for v, visitor in enumerate(clients):
             jobs[v, n] = visitor.submit(f"Person {n}", **QUICK, api_name="/generate")
-            jobs[v, n].add_done_callback(finished((v, n)))
-            while jobs[v, n].status().code.name in ("STARTING", "JOINING_QUEUE"):  # a client starts threads
-                time.sleep(0.01)
-    wait([job.future for job in jobs.values()], timeout=120)
-    drawn = {key: pixels(served, job.result()[0])[0] for key, job in jobs.items()}
+    drawn = {key: pixels(served, job.result(timeout=120)[0])[0] for key, job in jobs.items()}
     for key, person in people.items():
         assert np.array_equal(drawn[key], draw_directly(served, person)), key
     assert len({picture.tobytes() for picture in drawn.values()}) == visitors * each
-    for v in range(visitors):  # the client is told in threads, too
-        order = [n for who, n in done if who == v]
-        assert max(abs(n - place) for place, n in enumerate(order)) <= 3
     for visitor in clients:
         visitor.close()
 
@@ -182,7 +163,7 @@ def test_requests_are_answered_in_the_order_in_which_they_come(
     monkeypatch.setattr(served.backend, "save_result", note)
     jobs = []
     for seed in range(12):
-        jobs.append(client.submit("Anna", **QUICK, seed=seed, api_name="/generate"))
+        jobs.append(client.submit("Anna", **(QUICK | {"seed": seed}), api_name="/generate"))
         while jobs[-1].status().code.name in ("STARTING", "JOINING_QUEUE"):
             time.sleep(0.01)
     for job in jobs:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +18,7 @@ from PIL import Image
 import idgen
 from idgen.faces import draw_keypoints
 from idgen.provenance import read_settings
+from idgen.tiny import TINY_IDENTITY_NET_PATH
 from tests.demo.conftest import Served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright: not installed")
@@ -27,7 +30,8 @@ WAIT = 60_000
 
 @pytest.fixture(scope="module")
 def served(serve: Any) -> Served:
-    return serve(idgen.load_tiny(), base="tiny")
+    net = idgen.IdentityNet.from_pretrained(TINY_IDENTITY_NET_PATH)
+    return serve(idgen.load_tiny(), base="tiny", identity_net=net)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_page(served: Served, browser: Any) -> Iterator[Any]:
     """Open the page; it must send no request to another server and report no error."""
     contexts, asked, complaints = [], [], []
@@ -54,7 +58,7 @@ def open_page(served: Served, browser: Any) -> Iterator[Any]:
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(error))
         page.goto(served.url)
-        expect(page.locator("#generate")).to_be_visible(timeout=WAIT)
+        page.locator("#generate").wait_for()
         return page
 
     yield open_page
@@ -64,24 +68,36 @@ def open_page(served: Served, browser: Any) -> Iterator[Any]:
     assert not complaints
 
 
-def upload(page: Any, *photos: Path) -> None:
-    page.get_by_label("Everyone in these photos").check()
-    page.set_input_files("#photos input[type=file]", [str(photo) for photo in photos])
-    expect(page.locator("#faces img").first).to_be_visible(timeout=WAIT)
+@pytest.fixture(scope="module")
+def desk(open_page: Any) -> Any:
+    """A page as wide as on a desk, which several tests use: opening it takes seconds."""
+    return open_page(viewport={"width": 1280, "height": 1000})
 
 
-def enroll(page: Any, photo: Path, name: str) -> None:
-    upload(page, photo)
-    page.fill("#name input, #name textarea", name)
-    page.click("#enroll")
-    expect(page.locator("#person input")).to_have_value(name, timeout=WAIT)
+def has_value(page: Any, selector: str, value: str) -> None:
+    expect(page.locator(f"{selector} :is(input, textarea)").first).to_have_value(value, timeout=WAIT)
+
+
+def add_example(page: Any, name: str) -> None:
+    page.locator("#examples").get_by_role("button", name=name).click()
+    has_value(page, "#person", name)
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name).first.click()
 
 
 def result(page: Any) -> Any:
-    """The picture that the open tab shows."""
-    picture = page.locator("[role=tabpanel]:visible .grid-wrap img")
+    """The picture that the open tab shows, once it is complete."""
+    page.locator("[role=tabpanel]:visible .panel").get_by_text("1 image in").wait_for()
+    picture = page.locator("[role=tabpanel]:visible .images .grid-wrap img")
     expect(picture).to_have_count(1, timeout=WAIT)
     return picture
+
+
+def seed_of(page: Any) -> str:
+    result(page)
+    return page.locator("[role=tabpanel]:visible .caption-label").inner_text().removeprefix("seed ").strip()
 
 
 def file_of(served: Served, picture: Any) -> Path:
@@ -91,126 +107,149 @@ def file_of(served: Served, picture: Any) -> Path:
     return path
 
 
-def test_from_a_photo_to_a_picture_and_back(open_page: Any, eileen: Path, tmp_path: Path) -> None:
-    page = open_page()
-    expect(page.locator("#photos")).to_be_hidden()  # until the box is ticked
-    enroll(page, eileen, "Eileen")
-    page.get_by_text("More settings").click()
-    page.fill("#seed input", "7")
-    page.click("#generate")
-    expect(result(page)).to_be_visible()
-    expect(page.locator("[role=tabpanel]:visible .caption-label")).to_contain_text("seed 7 ·")
-
-    result(page).click()  # opens it, with a way to download it
-    with page.expect_download() as download:
-        page.locator("[role=tabpanel]:visible button[title=Download]").click()
-    file = tmp_path / "picture.png"
-    download.value.save_as(file)
-    told = read_settings(file)
-    assert told is not None
-    assert (told["base"], told["prompt"], told["style"], told["seed"]) == ("tiny", "<id>", "Photo", 7)
-
-    other = open_page()
-    other.get_by_text("More settings").click()
-    expect(other.locator("#seed input")).to_have_value("0", timeout=WAIT)
-    other.set_input_files("#restore input[type=file]", str(file))
-    expect(other.locator("#seed input")).to_have_value("7", timeout=WAIT)
-
-
-def test_one_of_several_faces(open_page: Any, group_photo: Path, eileen: Path) -> None:
-    page = open_page()
-    upload(page, group_photo, eileen)
-    expect(page.locator("#faces img")).to_have_count(7, timeout=WAIT)
-    page.click("#enroll")
-    error = page.locator(".toast-body.error, .toast-wrap .error").first
-    expect(error).to_contain_text("6 faces were found in photo 1", timeout=WAIT)
-    page.locator("#faces button:has(img)").nth(2).click()
-    expect(page.locator("#faces .caption-label").nth(2)).to_have_text("✓ photo 1", timeout=WAIT)
-    page.click("#enroll")
-    expect(page.locator("#person input")).to_have_value("Person 1", timeout=WAIT)
-
-
-def test_errors_are_shown(open_page: Any, tmp_path: Path) -> None:
-    page = open_page()
-    page.click("#generate")
-    error = page.locator(".toast-body.error, .toast-wrap .error").first
-    expect(error).to_contain_text("No person is enrolled", timeout=WAIT)
-    Image.new("RGB", (64, 64)).save(tmp_path / "<b>empty.png")
-    page.get_by_label("Everyone in these photos").check()
-    page.set_input_files("#photos input[type=file]", str(tmp_path / "<b>empty.png"))
-    expect(page.locator(".toast-wrap")).to_contain_text("No face was found", timeout=WAIT)
-
-
-def test_stop(open_page: Any, served: Served, eileen: Path) -> None:
-    page = open_page()
-    enroll(page, eileen, "Eileen")
-    page.get_by_text("More settings").click()
-    page.fill("#steps input[type=number]", "100")
+@contextmanager
+def slow(served: Served, seconds: float) -> Iterator[list[int]]:
+    """Each step takes longer, so that a test sees it also on a fast computer; yields a list with an entry for each."""
     forwards: list[int] = []
 
-    def slow(*_: Any) -> None:
+    def wait(*_: Any) -> None:
         forwards.append(1)
-        time.sleep(0.2)  # or a busy machine's browser clicks when all is drawn
+        time.sleep(seconds)
 
-    handle = served.pipe.unet.register_forward_hook(slow)
+    handle = served.pipe.unet.register_forward_hook(wait)
     try:
-        page.click("#generate")
-        expect(page.get_by_text("/100 steps").first).to_be_visible(timeout=WAIT)
-        page.click("#stop")
-        expect(page.get_by_text("/100 steps").first).to_be_hidden(timeout=WAIT)
-        page.wait_for_timeout(500)
-        drawn = len(forwards)
-        assert drawn < 100
-        page.wait_for_timeout(1500)
-        assert len(forwards) == drawn
+        yield forwards
     finally:
         handle.remove()
-    page.fill("#steps input[type=number]", "3")
-    page.click("#generate")
-    expect(result(page)).to_be_visible()
 
 
-def test_two_people_side_by_side(open_page: Any, eileen: Path) -> None:
-    page = open_page()
-    enroll(page, eileen, "Eileen")
-    page.fill("#name input, #name textarea", "Again")
-    page.click("#enroll")
-    expect(page.locator("#person input")).to_have_value("Again", timeout=WAIT)
-    page.get_by_role("tab", name="Two people").click()
-    expect(page.locator("#regions canvas").first).to_be_visible(timeout=WAIT)
-    page.wait_for_timeout(1000)  # the editor says nowhere that it is ready
-    page.click("#generate-both")
-    expect(result(page)).to_be_visible()
+def test_from_photos_to_a_person(desk: Any, group_photo: Path, eileen: Path, tmp_path: Path) -> None:
+    """Consent is asked for each choice of photos. One error is shown at a time, without badges."""
+    consent, faces = desk.get_by_label("Everyone in these photos"), desk.locator("#faces img")
+    message = desk.locator(".toast-message-item:visible")
+    expect(desk.locator("#photos").get_by_text("Click to Upload")).to_be_visible()
+    expect(consent).to_be_hidden()
+    Image.new("RGB", (64, 64)).save(tmp_path / "<b>empty.png")
+    desk.set_input_files("#photos input[type=file]", str(tmp_path / "<b>empty.png"))
+    consent.check()
+    expect(message).to_contain_text("No face was found", timeout=WAIT)
+    desk.locator("#photos button[aria-label=Clear], #photos button[title=Clear]").first.click()
+    expect(consent).to_be_hidden(timeout=WAIT)
+
+    desk.set_input_files("#photos input[type=file]", [str(group_photo), str(eileen)])
+    expect(consent).not_to_be_checked(timeout=WAIT)
+    expect(faces).to_have_count(0)
+    consent.check()
+    expect(faces).to_have_count(7, timeout=WAIT)
+    desk.click("#generate")
+    expect(message).to_contain_text("No person is enrolled", timeout=WAIT)
+    desk.click("#enroll")
+    expect(message).to_contain_text("6 faces were found in photo 1", timeout=WAIT)
+    expect(message).to_have_count(1)
+    expect(desk.locator("[data-testid=status-tracker] .error:visible")).to_have_count(0)
+    desk.locator("#faces button:has(img)").nth(2).click()
+    expect(desk.locator("#faces .caption-label").nth(2)).to_have_text("✓ photo 1", timeout=WAIT)
+    desk.click("#enroll")
+    has_value(desk, "#person", "Person 1")
 
 
-def test_paint_over_a_picture(open_page: Any, served: Served, eileen: Path) -> None:
-    page = open_page()
-    enroll(page, eileen, "Eileen")
-    page.get_by_role("tab", name="Edit").click()
-    page.locator("#editor canvas").first.wait_for()
-    page.wait_for_timeout(2000)  # Gradio's editor fails on what comes before its scripts have run
-    with page.expect_file_chooser() as chooser:
-        page.locator("#editor").get_by_text("Upload an image").click()
+def test_from_a_person_to_a_picture_and_back(served: Served, desk: Any, open_page: Any, tmp_path: Path) -> None:
+    """A live preview with the time left, a random seed that can be used again, and settings inside the image."""
+    add_example(desk, "Ada")
+    desk.fill("#prompt textarea, #prompt input", "<id> in the rain")
+    with slow(served, 0.05):
+        desk.click("#generate")
+        desk.locator(".live img").wait_for()
+        expect(desk.locator(".live")).to_contain_text(re.compile(r"Step \d+ of 25 · about \d+ s left"), timeout=WAIT)
+    seed = seed_of(desk)
+    expect(desk.locator(".live")).to_have_count(0)
+    shown = desk.locator("[role=tabpanel]:visible .panel")
+    expect(shown.locator(".warning")).to_contain_text("rain")
+    expect(shown.locator(".similarity .threshold")).to_have_count(1)
+    expect(shown.locator(".similarity")).to_contain_text("strangers have 0.83")
+    desk.locator("#prompts button").first.click()
+    has_value(desk, "#prompt", "<id>, looking to the left")
+
+    result(desk).click()  # opens it, with a way to download it
+    with desk.expect_download() as download:
+        desk.locator("[role=tabpanel]:visible button[title=Download]").click()
+    file = tmp_path / "picture.png"
+    download.value.save_as(file)
+    desk.keyboard.press("Escape")
+    told = read_settings(file)
+    assert told is not None
+    assert (told["base"], told["prompt"], told["style"], str(told["seed"])) == (
+        "tiny",
+        "<id> in the rain",
+        "Photo",
+        seed,
+    )
+
+    has_value(desk, "#seed", "")
+    desk.click("#last-seed")
+    has_value(desk, "#seed", seed)
+    desk.fill("#seed :is(input, textarea)", "")
+    desk.get_by_text("More settings").click()
+    desk.set_input_files("#restore input[type=file]", str(file))
+    has_value(desk, "#seed", seed)
+    has_value(desk, "#prompt", "<id> in the rain")
+    desk.fill("#prompt textarea, #prompt input", "<id>")
+    desk.fill("#seed :is(input, textarea)", "")
+
+
+def test_stop(served: Served, desk: Any) -> None:
+    add_example(desk, "Ben")
+    open_tab(desk, "Generate")
+    with slow(served, 0.2) as forwards:
+        desk.click("#generate")
+        desk.locator(".live img").wait_for()
+        desk.click("#stop")
+        expect(desk.get_by_text("Stopped.").first).to_be_visible(timeout=WAIT)
+        drawn = len(forwards)
+        desk.wait_for_timeout(1500)
+        assert len(forwards) <= min(drawn + 2, 24)
+
+
+def test_several_people_with_the_default_settings(desk: Any) -> None:
+    for name in ("Ada", "Ben"):
+        add_example(desk, name)
+    open_tab(desk, "Several people")
+    desk.locator("#regions canvas").first.wait_for()
+    desk.wait_for_timeout(1000)  # the editor says nowhere that it is ready
+    desk.click("#generate-several")
+    result(desk)
+    expect(desk.locator("[role=tabpanel]:visible .similarity .row")).to_have_count(2)
+
+
+def test_paint_over_a_picture(desk: Any, served: Served, eileen: Path) -> None:
+    add_example(desk, "Astronaut")
+    open_tab(desk, "Edit")
+    desk.locator("#editor canvas").first.wait_for()
+    desk.wait_for_timeout(1000)  # Gradio's editor fails on what comes before its scripts have run
+    with desk.expect_file_chooser() as chooser:
+        desk.locator("#editor").get_by_text("Upload an image").click()
     chooser.value.set_files(str(eileen))
-    page.wait_for_timeout(3000)
-    page.locator("#editor button[aria-label*=rush], #editor button[title*=rush]").first.click()
-    box = page.locator("#editor canvas").first.bounding_box()
+    expect(desk.locator("#editor").get_by_text("Upload an image")).to_be_hidden(timeout=WAIT)
+    desk.wait_for_timeout(1000)
+    desk.locator("#editor button[aria-label*=rush], #editor button[title*=rush]").first.click()
+    desk.locator("#editor canvas").first.scroll_into_view_if_needed()
+    box = desk.locator("#editor canvas").first.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(*middle)
-    page.mouse.down()
-    page.mouse.move(middle[0] + 20, middle[1] + 20, steps=5)
-    page.mouse.up()
-    page.click("#inpaint")
-    with Image.open(file_of(served, result(page))) as drawn, Image.open(eileen) as photo:
+    desk.mouse.move(*middle)
+    desk.mouse.down()
+    desk.mouse.move(middle[0] + 20, middle[1] + 20, steps=5)
+    desk.mouse.up()
+    desk.click("#inpaint")
+    with Image.open(file_of(served, result(desk))) as drawn, Image.open(eileen) as photo:
         before, after = (np.asarray(image.convert("RGB").resize((64, 64)), int) for image in (photo, drawn))
     changed = np.abs(after - before).max(-1) > 40
     assert 5 < changed.sum() < 2000
     assert not changed[:10].any()
 
 
-def test_pose_by_five_clicks(open_page: Any, served: Served) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Pose").click()
+def test_pose_by_five_clicks(desk: Any, served: Served) -> None:
+    page = desk
+    open_tab(page, "Pose")
     canvas = page.locator("#pose img")
     places = [(0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8)]
     for x, y in places:
@@ -234,14 +273,64 @@ def centre(light: np.ndarray) -> np.ndarray:
     return np.array([np.average(places, weights=light) for places in np.indices(light.shape)])
 
 
-def test_on_a_phone(open_page: Any, eileen: Path) -> None:
+def test_on_a_phone(open_page: Any) -> None:
+    """One column: person, prompt, button, image, settings. The image is in view once it is complete."""
     page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    enroll(page, eileen, "Eileen")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    prompt, draw = (page.locator(name).bounding_box() for name in ("#prompt", "#generate"))
-    assert draw["y"] > prompt["y"] + prompt["height"]  # one column
-    assert draw["x"] >= 0
-    assert draw["x"] + draw["width"] <= 390
+    page.locator("#examples").get_by_role("button", name="Ada").tap()
+    has_value(page, "#person", "Ada")
+    places = [page.locator(name).bounding_box() for name in ("#photos", "#prompt", "#generate", "#last-seed")]
+    assert places == sorted(places, key=lambda box: box["y"])
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in places)
+    assert places[2]["y"] < 2 * 844  # the second screen, also with everything on the first that a photo needs
     page.locator("#generate").tap()
-    expect(result(page)).to_be_visible()
+    assert result(page).bounding_box()["y"] < 844
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_keyboard_reaches_everything_in_order(open_page: Any) -> None:
+    page = open_page(viewport={"width": 1280, "height": 1000})
+    page.locator("#examples button").first.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    has_value(page, "#person", "Ada")
+    parts = ["examples", "person", "prompt", "prompts", "generate", "stop", "seed", "last-seed"]
+    seen = [page.evaluate(PART_WITH_FOCUS, parts)]
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate(PART_WITH_FOCUS, parts))
+        if seen[-1] == "last-seed":
+            break
+    found = list(dict.fromkeys(filter(None, seen)))
+    assert found == ["examples", "person", "prompt", "prompts", "stop", "generate", "seed", "last-seed"]
+
+
+PART_WITH_FOCUS = "parts => parts.find(part => document.activeElement?.closest('#' + part)) ?? null"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility(open_page: Any, scheme: str) -> None:
+    """axe-core finds nothing serious in any tab, with an image and an error shown."""
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-core comes with axe-playwright-python")
+    page = open_page(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
+    page.evaluate(Path(axe.__file__).with_name("axe.min.js").read_text())
+    page.click("#generate")  # an error
+    page.locator(".toast-message-item").first.wait_for()
+    found = page.evaluate(SERIOUS)
+    if scheme == "light":
+        add_example(page, "Ada")
+        page.click("#generate")
+        result(page)
+        page.get_by_text("More settings").click()
+        page.get_by_text("Save, load or forget people").click()
+    for tab in page.get_by_role("tab").all():
+        if tab.is_visible():
+            tab.click()
+            page.locator("[role=tabpanel]:visible").wait_for()
+            found += page.evaluate(SERIOUS)
+    assert not found, "\n".join(sorted(set(found)))
+
+
+SERIOUS = """async () => (await axe.run()).violations
+  .filter(rule => ["serious", "critical"].includes(rule.impact))
+  .flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html.slice(0, 200)} ${node.failureSummary}`))"""
+"""Serious and critical findings of axe-core."""

@@ -38,11 +38,11 @@ def test_a_new_tab_is_in_the_page_and_the_api(serve: Any, monkeypatch: pytest.Mo
     pipe.load_id_adapter(make_adapter(pipe.unet, encoder=DlibEncoder.name, embedding_dim=128))
     served = serve(pipe)
     titles = [block.label for block in served.demo.blocks.values() if isinstance(block, gr.Tab)]
-    assert titles == ["Generate", "Two people", "Pose", "Mix", "Edit", "Compare", "New"]
+    assert titles == ["Generate", "Several people", "Pose", "Mix", "Edit", "Compare", "Protect", "New"]
     client = served.client()
     assert client.predict("x", api_name="/repeat") == "x x by default"
     enroll_random(client, tmp_path, seed=1, name="Anna")
-    images, table = client.predict("Anna", "again", steps=1, style="As written", api_name="/draw_twice")
-    assert [image["caption"][:6] for image in images] == ["seed 0", "again"]
+    images, table = client.predict("Anna", "again", steps=1, seed=3, style="As written", api_name="/draw_twice")
+    assert [image["caption"] for image in images] == ["seed 3", "again"]
     assert table["data"][0][1] == "Anna"
     client.close()

@@ -14,13 +14,14 @@ from gradio_client import handle_file
 from PIL import Image
 
 from idgen import Identity, IdentityNet
-from idgen.demo.tabs.two_people import BLUE, RED
+from idgen.demo.tabs.several_people import COLOURS, painted_regions
 from idgen.faces import DlibEncoder, draw_keypoints
 from idgen.provenance import IdentityBlocklist
 from tests.components import SIDE, make_adapter, make_pipeline
 from tests.demo.conftest import Served, gallery
 
-QUICK = {"steps": 4, "style": "As written"}
+RED, BLUE = COLOURS["red"], COLOURS["blue"]
+QUICK = {"steps": 4, "style": "As written", "seed": 0, "guidance_scale": 3.0}
 ANNA, BRUNO = (Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed=seed) for seed in (1, 2))
 
 
@@ -107,19 +108,43 @@ def painted(path: Path, left: Any, right: Any) -> Path:
     return path
 
 
-def test_two_people(served: Served, client: Any, tmp_path: Path) -> None:
+def test_several_people(served: Served, client: Any, tmp_path: Path) -> None:
+    """In one call, where the base can draw a scene."""
     regions = editor(composite=painted(tmp_path / "regions.png", RED, BLUE))
-    shown, table = client.predict("Anna", "Bruno", regions, **QUICK, api_name="/two_people")
+    shown, table = client.predict(["Anna", "Bruno"], regions, **QUICK, api_name="/several_people")
     left = np.zeros((64, 64), bool)
     left[:, :32] = True
     size: dict[str, Any] = {"width": SIDE, "height": SIDE}
     expected = directly(served.pipe, [ANNA, BRUNO], id_masks=[left, ~left], **size)
     assert np.array_equal(drawn(served, shown)[0], expected)
     assert [row[1] for row in table["data"]] == ["Anna", "Bruno"]
-    swapped, _ = client.predict("Bruno", "Anna", regions, **QUICK, api_name="/two_people")
+    swapped, _ = client.predict(["Bruno", "Anna"], regions, **QUICK, api_name="/several_people")
     assert not np.array_equal(drawn(served, swapped)[0], expected)
-    default, _ = client.predict("Anna", "Bruno", **QUICK, api_name="/two_people")  # halves, as the page shows at first
+    default, _ = client.predict(["Anna", "Bruno"], **QUICK, api_name="/several_people")  # halves, as at first
     assert np.array_equal(drawn(served, default)[0], expected)
+
+
+def test_several_people_by_a_base_that_draws_one_face(
+    served: Served, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each person is drawn alone; then one call blends the regions."""
+    monkeypatch.setattr(served.backend.pipeline, "draws_one_face", True)
+    shown, _ = client.predict(["Anna", "Bruno"], **QUICK, width=2 * SIDE, api_name="/several_people")
+    size: dict[str, Any] = {"width": SIDE, "height": SIDE}
+    scene = np.hstack([directly(served.pipe, who, **size) for who in (ANNA, BRUNO)])
+    left = np.zeros((64, 128), bool)
+    left[:, :64] = True
+    pipe = variant(served, AutoPipelineForImage2Image)
+    arguments: dict[str, Any] = {"image": Image.fromarray(scene), "strength": 0.4, "id_masks": [left, ~left]}
+    assert np.array_equal(drawn(served, shown)[0], directly(pipe, [ANNA, BRUNO], **arguments))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_each_person_has_the_region_of_their_colour(count: int, tmp_path: Path) -> None:
+    stripes = np.repeat(np.array(list(COLOURS.values())[:count], np.uint8)[None], 8, 0)
+    Image.fromarray(stripes).save(tmp_path / "regions.png")
+    masks = painted_regions({"background": None, "composite": str(tmp_path / "regions.png")}, count)
+    assert np.array_equal(np.stack(masks)[:, 0], np.eye(count, dtype=bool))
 
 
 def test_mix(served: Served, client: Any) -> None:
@@ -194,12 +219,14 @@ def test_compare(served: Served, client: Any) -> None:
 def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path: Path) -> None:
     only_red = editor(composite=painted(tmp_path / "red.png", RED, RED))
     wrong: list[tuple[str, tuple, dict[str, Any], str]] = [
-        ("/two_people", ("Anna", "Bruno", only_red), {}, "No region is painted blue"),
-        ("/two_people", ("Anna", "Carl", only_red), {}, "Unknown person"),
+        ("/several_people", (["Anna", "Bruno"], only_red), {}, "No region is painted blue"),
+        ("/several_people", (["Anna", "Carl"], only_red), {}, "Unknown person"),
+        ("/several_people", (["Anna"], only_red), {}, "2 to 4 people, got 1"),
         ("/mix", ("Anna", "Bruno", 2), {}, "between 0 and 1|greater than"),
         ("/landmarks", ([], [[1, 2]], 32, 32), {}, "Five points"),
         ("/landmarks", ([], [], 32, 32), {}, "Upload a photo"),
         ("/generate_pose", ("Anna", None), {}, "No pose is given"),
+        ("/generate_pose", ("Anna",), {}, "No pose is given"),  # the canvas of the page, which is empty
         ("/image_to_image", ("Anna", editor()), {}, "Upload an image"),
         ("/image_to_image", ("Anna", editor(eileen), 0.1), {"steps": 4}, "less than one step"),
         ("/inpaint", ("Anna", editor(eileen)), {}, "Paint over"),
@@ -215,7 +242,7 @@ def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path
 def test_another_encoder_than_the_adapters_is_refused(client: Any, tmp_path: Path) -> None:
     Identity.random("other", 8).save(tmp_path / "other.safetensors")
     client.predict(handle_file(str(tmp_path / "other.safetensors")), "Other", api_name="/load_identity")
-    for values, endpoint in ((("Anna", "Other"), "/mix"), (("Other", "Anna"), "/two_people")):
+    for values, endpoint in ((("Anna", "Other"), "/mix"), ((["Other", "Anna"],), "/several_people")):
         with pytest.raises(Exception, match="other"):
             client.predict(*values, **QUICK, api_name=endpoint)
 
@@ -229,20 +256,20 @@ def test_every_tab_refuses_people_on_the_blocklist(serve: Any, eileen: Path, tmp
     regions = editor(composite=painted(tmp_path / "regions.png", RED, BLUE))
     scene = editor(eileen, layer=tmp_path / "paint.png")
     pose = handle_file(str(served.path(client.predict(gallery(eileen), [], SIDE, SIDE, api_name="/landmarks"))))
-    requests: list[tuple[str, tuple]] = [
-        ("/generate", ()),
-        ("/two_people", ("Bruno", regions)),
-        ("/mix", ("Bruno", 0.0)),
-        ("/generate_pose", (pose, 0.8)),
-        ("/image_to_image", (scene, 0.8)),
-        ("/inpaint", (scene, 0.8)),
-        ("/compare", ("0.8", ["two"])),
+    requests: list[tuple[str, Any, tuple]] = [
+        ("/generate", "Anna", ()),
+        ("/several_people", ["Bruno", "Anna"], (regions,)),
+        ("/mix", "Anna", ("Bruno", 0.0)),
+        ("/generate_pose", "Anna", (pose, 0.8)),
+        ("/image_to_image", "Anna", (scene, 0.8)),
+        ("/inpaint", "Anna", (scene, 0.8)),
+        ("/compare", "Anna", ("0.8", ["two"])),
     ]
     drawing = {f"/{call.fn.__name__}" for call in served.demo.fns.values() if call.concurrency_id == "pipeline"}
-    assert drawing == {endpoint for endpoint, _ in requests}
-    for endpoint, values in requests:
+    assert drawing == {endpoint for endpoint, _, _ in requests}
+    for endpoint, person, values in requests:
         with pytest.raises(Exception, match="blocklist"):
-            client.predict("Anna", *values, **QUICK, api_name=endpoint)
-    for endpoint, values in requests[3:]:
+            client.predict(person, *values, **QUICK, api_name=endpoint)
+    for endpoint, _, values in requests[3:]:
         assert client.predict("Bruno", *values, **QUICK, api_name=endpoint)[0]
     client.close()

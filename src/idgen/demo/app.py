@@ -13,35 +13,27 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ..adapter import IdentityNet
-from ..faces import DlibEncoder, FaceAnalyzer, FaceEncoder
+from ..faces import FaceAnalyzer, FaceEncoder
 from ..provenance.options import MarkOptions
 from . import tabs
 from .access import MAX_WAITING, QueueFilter, RequestFilter
 from .backend import Backend
+from .header import header
 from .page import Page
+from .panel import stopped
 from .people_panel import people_panel
 from .pipeline import SharedPipeline
 from .scores import Scorer
+from .second_encoder import encoder_at_hand
 from .sessions import MAX_IDLE_SECONDS, Session, Sessions
-from .settings_panel import settings_panel
+from .settings_panel import prompt_panel, settings_panel
 from .temp_folder import temp_folder
 from .uploads import MAX_FILE_BYTES, MAX_UPLOAD, upload_routes
 
 TIDY_SECONDS = MAX_IDLE_SECONDS / 12
 """Seconds between two searches for closed pages and unused files."""
 
-STYLE = """
-.gradio-container > .main {max-width: 1440px; margin: 0 auto}
-#photos .grid-wrap, #faces .grid-wrap {padding-top: 2rem; height: auto; min-height: 0; max-height: 17rem}
-.images .grid-wrap {padding-top: 2rem; max-height: none; min-height: 0}
-.images .thumbnail-item {aspect-ratio: auto; height: auto; display: block; border-radius: 0; box-shadow: none}
-.images .thumbnail-item img {height: auto}
-.images .caption-label {
-  position: static; display: block; max-width: none; white-space: normal; border: 0; background: none; padding: .3rem 0
-}
-@media (max-width: 640px) {.images .grid-container {grid-template-columns: 1fr !important}}
-"""
-"""Generated images are shown whole, with their captions below them instead of over them."""
+STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "page.js"))
 
 
 class Demo(gr.Blocks):
@@ -73,9 +65,11 @@ class Demo(gr.Blocks):
             "run_history": False,
             "share": False,
             "ssr_mode": False,
+            "_frontend": False,  # on a busy computer Gradio's own request to the page times out, and it gives up
             "enable_monitoring": False,
             "footer_links": ["api"],
-            "css": STYLE,
+            "css_paths": [STYLE],
+            "js": SCRIPT.read_text(encoding="utf-8"),
             "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         }
         return super().launch(**(defaults | options))
@@ -137,22 +131,29 @@ def build_demo(
 
 
 def _build_page(page: Page) -> None:
-    gr.Markdown("# idgen\nGenerate images of a person from one photo. Nothing is kept after this page is closed.")
-    with gr.Row():
-        with gr.Column(scale=1, min_width=320):
+    """The parts in the order in which a phone shows them; on a wide page the tabs are beside the others."""
+    gr.HTML(header(page.backend), elem_id="header")
+    with gr.Row(elem_id="layout"):
+        with gr.Column(elem_id="person-panel", min_width=0):
             newest = people_panel(page)
+        with gr.Column(elem_id="prompt-panel", min_width=0):
+            prompt_panel(page)
+        tabs_column = gr.Column(elem_id="tabs-panel", min_width=0)
+        with gr.Column(elem_id="settings-panel", min_width=0):
             settings_panel(page)
-        with gr.Column(scale=2, min_width=320):
-            with gr.Row():
-                gr.Markdown("### 3 · Generate")
-                stop_button = gr.Button("Stop", size="sm", scale=0, elem_id="stop")
-            with gr.Tabs():
-                for tab in tabs.TABS:
-                    if tab.is_available(page.backend):
-                        with gr.Tab(tab.title) as container:
-                            tab.build(page, container)
+    with tabs_column:
+        with gr.Row(elem_id="tabs-title"):
+            gr.Markdown("## 3 · Generate")
+            stop_button = gr.Button("Stop", size="sm", scale=0, min_width=80, elem_id="stop")
+        with gr.Tabs():
+            for tab in tabs.TABS:
+                if tab.is_available(page.backend):
+                    with gr.Tab(tab.title) as container:
+                        tab.build(page, container)
     message = gr.Textbox(visible=False, label="message")
-    page.api(stop_button.click, stop, [], message, queue=False, cancels=page.generations)
+    done = page.api(stop_button.click, stop, [], message, queue=False, cancels=page.generations)
+    update: Any = lambda *shown: [stopped(html) for html in shown]  # noqa: E731
+    done.then(update, page.panels, page.panels, api_visibility="private", show_progress="hidden")
     page.update_dropdowns(newest)
 
 
@@ -164,10 +165,10 @@ def stop(session: Session) -> str:
 def _encoders(
     pipeline: SharedPipeline, analyzer: FaceAnalyzer, eval_encoder: FaceEncoder | None
 ) -> Mapping[str, FaceEncoder]:
-    """The adapters' encoders and an evaluation encoder: the given one, or else dlib's, which needs no download."""
+    """The adapters' encoders and an evaluation encoder: the given one, or else one that needs no download."""
     encoders = {analyzer.encoder.name: analyzer.encoder}
-    names = [adapter.config["encoder"] for adapter in pipeline.adapters.values()]
-    for name in names if eval_encoder else [*names, DlibEncoder.name]:
+    for name in [adapter.config["encoder"] for adapter in pipeline.adapters.values()]:
         if name not in encoders:
             encoders[name] = FaceAnalyzer.for_encoder(name).encoder
-    return encoders if eval_encoder is None else {**encoders, eval_encoder.name: eval_encoder}
+    judge = eval_encoder or encoder_at_hand(encoders)
+    return encoders if judge is None else {**encoders, judge.name: judge}

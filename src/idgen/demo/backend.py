@@ -19,8 +19,9 @@ from ..faces import FaceAnalyzer
 from ..provenance.options import MarkOptions
 from .enrolled import EnrolledPerson
 from .generation import GenerationSettings
-from .pipeline import OnStep, SharedPipeline
-from .scores import Score, Scorer, caption
+from .live import OnStep
+from .pipeline import SharedPipeline
+from .scores import Score, Scorer
 from .sessions import Session, Sessions
 
 Captioned: TypeAlias = "list[tuple[str, str]]"
@@ -100,13 +101,28 @@ class GenerationRequest:
         backend: The backend.
         session: The page that sent the request.
         settings: Its settings.
+        stop: Set when the visitor stops the request.
         on_step: Called after each denoising step.
     """
 
     backend: Backend
     session: Session
     settings: GenerationSettings
+    stop: threading.Event
     on_step: OnStep
+
+    def part(self, before: int, total: int) -> OnStep:
+        """`on_step` for one of several calls of the pipeline.
+
+        Args:
+            before: Steps of the calls before.
+            total: Steps of all calls.
+        """
+
+        def on_step(done: int, _: int, preview: Callable[[], Image.Image | None]) -> None:
+            self.on_step(min(before + done, total), total, preview)
+
+        return on_step
 
     def generate(
         self,
@@ -127,13 +143,12 @@ class GenerationRequest:
             finish: Applied to each generated image.
             arguments: Further arguments of the pipeline.
         """
-        with self.session.running() as stop:
-            images = self.backend.pipeline.generate(task, self.settings, people, stop, self.on_step, **arguments)
+        images = self.backend.pipeline.generate(task, self.settings, people, self.stop, self.on_step, **arguments)
         captioned, rows = [], []
         for i, image in enumerate(images):
             own = replace(self.settings, seed=self.settings.seed + i, count=1)
             path, scores = self.backend.save_result(i + 1, finish(image), own, compared_with or [people], self.session)
-            captioned.append((path, caption(scores, f"seed {own.seed}")))
+            captioned.append((path, f"seed {own.seed}"))
             rows += scores
         return captioned, pd.DataFrame([vars(row) for row in rows], columns=COLUMNS).round(3)
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from .backend import COLUMNS
 from .page import Page
+from .panel import panel
 from .uploads import MAX_FILE_BYTES
 
 CANVAS = 512
@@ -90,10 +91,10 @@ class EditorContent:
         return {"background": background, "layers": layers, "composite": composite}
 
 
-def results(page: Page) -> tuple[gr.Gallery, gr.Dataframe]:
-    """A gallery of generated images and the table of their similarities."""
-    gallery = image_gallery(columns=3)
-    with gr.Accordion("Similarity", open=False):
+def results(page: Page) -> tuple[gr.Gallery, gr.Dataframe, Any]:
+    """A gallery of generated images, the panel below it, and the table of their similarities."""
+    gallery, shown = image_gallery(), panel()
+    with gr.Accordion("Similarity as a table", open=False):
         table = gr.Dataframe(headers=COLUMNS, interactive=False, label="Similarity", show_label=False)
         gr.Markdown(
             "Cosine similarity to the reference photos, by each face encoder. The encoder that the adapter reads "
@@ -103,13 +104,14 @@ def results(page: Page) -> tuple[gr.Gallery, gr.Dataframe]:
             gr.Markdown(
                 "Only the adapter's own encoder is in use. Start the demo with `--eval-encoder` to add another one."
             )
-    return gallery, table
+    return gallery, table, shown
 
 
-def image_gallery(columns: int, label: str = "Images") -> gr.Gallery:
+def image_gallery(columns: int = 2, label: str = "Images") -> gr.Gallery:
     """A gallery that shows images whole, with their captions below them."""
     return gr.Gallery(
         label=label,
+        show_label=False,
         interactive=False,
         columns=columns,
         fit_columns=False,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import secrets
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..adapter import ScaleSchedule
@@ -26,10 +27,18 @@ STYLES = {
 
 MAX_PROMPT, MAX_STEPS, MAX_COUNT, MAX_ID_SCALE, MAX_SEED = 1000, 100, 4, 2.0, 2**32 - 1
 
+RANDOM_SEEDS = 1_000_000
+"""Random seeds are below this number: short enough to read and type."""
+
 TYPES: dict[str, type[str | int | float]] = {"str": str, "int": int, "float": float}
 
 OLD_NAMES = {"scale": "id_scale"}
 """Names of settings in images that version 0.1.0 wrote."""
+
+
+def random_seed() -> int:
+    """A random seed."""
+    return secrets.randbelow(RANDOM_SEEDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,7 @@ class GenerationSettings:
         width: Image width in pixels.
         height: Image height in pixels.
         count: Number of images; they use consecutive seeds.
-        seed: Seed of the first image.
+        seed: Seed of the first image; a random one if not given, None or an empty text.
 
     Raises:
         DemoError: A value has the wrong type or is outside its limits.
@@ -67,11 +76,12 @@ class GenerationSettings:
     width: int = 512
     height: int = 512
     count: int = 1
-    seed: int = 0
+    seed: int = field(default_factory=random_seed)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _typed(field.name, str(field.type), getattr(self, field.name)))
+        object.__setattr__(self, "seed", _seed(self.seed))
+        for row in fields(self):
+            object.__setattr__(self, row.name, _typed(row.name, str(row.type), getattr(self, row.name)))
         if not self.prompt.strip():
             raise DemoError("The prompt is empty. Write a prompt.")
         if max(len(self.prompt), len(self.negative_prompt)) > MAX_PROMPT:
@@ -102,6 +112,14 @@ class GenerationSettings:
         return ScaleSchedule(scale=self.id_scale, start=self.start, end=self.end)
 
 
+def _seed(value: object) -> object:
+    """The page has a text field for the seed, which is empty for a random one."""
+    if isinstance(value, str):
+        value = value.strip()
+        return random_seed() if not value else int(value) if value.isdecimal() else value
+    return random_seed() if value is None else value
+
+
 def _typed(name: str, kind: str, value: object) -> str | int | float:
     """Convert a value to the field's type: sliders give whole numbers as floats, and clients can send anything."""
     try:
@@ -126,7 +144,7 @@ def read_image_settings(path: Path) -> GenerationSettings:
     if not found:
         raise DemoError("This image holds no settings. Use a PNG file that was downloaded from this demo.")
     height, width = load_photo(path).shape[:2]
-    names = {field.name for field in fields(GenerationSettings)}
+    names = {row.name for row in fields(GenerationSettings)}
     settings = {OLD_NAMES.get(name, name): value for name, value in found.items()}
     known = {name: value for name, value in settings.items() if name in names}
     return GenerationSettings(**{"prompt": "", "style": "As written", "width": width, "height": height, **known})

@@ -15,6 +15,8 @@ from ..faces import Face
 from ..identity import Identity
 from .backend import Backend, Captioned
 from .enrolled import MAX_NAME, checked_name, chosen_faces, enroll_person, person_from_file
+from .examples import example as find_example
+from .examples import examples, picture
 from .page import Page, person_dropdown
 from .sessions import Session
 from .uploads import MAX_FILE_BYTES, MAX_PHOTOS, gallery_paths, open_photo
@@ -24,22 +26,23 @@ CONSENT = "Everyone in these photos has agreed to appear in generated images."
 
 def people_panel(page: Page) -> gr.Textbox:
     """Build the panel; returns the invisible textbox that holds the name of the latest person."""
-    gr.Markdown("### 1 · Person")
-    photos, consent, chosen = _photo_inputs(page)
-    with gr.Row(equal_height=True):
+    gr.Markdown("## 1 · Person")
+    newest = gr.Textbox(visible=False, label="newest")
+    photos, consent, chosen, enrolment = _photo_inputs(page)
+    with enrolment:
         name = gr.Textbox(
             label="Name", placeholder="Person 1", max_length=MAX_NAME, scale=1, min_width=120, elem_id="name"
         )
-        use = gr.Button("Enroll", variant="primary", scale=1, min_width=120, elem_id="enroll")
-    newest = gr.Textbox(visible=False, label="newest")
-    page.person = person_dropdown("Person", elem_id="person")
+        use = gr.Button("Enroll", variant="primary", size="md", scale=1, min_width=120, elem_id="enroll")
+    page.people_changes = _example_buttons(page, newest)
+    page.person = person_dropdown("Person to generate", elem_id="person")
     with gr.Accordion("Save, load or forget people", open=False):
         saved = gr.DownloadButton("Save the latest identity", elem_id="save")
         gr.Markdown("An identity file has a few KB and holds no photo. Nothing is kept after this page is closed.")
         file = gr.File(label="Load an identity file", file_types=[".safetensors"], elem_id="load")
         delete = gr.Button("Forget the selected person")
         left = gr.JSON(visible=False, label="people")
-    page.people_changes = [
+    page.people_changes += [
         page.api(use.click, enroll, [photos, chosen, name, consent], [newest, saved]),
         page.api(file.upload, load_identity, [file, name], newest),
         page.api(delete.click, forget, [page.person], left),
@@ -47,23 +50,21 @@ def people_panel(page: Page) -> gr.Textbox:
     return newest
 
 
-def _photo_inputs(page: Page) -> tuple[gr.Gallery, gr.Checkbox, gr.JSON]:
-    """Photos, consent, and the index of the chosen face of each photo."""
-    limit = f"Required to upload photos (up to {MAX_FILE_BYTES >> 20} MB each)"
-    consent = gr.Checkbox(False, label=CONSENT, info=limit, elem_id="consent")
+def _photo_inputs(page: Page) -> tuple[gr.Gallery, gr.Checkbox, gr.JSON, gr.Row]:
+    """Photos, consent, the index of the chosen face of each photo, and a row that is shown once faces are found."""
     photos = gr.Gallery(
-        label=f"Photos of one person (up to {MAX_PHOTOS})",
+        label=f"Photos of one person (up to {MAX_PHOTOS}, {MAX_FILE_BYTES >> 20} MB each)",
         sources=["upload", "webcam", "clipboard"],
         file_types=["image"],
         type="filepath",
         interactive=True,
-        visible="hidden",
         columns=3,
         fit_columns=False,
         height="auto",
         buttons=[],
         elem_id="photos",
     )
+    consent = gr.Checkbox(False, label=CONSENT, visible="hidden", elem_id="consent")
     faces = gr.Gallery(
         label="Detected faces: click the one to use",
         interactive=False,
@@ -75,13 +76,37 @@ def _photo_inputs(page: Page) -> tuple[gr.Gallery, gr.Checkbox, gr.JSON]:
         buttons=[],
         elem_id="faces",
     )
+    enrolment = gr.Row(visible=False)
     chosen, places = gr.JSON([], visible=False, label="faces"), gr.State([])
-    shows: dict[str, Any] = {"api_visibility": "private"}
-    consent.change(lambda agreed: gr.Gallery(visible=True if agreed else "hidden"), consent, photos, **shows)
-    detected = page.api(photos.change, find_faces, [photos, consent], [faces, chosen, places])
-    detected.then(lambda places: gr.Gallery(visible=True if places else "hidden"), places, faces, **shows)
-    faces.select(_choose_face, [faces, chosen, places], [faces, chosen], show_progress="hidden", **shows)
-    return photos, consent, chosen
+    shows: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    photos.change(_ask_consent, [photos], [consent, faces, enrolment, chosen, places], **shows)
+    detected = page.api(consent.input, find_faces, [photos, consent], [faces, chosen, places])
+    detected.then(_show_faces, places, [faces, enrolment], **shows)
+    faces.select(_choose_face, [faces, chosen, places], [faces, chosen], **shows)
+    return photos, consent, chosen, enrolment
+
+
+def _example_buttons(page: Page, newest: gr.Textbox) -> list[Any]:
+    """A button for each example; returns their events."""
+    names, events = list(examples(page.backend)), []
+    gr.Markdown("Or try an example" + (": a NASA portrait, or people who do not exist." if names[1:] else "."))
+    with gr.Row(elem_id="examples"):
+        for name in names:
+            chosen = gr.Textbox(name, visible=False, label="example")
+            button = gr.Button(name, icon=picture(name), size="sm", min_width=60)
+            call = page.private if events else page.api
+            events.append(call(button.click, add_example, [chosen], newest))
+    return events
+
+
+def _ask_consent(photos: Any) -> tuple[Any, ...]:
+    """Ask anew whenever the photos change."""
+    shown = True if photos else "hidden"
+    return gr.Checkbox(False, visible=shown), gr.Gallery([], visible="hidden"), gr.Row(visible=False), [], []
+
+
+def _show_faces(places: Any) -> tuple[gr.Gallery, gr.Row]:
+    return gr.Gallery(visible=True if places else "hidden"), gr.Row(visible=bool(places))
 
 
 def find_faces(
@@ -114,6 +139,13 @@ def enroll(
     return name, os.fspath(path)
 
 
+def add_example(backend: Backend, example: str, session: Session) -> str:
+    """Add one of the people to try the demo with; returns the name."""
+    person = find_example(backend, example)
+    session.add(person)
+    return person.name
+
+
 def load_identity(backend: Backend, file: str | None, name: str, session: Session) -> str:
     """Add a person from an identity file; returns the name."""
     if not file:
@@ -134,7 +166,7 @@ def _faces_of(backend: Backend, photos: Any, consent: bool) -> tuple[list[np.nda
     """The photos and the faces of each, largest first."""
     paths = gallery_paths(photos)
     if not consent:
-        raise DemoError("Confirm first that everyone in the photos has agreed: tick the box above the photos.")
+        raise DemoError("Confirm first that everyone in the photos has agreed: tick the box below the photos.")
     images = [open_photo(path) for path in paths]
     with backend.faces_lock:
         found = backend.analyzer.analyze_batch(images)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,12 +14,12 @@ from PIL import Image
 from ..adapter import IdentityAdapter, IdentityNet, ScaleSchedule
 from ..errors import AdapterError, DemoError
 from ..pipelines.prompts import PLACEHOLDER
+from ..tiny.usage import Usage, usage_of
 from .enrolled import EnrolledPerson
 from .generation import GenerationSettings
+from .live import OnStep
+from .preview import preview
 from .sessions import StoppedError
-
-OnStep = Callable[[int, int], None]
-"""Called after each denoising step with the number of finished steps and of all steps."""
 
 FAMILIES: Mapping[str, Any] = {
     "image-to-image": AutoPipelineForImage2Image,
@@ -50,6 +51,11 @@ class SharedPipeline:
         """Image sides are multiples of this many pixels."""
         self.native_size: int = unet["sample_size"] * pipe.vae_scale_factor
         """Side in pixels of the images that the base was trained on."""
+        folder = getattr(pipe.config, "_name_or_path", "")
+        self.usage = usage_of(folder) if folder else Usage()
+        """Settings that suit the base, and the words that it knows."""
+        self.draws_one_face: bool = self.usage.resolution is not None
+        """Whether an image of the base is one face at one size, as those of the built-in model are."""
         self.supports_inpainting: bool = unet["in_channels"] in (4, 9)
         """Whether diffusers' inpainting supports the base; it checks the channels of the latents."""
 
@@ -71,14 +77,14 @@ class SharedPipeline:
     @property
     def default_settings(self) -> GenerationSettings:
         """A portrait at the base's native size."""
-        is_small = self.native_size < 256  # the built-in model oversaturates at a larger guidance scale
         name, adapter = next(iter(self.adapters.items()))
         prompt = PLACEHOLDER if self.has_words else "a face"
         return GenerationSettings(
             prompt=f"a person {PLACEHOLDER}" if self.needs_class_word else prompt,
             adapter=name,
             start=adapter.scale.start if isinstance(adapter.scale, ScaleSchedule) else 0.0,
-            guidance_scale=3.0 if is_small else 5.0,
+            steps=self.usage.num_inference_steps,
+            guidance_scale=self.usage.guidance_scale,
             width=self.native_size,
             height=self.native_size,
         )
@@ -89,7 +95,7 @@ class SharedPipeline:
         settings: GenerationSettings,
         people: Sequence[EnrolledPerson],
         stop: threading.Event,
-        on_step: OnStep = lambda done, total: None,
+        on_step: OnStep = lambda done, total, preview: None,
         **arguments: Any,
     ) -> list[Image.Image]:
         """Generate images of people.
@@ -136,7 +142,7 @@ class SharedPipeline:
         def after_step(pipeline: Any, number: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             if stop.is_set():
                 raise StoppedError("Stopped.")
-            on_step(number + 1, pipeline.num_timesteps)
+            on_step(number + 1, pipeline.num_timesteps, partial(preview, pipeline, values["latents"]))
             return values
 
         return pipeline(

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,17 +28,30 @@ class StoppedError(DemoError):
     """The visitor pressed Stop or closed the page."""
 
 
+def stopping(stop: threading.Event, on_step: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """`on_step`, which also raises StoppedError once `stop` is set."""
+
+    def checked(done: int, total: int) -> None:
+        if stop.is_set():
+            raise StoppedError("Stopped.")
+        on_step(done, total)
+
+    return checked
+
+
 class Session:
     """One open page.
 
     Attributes:
         people: People by name, without photos.
         folders: Folders of the files of this page, uploaded or generated.
+        last_seed: Seed of the latest request that generates images.
     """
 
     def __init__(self) -> None:
         self.people: dict[str, EnrolledPerson] = {}
         self.folders: set[Path] = set()
+        self.last_seed: int | None = None
         self.last_used = time.monotonic()
         self.closed = False
         self._running: list[threading.Event] = []

@@ -1,7 +1,8 @@
-"""The panel of settings: a control for each field of `GenerationSettings`, and an image that sets them all."""
+"""The controls of `GenerationSettings`: prompt and style, the other settings, and an image that sets them all."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from .generation import (
     MAX_COUNT,
     MAX_ID_SCALE,
     MAX_PROMPT,
-    MAX_SEED,
     MAX_STEPS,
     STYLES,
     GenerationSettings,
@@ -25,28 +25,57 @@ from .page import Page
 from .pipeline import SharedPipeline
 from .sessions import Session
 
+EXAMPLES = ("{} in the rain", "{} reading a book in a café", "{} as an astronaut, city at night")
+"""Example prompts for a base that knows any word."""
 
-def settings_panel(page: Page) -> None:
-    """Build the panel."""
+SMALL_EXAMPLES = ("{}, looking to the left", "{}, looking to the right", "{}, dark background")
+"""Example prompts for the built-in model."""
+
+
+def prompt_panel(page: Page) -> None:
+    """Build the prompt, the style and the example prompts."""
     pipeline = page.backend.pipeline
     default = pipeline.default_settings
-    gr.Markdown("### 2 · Settings")
-    controls: dict[str, gr.components.FormComponent] = {
-        "prompt": gr.Textbox(
-            default.prompt, label="Prompt", info=_prompt_info(pipeline), max_length=MAX_PROMPT, elem_id="prompt"
-        ),
-        "style": gr.Dropdown(list(STYLES), value=default.style, label="Style"),
-        "id_scale": gr.Slider(
-            0, MAX_ID_SCALE, default.id_scale, step=0.05, label="Identity scale", info="Strength of the identity"
-        ),
-    }
+    gr.Markdown("## 2 · Prompt")
+    prompt = gr.Textbox(
+        default.prompt, label="Prompt", info=_prompt_info(pipeline), max_length=MAX_PROMPT, elem_id="prompt"
+    )
+    with gr.Row(elem_id="prompts"):
+        for text in SMALL_EXAMPLES if pipeline.usage.words else EXAMPLES:
+            example = text.format(default.prompt)
+            button = gr.Button(example, size="sm", min_width=60)
+            button.click(None, None, prompt, js=f"() => {json.dumps(example)}", api_visibility="private")
+    style = gr.Dropdown(list(STYLES), value=default.style, label="Style")
+    page.settings = {"prompt": prompt, "style": style}
+
+
+def settings_panel(page: Page) -> None:
+    """Build the other settings, and the image that sets them all."""
+    pipeline = page.backend.pipeline
+    default = pipeline.default_settings
+    gr.Markdown("## Settings")
+    id_scale = gr.Slider(
+        0, MAX_ID_SCALE, default.id_scale, step=0.05, label="Identity scale", info="Strength of the identity"
+    )
+    with gr.Row():
+        seed = gr.Textbox("", label="Seed", placeholder="Random", max_length=10, min_width=120, elem_id="seed")
+        again = gr.Button("Use the last seed", size="md", min_width=120, elem_id="last-seed")
+    controls: dict[str, gr.components.FormComponent] = page.settings | {"id_scale": id_scale, "seed": seed}
     with gr.Accordion("More settings", open=False):
         controls |= _more_controls(pipeline, default)
+        image = gr.File(
+            label="Restore the settings of a generated image", file_types=[".png"], height=150, elem_id="restore"
+        )
     page.settings = {name: controls[name] for name in vars(default)}
-    image = gr.File(
-        label="Restore the settings of a generated image", file_types=[".png"], height=150, elem_id="restore"
-    )
+    page.private(again.click, _last_seed, [], seed, show_progress="hidden")
     page.api(image.upload, read_settings, [image], list(page.settings.values()))
+
+
+def _last_seed(session: Session) -> str:
+    """The seed of the latest request of this page."""
+    if session.last_seed is None:
+        raise DemoError("No image has been generated yet. The first one has a random seed.")
+    return str(session.last_seed)
 
 
 def _more_controls(pipeline: SharedPipeline, default: GenerationSettings) -> dict[str, gr.components.FormComponent]:
@@ -65,7 +94,6 @@ def _more_controls(pipeline: SharedPipeline, default: GenerationSettings) -> dic
     with gr.Row():
         width = gr.Slider(value=default.width, label="Width", **limits)
         height = gr.Slider(value=default.height, label="Height", **limits)
-    seed = gr.Number(default.seed, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
     return {
         "negative_prompt": negative_prompt,
         "adapter": adapter,
@@ -76,7 +104,6 @@ def _more_controls(pipeline: SharedPipeline, default: GenerationSettings) -> dic
         "width": width,
         "height": height,
         "count": count,
-        "seed": seed,
     }
 
 
@@ -93,5 +120,5 @@ def _prompt_info(pipeline: SharedPipeline) -> str:
     if pipeline.needs_class_word:
         return f"Write {PLACEHOLDER} behind the class word: “a man {PLACEHOLDER} in the rain”"
     if pipeline.has_words:
-        return f"{PLACEHOLDER} stands for the person: “{PLACEHOLDER} in the rain”"
+        return f"{PLACEHOLDER} stands for the person."
     return f"Do not write {PLACEHOLDER}: this adapter has no words. The person is selected above."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ def protect(
     settings: ProtectionSettings | None = None,
     mask: np.ndarray | None = None,
     progress: bool = False,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """Change a photo so that face encoders no longer recognise the person.
 
@@ -45,6 +46,7 @@ def protect(
         settings: Strength, steps and seed.
         mask: (height, width), from 0 to 1, where the photo may change. A soft ellipse around the face if not given.
         progress: Show a progress bar.
+        on_step: Called after each step with the number of finished steps and of all steps.
 
     Returns:
         (height, width, 3), uint8. No value differs from the photo by more than the strength; strength 0 returns the
@@ -64,7 +66,7 @@ def protect(
     part = torch.tensor(photo[top:bottom, left:right]).permute(2, 0, 1)[None].float() / 255
     points = torch.from_numpy(landmarks - np.array([left, top]))[None]
     weights = _ellipse(points[0], part.shape[-2:]) if mask is None else torch.tensor(mask[top:bottom, left:right])
-    change = _optimise(part, points, weights.float(), embedders, settings, progress)
+    change = _optimise(part, points, weights.float(), embedders, settings, progress, on_step)
     changed = (255 * part + change).round().clamp(0, 255)[0].permute(1, 2, 0).to(torch.uint8).numpy()
     protected = photo.copy()
     protected[top:bottom, left:right] = changed
@@ -78,6 +80,7 @@ def _optimise(
     embedders: Sequence[FaceEmbedder],
     settings: ProtectionSettings,
     progress: bool,
+    on_step: Callable[[int, int], None],
 ) -> torch.Tensor:
     """The change in 255ths, (1, 3, height, width)."""
     random = torch.Generator().manual_seed(settings.seed)
@@ -92,7 +95,7 @@ def _optimise(
     def shown(delta: torch.Tensor) -> torch.Tensor:
         return F.interpolate(delta, part.shape[-2:], mode="bilinear", align_corners=False) * weights
 
-    for _ in tqdm(range(settings.steps), "Protecting", disable=not progress):
+    for step in tqdm(range(settings.steps), "Protecting", disable=not progress):
         delta.requires_grad_()
         changed = (part + shown(delta)).clamp(0, 1)
         views = torch.cat([changed, _edited(changed, random)])
@@ -106,6 +109,7 @@ def _optimise(
         with torch.no_grad():
             velocity = MOMENTUM * velocity + gradient / gradient.abs().mean().clamp(min=1e-12)
             delta = (delta - rate * velocity.sign()).clamp(-limit, limit)
+        on_step(step + 1, settings.steps)
     return (255 * shown(delta)).detach().clamp(-settings.strength, settings.strength)
 
 

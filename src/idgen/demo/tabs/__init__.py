@@ -9,7 +9,7 @@ import gradio as gr
 
 from ..backend import Backend
 from ..page import Page
-from . import compare, edit, generate, mix, pose, report, training, two_people
+from . import compare, edit, generate, mix, pose, protect, report, several_people, training
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,12 @@ class Tab:
 
 TABS = [
     Tab("Generate", generate.build),
-    Tab("Two people", two_people.build),
+    Tab("Several people", several_people.build),
     Tab("Pose", pose.build),
     Tab("Mix", mix.build),
     Tab("Edit", edit.build),
     Tab("Compare", compare.build),
+    Tab("Protect", protect.build),
     Tab("Training", training.build, lambda backend: bool(backend.runs)),
     Tab("Report", report.build, lambda backend: bool(backend.reports)),
 ]

@@ -12,6 +12,7 @@ from ...errors import DemoError
 from ..backend import GenerationRequest, Results
 from ..components import image_gallery
 from ..page import Page
+from ..panel import panel
 from ..scores import caption
 
 MAX_IMAGES = 12
@@ -25,7 +26,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     id_scales = gr.Textbox("0, 0.4, 0.8, 1.2", label="Identity scales")
     adapters = gr.CheckboxGroup(names, value=names, label="Adapters", visible=True if names[1:] else "hidden")
     button = gr.Button("Compare", variant="primary", elem_id="compare")
-    gallery = image_gallery(columns=4)
+    gallery, shown = image_gallery(columns=4), panel()
     plot = gr.LinePlot(
         x="id_scale",
         y="cosine",
@@ -36,7 +37,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         y_title="cosine similarity",
         height=340,
     )
-    page.generates(button.click, compare, [page.person, id_scales, adapters], [gallery, plot])
+    page.generates(button.click, compare, [page.person, id_scales, adapters], [gallery, plot, shown])
 
 
 def compare(request: GenerationRequest, person: str, id_scales: str, adapters: Sequence[str]) -> Results:
@@ -47,17 +48,13 @@ def compare(request: GenerationRequest, person: str, id_scales: str, adapters: S
         raise DemoError(f"1 to {MAX_IMAGES} images can be compared, got {len(scales) * len(names)}.")
     cells = [replace(request.settings, adapter=name, id_scale=scale, count=1) for name in names for scale in scales]
     captioned, rows = [], []
-    with request.session.running() as stop:
-        for i, cell in enumerate(cells):
-
-            def after_step(done: int, total: int, before: int = i) -> None:
-                request.on_step(before * total + done, len(cells) * total)
-
-            [image] = request.backend.pipeline.generate("text-to-image", cell, [enrolled], stop, after_step)
-            path, scores = request.backend.save_result(i + 1, image, cell, [[enrolled]], request.session)
-            by = f"{cell.adapter}, " if len(adapters) > 1 else ""
-            captioned.append((path, caption(scores, f"{by}scale {cell.id_scale:g}")))
-            rows += [(cell.id_scale, s.cosine, by + s.encoder, cell.adapter, s.encoder) for s in scores]
+    for i, cell in enumerate(cells):
+        on_step = request.part(i * cell.steps, len(cells) * cell.steps)
+        [image] = request.backend.pipeline.generate("text-to-image", cell, [enrolled], request.stop, on_step)
+        path, scores = request.backend.save_result(i + 1, image, cell, [[enrolled]], request.session)
+        by = f"{cell.adapter}, " if len(adapters) > 1 else ""
+        captioned.append((path, caption(scores, f"{by}scale {cell.id_scale:g}")))
+        rows += [(cell.id_scale, s.cosine, by + s.encoder, cell.adapter, s.encoder) for s in scores]
     return captioned, pd.DataFrame(rows, columns=COLUMNS)
 
 

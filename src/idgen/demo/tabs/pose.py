@@ -66,10 +66,11 @@ def landmarks(backend: Backend, photo: Any, points: Any, width: float, height: f
 def generate_pose(request: GenerationRequest, person: str, pose: str | None, pose_strength: float) -> Results:
     """Generate images of a person with the landmarks that `landmarks` drew."""
     people = [request.session.person(person)]
-    if not pose:
-        raise DemoError("No pose is given. Upload a pose photo or click five points.")
+    drawn = None if not pose else open_photo(pose, MAX_CANVAS_PIXELS)
+    if drawn is None or not np.ptp(drawn, axis=-1).any():  # landmarks have colours, points that were clicked are white
+        raise DemoError("No pose is given. Upload a pose photo, or click all five points.")
     size = request.settings.width, request.settings.height
-    image = Image.fromarray(open_photo(pose, MAX_CANVAS_PIXELS)).resize(size, Image.Resampling.NEAREST)
+    image = Image.fromarray(drawn).resize(size, Image.Resampling.NEAREST)
     arguments: dict[str, Any] = {"image": image, "controlnet_conditioning_scale": float(pose_strength)}
     return request.generate("pose", people, **arguments)
 
