@@ -25,12 +25,13 @@ def picture(name: str) -> Path:
 
 
 def examples(backend: Backend) -> Mapping[str, Callable[[], EnrolledPerson]]:
-    """The examples by name. People can be invented for the encoders whose embeddings are known."""
+    """The examples by name. People can be invented for adapters that read nothing but an
+    embedding of an encoder whose embeddings are known."""
     people: dict[str, Callable[[], EnrolledPerson]] = {ASTRONAUT: lambda: _astronaut(backend)}
     adapter = next(iter(backend.pipeline.adapters.values()))
     encoder, dim = adapter.config["encoder"], adapter.config["embedding_dim"]
     try:
-        known = FaceSpace.of(encoder).dim == dim
+        known = FaceSpace.of(encoder).dim == dim and adapter.feature_dim is None
     except StatisticsError:
         known = False
     for name, seed in SEEDS.items() if known else ():
