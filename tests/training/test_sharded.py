@@ -15,10 +15,25 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
 from idgen import IdentityAdapter
+from idgen.training.config import LossConfig
 from idgen.training.loop import Loop
 from tests.processes import run_in_two
 
 from .runs import RandomPeople, make_loop, make_step
+
+LOSS = """
+import torch
+
+class Level(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(4))
+
+    def forward(self, model_output):
+        return (model_output.mean((2, 3)) - self.weight).square().mean(1)
+
+level = Level()
+"""
 
 
 class Splits(Accelerator):
@@ -32,13 +47,21 @@ class Splits(Accelerator):
         return step, self.prepare_optimizer(optimizer)
 
 
+def learned_loss(folder: Path) -> LossConfig:
+    """Denoising, and a loss of one's own with a weight that is trained."""
+    file = folder.parent / "own.py"
+    file.write_text(LOSS)
+    return LossConfig.only(**{f"{file}:level": 0.1})
+
+
 def train(folder: Path, kind: str, stop: int) -> None:
     """The work of each of the two processes."""
     accelerator = Splits(cpu=True) if kind == "fsdp" else Accelerator(cpu=True)
     assert accelerator.num_processes == 2
-    pattern = make_loop(folder, steps=4, resume_from_checkpoint="latest")
+    losses = learned_loss(folder)
+    pattern = make_loop(folder, steps=4, losses=losses, resume_from_checkpoint="latest")
     people = RandomPeople(2, rank=accelerator.process_index, world=2)
-    loop = Loop(make_step(), people, folder, pattern.config, pattern.settings, accelerator)
+    loop = Loop(make_step(losses=losses), people, folder, pattern.config, pattern.settings, accelerator)
     if accelerator.process_index == 1:  # one process is told; both end
         loop.trained.register_forward_hook(lambda *_: setattr(loop.stop, "requested", loop.done + 1 == stop))
     assert loop.run() == stop
@@ -56,10 +79,14 @@ def test_sharded_weights_give_the_same_run(tmp_path: Path) -> None:
         torch.testing.assert_close(split[name], weight, rtol=1e-3, atol=1e-5)
     states = [load_file(tmp_path / kind / "checkpoint-4" / "training.safetensors") for kind in ("ddp", "fsdp")]
     assert {name: part.shape for name, part in states[0].items()} == {n: p.shape for n, p in states[1].items()}
+    levels = [state["loss.level.weight"] for state in states]
+    torch.testing.assert_close(*levels, rtol=1e-3, atol=1e-5)
+    assert (levels[0] != 1).all()
     run(tmp_path / "cut", "fsdp", stop=2)
     alone = shutil.copytree(tmp_path / "cut", tmp_path / "alone")
     again = run(tmp_path / "cut", "fsdp")
     assert all(torch.equal(again[name], split[name]) for name in split)
-    make_loop(alone, steps=4, gradient_accumulation_steps=2, resume_from_checkpoint="latest").run()
+    losses = learned_loss(alone)
+    make_loop(alone, steps=4, losses=losses, gradient_accumulation_steps=2, resume_from_checkpoint="latest").run()
     for name, weight in IdentityAdapter.from_pretrained(alone).state_dict().items():  # one process for two
         torch.testing.assert_close(weight, split[name], rtol=1e-3, atol=1e-5)

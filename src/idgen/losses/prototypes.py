@@ -70,9 +70,9 @@ class PrototypeLoss(nn.Module):
 class RelationLoss(nn.Module):
     """`KL(q ‖ p)` with `p = softmax(cos(g, c)/τ)` over the prototypes of all people, and q that of an older adapter.
 
-    Prototype-sample relation distillation (arXiv 2303.14771, section 3.2): what is learned anew does not change how
-    faces compare with the people. The older adapter draws the same person from the same noise; its faces are
-    constants. The paper's cross-entropy differs from KL by a constant.
+    Prototype-sample relation distillation (arXiv 2303.14771; `methods/repe.py` in its code): what is learned anew does
+    not change how faces compare with the people. The older adapter draws the same person from the same noise; its
+    faces are constants. The cross-entropy in the code differs from KL by a constant.
 
     Args:
         temperature: τ; the default fits the default face encoder, see `LossSettings`.
