@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from idgen.evaluation.bootstrap import Interval
+from idgen.evaluation.intervals import Interval
 from idgen.provenance.calibration import calibrate, match_rate
 
 HELD_OUT = Path(__file__).parents[1] / "train" / "splits" / "lfw_test.txt"

@@ -21,7 +21,7 @@ from skimage.transform import SimilarityTransform
 from sklearn.metrics import roc_curve
 
 from idgen.evaluation import interval
-from idgen.evaluation.separability import ErrorRates
+from idgen.evaluation.error_rates import PairScores
 from idgen.faces import ARCFACE_TEMPLATE, similarity_transform
 from idgen.losses import Parametrisation
 
@@ -59,7 +59,7 @@ def pairs() -> Iterator[Pair]:
     genuine = np.arange(40_000) < 400
     scores = random.normal(genuine * 1.5, 1)
     weights = random.integers(0, 3, len(scores)).astype(float)
-    rates = ErrorRates(scores, genuine)
+    rates = PairScores(scores, genuine)
 
     def sklearn_eer() -> float:
         fpr, tpr, _ = roc_curve(genuine, scores, sample_weight=weights, drop_intermediate=False)

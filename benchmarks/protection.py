@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from idgen.evaluation.bootstrap import Interval, mean_interval
+from idgen.evaluation.intervals import Interval, mean_interval
 from idgen.faces import DlibDetector, DlibEncoder, FaceDetector, FaceEncoder, load_photo, open_encoder
 from idgen.losses import FaceEmbedder
 from idgen.provenance.protection import protect

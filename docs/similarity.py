@@ -1,4 +1,4 @@
-"""The two histograms of prepare.md, from the manifest of a set:
+"""Draw the two histograms of prepare.md from the manifest of a set.
 
 python docs/similarity.py shards/ docs/images/similarity.png
 """
@@ -14,15 +14,15 @@ from idgen.data.set_report import similarity_figure
 
 
 def main(shards: tyro.conf.Positional[str], picture: tyro.conf.Positional[Path]) -> None:
-    """Draw them.
+    """Draw the cosines of one person's faces and of different people's faces.
 
     Args:
-        shards: A prepared set.
-        picture: Where the diagram goes.
+        shards: Folder of a prepared set.
+        picture: File of the diagram.
     """
     figure = similarity_figure(Manifest.open(shards))
     if figure is None:
-        raise SystemExit(f"'{shards}' has no two faces to compare.")
+        raise SystemExit(f"'{shards}' has no pair of faces to compare.")
     figure.set_size_inches(6.4, 3.2)
     figure.axes[0].set_xlabel("cosine of two faces")
     figure.savefig(picture, dpi=120, metadata={"Software": None})

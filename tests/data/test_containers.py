@@ -53,13 +53,13 @@ def told(photos: Path | str, layout: str) -> list[tuple[Any, ...]]:
     """Person, content, caption and licence of each photo; and why others are none."""
     found = []
     for source in find_sources(str(photos), layout):  # pyright: ignore[reportArgumentType]
-        facts = source.told()
+        metadata = source.told()
         try:
             data = source.photo.read() if source.photo else source.missing
         except FileNotFoundError:
             data = "missing"
         if data != "empty-folder":  # which archives do not know
-            found.append((facts["label"], data, facts["caption"], facts["licence"]))
+            found.append((metadata["label"], data, metadata["caption"], metadata["licence"]))
     return found
 
 
@@ -168,8 +168,8 @@ def rows_of(photos: Path) -> list[dict[str, Any]]:
     rows = []
     for source in find_sources(str(photos), "folders"):
         if source.photo:
-            facts = source.told()
-            rows.append({"path": source.name, "person": facts.pop("label"), **facts})
+            metadata = source.told()
+            rows.append({"path": source.name, "person": metadata.pop("label"), **metadata})
     return rows
 
 

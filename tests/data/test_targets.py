@@ -14,9 +14,9 @@ from PIL import ImageFilter
 from idgen.data.assign import AssignOptions, assign_people
 from idgen.data.bank import IdentityBank
 from idgen.data.dataset import PairedIdentityDataset, Pairing
-from idgen.data.facts import UnclearFactError, facts_of, flag, points
 from idgen.data.framing import AlignedFraming
 from idgen.data.index import read_index, write_index
+from idgen.data.metadata import UnclearMetadataError, flag, metadata_of, points
 from idgen.faces import FaceAnalyzer
 
 from . import sets
@@ -35,7 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two photos of Anna, two drawings of her, and drawings of people who have no photo."""
     folder = tmp_path_factory.mktemp("photos")
     told = {"reference": False, "landmarks": POINTS}
-    for name, picture, facts in (
+    for name, picture, metadata in (
         ("anna/1.png", sets.portrait(128), {}),
         ("anna/2.png", sets.portrait(128, 16), {"landmarks": POINTS}),
         ("anna/drawn-1.png", drawing(), told | {"caption": "a drawing of <id>"}),
@@ -46,8 +46,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("anna/perhaps.png", sets.portrait(128, 40), {"reference": "perhaps"}),
     ):
         sets.save(picture, folder / name)
-        if facts:
-            (folder / name).with_suffix(".json").write_text(json.dumps(facts))
+        if metadata:
+            (folder / name).with_suffix(".json").write_text(json.dumps(metadata))
     return folder
 
 
@@ -141,18 +141,18 @@ def test_drawings_say_nothing_of_how_people_look(shards: str) -> None:
     "value", [POINTS, str(POINTS), " ".join(map(str, POINTS)), [POINTS[i : i + 2] for i in range(0, 10, 2)]]
 )
 def test_landmarks_are_read_in_every_form(value: Any) -> None:
-    assert points(facts_of({"landmarks": value})["landmarks"]) == tuple(map(float, POINTS))
+    assert points(metadata_of({"landmarks": value})["landmarks"]) == tuple(map(float, POINTS))
 
 
-def test_facts_that_are_not_clear_are_refused() -> None:
+def test_unclear_metadata_is_refused() -> None:
     for text in ("maybe", "2", "wahr"):
-        with pytest.raises(UnclearFactError, match="reference"):
+        with pytest.raises(UnclearMetadataError, match="reference"):
             flag(text)
     for value in ([1, 2], [*POINTS, 1], [*POINTS[:9], float("nan")], [5.0] * 10, "here", [*POINTS[:9], "x"]):
-        with pytest.raises(UnclearFactError, match="landmarks"):
-            points(facts_of({"landmarks": value})["landmarks"])
+        with pytest.raises(UnclearMetadataError, match="landmarks"):
+            points(metadata_of({"landmarks": value})["landmarks"])
     assert [flag(text) for text in (None, "True", "1", "no", "FALSE")] == [True, True, True, False, False]
-    assert [facts_of({"reference": value}) for value in (True, 0, None, "", float("nan"))] == [
+    assert [metadata_of({"reference": value}) for value in (True, 0, None, "", float("nan"))] == [
         {"reference": "true"},
         {"reference": "0"},
         {},

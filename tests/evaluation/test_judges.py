@@ -20,7 +20,7 @@ from idgen.evaluation import judges as judging
 from idgen.evaluation.cases import Case
 from idgen.evaluation.judges import Judges, read_real
 from idgen.evaluation.measure import Measured, Shot, measure
-from idgen.evaluation.networks import Clip, PromptClassifier
+from idgen.evaluation.prompt_fidelity import Clip, PromptClassifier
 from idgen.evaluation.prompts import PROMPT_SETS, load_prompts
 from idgen.evaluation.synthesis import random_people
 from idgen.faces import Detection, DlibEncoder, EncoderStatistics, OnnxEncoder, open_encoder

@@ -17,12 +17,12 @@ from idgen.evaluation import (
     detection_rate,
     disruption,
     diversity,
+    error_rates,
     frechet_distance,
     identity_blending,
     mean_interval,
     operating_point_inconsistency,
     pairwise_difference,
-    separability,
     utilities,
 )
 
@@ -75,24 +75,24 @@ def test_disruption() -> None:
     assert disruption(black, black) == 0
 
 
-def test_separability_by_hand() -> None:
+def test_error_rates_by_hand() -> None:
     # Threshold 0.7: one of four genuine pairs is missed, one of four impostors matches.
-    rates = separability(np.array([0.9, 0.8, 0.7, 0.1]), np.array([0.75, 0.3, 0.2, 0.0]))
+    rates = error_rates(np.array([0.9, 0.8, 0.7, 0.1]), np.array([0.75, 0.3, 0.2, 0.0]))
     assert rates.eer == pytest.approx(0.25)
     assert (rates.fmr, rates.fnmr, rates.threshold) == (0, pytest.approx(0.5), 0.8)
 
 
-def test_separability_of_the_perfect_the_blind_and_the_missed() -> None:
-    assert separability(np.array([0.9, 0.8]), np.array([0.1, 0.2])).eer == 0
-    assert separability(np.array([0.5, 0.5]), np.array([0.5, 0.5])).eer == pytest.approx(0.5)
-    missed = separability(np.array([0.9, -1.0]), np.array([0.1, 0.2]))
+def test_error_rates_of_the_perfect_the_blind_and_the_missed() -> None:
+    assert error_rates(np.array([0.9, 0.8]), np.array([0.1, 0.2])).eer == 0
+    assert error_rates(np.array([0.5, 0.5]), np.array([0.5, 0.5])).eer == pytest.approx(0.5)
+    missed = error_rates(np.array([0.9, -1.0]), np.array([0.1, 0.2]))
     assert missed.fnmr == 0.5
 
 
 def test_equal_error_rate_of_two_gaussians() -> None:
     """Means d apart with unit variance cross at Φ(-d/2), and FNMR at FMR 1e-3 is Φ(3.0902 - d)."""
     random = np.random.default_rng(1)
-    rates = separability(random.normal(2, 1, 200_000), random.normal(0, 1, 200_000))
+    rates = error_rates(random.normal(2, 1, 200_000), random.normal(0, 1, 200_000))
     normal = scipy.stats.norm
     assert rates.eer == pytest.approx(normal.cdf(-1), abs=0.003)
     assert rates.fnmr == pytest.approx(normal.cdf(normal.isf(1e-3) - 2), abs=0.01)

@@ -14,7 +14,7 @@ from idgen.evaluation import METRICS, Faces, Metric, Picture
 from idgen.evaluation.compare import compare
 from idgen.evaluation.judges import EncoderRole, Judges, read_real
 from idgen.evaluation.measure import Shot, measure
-from idgen.evaluation.metrics import markdown_table, picture_values
+from idgen.evaluation.metrics import metrics_table, picture_values
 from idgen.evaluation.report import write_report
 from idgen.evaluation.summary import as_text
 
@@ -71,7 +71,7 @@ def test_a_new_row_is_everywhere(tmp_path: Path) -> None:
         assert summary[name]["encoder"] == ("colour" if reads in ("faces", "everyone", "pairs", "utilities") else "")
         assert f"The {name} ↑" in page
         assert f"The {name} ↑" in terminal
-        assert f"| The {name} ↑ | {name}! |" in markdown_table()
+        assert f"| The {name} ↑ | {name}! |" in metrics_table()
         assert (f"The {name} ↑" in both) == METRICS[name].has_interval  # a distance of sets has no pairs of pictures
     assert {"brightness", "angle", "threshold"} <= {line["metric"] for line in table}
     assert (summary["crops"]["value"], summary["crowd"]["value"], summary["width"]["value"]) == (2, 1, 3)
@@ -95,11 +95,6 @@ def test_every_metric_of_a_picture_is_computed_from_what_there_is() -> None:
     )
     found = {name.partition("/")[0] for name in picture_values(everything)}
     assert found == {name for name, metric in METRICS.items() if metric.reads in ("picture", "faces")}
-
-
-def test_documentation_shows_the_table() -> None:
-    page = Path(__file__).parents[2] / "docs" / "evaluation.md"
-    assert markdown_table() in page.read_text(encoding="utf-8")
 
 
 def test_a_report_with_an_unknown_metric_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..errors import DataError, MissingDependencyError
 from ..inputs import InputPath, InputPlace
-from .facts import clean, decode
+from .metadata import clean, decode
 
 if TYPE_CHECKING:
     from .engines import Engine

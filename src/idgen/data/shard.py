@@ -19,9 +19,9 @@ from ..errors import ImageError
 from ..faces import Face, FaceAnalyzer, load_photo
 from ..faces.image_file import MAX_BYTES, image_format
 from .engines import one_thread
-from .facts import UnclearFactError, clean, flag, points
 from .index import FORMAT, SCHEMA, readable_metadata, write_index
 from .manifest import check_encoder, is_whole
+from .metadata import UnclearMetadataError, clean, flag, points
 from .quality import pose, sharpness, thumbnail
 from .source import Source
 from .storage import join, sha256, size, write_file
@@ -55,7 +55,7 @@ class InputShard:
 class _Photo:
     source: Source
     key: str
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     data: bytes = b""
     pixels: np.ndarray | None = None
     suffix: str | None = None
@@ -158,8 +158,8 @@ def _open(source: Source, key: str) -> _Photo:
         return replace(photo, dropped=source.missing)
     try:
         landmarks = points(given)
-        photo = replace(photo, facts=told | {"reference": flag(said)})
-    except UnclearFactError as error:
+        photo = replace(photo, metadata=told | {"reference": flag(said)})
+    except UnclearMetadataError as error:
         return replace(photo, dropped=str(error))
     try:
         photo = replace(photo, data=source.photo.read(MAX_BYTES + 1))
@@ -187,7 +187,7 @@ def _write_batch(
     rows: list[dict[str, Any]] = []
     for photo in batch:
         faces = next(found) if photo.pixels is not None else []
-        about = _facts(photo)
+        about = _metadata(photo)
         if not faces:
             rows.append(about | {"dropped": photo.dropped or "no-face"})
             continue
@@ -210,12 +210,12 @@ def _write_batch(
     return rows
 
 
-def _facts(photo: _Photo) -> dict[str, Any]:
+def _metadata(photo: _Photo) -> dict[str, Any]:
     height, width = (None, None) if photo.pixels is None else photo.pixels.shape[:2]
     return {
         "key": photo.key,
         "source": clean(photo.source.name),
-        **photo.facts,
+        **photo.metadata,
         "sha256": hashlib.sha256(photo.data).hexdigest() if photo.data else None,
         "suffix": photo.suffix,
         "width": width,

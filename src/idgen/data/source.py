@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fsspec.implementations.local import LocalFileSystem
 
-from .facts import FACTS, clean, decode, facts_of_json
+from .metadata import NAMES, clean, decode, metadata_of_json
 from .storage import FileSystem
 
 MAX_CAPTION = 1 << 20
@@ -55,7 +55,7 @@ class Source:
         photo: Location of the photo; None if there is none, for the reason in `missing`.
         label: Person, from the folder.
         sidecars: (suffix, location) of the sidecar files.
-        facts: Values from a table; see `facts_of`.
+        metadata: Values from a table; see `metadata_of`.
         missing: Reason why there is no photo.
     """
 
@@ -63,16 +63,16 @@ class Source:
     photo: Blob | None
     label: str | None = None
     sidecars: tuple[tuple[str, Blob], ...] = ()
-    facts: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
     missing: str | None = None
 
     def told(self) -> dict[str, str | None]:
         """`label`, `group`, `caption`, `licence`, `reference` and `landmarks` as texts. Captions that cannot be read
         are left out. A `.json` that names a person takes precedence over the folder."""
-        facts: dict[str, str | None] = dict.fromkeys(FACTS)
-        facts |= {"label": self.label, **self.facts}
+        metadata: dict[str, str | None] = dict.fromkeys(NAMES)
+        metadata |= {"label": self.label, **self.metadata}
         for suffix, blob in self.sidecars:
             with suppress(OSError):
                 text = decode(blob.read(MAX_CAPTION))
-                facts |= {"caption": text} if suffix == ".txt" else facts_of_json(text)
-        return {name: clean(text) for name, text in facts.items()}
+                metadata |= {"caption": text} if suffix == ".txt" else metadata_of_json(text)
+        return {name: clean(text) for name, text in metadata.items()}

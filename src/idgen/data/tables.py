@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import DataError, IdgenError, MissingDependencyError
-from .facts import encoding_of, facts_of
+from .metadata import encoding_of, metadata_of
 from .source import Blob, Source
 from .storage import FileSystem, address, place, stamp
 
@@ -137,8 +137,8 @@ def _from_row(
     path = next((row[name] for name in _PATHS if row.get(name)), None)
     photo = cell or _beside(filesystem, table, path)
     name = path if isinstance(path, str) else f"{posixpath.basename(table)}#{number}"
-    facts = facts_of(row)
-    return Source(name, photo, facts.pop("label", None), facts=facts, missing=None if photo else "missing")
+    metadata = metadata_of(row)
+    return Source(name, photo, metadata.pop("label", None), metadata=metadata, missing=None if photo else "missing")
 
 
 def _beside(filesystem: FileSystem, table: str, path: Any) -> Blob | None:

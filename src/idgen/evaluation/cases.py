@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.facts import clean
 from ..data.members import hidden, is_picture
+from ..data.metadata import clean
 from ..data.sources import find_sources
 from ..data.storage import place
 from ..data.tables import read_rows

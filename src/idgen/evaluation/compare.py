@@ -8,7 +8,7 @@ from typing import TypedDict
 import numpy as np
 
 from ..errors import EvaluationError
-from .bootstrap import Interval, interval, mean_interval
+from .intervals import Interval, interval, mean_interval
 from .metric import Metric
 from .metrics import METRICS, metrics_of
 from .report import read_measured, write_comparison

@@ -139,7 +139,7 @@ def open_judges(
         features: ONNX feature network; replaces CLIP's features.
     """
     from ..faces.onnx_encoder import IMAGENET, OnnxNetwork
-    from .networks import Clip, PromptClassifier
+    from .prompt_fidelity import Clip, PromptClassifier
 
     unseen = UNSEEN if conditioning in (None, DlibEncoder.name) else DlibEncoder.name
     names = [*(eval_encoder or [unseen]), *([spec_of(conditioning)] if conditioning else [])]

@@ -62,7 +62,7 @@ class Metric:
             "faces": the `Faces` of a picture → its value, once for each encoder;
             "person": the crops of all pictures of a person → (pictures,);
             "everyone": (pictures, dim) embeddings and (pictures,) names of people → (pictures,), for each encoder;
-            "pairs": the `Separability` of pictures and real photos → its value, for each encoder;
+            "pairs": the `ErrorRates` of pictures and real photos → its value, for each encoder;
             "utilities": (people, thresholds) `utilities` and (people,) weights → the value, for each encoder;
             "features": (n, dim) features of the pictures and (m, dim) of real photos → the value.
         compute: The function.

@@ -11,8 +11,8 @@ from operator import attrgetter
 
 import numpy as np
 
+from .error_rates import operating_point_inconsistency
 from .metric import Crop, Faces, Metric, Picture
-from .separability import operating_point_inconsistency
 from .similarity import (
     copy_paste,
     cosine_similarity,
@@ -267,8 +267,8 @@ def picture_values(picture: Picture) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def markdown_table() -> str:
-    """The table of docs/evaluation.md."""
+def metrics_table() -> str:
+    """`METRICS` as Markdown, for the documentation."""
     lines = ["| metric | formula | source | meaning |", "| --- | --- | --- | --- |"]
     lines += [f"| {m.heading} | {m.formula} | {m.source} | {m.help} |" for m in METRICS.values()]
     return "\n".join(lines)

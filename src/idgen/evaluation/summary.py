@@ -8,11 +8,11 @@ from typing import TypedDict
 
 import numpy as np
 
-from .bootstrap import Interval, interval, mean_interval
+from .error_rates import PairScores, utilities
+from .intervals import Interval, interval, mean_interval
 from .measure import Measured, Row
 from .metric import Metric
 from .metrics import METRICS, metrics_of
-from .separability import ErrorRates, utilities
 
 
 class Line(TypedDict):
@@ -55,7 +55,7 @@ class Scores:
         if metric.reads == "utilities":
             utility = self.utilities
             return lambda weights: float("nan") if utility is None else float(metric.compute(utility, weights))
-        rates = ErrorRates(self.scores.ravel(), self.genuine.ravel())
+        rates = PairScores(self.scores.ravel(), self.genuine.ravel())
         probe, gallery = (np.searchsorted(self.people, names) for names in (self.probes, self.gallery))
         own = probe[:, None] == gallery
 
@@ -67,7 +67,7 @@ class Scores:
 
     @property
     def utilities(self) -> np.ndarray | None:
-        """(people, thresholds), see `separability.utilities`; None if a person lacks genuine or impostor pairs."""
+        """(people, thresholds), see `error_rates.utilities`; None if a person lacks genuine or impostor pairs."""
         rows = [self.probes == person for person in self.people]
         genuine = [self.genuine[row].ravel() for row in rows]
         if not all(same.any() and not same.all() for same in genuine):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ProvenanceError
-from ..evaluation.bootstrap import Interval, interval
+from ..evaluation.intervals import Interval, interval
 
 ENOUGH_MATCHES = 30
 """With 30 errors, a rate is known to within 30 % (Doddington et al. 2000, "the rule of 30")."""

@@ -20,10 +20,10 @@ from ..data.makers import encode_images
 from ..errors import EvaluationError, NoFaceError
 from ..evaluation.cases import Case, adapter_of, enroll_cases, load_cases
 from ..evaluation.drawing import processes
-from ..evaluation.networks import OnnxNetwork
 from ..evaluation.options import EvaluateOptions
 from ..evaluation.prompts import load_prompts
 from ..faces import FaceAnalyzer, load_photo
+from ..faces.onnx_encoder import OnnxNetwork
 from ..files import write_bytes
 from ..identity import Identity
 from ..losses import LOSSES, Weight

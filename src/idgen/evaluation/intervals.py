@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: percentile bootstrap over people."""
+"""Confidence intervals: percentile bootstrap over people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESAMPLES, LEVEL = 1000, 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % interval; `low` and `high` are NaN where one person alone gives none."""
+    """A value and its 95 % interval; `low` and `high` are NaN if there is only one person."""
 
     value: float
     low: float
@@ -20,14 +20,14 @@ class Interval:
 
 
 def interval(statistic: Callable[[np.ndarray], float], people: int, seed: int = 0) -> Interval:
-    """Percentile bootstrap (Efron 1979) that draws people, not pictures.
+    """Percentile bootstrap (Efron 1979) that resamples people, not pictures.
 
-    Pictures of one person resemble each other: drawing them one by one would make intervals too narrow.
+    Pictures of one person resemble each other: resampling pictures would make intervals too narrow.
 
     Args:
-        statistic: (people,) weights, how often each person was drawn → the figure.
-        people: How many there are.
-        seed: Of the draws; the same seed draws the same people, so that intervals of several figures belong together.
+        statistic: (people,) weights, how often each person was drawn → the value.
+        people: Number of people.
+        seed: Seed of the draws. The same seed draws the same people, so intervals are comparable.
     """
     value = statistic(np.ones(people))
     if people < 2:
@@ -35,17 +35,17 @@ def interval(statistic: Callable[[np.ndarray], float], people: int, seed: int = 
     random = np.random.default_rng(seed)
     draws = random.multinomial(people, np.full(people, 1 / people), size=RESAMPLES)
     figures = np.array([statistic(draw) for draw in draws])
-    figures = figures[~np.isnan(figures)]  # a draw of one person alone, many times over, has no impostors
+    figures = figures[~np.isnan(figures)]  # a draw that repeats one person has no impostors
     low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(figures) else (np.nan, np.nan)
     return Interval(value, float(low), float(high))
 
 
 def mean_interval(values: np.ndarray, persons: np.ndarray) -> Interval:
-    """Mean over pictures, with people drawn.
+    """Mean over pictures, with an interval over people.
 
     Args:
-        values: (n,); NaN where a figure does not exist for a picture (not where a face was missed).
-        persons: (n,), whose picture it is.
+        values: (n,); NaN where a metric does not exist for a picture (not where a face was missed).
+        persons: (n,), the person that each picture shows.
     """
     exists = ~np.isnan(values)
     if not exists.any():

@@ -1,4 +1,4 @@
-"""Networks that judge pictures: a classifier of prompts, and CLIP."""
+"""Whether pictures show what their prompts ask for, by a classifier or by CLIP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can a face recogniser tell the generated people apart: error rates of genuine and impostor pairs.
+"""Error rates of a face recogniser on pairs of one person (genuine) and of two people (impostor).
 
 ISO/IEC 19795-1: a pair matches when its score reaches the threshold; FMR is the share of impostor pairs that match,
 FNMR that of genuine pairs that do not. A face that was not found has the score -1 and so matches nobody.
@@ -18,7 +18,7 @@ THRESHOLDS = 100
 
 
 @dataclass(frozen=True)
-class Separability:
+class ErrorRates:
     """Error rates, as shares.
 
     Attributes:
@@ -34,8 +34,8 @@ class Separability:
     threshold: float
 
 
-class ErrorRates:
-    """Error rates of pairs, each with a weight: sorted once, weighed as often as a bootstrap asks.
+class PairScores:
+    """Scores of pairs, sorted once; calling it gives the error rates for weights of the pairs.
 
     Args:
         scores: (pairs,).
@@ -46,26 +46,26 @@ class ErrorRates:
         self._order = np.argsort(-scores, kind="stable")
         self._scores = scores[self._order]
         self._genuine = genuine[self._order]
-        # A threshold cannot part equal scores: rates are read behind the last of each run.
+        # A threshold cannot separate equal scores: rates are read after the last score of each run.
         self._ends = np.flatnonzero(np.append(np.diff(self._scores) != 0, True)) if len(scores) else np.array([], int)
 
-    def __call__(self, weights: np.ndarray | None = None) -> Separability:
+    def __call__(self, weights: np.ndarray | None = None) -> ErrorRates:
         """Rates with (pairs,) weights, all one if not given; NaN when there are no genuine or no impostor pairs."""
         weights = np.ones(len(self._order)) if weights is None else weights[self._order]
         genuine, impostor = weights * self._genuine, weights * ~self._genuine
         if genuine.sum() == 0 or impostor.sum() == 0:
-            return Separability(*[float("nan")] * 4)
+            return ErrorRates(*[float("nan")] * 4)
         missed = 1 - np.append(0, genuine.cumsum()[self._ends]) / genuine.sum()
         matched = np.append(0, impostor.cumsum()[self._ends]) / impostor.sum()
         last = np.flatnonzero(matched <= FMR_TARGET)[-1]
         threshold = np.append(np.nextafter(self._scores[0], np.inf), self._scores[self._ends])[last]
-        return Separability(_crossing(matched, missed), float(matched[last]), float(missed[last]), float(threshold))
+        return ErrorRates(_crossing(matched, missed), float(matched[last]), float(missed[last]), float(threshold))
 
 
-def separability(genuine: np.ndarray, impostor: np.ndarray) -> Separability:
+def error_rates(genuine: np.ndarray, impostor: np.ndarray) -> ErrorRates:
     """Error rates of (g,) scores of pairs of one person and (i,) scores of pairs of two."""
     scores = np.concatenate([genuine, impostor])
-    return ErrorRates(scores, np.arange(len(scores)) < len(genuine))()
+    return PairScores(scores, np.arange(len(scores)) < len(genuine))()
 
 
 def utilities(scores: Sequence[np.ndarray], genuine: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""What is said of a photo beside it or in a table: person, group, caption, licence, landmarks, and whether it is a
-reference."""
+"""Metadata of a photo, from a file beside it or a table: person, group, caption, licence, landmarks, `reference`."""
 
 from __future__ import annotations
 
@@ -11,13 +10,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-_NAMES = {"label": ("person",), "group": ("group",), "caption": ("caption",), "licence": ("licence", "license")}
-FACTS = (*_NAMES, "reference", "landmarks")
-"""Names of everything that can be said of a photo."""
+_KEYS = {"label": ("person",), "group": ("group",), "caption": ("caption",), "licence": ("licence", "license")}
+NAMES = (*_KEYS, "reference", "landmarks")
+"""Names of all metadata."""
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-class UnclearFactError(ValueError):
+class UnclearMetadataError(ValueError):
     """A value cannot be understood; the message is the reason why the photo is dropped."""
 
 
@@ -39,12 +38,12 @@ def clean(value: object) -> str | None:
     return unicodedata.normalize("NFC", str(value).encode("utf-8", "backslashreplace").decode()).strip() or None
 
 
-def facts_of(record: Mapping[str, object]) -> dict[str, str]:
+def metadata_of(record: Mapping[str, object]) -> dict[str, str]:
     """`label`, `group`, `caption`, `licence`, `reference` and `landmarks` as texts, as far as a row of a table or an
     object of JSON has them. `flag` and `points` read the last two."""
-    found = {ours: (clean(record.get(name)) for name in theirs) for ours, theirs in _NAMES.items()}
+    found = {ours: (clean(record.get(name)) for name in theirs) for ours, theirs in _KEYS.items()}
     texts = {ours: next((text for text in values if text), None) for ours, values in found.items()}
-    for name in FACTS[len(_NAMES) :]:
+    for name in NAMES[len(_KEYS) :]:
         value = record.get(name)
         texts[name] = str(value).lower() if isinstance(value, bool | list | tuple) else clean(value)
     return {name: text for name, text in texts.items() if text is not None}
@@ -54,12 +53,12 @@ def flag(text: str | None) -> bool:
     """Whether a photo is a reference; it is if nothing is said.
 
     Raises:
-        UnclearFactError: The text is neither true, yes or 1 nor false, no or 0.
+        UnclearMetadataError: The text is neither true, yes or 1 nor false, no or 0.
     """
     if text is None:
         return True
     if text.lower() not in _FLAGS:
-        raise UnclearFactError("unclear-reference")
+        raise UnclearMetadataError("unclear-reference")
     return _FLAGS[text.lower()]
 
 
@@ -67,7 +66,7 @@ def points(text: str | None) -> tuple[float, ...] | None:
     """Five landmarks, x0, y0, x1, y1 and so on in pixels, of ten numbers in a text; brackets are ignored.
 
     Raises:
-        UnclearFactError: There are not ten finite numbers, or the points lie within one pixel.
+        UnclearMetadataError: There are not ten finite numbers, or the points lie within one pixel.
     """
     if text is None:
         return None
@@ -77,17 +76,17 @@ def points(text: str | None) -> tuple[float, ...] | None:
         numbers = ()
     spread = [max(part) - min(part) for part in (numbers[::2], numbers[1::2]) if part]
     if len(numbers) != 10 or not all(map(math.isfinite, numbers)) or min(spread) < 1:
-        raise UnclearFactError("unclear-landmarks")
+        raise UnclearMetadataError("unclear-landmarks")
     return numbers
 
 
-def facts_of_json(text: str) -> dict[str, str]:
+def metadata_of_json(text: str) -> dict[str, str]:
     """The same of a text of JSON; nothing if it is damaged or not an object."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return facts_of(found) if isinstance(found, dict) else {}
+    return metadata_of(found) if isinstance(found, dict) else {}
 
 
 def encoding_of(blocks: Iterable[bytes]) -> str:
