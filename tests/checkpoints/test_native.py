@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from idgen import IdentityAdapter
+from idgen import IdentityAdapter, IdentityNet
 from idgen.checkpoints import native
 from idgen.errors import CheckpointError, IdgenError
 from tests.components import SMALL_PROJECTIONS, make_adapter, make_unet
@@ -110,6 +110,9 @@ def test_push_to_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "upload_folder", upload)
     assert make_adapter(make_unet()).push_to_hub("adapter").endswith("anna/adapter/commit/1")
     assert uploaded == {"anna/adapter": {"config.json", WEIGHTS, "README.md"}}
+    net = IdentityNet.from_unet(make_unet(), conditioning_embedding_out_channels=(8, 8))
+    assert net.push_to_hub("net", private=True).endswith("anna/adapter/commit/1")
+    assert uploaded == {"anna/adapter": {"config.json", WEIGHTS}}
 
 
 def test_a_setting_that_is_not_known_is_refused(folder: Path) -> None:

@@ -248,9 +248,21 @@ class IdentityAdapter(UNetMixin):
         """
         native.save_pretrained(super().save_pretrained, save_directory, model_card(self.config), **kwargs)
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # pyright: ignore
-        """Save to a hub repository; returns the URL of the commit. See `idgen.checkpoints.native.push_to_hub`."""
-        return native.push_to_hub(self, repo_id, **kwargs)
+    def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, **kwargs: Any
+    ) -> str:
+        """Save to a hub repository, with a model card.
+
+        Args:
+            repo_id: Repository, `user/name`; created if it does not exist.
+            private: Whether a new repository is private.
+            token: Access token of the hub; by default that of `hf auth login`.
+            kwargs: As in `huggingface_hub.upload_folder` (`commit_message`, `create_pr`, `revision`).
+
+        Returns:
+            The URL of the commit.
+        """
+        return native.push_to_hub(self, repo_id, private=private, token=token, **kwargs)
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -119,6 +119,12 @@ class IdentityNet(ControlNetModel):
         """
         native.save_pretrained(super().save_pretrained, save_directory, **kwargs)
 
+    def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, **kwargs: Any
+    ) -> str:
+        """Save to a hub repository; arguments and result as in `IdentityAdapter.push_to_hub`."""
+        return native.push_to_hub(self, repo_id, private=private, token=token, **kwargs)
+
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
