@@ -125,9 +125,16 @@ class ShardBatches:
         """Twelve hexadecimal digits that identify the photos, their people and the cached columns."""
         dataset = self.loader.dataset
         manifest, bank = dataset.manifest, dataset.bank
-        facts = [manifest.encoder, manifest.shards, dataset.latents, dataset.text, bank.people, bank.counts.tolist()]
-        facts += [bank.groups] if any(bank.groups) else []
-        digest = hashlib.sha256(json.dumps(facts).encode())
+        identity = [
+            manifest.encoder,
+            manifest.shards,
+            dataset.latents,
+            dataset.text,
+            bank.people,
+            bank.counts.tolist(),
+        ]
+        identity += [bank.groups] if any(bank.groups) else []
+        digest = hashlib.sha256(json.dumps(identity).encode())
         digest.update(np.ascontiguousarray(bank.rows).tobytes())
         return digest.hexdigest()[:12]
 

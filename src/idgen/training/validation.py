@@ -252,9 +252,9 @@ def _person(shards: str, bank: IdentityBank, number: int, encoders: Mapping[str,
     shard, row = (int(value) for value in bank.rows[bank.starts[number]])
     name = list(Manifest.open(shards).shards)[shard]
     index = read_index(join(shards, f"{name}.parquet"), ("key", "offset", "length", "landmarks"))
-    facts: dict[str, Any] = index.slice(row, 1).to_pylist()[0]
-    photo = open_photo(join(shards, f"{name}.tar"), facts)
-    landmarks = np.asarray(facts["landmarks"]).reshape(5, 2)
+    found: dict[str, Any] = index.slice(row, 1).to_pylist()[0]
+    photo = open_photo(join(shards, f"{name}.tar"), found)
+    landmarks = np.asarray(found["landmarks"]).reshape(5, 2)
     return {
         encoder: Identity(
             embeddings=torch.from_numpy(network.embed(network.crop(photo, landmarks)[None])), encoder=encoder
