@@ -133,8 +133,8 @@ class ShardBatches:
             bank.people,
             bank.counts.tolist(),
         ]
-        identity += [bank.groups] if any(bank.groups) else []
-        digest = hashlib.sha256(json.dumps(identity).encode())
+        parts += [bank.groups] if any(bank.groups) else []
+        digest = hashlib.sha256(json.dumps(parts).encode())
         digest.update(np.ascontiguousarray(bank.rows).tobytes())
         return digest.hexdigest()[:12]
 
