@@ -125,7 +125,7 @@ class ShardBatches:
         """Twelve hexadecimal digits that identify the photos, their people and the cached columns."""
         dataset = self.loader.dataset
         manifest, bank = dataset.manifest, dataset.bank
-        identity = [
+        parts = [
             manifest.encoder,
             manifest.shards,
             dataset.latents,
