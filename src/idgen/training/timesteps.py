@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..adapter import IdentityTokens
 from ..data.cache import framing_for
@@ -18,7 +20,7 @@ from ..data.dataset import CAPTION
 from ..data.framing import Framing, Place
 from ..data.makers import encode_images
 from ..errors import EvaluationError, NoFaceError
-from ..evaluation.cases import Case, adapter_of, enroll_cases, load_cases
+from ..evaluation.cases import Case, enroll_cases, load_cases
 from ..evaluation.drawing import processes
 from ..evaluation.options import EvaluateOptions
 from ..evaluation.prompts import load_prompts
@@ -28,6 +30,7 @@ from ..files import write_bytes
 from ..identity import Identity
 from ..losses import LOSSES, Weight
 from ..pages import new_figure
+from ..pipelines.loaded import LoadedAdapter
 from ..terminal import working
 from .base import BaseModel
 from .faces import open_detector
@@ -111,18 +114,25 @@ def measure(
         classifier: (n, height, width, 3) uint8 → (n, labels), a score for each label.
 
     Raises:
-        EvaluationError: A person has no target photo, or a picture shows several people.
+        EvaluationError: A person has no target photo, a picture shows several people, or the adapter reads image
+            features, which training does not provide.
         NoFaceError: A target photo shows no face.
     """
     model = BaseModel(pipeline, pipeline.unet.dtype, pipeline.device)
-    analyzer = FaceAnalyzer.for_encoder(adapter_of(pipeline).config["encoder"])
+    loaded: LoadedAdapter = next(iter(pipeline._loaded_adapters.values()))
+    if loaded.adapter.feature_dim is not None:
+        raise EvaluationError("--by-timestep is for adapters that can be trained; this one reads image features.")
+    nn.Module.to(loaded.adapter, device=model.unet.device, dtype=model.unet.dtype)
+    analyzer = loaded.face_analyzer
     if detector is not None:
         analyzer = FaceAnalyzer(open_detector(str(detector)), analyzer.encoder)
     side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     people = list(_read(pipeline, cases, framing_for(base, side), analyzer))
     total = model.parametrisation.num_train_timesteps
     timesteps = [int((i + 0.5) / BINS * total) for i in range(BINS)]
-    both = [_predict(model, analyzer, one, timesteps, prompt or CAPTION, seed) for seed, one in enumerate(people)]
+    both = [
+        _predict(model, loaded, analyzer, one, timesteps, prompt or CAPTION, seed) for seed, one in enumerate(people)
+    ]
     with_id, without_id = ([pair[i] for pair in both] for i in range(2))
     photos = np.stack([_embed(analyzer, [one.photo], one.place)[0] for one in people])
     references = np.stack([one.identity.embedding(normalised=True).float().numpy() for one in people])
@@ -154,6 +164,7 @@ def _read(pipeline: Any, cases: Sequence[Case], framing: Framing, analyzer: Face
 @torch.no_grad()
 def _predict(
     model: BaseModel,
+    loaded: LoadedAdapter,
     analyzer: FaceAnalyzer,
     person: Known,
     timesteps: Sequence[int],
@@ -161,27 +172,25 @@ def _predict(
     seed: int,
 ) -> tuple[Predictions, Predictions]:
     """Predictions with the identity and without, from the same noise."""
-    where, loaded = model.unet.device, next(iter(model.pipeline._loaded_adapters.values()))
-    t = torch.tensor(timesteps, device=where)
-    latents = encode_images(model.pipeline.vae, person.photo[None]).to(where).expand(BINS, -1, -1, -1)
+    where, t = model.unet.device, torch.tensor(timesteps, device=model.unet.device)
+    latents = encode_images(model.pipeline.vae, person.photo[None]).to(where).expand(len(t), -1, -1, -1)
     noise = normal(latents.shape, torch.Generator().manual_seed(seed)).to(where)
     noisy = model.scheduler.add_noise(latents, noise, t)
     (tokens,) = loaded.encode(id_image=[person.identity], num_prompts=1, regional=False)
 
     def predict(identity: IdentityTokens | None) -> Predictions:
         text, made = model.encode([prompt], identity), []
-        for part in torch.arange(BINS, device=where).split(BATCH):
+        for part in torch.arange(len(t), device=where).split(BATCH):
             expanded = {name: value.expand(len(part), *value.shape[1:]) for name, value in text.items()}
             time_ids = torch.tensor([person.place.time_ids] * len(part), device=where)
-            output = model.predict(noisy[part], t[part], expanded, time_ids)
+            with nullcontext() if identity is None else loaded.adapter.activate([identity], len(part)):
+                output = model.predict(noisy[part], t[part], expanded, time_ids)
             made.append(model.decode(model.parametrisation.predict_x0(output, noisy[part], t[part])).cpu())
         pixels = torch.cat(made).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
         found = np.array([bool(analyzer.detector.detect(picture)) for picture in pixels])
         return Predictions(pixels, _embed(analyzer, pixels, person.place), found)
 
-    without = predict(None)
-    with loaded.adapter.activate([tokens], BATCH):
-        return predict(tokens), without
+    return predict(tokens), predict(None)
 
 
 def _embed(analyzer: FaceAnalyzer, pictures: Sequence[np.ndarray] | np.ndarray, place: Place) -> np.ndarray:
