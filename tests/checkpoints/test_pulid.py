@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from idgen import Identity, IdentityAdapter
 from idgen.adapter import PRESETS
+from idgen.checkpoints.layout import known_layers
+from idgen.convert import convert
 from idgen.errors import AdapterError, CheckpointError, IdentityError
+from idgen.info import info
 from tests.components import make_adapter, make_unet, seeded
 
 from .arithmetic_pulid import both_halves, publish
@@ -147,6 +152,23 @@ def test_a_repacked_file_is_the_same_adapter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_convert_there_and_back_and_info(version: str, tmp_path: Path) -> None:
+    layers = [*known_layers(16).values()]
+    small: dict[str, Any] = {"hidden": layers, "cross": 8, "width": 4}
+    file = tiny_pulid(version, "pulid.safetensors", **small).write(tmp_path)
+    before, kind = load_file(file), "pulid" if version == "pulid-v1" else "idformer"
+    for target in ("folder", "one.bin", "two.safetensors"):
+        convert(str(file), tmp_path / target)
+        file = tmp_path / target
+        facts = info(str(file))
+        assert facts["projection"].startswith(kind)
+        assert facts["fusion"] == f"ortho_v2, {8 if version == 'pulid-v1' else 20} zero tokens"
+    after = load_file(file)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_features_that_do_not_fit_are_refused(version: str, tmp_path: Path) -> None:
     pipe = pipeline("sdxl")
     pipe.load_id_adapter(tiny_pulid(version, hidden=widths(pipe.unet)).write(tmp_path))
@@ -154,6 +176,13 @@ def test_features_that_do_not_fit_are_refused(version: str, tmp_path: Path) -> N
     assert who.features is not None
     with pytest.raises(IdentityError, match="no image features"):
         pipe(**arguments("sdxl"), id_embeds=x[0, :512])
+    two, _, _ = person(2)
+    with pytest.raises(AdapterError, match="without weights"):
+        pipe(**arguments("sdxl"), id_embeds=replace(two, weights=torch.tensor([3.0, 1.0])))
+    call = arguments("sdxl", prompt_embeds=torch.zeros(2, 7, 64), pooled_prompt_embeds=torch.zeros(2, 16))
+    call |= {"negative_prompt_embeds": None, "negative_pooled_prompt_embeds": None, "guidance_scale": 1.0}
+    with pytest.raises(AdapterError, match="same number of photos"):
+        pipe(**call, id_embeds=[who, two])
     cut = Identity(embeddings=who.embeddings, encoder=who.encoder, features=who.features[:, :-1])
     with pytest.raises(AdapterError, match="rows"):
         pipe(**arguments("sdxl"), id_embeds=cut)

@@ -15,6 +15,7 @@ from peft.utils import get_peft_model_state_dict
 from idgen.adapter import IdentityNet, cross_attention_layers
 from idgen.faces import DlibEncoder
 from tests.checkpoints.published import Published
+from tests.checkpoints.published_pulid import tiny_pulid
 from tests.components import TEXT_DIM, make_adapter, make_controlnet, make_pipeline
 from tests.faces.onnx_pack import EMBEDDING_DIM, write_pack
 
@@ -65,6 +66,9 @@ def _write_published(cache: Path) -> None:
     Published("instantid", "ip-adapter.bin", widths["sdxl"], **resampler).write(instantid)
     net = IdentityNet.from_unet(make_pipeline("sdxl").unet, conditioning_embedding_out_channels=(8, 8))
     net.save_pretrained(instantid / "ControlNetModel")
+    pulid = _folder(cache, "guozinan/PuLID")
+    for version, name in (("pulid-v1", "pulid_v1.bin"), ("pulid-v1.1", "pulid_v1.1.safetensors")):
+        tiny_pulid(version, name, hidden=widths["sdxl"], cross=2 * TEXT_DIM).write(pulid)
     faceid = _folder(cache, "h94/IP-Adapter-FaceID")
     for name, family in (("ip-adapter-faceid_sd15.bin", "sd"), ("ip-adapter-faceid_sdxl.bin", "sdxl")):
         cross = TEXT_DIM if family == "sd" else 2 * TEXT_DIM

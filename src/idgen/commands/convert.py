@@ -25,8 +25,9 @@ def run(
     idgen convert h94/IP-Adapter-FaceID plusv2/ --weight-name ip-adapter-faceid-plusv2_sdxl.bin
 
     Args:
-        source: A folder, a file or a hub id: InstantID, any of IP-Adapter-FaceID, or an adapter of idgen.
-        target: A name in .safetensors or .bin is a file in IP-Adapter's layout, any other name a folder of idgen. An
+        source: A folder, a file or a hub id: InstantID, any of IP-Adapter-FaceID, PuLID for SDXL, or an adapter of
+            idgen.
+        target: A name in .safetensors or .bin is a file in the public layout, any other name a folder of idgen. An
             IdentityNet beside the adapter is converted too, except into .bin.
         weight_name: File of the adapter, if its folder or repository holds several.
         variant: Public format, if neither tensors nor names tell it (faceid-plus, faceid-plusv2, instantid, ...).

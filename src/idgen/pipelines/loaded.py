@@ -125,7 +125,8 @@ class LoadedAdapter:
 
         Raises:
             BlockedIdentityError: A person is on the blocklist.
-            AdapterError: The number of people does not fit the number of prompts.
+            AdapterError: The number of people does not fit the number of prompts, or photos have different weights
+                for an adapter that reads each photo.
             EncoderMismatchError: An identity was made by another face encoder.
         """
         config = self.adapter.config
@@ -178,6 +179,11 @@ class LoadedAdapter:
         normalised = self.adapter.config["normalised"]
         if self.adapter.config["pool_photos"]:
             return identity.embedding(normalised=normalised)
+        assert identity.weights is not None
+        if not torch.allclose(identity.weights, identity.weights[:1]):
+            raise AdapterError(
+                "This adapter reads each photo and no weights. Enrol the photos without weights, the best one first."
+            )
         return identity.by_photo(normalised=normalised)
 
     def _features(self, identity: Identity) -> torch.Tensor:
