@@ -15,6 +15,7 @@ from peft.utils import get_peft_model_state_dict
 from idgen.adapter import IdentityNet, cross_attention_layers
 from idgen.faces import DlibEncoder
 from tests.checkpoints.published import Published
+from tests.checkpoints.published_photomaker import tiny_photomaker
 from tests.checkpoints.published_pulid import tiny_pulid
 from tests.components import TEXT_DIM, make_adapter, make_controlnet, make_pipeline
 from tests.faces.onnx_pack import EMBEDDING_DIM, write_pack
@@ -73,6 +74,8 @@ def _write_published(cache: Path) -> None:
     for name, family in (("ip-adapter-faceid_sd15.bin", "sd"), ("ip-adapter-faceid_sdxl.bin", "sdxl")):
         cross = TEXT_DIM if family == "sd" else 2 * TEXT_DIM
         Published("faceid", name, widths[family], cross=cross, **common).write(faceid)
+    unet = make_pipeline("sdxl").unet
+    tiny_photomaker("photomaker-v1", unet, 2 * TEXT_DIM, image=64).write(_folder(cache, "TencentARC/PhotoMaker"))
 
 
 def _write_lora(folder: Path, family: str, name: str) -> None:
