@@ -56,7 +56,7 @@ def test_bars_have_the_threshold_and_what_strangers_have() -> None:
     table = pd.DataFrame(
         [[1, "<b>", DlibEncoder.name, 0.95], [1, "B", "unknown", 0.3], [1, "C", "x", None]], columns=COLUMNS
     )
-    shown = finished(1, 2.0, ["rain"], table)
+    shown = finished(1, 7, 2.0, ["rain"], table)
     statistics = EncoderStatistics.of(DlibEncoder.name)
     assert f"{statistics.threshold(1e-3):.2f} (line)" in shown
     assert f"strangers have {statistics.impostor.mean:.2f}" in shown
@@ -65,7 +65,8 @@ def test_bars_have_the_threshold_and_what_strangers_have() -> None:
     assert "No face was found" in shown
     assert "<b>" not in shown
     assert "rain" in shown
-    below = finished(1, 2.0, [], table.assign(cosine=0.9))
+    assert "1 image in 2 s, seed 7." in shown
+    below = finished(1, 7, 2.0, [], table.assign(cosine=0.9))
     assert "below the threshold" in below
     assert "do not" not in below
 

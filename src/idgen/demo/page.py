@@ -191,7 +191,8 @@ def _generate(function: Callable[..., Any], arguments: dict[str, Any]) -> Iterat
             stop.set()
     images, table = live.result
     unknown = request.backend.pipeline.usage.unknown_words(request.settings.text)
-    yield images, table, finished(len(images), time.monotonic() - began, unknown, table)
+    seconds = time.monotonic() - began
+    yield images, table, finished(len(images), request.settings.seed, seconds, unknown, table)
 
 
 @contextmanager

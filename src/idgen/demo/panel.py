@@ -37,11 +37,12 @@ def stopped(shown: str | None) -> str | None:
     return '<p class="empty-panel" role="status">Stopped.</p>' if 'class="live"' in (shown or "") else shown
 
 
-def finished(count: int, seconds: float, unknown: Sequence[str], table: pd.DataFrame) -> str:
+def finished(count: int, seed: int, seconds: float, unknown: Sequence[str], table: pd.DataFrame) -> str:
     """What was generated.
 
     Args:
         count: Number of images.
+        seed: Seed of the first image.
         seconds: How long it took.
         unknown: Words of the prompt that the model does not know.
         table: Similarities, as `GenerationRequest.generate` returns them; other tables are shown by their tabs.
@@ -55,4 +56,4 @@ def finished(count: int, seconds: float, unknown: Sequence[str], table: pd.DataF
     if list(table.columns) == COLUMNS:
         rows = table.astype(object).where(table.notna(), None).itertuples(index=False)
         bars = similarity_html(Score(*row) for row in rows)
-    return f'<p role="status">{images} in {duration(seconds)}.</p>{warning}{bars}'
+    return f'<p role="status">{images} in {duration(seconds)}, seed {seed}.</p>{warning}{bars}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,8 +52,8 @@ class SharedPipeline:
         """Image sides are multiples of this many pixels."""
         self.native_size: int = unet["sample_size"] * pipe.vae_scale_factor
         """Side in pixels of the images that the base was trained on."""
-        folder = getattr(pipe.config, "_name_or_path", "")
-        self.usage = usage_of(folder) if folder else Usage()
+        source = unet.get("_name_or_path")
+        self.usage = usage_of(str(Path(source).parent)) if source else Usage()
         """Settings that suit the base, and the words that it knows."""
         self.draws_one_face: bool = self.usage.resolution is not None
         """Whether an image of the base is one face at one size, as those of the built-in model are."""
