@@ -1,10 +1,10 @@
-"""How near two strangers come by an encoder, and how often one person is missed: a blocklist's threshold.
+"""Measure the threshold of a blocklist: false matches of different people, and misses of the same person.
 
     idgen prepare lfw/ --output shards/
     python benchmarks/blocklist.py shards/
 
-The photos lie in a folder for each person (Labeled Faces in the Wild). The threshold is found on people who are not in
-train/splits/lfw_test.txt, and measured on those who are: no person is on both sides.
+The photos are in a folder for each person (Labeled Faces in the Wild). The threshold is chosen on people who are not
+in train/splits/lfw_test.txt, and measured on those who are, so no person is in both groups.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What computing an IdentityNet only every k-th step saves, and how far the picture moves.
+"""Measure the time saved by computing an IdentityNet only every k-th step, and the change of the picture.
 
     python benchmarks/control_interval.py
 
-The base is the small model that ships; its IdentityNet is not trained but hands the UNet a share of its own encoder's
-features, which change from step to step as those of a trained one do. Times are medians over interleaved rounds.
+The base is the built-in model. Its IdentityNet is not trained: it adds a share of the encoder's own features, which
+change from step to step like those of a trained one. Times are medians over interleaved rounds.
 """
 
 from __future__ import annotations

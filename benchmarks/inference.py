@@ -1,4 +1,4 @@
-"""What an identity costs in each denoising step: python benchmarks/inference.py [--help]
+"""Measure the cost of an identity in each denoising step: python benchmarks/inference.py [--help]
 
 The bare UNet, diffusers' own IP-Adapter-FaceID and idgen's adapter at equal sizes, with random weights, in one run.
 FLOPs are counted on meta tensors; times are medians over interleaved rounds.

@@ -1,4 +1,4 @@
-"""Measure where an encoder's faces lie, and how near invented people come to real ones.
+"""Measure the distribution of an encoder's embeddings, and the similarity of invented people to real ones.
 
     python benchmarks/invented.py shards/ --output src/idgen/faces/dlib-resnet-v1.safetensors
 

@@ -1,9 +1,9 @@
-"""Fit the map from dlib's five points to the canonical five, and say how good it is.
+"""Fit the map from dlib's five points to the canonical five, and measure its error.
 
     python benchmarks/landmarks.py --photos FOLDER --yunet face_detection_yunet.onnx
 
-YuNet's points are taken for the truth. Half of the photos fit the map, the other half measure it; the table printed
-last is `_FROM_NOSE` in `src/idgen/faces/detectors.py`.
+YuNet's points are the ground truth. The map is fitted on half of the photos and measured on the other half. The last
+table is `_FROM_NOSE` in `src/idgen/faces/detectors.py`.
 """
 
 from __future__ import annotations

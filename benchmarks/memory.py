@@ -128,7 +128,7 @@ def autocast(network: nn.Module) -> None:
 
 
 class Networks:
-    """A base model, an adapter with a Resampler of 16 tokens, and dlib's face encoder, on the meta device."""
+    """A base model, an adapter with 4 tokens, and dlib's face encoder, on the meta device."""
 
     def __init__(self, case: Case) -> None:
         self.case = case

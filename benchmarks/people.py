@@ -1,4 +1,4 @@
-"""CPU time and memory of the step of `idgen prepare` that sees the whole set: people, splits, duplicates, the bank.
+"""Measure CPU time and memory of the last step of `idgen prepare`: people, splits, duplicates and the bank.
 
     python benchmarks/people.py [--named 50000 200000] [--unnamed 5000 10000 20000]
 

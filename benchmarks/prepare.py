@@ -1,12 +1,11 @@
-"""Photos a second of `idgen prepare` against the plain loop of detector and recogniser, and the memory it takes.
+"""Measure photos per second and memory of `idgen prepare`, compared with a plain loop of detector and recogniser.
 
     python benchmarks/prepare.py lfw/ [--layout webdataset] [--count 960] [--memory 1000 10000]
 
 All sides read the same files, on one core for each worker, with the same detector at the same size and the same
-recogniser. The plain loop keeps nothing; `idgen prepare` also writes shards, judges, tells people apart and describes
-the set, and all of that counts. What workers need to start is told apart: it is the same for ten photos and a million.
-The sides take turns, and of each the best round counts: on a shared machine that is the least disturbed one. CPU time
-is that of all processes of a side; other work on the machine changes it little.
+recogniser. The plain loop stores nothing; the time of `idgen prepare` includes writing shards, quality, people and the
+report. The start of the workers is reported separately. The sides take turns, and the best round of each counts,
+because other work on a shared machine disturbs it least. CPU time is that of all processes of a side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The usual ways to train, made of diffusers' own parts, and random models to train, for `training.py`."""
+"""The usual training recipes, built from diffusers' parts, and random models to train, for `training.py`."""
 
 from __future__ import annotations
 

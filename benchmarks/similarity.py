@@ -1,11 +1,11 @@
-"""How a face encoder's cosines lie on the people of a set, and what the losses make of them.
+"""Measure the cosines of a face encoder on the people of a set, and the values of losses for them.
 
     python benchmarks/similarity.py shards/ --output src/idgen/faces/dlib-resnet-v1.json
 
-The first table is what `EncoderStatistics` knows, and what the file of the package holds. The second one has, for each
-loss, the mean over right pairs (two photos of one person), over wrong ones (the photo of a stranger in the place of
-the generated face), and the share of wrong ones that have a gradient, a tenth of the steepest or more; with settings
-that fit the encoder, and with constants that were published for others.
+The first table is `EncoderStatistics`, as stored in the package's file. The second one has, for each loss, the mean
+over right pairs (two photos of one person) and wrong pairs (a stranger's photo in place of the generated face), and
+the share of wrong pairs with a gradient of a tenth of the steepest or more; with settings for this encoder, and with
+constants that were published for others.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""CPU time of each stage that `idgen prepare` sends a photo through, and what the photo takes in a shard.
+"""Measure CPU time of each stage of `idgen prepare`, and the size of a photo in a shard.
 
     python benchmarks/stages.py lfw/ [--layout webdataset] [--count 96] [--widths 150 1000 4000]
 
-Photos are enlarged to the width that is asked for, since a set of another size has no other stages. Times are those of
-one thread, so other work on the machine changes them little.
+Photos are enlarged to each width. Times are CPU times of one thread, which other work on the machine changes little.
 """
 
 from __future__ import annotations

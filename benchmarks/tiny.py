@@ -1,9 +1,9 @@
-"""Time `idgen-tiny`, and draw its contact sheet.
+"""Measure the speed of `idgen-tiny`, and draw its contact sheet.
 
     python benchmarks/tiny.py --sheet docs/images/tiny/styles.png
 
-The bar: under two seconds a picture on two cores, at 25 steps with guidance. The sheet has a row for each style and a
-column for each seed.
+The target is under two seconds per picture on two cores, at 25 steps with guidance. The sheet has a row for each style
+and a column for each seed.
 """
 
 from __future__ import annotations

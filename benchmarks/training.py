@@ -1,9 +1,9 @@
-"""What training costs, against the usual way to do it: python benchmarks/training.py [--help]
+"""Measure time and memory of training, compared with the usual recipes: python benchmarks/training.py [--help]
 
 Stage one against the plain IP-Adapter-FaceID recipe (VAE and text encoders run at every step, attention processors are
 trained), stage two against ReFL as published (the whole picture is decoded, the whole graph is kept). Both sides have
-the same UNet, batch, precision, trained parameters and optimizer, and take turns in one process. Weights are random:
-what is drawn shows no face, so both sides are told where it is.
+the same UNet, batch, precision, trained parameters and optimizer, and take turns in one process. Weights are random,
+so generated pictures show no face, and both sides are given its position.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Side = Callable[[], Any]
 
 
 class ToldDetector:
-    """Finds the face where it is said to be."""
+    """Detector that always returns the same face."""
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         points = np.array(FACE) * image.shape[0]
@@ -52,7 +52,7 @@ class ToldDetector:
 
 
 class Again:
-    """The same batch for ever."""
+    """Batches that are all the same."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch

@@ -1,9 +1,9 @@
-"""How often the invisible watermark is found again, after what happens to pictures on their way.
+"""Measure how often the invisible watermark is found after usual edits of pictures.
 
     python benchmarks/watermark.py photos/ [--unmarked more-photos/]
 
-Photos are cut square and brought to each size; at 64 px, pictures of idgen-tiny are marked too. Pictures without a
-mark say how often one is seen where none is.
+Photos are cropped to squares and resized to each size; at 64 px, pictures of idgen-tiny are marked too. Pictures
+without a mark measure false detections.
 """
 
 from __future__ import annotations
