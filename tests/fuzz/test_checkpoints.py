@@ -34,6 +34,7 @@ PROJECTIONS: tuple[dict[str, Any], ...] = (
     {"projection": SMALL_PROJECTIONS["mlp"], "num_tokens": 3},
     {"projection": SMALL_PROJECTIONS["resampler"], "num_tokens": 5},
     {"projection": SMALL_PROJECTIONS["plus"], "lora_rank": 2},
+    {"projection": SMALL_PROJECTIONS["idformer"], "num_tokens": 3, "ortho": "ortho_v2", "num_zero": 2},
 )
 
 
@@ -42,7 +43,7 @@ def use_adapter(path: Path) -> None:
     base = make_unet(cross_attention_dim=16) if path.suffix == ".bin" else None
     adapter = IdentityAdapter.from_pretrained(path, unet=base)
     torch.nn.Module.to(adapter, torch.float32)
-    features = None if adapter.feature_dim is None else torch.ones(1, 2, adapter.feature_dim)
+    features = None if adapter.feature_dim is None else torch.ones(1, 11, adapter.feature_dim)
     person = adapter.encode(torch.ones(1, adapter.config["embedding_dim"]), features, features)
     for value in adapter.values(person.tokens):
         assert value.numel() < 1 << 24
