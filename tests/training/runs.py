@@ -27,6 +27,11 @@ def centres() -> torch.Tensor:
     return torch.randn(64, 128, generator=seeded(7))
 
 
+def groups() -> torch.Tensor:
+    """(64,), those people's groups: none, the first or the second."""
+    return torch.arange(64) % 3 - 1
+
+
 class RandomPeople:
     """Batches determined by their number; processes take turns."""
 
@@ -79,13 +84,15 @@ def make_step(
     if older:
         options["older"] = make_adapter(base.unet, seed=5).requires_grad_(False)
         options["older"].attach(base.unet)
+    terms = make_losses(losses, base.parametrisation, embedding_dim=128, centres=centres, groups=groups)
     return IdentityDenoiser(
         base,
         made,
-        make_losses(losses, base.parametrisation, embedding_dim=128, centres=centres),
+        terms,
         embedder=FaceEmbedder.dlib(),
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=2),
         fusion=RandomFusion() if fusion else None,
+        group_means=torch.randn(3, made.config["embedding_dim"], generator=seeded(9)),
         **options,
     )
 
