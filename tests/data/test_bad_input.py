@@ -130,7 +130,7 @@ def test_a_folder_that_may_not_be_opened_is_counted(tmp_path, monkeypatch):
     assert_nothing_is_missing(manifest, tmp_path / "set", 2)
 
 
-def test_somebody_with_one_photo_is_usable_and_has_no_pair(tmp_path):
+def test_a_person_with_one_photo_is_usable_and_has_no_pair(tmp_path):
     save(portrait(), tmp_path / "photos" / "anna" / "1.png")
     manifest = make_set(tmp_path / "photos", tmp_path / "set")
     assert fates(tmp_path / "set") == {"anna/1.png": "usable"}

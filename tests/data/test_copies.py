@@ -85,7 +85,7 @@ def test_a_copy_is_the_same_picture(kind, sittings, crop_of, astronaut):
         assert likeness(crop, copy) >= SAME_PICTURE
 
 
-def test_what_has_nothing_in_common_is_not_alike():
+def test_unrelated_pictures_are_not_copies():
     black, noise = (
         np.zeros((112, 112, 3), np.uint8),
         np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8),

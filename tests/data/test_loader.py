@@ -18,7 +18,7 @@ from .sets import make_set, save
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (3, 0), (2, 2)])
-def test_nothing_is_lost_or_seen_twice_in_an_epoch(world, workers, lfw_set):
+def test_every_sample_is_seen_once_in_an_epoch(world, workers, lfw_set):
     """By the processes of several nodes, each with workers that read for it."""
     data = PairedIdentityDataset(lfw_set, framing=AlignedFraming(64))
     batch = 4

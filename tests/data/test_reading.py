@@ -68,7 +68,7 @@ def test_half_paired_means_half(lfw_set):
     assert data[faces[0]].id_embeds.shape == (3, 128)
 
 
-def test_what_is_dropped_is_dropped_as_often_as_asked(lfw_set):
+def test_drop_rates_are_those_of_the_settings(lfw_set):
     pairing = Pairing(drop_text=0.2, drop_identity=0.3, drop_both=0.1, component_dropout=0.25, flip=0)
     data = PairedIdentityDataset(lfw_set, framing=FRAMING, pairing=pairing)
     samples = [data[epoch, face] for epoch in range(3) for face in range(len(data))]
@@ -169,7 +169,7 @@ def test_a_damaged_column_is_our_error(cached, tmp_path):
         Column(str(tmp_path / "set"), "000000", "latents")
 
 
-def test_lonely_people_are_known_from_their_augmented_photo(cached):
+def test_people_with_one_photo_use_their_augmented_photo(cached):
     folder, _ = cached
     data = PairedIdentityDataset(folder, framing=FRAMING, pairing=PLAIN)
     lonely = [face for face in range(len(data)) if data.bank.counts[data[face].person] == 1]

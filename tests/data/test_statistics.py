@@ -114,7 +114,7 @@ def test_a_file_gives_the_same_back(measured: EncoderStatistics, tmp_path: Path)
             EncoderStatistics.load(tmp_path / "s.json")
 
 
-def test_what_too_few_people_cannot_say(measured: EncoderStatistics) -> None:
+def test_too_few_people_are_refused(measured: EncoderStatistics) -> None:
     with pytest.raises(StatisticsError, match="too few for a false-match rate of 1e-05"):
         measured.threshold(1e-5)
     with pytest.raises(StatisticsError, match="between 0 and 1"):

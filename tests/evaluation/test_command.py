@@ -65,7 +65,7 @@ def test_missed_faces_are_counted(report: Path) -> None:
     assert (scores == -1).all(1).sum() == len(missed)
 
 
-def test_page_stands_alone_and_table_reads(report: Path) -> None:
+def test_the_page_has_no_external_links_and_the_table_is_csv(report: Path) -> None:
     page = (report / "index.html").read_text()
     sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>]+)""", page)
     assert sources
@@ -176,7 +176,7 @@ def test_a_photo_without_a_face_is_said_before_drawing(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_headline_is_an_encoder_that_the_adapter_never_met() -> None:
+def test_the_headline_is_an_encoder_that_training_did_not_use() -> None:
     roles = encoder_roles(["own", "loss", "unseen", "other"], "own", ["loss"])
     assert [role["headline"] for role in roles] == [False, False, True, False]
     assert not any(role["headline"] for role in encoder_roles(["own"], "own", []))

@@ -185,9 +185,7 @@ def judged(shots: Sequence[Shot]) -> tuple[Measured, Features]:
     return measure(shots, judges, read_real(cases, judges)), features
 
 
-def test_figures_do_not_depend_on_what_is_read_together(
-    run_of_many: list[Shot], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_do_not_depend_on_the_batch(run_of_many: list[Shot], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor on the order of the shots."""
     together, features = judged(run_of_many)
     assert max(features.asked) <= judging.BATCH

@@ -82,7 +82,7 @@ def test_error_rates_by_hand() -> None:
     assert (rates.fmr, rates.fnmr, rates.threshold) == (0, pytest.approx(0.5), 0.8)
 
 
-def test_error_rates_of_the_perfect_the_blind_and_the_missed() -> None:
+def test_error_rates_of_perfect_random_and_missing_scores() -> None:
     assert error_rates(np.array([0.9, 0.8]), np.array([0.1, 0.2])).eer == 0
     assert error_rates(np.array([0.5, 0.5]), np.array([0.5, 0.5])).eer == pytest.approx(0.5)
     missed = error_rates(np.array([0.9, -1.0]), np.array([0.1, 0.2]))

@@ -50,7 +50,7 @@ def pipeline(eileen: Identity):
     return pipeline
 
 
-def test_who_is_on_it_and_who_is_not(people: list[Identity]) -> None:
+def test_listed_and_unlisted_people(people: list[Identity]) -> None:
     listed = IdentityBlocklist.of(*people[:3], threshold=0.8)
     assert len(listed) == 3
     for person in people[:3]:
@@ -63,7 +63,7 @@ def test_who_is_on_it_and_who_is_not(people: list[Identity]) -> None:
         listed.check(person)
 
 
-def test_one_photo_among_many_is_enough(people: list[Identity]) -> None:
+def test_one_matching_photo_among_many_is_enough(people: list[Identity]) -> None:
     listed = IdentityBlocklist.of(people[0], threshold=0.8)
     with pytest.raises(BlockedIdentityError):
         listed.check(Identity.mean(people))
@@ -207,7 +207,7 @@ def test_every_pipeline_that_shares_the_unet_refuses(eileen: Identity, derived: 
     assert draw(eileen) is not None
 
 
-def test_no_way_around_the_pipeline(eileen: Identity) -> None:
+def test_the_blocklist_cannot_be_bypassed(eileen: Identity) -> None:
     """The check is where an embedding becomes tokens, and where tokens meet the UNet."""
     source = make_pipeline()
     adapter = make_adapter(source.unet, encoder=eileen.encoder, embedding_dim=eileen.dim)

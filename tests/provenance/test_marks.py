@@ -44,7 +44,7 @@ def test_settings_come_back_and_pixels_stay(picture: Image.Image, tmp_path: Path
 
 
 @pytest.mark.parametrize("value", [torch.randn(128), [0.1, 0.2], np.zeros(3), {"embedding": [1.0]}, float("nan")])
-def test_embeddings_do_not_get_in(picture: Image.Image, value: object) -> None:
+def test_embeddings_of_blocked_people_are_refused(picture: Image.Image, value: object) -> None:
     with pytest.raises(ProvenanceError, match="secret"):
         write_png(picture, {"secret": value})
 

@@ -17,11 +17,11 @@ FLAT = [0.5] * 12
 @pytest.mark.parametrize(
     ("reward", "evaluation"), [(UP, UP), (DOWN, DOWN), (DOWN, UP), (FLAT, DOWN), (UP, FLAT), (FLAT, FLAT)]
 )
-def test_only_parting_counts(reward: list[float], evaluation: list[float]) -> None:
+def test_only_separation_counts(reward: list[float], evaluation: list[float]) -> None:
     assert RewardHackingGuard()(reward, evaluation) is Verdict.CONTINUE
 
 
-def test_it_warns_and_then_stops() -> None:
+def test_the_guard_warns_and_then_stops() -> None:
     """Both rise for eight measurements; from then on the evaluation falls."""
     reward = [0.3 + 0.02 * i for i in range(20)]
     evaluation = [0.3 + 0.02 * i for i in range(8)] + [0.44 - 0.03 * i for i in range(1, 13)]

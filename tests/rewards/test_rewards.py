@@ -50,7 +50,7 @@ def test_identity_reward(embedder: FaceEmbedder, hinge: float | None) -> None:
     assert torch.autograd.gradcheck(lambda x: reward(x, LANDMARKS, REFERENCES), (images,), fast_mode=True)
 
 
-def test_a_face_that_is_like_enough_is_not_pushed(embedder: FaceEmbedder) -> None:
+def test_a_face_above_the_hinge_has_no_gradient(embedder: FaceEmbedder) -> None:
     """ID-Aligner's hinge: relu(m − cos) as a loss, and min(cos, m) as a reward, have the same gradient."""
     images = pictures().requires_grad_(True)
     own = embedder(pictures(), LANDMARKS)

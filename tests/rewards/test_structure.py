@@ -70,7 +70,7 @@ def test_softness_does_not_tell_the_two_apart() -> None:
     assert sound < 0.7 * before
 
 
-def test_what_is_swollen_is_larger() -> None:
+def test_stretching_enlarges() -> None:
     x = torch.arange(64.0).expand(1, 3, 64, 64).double()
     centre = torch.tensor([[[32.0, 32.0]]])
     shifts = []

@@ -45,7 +45,7 @@ def test_all_that_ships_is_small() -> None:
     assert not any("_name_or_path" in file.read_text() for file in files if file.name == "config.json")
 
 
-def test_an_astronaut_is_more_like_herself_than_nobody_is(pipe: Any, astronaut: np.ndarray) -> None:
+def test_the_astronaut_is_more_similar_with_her_identity_than_without(pipe: Any, astronaut: np.ndarray) -> None:
     analyzer, seeds = FaceAnalyzer(), range(6)
     photo = embed(analyzer, [astronaut])[0]
     eileen = pipe.encode_identity(astronaut)
@@ -55,7 +55,7 @@ def test_an_astronaut_is_more_like_herself_than_nobody_is(pipe: Any, astronaut: 
     assert np.median(hers) - np.median(nobodys) >= 0.065
 
 
-def test_people_it_never_saw_are_told_apart_by_an_encoder_it_never_met(pipe: Any, shared: Path) -> None:
+def test_unseen_people_are_distinguished_by_an_unseen_encoder(pipe: Any, shared: Path) -> None:
     """Each from a photo, compared with another photo of theirs and with everybody else's."""
     folders = sorted(folder for folder in (shared / "data" / "london").iterdir() if folder.is_dir())[:24]
     analyzer = FaceAnalyzer(encoder=open_encoder(f"imagenet:{shared / 'models' / 'mobilefacenet_eval.onnx'}"))

@@ -86,7 +86,7 @@ def small(file: Path, folder: Path):
     )
 
 
-def test_nobody_is_both_seen_and_held_out(settings):
+def test_no_person_is_in_training_and_held_out(settings):
     from recipe.crops import open_crops
     from train import run_stages
 
