@@ -33,7 +33,7 @@ from .sets import contents, index, make_set, portrait, save
 def opened(analyzer: FaceAnalyzer) -> Iterator[None]:
     """To open an analyzer takes a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FaceAnalyzer, "for_encoder", lambda _: analyzer)
+        patch.setattr(FaceAnalyzer, "open", lambda _: analyzer)
         yield
 
 

@@ -23,7 +23,7 @@ from idgen.data.engines import InProcess, LocalProcesses
 from idgen.data.manifest import Manifest
 from idgen.data.shard import ShardWorker
 from idgen.errors import DataError, EncoderMismatchError, IdgenError
-from idgen.faces import DlibDetector, DlibEncoder, FaceAnalyzer
+from idgen.faces import ENCODERS, DlibEncoder, EncoderRow, FaceAnalyzer
 
 from .sets import EVERYBODY, blank, contents, fates, make_set, portrait, save
 
@@ -58,7 +58,7 @@ def in_child(analyzer: FaceAnalyzer) -> Callable[[Callable[[], None]], int | Non
     analyzer.find(np.asarray(portrait()))
 
     def work_in_fork(work: Callable[[], None]) -> None:
-        FaceAnalyzer.for_encoder = lambda _: analyzer  # pyright: ignore[reportAttributeAccessIssue]
+        FaceAnalyzer.open = lambda _: analyzer  # pyright: ignore[reportAttributeAccessIssue]
         work()
 
     def run(work: Callable[[], None]) -> int | None:
@@ -244,8 +244,7 @@ class OtherEncoder(DlibEncoder):
 
 def test_shards_of_two_encoders_are_never_mixed(photos, whole, tmp_path, monkeypatch):
     shutil.copytree(whole, tmp_path / "set")
-    other = FaceAnalyzer(DlibDetector(), OtherEncoder())
-    monkeypatch.setattr(FaceAnalyzer, "for_encoder", lambda _: other)
+    monkeypatch.setitem(ENCODERS, "another", EncoderRow(open=lambda _: OtherEncoder(), licence="CC0", help="another"))
     with pytest.raises(EncoderMismatchError, match=r"'dlib-resnet-v1', not by 'another'"):
         make_set(photos, tmp_path / "set", shard_size=2, encoder="another")
     assert contents(tmp_path / "set") == contents(whole)  # also the manifest: it is still a finished set

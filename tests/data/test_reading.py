@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from idgen.data.bank import IdentityBank
+from idgen.data.bank import IdentityBank, write_bank, write_embeddings
+from idgen.data.cache import write_caches
 from idgen.data.columns import BATCH, Column, Entry, write_column
 from idgen.data.dataset import CAPTION, PairedIdentityDataset, Pairing
 from idgen.data.engines import LocalProcesses
@@ -22,9 +25,11 @@ from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.data.loader import PairedLoader
 from idgen.data.makers import AugmentedMaker, EmbeddingMaker, LatentMaker, TextMaker, encode_images
 from idgen.errors import DataError
+from idgen.faces import ENCODERS
 from idgen.tiny import load_tiny_base
 from idgen.training.base import BaseModel
 from idgen.training.shard_batches import ShardBatches
+from tests.faces.dots import ROW, Dots
 
 PLAIN = Pairing(drop_text=0, drop_identity=0, drop_both=0, flip=0)
 FRAMING = AlignedFraming(64)
@@ -181,8 +186,8 @@ def test_people_with_one_photo_use_their_augmented_photo(cached):
     assert cosines.median() > (own @ own.roll(1, 0).T).diagonal().median()  # nearer than somebody else
 
 
-def test_engines_write_the_same_columns(lfw_set, tmp_path):
-    """Text and another encoder's embeddings, too: two processes give the file that one gives."""
+def test_the_embeddings_of_another_encoder(lfw_set, tmp_path, monkeypatch):
+    """Two processes write the columns that one writes; the bank, the dataset and the statistics read them."""
     names = ("alone", "together")
     for name, engine in zip(names, (None, LocalProcesses(2)), strict=True):
         shutil.copytree(lfw_set, tmp_path / name)
@@ -190,11 +195,35 @@ def test_engines_write_the_same_columns(lfw_set, tmp_path):
     files = sorted(path.name for path in (tmp_path / "alone").glob("*.embeds-*"))
     assert len(files) == 4
     assert all((tmp_path / "alone" / f).read_bytes() == (tmp_path / "together" / f).read_bytes() for f in files)
+    folder = str(tmp_path / "alone")
+    write_embeddings(folder, "dlib-resnet-v1")
+    bank, other = IdentityBank(folder), IdentityBank(folder, encoder="dlib-resnet-v1")
+    torch.testing.assert_close(np.array(other.embeddings), np.array(bank.embeddings), atol=1e-5, rtol=1e-5)
+
+    monkeypatch.setitem(ENCODERS, "dots", ROW)
+    write_caches(folder, ["augmented"], base="", resolution=64, encoders=["dlib-resnet-v1", "dots"])
+    pairing = replace(PLAIN, references=2)
     data = PairedIdentityDataset(
-        str(tmp_path / "alone"), framing=FRAMING, pairing=PLAIN, embeddings="embeds-dlib-resnet-v1"
+        folder, framing=FRAMING, pairing=pairing, encoder="dots", compare=["dlib-resnet-v1", "dots"]
     )
-    bank = torch.from_numpy(np.array(data.bank.embeddings[3]))
-    torch.testing.assert_close(data[3].target_embeds, bank, atol=1e-5, rtol=1e-5)
+    dots = IdentityBank(folder, encoder="dots").embeddings
+    assert dots.shape == (len(data), Dots.dim)
+    paired = next(face for face in range(len(data)) if data.bank.counts[data[face].person] > 2)
+    sample = data[paired]
+    assert sample.id_embeds.numpy() == pytest.approx(np.array(dots[sample.references]))
+    assert sample.target_embeds.numpy() == pytest.approx(np.array(bank.embeddings[paired]))
+    assert sample.compared["dots"].numpy() == pytest.approx(np.array(dots[[paired]]))
+    data.compare_references = True
+    assert data[paired].compared["dots"].numpy() == pytest.approx(np.array(dots[[paired, *sample.references]]))
+    lonely = next(face for face in range(len(data)) if data.bank.counts[data[face].person] == 1)
+    assert data[lonely].id_embeds[0].numpy() != pytest.approx(np.array(dots[lonely]), abs=1e-3)  # it is augmented
+    assert len(pickle.dumps(data)) < 1e5  # another process opens the embeddings, and receives no copy
+
+    write_bank(folder, data.names, 128)  # what `prepare` does at the end of every run
+    with pytest.raises(DataError, match=r"no embeddings of 'dots'.*--cache embeddings --encoder dots"):
+        IdentityBank(folder, encoder="dots")
+    with pytest.raises(DataError, match="Give another --encoder"):
+        write_caches(folder, ["embeddings"], base="", resolution=64)
 
 
 def test_text_is_cached_where_there_is_a_caption(lfw_photos: Path, tmp_path):

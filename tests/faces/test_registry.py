@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from idgen import FaceAnalyzer, enroll
 from idgen.demo.app import _encoders
 from idgen.errors import CheckpointError, EncoderMismatchError, IdgenError
 from idgen.evaluation.judges import open_judges
-from idgen.faces import ENCODERS, AlignedEncoder, EncoderRow, FaceEncoder, open_encoder, spec_of
+from idgen.faces import ENCODERS, AlignedEncoder, FaceEncoder, open_encoder, spec_of
 from idgen.faces.align import ARCFACE_TEMPLATE
 from idgen.faces.insightface import InsightFaceEncoder, InsightFacePack
 from idgen.faces.onnx_encoder import ARCFACE, NetworkInput, OnnxEncoder
@@ -25,6 +24,7 @@ from idgen.identity import Identity
 from idgen.losses.embedders import open_embedder
 from idgen.losses.face_embedder import FaceEmbedder
 from idgen.provenance import IdentityBlocklist
+from tests.faces.dots import ROW
 from tests.faces.onnx_pack import write_iresnet, write_pack, write_recogniser
 
 OWN = """
@@ -71,18 +71,8 @@ def own(tmp_path: Path) -> Path:
     return file
 
 
-class Dots(AlignedEncoder):
-    """Mean colours at 4 x 4 places."""
-
-    name, dim, template, size = "dots", 48, ARCFACE_TEMPLATE, 112
-
-    def torch_module(self, checkpointing: bool = False) -> nn.Module:
-        return nn.Sequential(nn.AvgPool2d(28), nn.Flatten())
-
-
 def test_a_new_row_is_found_everywhere(monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> None:
-    row = EncoderRow(open=lambda _: Dots(), dim=48, licence="CC0", help="mean colours")
-    monkeypatch.setitem(ENCODERS, "dots", row)
+    monkeypatch.setitem(ENCODERS, "dots", ROW)
     analyzer = FaceAnalyzer.for_encoder("dots")
     person = enroll(astronaut, analyzer)
     assert (person.encoder, person.dim) == ("dots", 48)

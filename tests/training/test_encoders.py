@@ -12,17 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from idgen import FaceAnalyzer, IdentityAdapter
+from idgen import IdentityAdapter
 from idgen.cli import main
 from idgen.data.assign import AssignOptions
 from idgen.data.cache import write_caches
 from idgen.data.prepare import PrepareOptions, prepare
-from idgen.faces import DlibDetector
+from idgen.faces import ENCODERS, DlibDetector
 from idgen.faces.insightface import InsightFaceEncoder, InsightFacePack
-from idgen.losses import LossConfig
+from idgen.losses import LossConfig, WeightedTerms, make_losses, over_encoders
 from idgen.losses.embedders import open_embedder
+from idgen.training.batch import Batch
+from idgen.training.denoiser import LossEncoder
 from idgen.training.randomness import generators
 from tests.components import seeded
+from tests.faces.dots import ROW
 from tests.faces.onnx_pack import write_iresnet, write_pack
 from tests.training.runs import RandomPeople, make_step
 
@@ -38,7 +41,8 @@ def arcface(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         encoder = InsightFaceEncoder(InsightFacePack("random_l"))
-        patch.setattr(FaceAnalyzer, "for_encoder", lambda name: FaceAnalyzer(DlibDetector(), encoder))
+        patch.setitem(ENCODERS, "dots", ROW)
+        patch.setitem(ENCODERS, "insightface", replace(ENCODERS["insightface"], detector=lambda _: DlibDetector()))
         yield encoder
 
 
@@ -49,7 +53,7 @@ def shards(shared: Path, arcface: InsightFaceEncoder, tmp_path_factory: pytest.T
         for member in tar.getmembers()[:12]:
             tar.extract(member, photos, filter="data")
     prepare(PrepareOptions(photos=str(photos), output=output, encoder=NAME, people=AssignOptions(shares={})))
-    write_caches(output, ["latents"], base="tiny", resolution=64)
+    write_caches(output, ["latents"], base="tiny", resolution=64, encoders=[NAME, "dots", "dlib-resnet-v1"])
     return output
 
 
@@ -95,27 +99,73 @@ def test_both_stages_with_the_losses_and_rewards_of_an_arcface_network(
         monkeypatch,
         *("denoise", "--train_data_dir", shards, "--output_dir", str(run)),
         *("--projection", "resampler", "--num_tokens", "4", "--max_train_steps", "2", "--train_batch_size", "2"),
-        *(
-            "--losses",
-            "denoising=0",
-            "identity=1",
-            "contrastive=0",
-            "preservation=0",
-            "--optimizer.lr_warmup_steps",
-            "1",
-        ),
+        *("--losses", "denoising=0", "identity=1", "contrastive=0", "preservation=0", "--losses.over", "max"),
+        *("--losses.encoder", NAME, "dots", "--references", "2", "--optimizer.lr_warmup_steps", "1"),
         *("--optimizer.learning_rate", "1e-3", "--drop_identity", "0", "--drop_both", "0"),
     )
     config = IdentityAdapter.from_pretrained(run).config
     assert (config["encoder"], config["embedding_dim"]) == (NAME, 512)
     rows = list(map(json.loads, (run / "metrics.jsonl").open()))
-    assert all(0 <= row["identity"] <= 2 for row in rows)
-    assert NAME in (run / "README.md").read_text()
+    assert all(0 <= row[f"identity/{name}"] <= 2 for row in rows for name in (NAME, "dots"))
+    assert f"| face encoders of the losses | {NAME}, dots |" in (run / "README.md").read_text()
     train(
         monkeypatch,
         *("reward", "--id_adapter", str(run), "--train_data_dir", shards, "--output_dir", str(reward)),
         *("--max_train_steps", "2", "--train_batch_size", "2", "--optimizer.lr_warmup_steps", "1"),
-        *("--rollout.steps", "2", "--rollout.last", "1", "--rewards.hinge", "0.9"),
+        *("--rollout.steps", "2", "--rollout.last", "1", "--rewards.hinge", "0.9", "--rewards.over", "mean"),
+        *("--rewards.encoder", "dots", "dlib-resnet-v1"),
     )
+    (*_, row) = map(json.loads, (reward / "metrics.jsonl").open())
+    assert {"identity/dots", "identity/dlib-resnet-v1"} <= row.keys()
+    card = (reward / "README.md").read_text()
+    assert f"| face encoder of the adapter | {NAME} |" in card
+    assert "| face encoders of the rewards | dots, dlib-resnet-v1 |" in card
     before, after = (IdentityAdapter.from_pretrained(folder).state_dict() for folder in (run, reward))
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_adapter_reads_another_encoder_than_the_sets(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = (
+        "--train_data_dir",
+        shards,
+        "--max_train_steps",
+        "1",
+        "--train_batch_size",
+        "2",
+        "--losses",
+        "contrastive=0",
+    )
+    more = ("--output_dir", str(tmp_path / "run"), "--encoder", "dlib-resnet-v1", "--losses.encoder", "dots")
+    train(monkeypatch, "denoise", *flags, *more)
+    config = IdentityAdapter.from_pretrained(tmp_path / "run").config
+    assert (config["encoder"], config["embedding_dim"]) == ("dlib-resnet-v1", 128)
+    again = ("denoise", *flags, "--output_dir", str(tmp_path / "again"), "--id_adapter", str(tmp_path / "run"))
+    with pytest.raises(SystemExit):
+        train(monkeypatch, *again)  # the set's own embeddings are of another encoder
+
+
+def test_losses_by_two_encoders_are_the_mean_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every loss that reads embeddings or features of an encoder, in one step from the same noise."""
+    monkeypatch.setitem(ENCODERS, "dots", ROW)
+    config = LossConfig.only(identity=1, contrastive=0.1, features=0.5, symmetry=0.5, over="mean")
+    random = seeded(1)
+    dlib, dots = (torch.randn(3, 2, dim, generator=random) for dim in (128, 48))
+    embedders = {name: open_embedder(name) for name in ("dlib-resnet-v1", "dots")}
+    batch = replace(
+        RandomPeople(3).make(0), target_embeds=dlib[:, 0], reference_embeds=dlib, by_encoder={"dots": dots}
+    )
+    step = make_step(losses=config)
+
+    def evaluate(batch: Batch, losses: WeightedTerms, main: str, *others: str) -> torch.Tensor:
+        step.losses, step.embedder, step._reads = losses, embedders[main], losses.reads()
+        step.others = {name: LossEncoder(embedders[name]) for name in others}
+        with step:
+            return step(batch, generators(0, 0, 0, 3)).values.detach()
+
+    one, two = (make_losses(config, step.base.parametrisation) for _ in range(2))
+    first, second = evaluate(batch, one, "dlib-resnet-v1"), evaluate(batch.compared_by("dots"), two, "dots")
+    both = over_encoders({"dlib-resnet-v1": one, "dots": two})
+    assert torch.allclose(evaluate(batch, both, *embedders), (first + second) / 2, atol=1e-5)
+    assert {"denoising", "identity/dlib-resnet-v1", "identity/dots"} <= both.terms.keys()

@@ -105,7 +105,7 @@ def lora_reward(base: BaseModel) -> RewardStep:
         None,
         WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), 0.2, None, "face_found")}),
         ReFLConfig(steps=3, last=2, guidance_scale=1.0, denoising=1.0),
-        embedder=embedder,
+        embedders=[embedder],
         decoder=FaceDecoder(vae=base.pipeline.vae, margin=2),
         detector=Everywhere(),
         lora=UNetLoRA(base.unet, 4),

@@ -57,7 +57,7 @@ def make_step(method: str, guidance: float = 1.0, dtype: torch.dtype = torch.flo
         adapter,
         WeightedRewards({"identity": Term(IdentityReward(embedder=embedder), 1.0, None, "face_found")}),
         config,
-        embedder=embedder,
+        embedders=[embedder],
         decoder=FaceDecoder(vae=pipeline.vae),
         detector=Everywhere(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ import torch
 
 from ..errors import DataError
 from .clustering import unit
+from .columns import Column
 from .index import read_index, usable_rows
-from .storage import join, local_copy, write_file
+from .makers import embeds_column
+from .manifest import Manifest
+from .storage import delete, exists, find, join, local_copy, locked, write_file
 
-FOLDER = "bank"
+FOLDER, EMBEDDINGS = "bank", "embeddings.npy"
 REFERENCES = "references"
 _BLOCK = 1 << 16  # embeddings that are read at once
 _COLUMNS = ("person", "group", "split", "dropped", "aside", "reference", "embedding")
@@ -55,15 +58,58 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
     people = order.select(["person", "split"]).take(starts).append_column("group", pa.array(groups, pa.string()))
     people = people.append_column("start", pa.array(starts)).append_column("count", pa.array(counts))
     people = people.append_column(REFERENCES, pa.array(np.add.reduceat(order["reference"].to_numpy() * 1, starts)))
-    with write_file(join(output, f"{FOLDER}/embeddings.npy")) as path:
-        _write_embeddings(path, output, names, rows, dim)
+    for url in find(join(output, FOLDER)):  # embeddings of other encoders, which may be of other photos now
+        if url.rsplit("/", 1)[-1].startswith("embeds-"):
+            delete(url)
+    with write_file(join(output, f"{FOLDER}/{EMBEDDINGS}")) as path:
+        _write_sorted(path, output, names, rows, dim, partial(_of_index, output))
     with write_file(join(output, f"{FOLDER}/rows.npy")) as path, path.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
     with write_file(join(output, f"{FOLDER}/people.parquet")) as path:
         pq.write_table(people, path)
 
 
-def _write_embeddings(path: Path, output: str, names: Sequence[str], rows: np.ndarray, dim: int) -> None:
+def write_embeddings(shards: str, encoder: str) -> None:
+    """Write the embeddings of another encoder into the bank, from their columns.
+
+    Args:
+        shards: Folder or URL of a prepared set.
+        encoder: Stored name of the encoder.
+
+    Raises:
+        DataError: The set is not finished, or a column is missing or damaged.
+    """
+    names = list(Manifest.open(shards).shards)
+    rows = _load_array(shards, "rows.npy")
+    first = Column(shards, names[int(rows[0, 0])], embeds_column(encoder), encoder)[int(rows[0, 1])]
+    if first is None:
+        raise DataError(
+            f"The embeddings of '{encoder}' in '{shards}' are older than the set. {_how_to_write(encoder)}"
+        )
+    with locked(shards), write_file(join(shards, f"{FOLDER}/{embeds_column(encoder)}.npy")) as path:
+        _write_sorted(path, shards, names, rows, len(first), partial(_of_column, shards, encoder))
+
+
+def _of_index(output: str, name: str, rows: np.ndarray) -> np.ndarray:
+    """The embeddings of some rows of a shard, flat."""
+    column = read_index(join(output, f"{name}.parquet"), ["embedding"])["embedding"]
+    return column.take(rows).combine_chunks().flatten().to_numpy()
+
+
+def _of_column(shards: str, encoder: str, name: str, rows: np.ndarray) -> np.ndarray:
+    column = Column(shards, name, embeds_column(encoder), encoder)
+    values = [value for row in rows.tolist() if (value := column[row]) is not None]
+    return torch.cat(values).float().numpy() if values else np.zeros(0, np.float32)
+
+
+def _write_sorted(
+    path: Path,
+    output: str,
+    names: Sequence[str],
+    rows: np.ndarray,
+    dim: int,
+    read: Callable[[str, np.ndarray], np.ndarray],
+) -> None:
     """Write shard by shard, each face to its position: all of them would not fit into memory, and a memory-mapped file
     kills the process if the disk is full."""
     order = np.argsort(rows[:, 0], kind="stable")
@@ -76,8 +122,7 @@ def _write_embeddings(path: Path, output: str, names: Sequence[str], rows: np.nd
             places = order[bounds[i] : bounds[i + 1]]
             if not len(places):
                 continue
-            column = read_index(join(output, f"{name}.parquet"), ["embedding"])["embedding"]
-            values = column.take(rows[places, 1]).combine_chunks().flatten().to_numpy()
+            values = read(name, rows[places, 1])
             if len(values) != len(places) * dim:
                 raise DataError(f"Embeddings in the shard '{name}' of '{output}' do not have {dim} numbers each.")
             values = values.reshape(-1, dim)
@@ -99,6 +144,8 @@ class IdentityBank:
         too_similar: People whose centre has a higher cosine to that of the person are left out too: they are most
             likely the same person under two names.
         seed: Seed of the draws.
+        encoder: Stored name of another encoder than the set's, whose embeddings `idgen prepare --cache embeddings`
+            wrote.
 
     Raises:
         DataError: There is no bank, the split has no people, or the bank is damaged: its files do not fit together, or
@@ -123,6 +170,7 @@ class IdentityBank:
         hard: bool = False,
         too_similar: float | None = None,
         seed: int = 0,
+        encoder: str | None = None,
         _reopened: bool = False,
     ) -> None:
         self._arguments = {
@@ -132,11 +180,15 @@ class IdentityBank:
             "hard": hard,
             "too_similar": too_similar,
             "seed": seed,
+            "encoder": encoder,
         }
+        file = EMBEDDINGS if encoder is None else f"{embeds_column(encoder)}.npy"
+        if encoder is not None and not exists(join(shards, f"{FOLDER}/{file}")):
+            raise DataError(f"'{shards}' has no embeddings of '{encoder}'. {_how_to_write(encoder)}")
         try:
             folder = local_copy(join(shards, FOLDER))
             people = pq.read_table(folder / "people.parquet", filters=[("split", "=", split)])
-            embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+            embeddings = np.load(folder / file, mmap_mode="r", allow_pickle=False)
             rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
         except Exception as error:  # a header of numpy is Python's syntax, and can be wrong in many ways
             raise DataError(f"'{shards}' has no bank of people: {error}. Run `idgen prepare` to its end.") from error
@@ -212,6 +264,17 @@ class IdentityBank:
         )
         order = order[:, : self.count]
         return torch.from_numpy(embeddings[order]), torch.from_numpy(np.take_along_axis(numbers, order, 1))
+
+
+def _how_to_write(encoder: str) -> str:
+    return f"Write them with `idgen prepare --output SHARDS --cache embeddings --encoder {encoder}`."
+
+
+def _load_array(shards: str, file: str) -> np.ndarray:
+    try:
+        return np.load(local_copy(join(shards, FOLDER)) / file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # as in `IdentityBank`
+        raise DataError(f"'{shards}' has no bank of people: {error}. Run `idgen prepare` to its end.") from error
 
 
 def check_finite(place: str, embeddings: np.ndarray) -> None:

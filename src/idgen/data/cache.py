@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ..errors import CheckpointError, DataError
+from ..faces import register_encoder, spec_of
 from ..files import read_json
 from ..tiny import TINY_PATH
 from ..typed import arguments
+from .bank import write_embeddings
 from .columns import Maker, write_column
 from .engines import Engine
 from .framing import AlignedFraming, Framing, PhotoFraming
-from .makers import AugmentedMaker, FeatureMaker, LatentMaker, TextMaker
+from .makers import AugmentedMaker, EmbeddingMaker, FeatureMaker, LatentMaker, TextMaker, augmented_column
 from .manifest import Manifest
 
 FRAMING = "framing.json"
+
+
+class Models(NamedTuple):
+    """What columns are made with.
+
+    Attributes:
+        encoder: Name of the set's face encoder.
+        others: Stored name → what opens it, of further encoders.
+        base: Stable Diffusion model that latents and text are for; for "features", a CLIP image encoder.
+        resolution: Resolution of the pictures that are encoded as latents.
+    """
+
+    encoder: str
+    others: Mapping[str, str]
+    base: str
+    resolution: int
 
 
 def write_caches(
@@ -27,6 +45,7 @@ def write_caches(
     *,
     base: str,
     resolution: int,
+    encoders: Sequence[str] = (),
     engine: Engine | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> None:
@@ -34,21 +53,31 @@ def write_caches(
 
     Args:
         shards: Folder or URL of the set.
-        names: "augmented", "latents", "text" or "features".
-        base: Stable Diffusion model that latents and text are for; for "features", a CLIP image encoder.
-        resolution: Resolution of the pictures that are encoded as latents.
+        names: "augmented", "embeddings", "latents", "text" or "features".
+        base: See `Models`; so is `resolution`.
+        resolution: Side in pixels.
+        encoders: Face encoders, as `open_encoder` opens them. Of all but the set's, "embeddings" are written.
         engine: Runs small networks; large ones run in this process, on a GPU if there is one.
         progress: Called with the name of each finished shard.
 
     Raises:
-        DataError: A name is unknown, or a column of that name was made by another model.
+        DataError: A name is unknown, there is no other encoder for "embeddings", or a column of that name was made by
+            another model.
         CheckpointError: The base model cannot be opened.
     """
     if unknown := [name for name in names if name not in _MAKERS]:
         raise DataError(f"Unknown columns {unknown}; known are {', '.join(_MAKERS)}.")
     encoder = Manifest.open(shards).encoder
-    for name in names:
-        write_column(shards, _MAKERS[name](encoder, base, resolution), engine, progress)
+    others = {register_encoder(spec): spec for spec in encoders}
+    others.pop(encoder, None)
+    if "embeddings" in names and not others:
+        raise DataError(f"The set has the embeddings of '{encoder}'. Give another --encoder to cache its embeddings.")
+    wanted = [*names, *(["embeddings"] if others and "embeddings" not in names else [])]
+    for name in wanted:
+        for maker in _MAKERS[name](Models(encoder, others, base, resolution)):
+            write_column(shards, maker, engine, progress)
+    for other in others:
+        write_embeddings(shards, other)
 
 
 def framing_for(base: str, resolution: int) -> Framing:
@@ -84,30 +113,43 @@ def _device() -> torch.device:
     return found or torch.device("cpu")
 
 
-def _latents(_: str, base: str, resolution: int) -> Maker:
+def _augmented(models: Models) -> Iterator[Maker]:
+    yield AugmentedMaker(models.encoder, spec_of(models.encoder))
+    for encoder, spec in models.others.items():
+        yield AugmentedMaker(encoder, spec, augmented_column(encoder))
+
+
+def _embeddings(models: Models) -> Iterator[Maker]:
+    for encoder, spec in models.others.items():
+        yield EmbeddingMaker(encoder, spec)
+
+
+def _latents(models: Models) -> Iterator[Maker]:
     from diffusers import AutoModel
 
-    return LatentMaker(_load(AutoModel.from_pretrained, base, "vae").to(_device()), framing_for(base, resolution))
+    vae = _load(AutoModel.from_pretrained, models.base, "vae").to(_device())
+    yield LatentMaker(vae, framing_for(models.base, models.resolution))
 
 
-def _text(_: str, base: str, __: int) -> Maker:
+def _text(models: Models) -> Iterator[Maker]:
     from diffusers import AutoModel
     from transformers import AutoTokenizer
 
-    text_encoder = _load(AutoModel.from_pretrained, base, "text_encoder").to(_device())
-    return TextMaker(text_encoder, _load(AutoTokenizer.from_pretrained, base, "tokenizer"))
+    text_encoder = _load(AutoModel.from_pretrained, models.base, "text_encoder").to(_device())
+    yield TextMaker(text_encoder, _load(AutoTokenizer.from_pretrained, models.base, "tokenizer"))
 
 
-def _features(_: str, base: str, __: int) -> Maker:
+def _features(models: Models) -> Iterator[Maker]:
     from ..faces.clip import ClipFeatures
 
-    features = ClipFeatures(base)
+    features = ClipFeatures(models.base)
     torch.nn.Module.to(features.model, _device())  # the annotation of transformers' own is wrong
-    return FeatureMaker(features)
+    yield FeatureMaker(features)
 
 
-_MAKERS: dict[str, Callable[[str, str, int], Maker]] = {
-    "augmented": lambda encoder, _, __: AugmentedMaker(encoder),
+_MAKERS: dict[str, Callable[[Models], Iterator[Maker]]] = {
+    "augmented": _augmented,
+    "embeddings": _embeddings,
     "latents": _latents,
     "text": _text,
     "features": _features,

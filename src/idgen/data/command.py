@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from ..errors import DataError, MissingDependencyError
-from ..inputs import InputPath, InputPlace
+from ..inputs import EncoderSpec, InputPath, InputPlace
 from .metadata import clean, decode
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class PrepareArguments:
         engine: "local": processes on this machine; "ray": Ray Data, here or on a cluster; "inprocess": this process.
         workers: Number of processes or actors; 0 means the number of cores.
         address: Address of a running Ray cluster ("auto" finds it); by default one is started on this machine.
-        encoder: Face encoder: "dlib-resnet-v1", or "insightface/" and the name of a pack.
+        encoder: Face encoders; docs/encoders.md describes them. The first one is that of a new set, dlib-resnet-v1 if
+            none is given. Embeddings by the others are cached, for losses, rewards and adapters that read them.
         shard_size: Photos per shard.
         min_face: Smallest width of a face in pixels; smaller faces are dropped.
         threshold: Cosine above which two faces are the same person; by default it is measured on the set.
@@ -43,8 +44,8 @@ class PrepareArguments:
         seed: Seed of the splits.
         report: Folder or URL of a prepared set; only its report is written.
         cache: Cached columns to write, for the new set or the one in `output`: "augmented" (embeddings of augmented
-            photos, for people with one photo), "latents" and "text" (of the model `base`), "features" (of the CLIP
-            image encoder `base`).
+            photos, for people with one photo), "embeddings" (of further encoders), "latents" and "text" (of the model
+            `base`), "features" (of the CLIP image encoder `base`).
         base: Stable Diffusion model that latents and text are cached for: a folder, a hub id, or "tiny".
         resolution: Resolution of the pictures that are encoded as latents.
     """
@@ -55,7 +56,7 @@ class PrepareArguments:
     engine: Literal["local", "ray", "inprocess"] = "local"
     workers: int = 0
     address: str | None = None
-    encoder: str = "dlib-resnet-v1"
+    encoder: tuple[EncoderSpec, ...] = ()
     shard_size: int = 1000
     min_face: float = 24.0
     threshold: float | None = None
@@ -104,6 +105,7 @@ def run_prepare(arguments: PrepareArguments) -> str:
             arguments.cache,
             base=base,
             resolution=resolution,
+            encoders=_encoders(arguments),
             engine=engine,
             progress=lambda _: bar.update(),
         )
@@ -123,6 +125,11 @@ def told(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def _encoders(arguments: PrepareArguments) -> list[str]:
+    """The encoders, which may also be separated by commas."""
+    return [spec for text in arguments.encoder for spec in text.split(",") if spec]
+
+
 def _options(arguments: PrepareArguments) -> PrepareOptions:
     from .assign import AssignOptions
     from .prepare import PrepareOptions
@@ -131,7 +138,7 @@ def _options(arguments: PrepareArguments) -> PrepareOptions:
         photos=arguments.photos,
         output=arguments.output,
         layout=arguments.layout,
-        encoder=arguments.encoder,
+        encoder=next(iter(_encoders(arguments)), "dlib-resnet-v1"),
         shard_size=arguments.shard_size,
         min_face=arguments.min_face,
         people=AssignOptions(

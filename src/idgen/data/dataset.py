@@ -16,7 +16,7 @@ from .bank import IdentityBank
 from .columns import Column, column_url, open_photo
 from .framing import AlignedFraming, Framing
 from .index import read_index
-from .makers import AugmentedMaker
+from .makers import augmented_column
 from .manifest import Manifest
 from .poses import Poses
 from .storage import exists, join
@@ -72,6 +72,8 @@ class Sample(NamedTuple):
         prompt: Empty if it is dropped.
         id_embeds: (references, dim), float32, raw; zeros if the identity is dropped.
         target_embeds: (dim,), of the target's own face; of the first reference where the target is no reference.
+        compared: Name of an encoder → (photos, dim), float32, raw: the embeddings that generated faces are compared
+            with, `target_embeds` first, followed by those of the references if they are asked for.
         landmarks: (5, 2), in pixels of the picture.
         time_ids: Size conditioning of SDXL, six numbers.
         person: Number in the bank.
@@ -89,6 +91,7 @@ class Sample(NamedTuple):
     prompt: str
     id_embeds: torch.Tensor
     target_embeds: torch.Tensor
+    compared: dict[str, torch.Tensor]
     landmarks: torch.Tensor
     time_ids: torch.Tensor
     person: int
@@ -110,7 +113,10 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         pairing: How samples are made.
         latents: Key of the VAE whose cached latents are read (`LatentMaker.key()`); without it, pictures are read.
         text: Key of the text encoder whose cached captions are read (`TextMaker.key()`).
-        embeddings: Name of a cached column with another encoder's embeddings, for `target_embeds`.
+        encoder: Stored name of the encoder of `id_embeds`; the set's, if it is not given. Embeddings of others are
+            cached by `idgen prepare --cache embeddings`.
+        compare: Stored names of the encoders of `target_embeds` and `compared`; `encoder`, if there is none.
+        compare_references: Whether generated faces are compared with the references too.
         seed: Seed of all random choices.
 
     Raises:
@@ -128,20 +134,27 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         pairing: Pairing | None = None,
         latents: str | None = None,
         text: str | None = None,
-        embeddings: str | None = None,
+        encoder: str | None = None,
+        compare: Sequence[str] = (),
+        compare_references: bool = False,
         seed: int = 0,
     ) -> None:
         self.manifest = Manifest.open(shards)
         self.bank = IdentityBank(shards, split, seed=seed)
+        self.encoder = encoder or self.manifest.encoder
+        self.compare, self.compare_references = tuple(compare) or (self.encoder,), compare_references
+        self.banks = {self.manifest.encoder: self.bank}
+        for name in {self.encoder, *self.compare} - self.banks.keys():
+            self.banks[name] = IdentityBank(shards, split, seed=seed, encoder=name)
         self.shards, self.names = shards, list(self.manifest.shards)
         if (self.bank.rows[:, 0] >= len(self.names)).any():
             raise DataError(f"The bank of '{shards}' names shards that are not there. Run `idgen prepare` again.")
         self.framing, self.pairing, self.seed = framing, pairing or Pairing(), seed
-        self.latents, self.text, self.embeddings = latents, text, embeddings
+        self.latents, self.text = latents, text
         if self.pairing.poses and (latents is not None or not isinstance(framing, AlignedFraming)):
             raise DataError("Random poses need pictures of aligned faces, whose latents are not cached.")
-        augmented = AugmentedMaker(self.manifest.encoder)
-        self._augmented = augmented.name if exists(column_url(shards, self.names[0], augmented.name)) else None
+        augmented = augmented_column(None if self.encoder == self.manifest.encoder else self.encoder)
+        self._augmented = augmented if exists(column_url(shards, self.names[0], augmented)) else None
         self._open()
         for column, key in (("latents", latents), ("text", text)):
             for name in self.names if key is not None else ():
@@ -174,11 +187,13 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         text, known = self._drops(random)
         mirrored = bool(random.random() < self.pairing.flip)
         picture, landmarks, time_ids = self._picture(face, mirrored, random)
+        compared = self._compared(face if own else int(references[0]), references)
         return Sample(
             picture=picture,
             prompt=(self.row(face)["caption"] or CAPTION) if text else "",
             id_embeds=self._id_embeds(face, references, known, random),
-            target_embeds=self._target(face if own else int(references[0])),
+            target_embeds=compared[self.compare[0]][0],
+            compared=compared,
             landmarks=torch.from_numpy(landmarks).float(),
             time_ids=torch.tensor(time_ids),
             person=person,
@@ -248,12 +263,13 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             value = self._value(reference, self._augmented)
             if value is not None:
                 return value
-        return torch.from_numpy(np.array(self.bank.embeddings[reference]))
+        return torch.from_numpy(np.array(self.banks[self.encoder].embeddings[reference]))
 
-    def _target(self, face: int) -> torch.Tensor:
-        if self.embeddings is None:
-            return torch.from_numpy(np.array(self.bank.embeddings[face]))
-        return self._required(face, self.embeddings)
+    def _compared(self, target: int, references: np.ndarray) -> dict[str, torch.Tensor]:
+        faces = [target, *(references.tolist() if self.compare_references else [])]
+        return {
+            name: torch.from_numpy(np.stack([self.banks[name].embeddings[i] for i in faces])) for name in self.compare
+        }
 
     def _picture(
         self, face: int, mirrored: bool, random: np.random.Generator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import nn
 
-from ..faces import FaceAnalyzer
+from ..faces import FaceEncoder, open_encoder, spec_of
 from .columns import Entry
 from .framing import Framing
 
@@ -149,28 +150,43 @@ class TextMaker:
         return [value if caption else found[0, :0] for caption, value in zip(captions, found, strict=True)]
 
 
+def embeds_column(encoder: str) -> str:
+    """Name of the column with the embeddings of another encoder than the set's."""
+    return f"embeds-{_in_file_names(encoder)}"
+
+
+def augmented_column(encoder: str | None = None) -> str:
+    """Name of the column with embeddings of augmented photos, by the set's encoder or another one."""
+    return "augmented" if encoder is None else f"augmented-{_in_file_names(encoder)}"
+
+
+def _in_file_names(encoder: str) -> str:
+    return re.sub(r"[^\w-]", "-", encoder)
+
+
 @dataclass
 class EmbeddingMaker:
-    """Embeddings by another encoder than the set's, for example for a loss, (dim,), float32.
+    """Embeddings by another encoder than the set's, for losses or for the adapter, (dim,), float32.
 
     Attributes:
-        encoder: Name of the encoder, which is part of the column's name.
+        encoder: Stored name of the encoder, which is part of the column's name.
+        spec: What opens it; `spec_of(encoder)` if it is not given.
     """
 
     encoder: str
+    spec: str = ""
     parallel: bool = True
-    _analyzer: FaceAnalyzer | None = field(default=None, init=False)
+    _opened: FaceEncoder | None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
-        return f"embeds-{self.encoder.replace('/', '-')}"
+        return embeds_column(self.encoder)
 
     def key(self) -> str:
         return self.encoder
 
     def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
-        self._analyzer = self._analyzer or FaceAnalyzer.for_encoder(self.encoder)
-        encoder = self._analyzer.encoder
+        encoder = self._opened = self._opened or open_encoder(self.spec or spec_of(self.encoder))
         crops = np.stack([encoder.crop(entry.photo, entry.landmarks) for entry in entries])
         return list(torch.from_numpy(encoder.embed(crops)))
 
@@ -182,13 +198,16 @@ class AugmentedMaker:
     The only photo of a person is its own reference; without augmentation the adapter would learn to copy it.
 
     Attributes:
-        encoder: Encoder of the set.
+        encoder: Stored name of the encoder.
+        spec: What opens it; `spec_of(encoder)` if it is not given.
+        name: Name of the column.
     """
 
     encoder: str
-    name: str = "augmented"
+    spec: str = ""
+    name: str = augmented_column()
     parallel: bool = True
-    _analyzer: FaceAnalyzer | None = field(default=None, init=False)
+    _opened: FaceEncoder | None = field(default=None, init=False)
 
     def key(self) -> str:
         return f"{self.encoder}/augmented-1"
@@ -197,8 +216,7 @@ class AugmentedMaker:
         lonely = [i for i, entry in enumerate(entries) if entry.alone]
         found = [torch.zeros(0)] * len(entries)
         if lonely:
-            self._analyzer = self._analyzer or FaceAnalyzer.for_encoder(self.encoder)
-            encoder = self._analyzer.encoder
+            encoder = self._opened = self._opened or open_encoder(self.spec or spec_of(self.encoder))
             crops = np.stack([encoder.crop(*augment(entries[i])) for i in lonely])
             for i, embedding in zip(lonely, torch.from_numpy(encoder.embed(crops)), strict=True):
                 found[i] = embedding

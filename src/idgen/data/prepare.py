@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from .. import __version__
 from ..errors import DataError
-from ..faces import FaceAnalyzer
+from ..faces import FaceAnalyzer, register_encoder
 from .assign import Assigned, AssignOptions, assign_people
 from .bank import FOLDER, write_bank
 from .engines import Engine, InProcess
@@ -40,7 +40,7 @@ class PrepareOptions:
         photos: Folder, URL, table or archive of the photos.
         output: Folder or URL of the set.
         layout: Layout of the photos; see `find_sources`.
-        encoder: Name of the face encoder.
+        encoder: Face encoder, as `open_encoder` opens it.
         shard_size: Inputs per shard.
         min_face: Smallest width of a face in pixels; smaller faces are dropped.
         people: How faces are assigned to people, and people to splits.
@@ -78,7 +78,8 @@ def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Pro
             to it.
         EncoderMismatchError: The output holds shards of another encoder.
     """
-    analyzer = partial(FaceAnalyzer.for_encoder, options.encoder)
+    spec, options = options.encoder, replace(options, encoder=register_encoder(options.encoder))
+    analyzer = partial(FaceAnalyzer.open, spec)
     sources = find_sources(options.photos, options.layout)
     _check_output(options)
     with locked(options.output):

@@ -53,18 +53,22 @@ def measure(encoder: str, embeddings: np.ndarray, labels: np.ndarray, pairs: int
     )
 
 
-def measure_set(shards: str, split: str = "train", pairs: int = PAIRS) -> EncoderStatistics:
+def measure_set(
+    shards: str, split: str = "train", pairs: int = PAIRS, encoder: str | None = None
+) -> EncoderStatistics:
     """Measure the encoder of a set on the named people of a split; raises like `measure`.
 
     Args:
         shards: Folder or URL of a prepared set.
         split: "train", "validation" or "test".
         pairs: Number of pairs that are drawn of each kind.
+        encoder: Stored name of another encoder whose embeddings are cached.
 
     Raises:
         DataError: The set cannot be read.
     """
-    bank = IdentityBank(shards, split)
+    own = Manifest.open(shards).encoder
+    bank = IdentityBank(shards, split, encoder=None if encoder == own else encoder)
     # people who were found by clustering would reproduce its threshold
     named = np.array([i for i, name in enumerate(bank.people) if not name.startswith("found-")], int)
     people = np.sort(np.random.default_rng(0).permutation(named)[:MOST_PEOPLE])
@@ -72,21 +76,25 @@ def measure_set(shards: str, split: str = "train", pairs: int = PAIRS) -> Encode
     faces = [np.arange(start, start + count) for start, count in zip(bank.starts[people], counts, strict=True)]
     rows = np.concatenate([np.zeros(0, int), *faces])
     labels = np.repeat(np.arange(len(people)), counts)
-    return measure(Manifest.open(shards).encoder, np.asarray(bank.embeddings[rows]), labels, pairs)
+    return measure(encoder or own, np.asarray(bank.embeddings[rows]), labels, pairs)
 
 
-def statistics_for(shards: str) -> EncoderStatistics:
-    """The statistics of a set's encoder: measured on its training split, or the package's if it names too few people.
+def statistics_for(shards: str, encoder: str | None = None) -> EncoderStatistics:
+    """The statistics of a set's encoder: measured on its training split, or the known ones if it names too few people.
+
+    Args:
+        shards: Folder or URL of a prepared set.
+        encoder: Stored name of another encoder whose embeddings are cached.
 
     Raises:
         DataError: The set cannot be read.
-        StatisticsError: The set names too few people, and the package has no statistics of the encoder.
+        StatisticsError: The set names too few people, and there are no statistics of the encoder.
     """
     try:
-        return measure_set(shards)
+        return measure_set(shards, encoder=encoder)
     except StatisticsError as too_few:
         try:
-            return EncoderStatistics.of(Manifest.open(shards).encoder)
+            return EncoderStatistics.of(encoder or Manifest.open(shards).encoder)
         except StatisticsError as unknown:
             raise StatisticsError(f"{too_few} {unknown}") from unknown
 
@@ -113,7 +121,7 @@ def same_person_threshold(
     except StatisticsError as error:
         raise DataError(
             f"No threshold is known for '{encoder}', and the set names too few people to measure one. Pass "
-            "--threshold: the cosine above which two faces are the same person."
+            "--threshold: the cosine above which two faces are the same person; `idgen calibrate` measures it."
         ) from error
 
 

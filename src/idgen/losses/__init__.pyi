@@ -22,6 +22,7 @@ from .recorder import AttentionRecorder, LayerRecord, Recording
 from .robust import RobustContrastiveLoss
 from .row import Row, Table
 from .settings import LossSettings
+from .several_encoders import over_encoders
 from .symmetry import symmetry_loss
 from .table import LOSSES, LossConfig, make_losses
 from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms, learned_parts
@@ -83,6 +84,7 @@ __all__ = [
     "make_contrastive",
     "make_losses",
     "mix_identities",
+    "over_encoders",
     "patch_loss",
     "semantic_alignment_loss",
     "symmetry_loss",

@@ -30,4 +30,5 @@ def open_embedder(name: str, checkpointing: bool = False) -> FaceEmbedder:
         encoder=encoder.torch_module(checkpointing),
         template=encoder.template,
         size=encoder.size,
+        detector=getattr(encoder, "detector", None),
     )

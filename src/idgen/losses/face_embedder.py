@@ -37,6 +37,7 @@ class FaceEmbedder:
         encoder: Frozen module: (batch, 3, size, size) RGB in [0, 1] → (batch, dim).
         template: (5, 2), positions of the landmarks in its crop, pixels.
         size: Side of its crop, pixels.
+        detector: Finds what the encoder embeds, if that is no face.
 
     Raises:
         LossError: The encoder is not frozen.
@@ -46,6 +47,7 @@ class FaceEmbedder:
     encoder: nn.Module
     template: np.ndarray
     size: int
+    detector: FaceDetector | None = None
 
     def __post_init__(self) -> None:
         if any(parameter.requires_grad for parameter in self.encoder.parameters()):

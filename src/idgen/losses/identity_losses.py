@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..errors import LossError
 from .parametrisation import at_least_float32
-from .settings import DEFAULTS
+from .settings import DEFAULTS, Over
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -30,6 +30,42 @@ def identity_loss(generated_embeds: torch.Tensor, target_embeds: torch.Tensor) -
         (batch,), 0 to 2.
     """
     return 1 - cosine(generated_embeds, target_embeds)
+
+
+def over_references(cosines: torch.Tensor, over: Over) -> torch.Tensor:
+    """(batch, references) → (batch,), the mean or the highest similarity."""
+    return cosines.mean(1) if over == "mean" else cosines.amax(1)
+
+
+@dataclass(frozen=True)
+class IdentityLoss:
+    """`identity_loss`, or its mean or smallest value over the photos of the person.
+
+    Attributes:
+        over: "mean" or "max" of the similarities to the target and the references; None for the target alone.
+    """
+
+    over: Over | None = None
+
+    def __call__(
+        self,
+        generated_embeds: torch.Tensor,
+        target_embeds: torch.Tensor,
+        reference_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Compare.
+
+        Args:
+            generated_embeds: (batch, dim), of the face in the predicted x0, with its graph.
+            target_embeds: (batch, dim), of the same person.
+            reference_embeds: (batch, references, dim), of the same person, the target among them.
+
+        Returns:
+            (batch,), 0 to 2.
+        """
+        if self.over is None or reference_embeds is None:
+            return identity_loss(generated_embeds, target_embeds)
+        return 1 - over_references(cosine(generated_embeds[:, None], reference_embeds), self.over)
 
 
 @dataclass(frozen=True)

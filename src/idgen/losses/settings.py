@@ -14,6 +14,10 @@ Part: TypeAlias = Literal["heads", "gates", "temperature"]
 """What the contrastive loss can learn; see `LearnedSimilarity`."""
 
 
+Over: TypeAlias = Literal["mean", "max"]
+"""How the similarities to several photos of a person become one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
     """Settings of losses and rewards that depend on the face encoder.

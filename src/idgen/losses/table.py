@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from ..inputs import AdapterName, InputPlace
+from ..inputs import AdapterName, EncoderSpec, InputPlace
 from .row import Row, Table
-from .settings import Part, WeightedConfig
+from .settings import Over, Part, WeightedConfig
 from .weights import WEIGHTS_FLAG, Weights
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ LOSSES = Table(
             use="always; γ = 5; a background weight below 1 when faces are small; `huber` when some photos are bad",
         ),
         "identity": Row(
-            function="idgen.losses.identity_losses:identity_loss",
+            make="idgen.losses.identity_losses:IdentityLoss",
             weight=2.0,
             window=UNTIL,
             help="cosine distance of the generated face to the target's",
-            formula="1 − s(x0, target)",
+            formula="1 − s(x0, target); with `over` the mean or highest similarity to target and references",
             source="PhotoVerse (2309.05793), PuLID (2404.16022); target's landmarks as WithAnyone (2510.14975, eq. 6)",
             cost="face",
             use="the plain choice; never without a preservation loss",
@@ -278,6 +278,10 @@ class LossConfig(WeightedConfig):
     statistics of the face encoder, measured on the training split if it has enough people: see `LossSettings`.
 
     Attributes:
+        encoder: Face encoders of the losses, whose embeddings the shards hold. Losses on embeddings are the mean over
+            them. Defaults to the encoder that the adapter reads. Keep one for evaluation.
+        over: Compare generated faces in the identity loss with the references too, by the mean or the highest
+            similarity; by default with the target alone.
         weights: Weights of losses, NAME=WEIGHT, in place of their defaults; 0 turns a loss off. NAME=WEIGHT@SHARE
             applies a loss up to this share of the noise schedule only, NAME=WEIGHT@START-END between two shares, and
             NAME=WEIGHT@decay with the factor (1 − t/T)². A loss of your own is FILE.py:FUNCTION=WEIGHT.
@@ -316,6 +320,8 @@ class LossConfig(WeightedConfig):
 
     table: ClassVar[Table] = LOSSES
     weights: Annotated[Weights, WEIGHTS_FLAG, LOSSES.flag()] = field(default_factory=dict)
+    encoder: tuple[EncoderSpec, ...] = ()
+    over: Over | None = None
     snr_gamma: float = 5.0
     noise_offset: float = 0.0
     background_weight: float = 1.0

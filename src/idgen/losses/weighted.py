@@ -37,12 +37,14 @@ class Term(NamedTuple):
         gate: Factor at a sample's timestep; None for 1 everywhere.
         valid: Name of the input, (batch,) of booleans, that masks the term: `"face_found"` for a term that reads a
             face. Masked samples contribute 0, and do not change the value or gradient of other samples.
+        encoder: Stored name of the face encoder whose embeddings it reads, if there are several; see `Inputs.by`.
     """
 
     function: Callable[..., Any]
     weight: float = 1.0
     gate: Gate | None = None
     valid: str | None = None
+    encoder: str | None = None
 
     @property
     def of_identity(self) -> bool:
@@ -112,6 +114,10 @@ class Inputs(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._names())
 
+    def by(self, encoder: str) -> Inputs:
+        """The inputs with the embeddings of another face encoder."""
+        raise LossError(f"These inputs have no embeddings by '{encoder}'.")
+
     def _names(self) -> list[str]:
         """Names only: nothing is computed."""
         members = (part for kind in type(self).__mro__ for part in vars(kind).items())
@@ -179,9 +185,10 @@ class WeightedTerms:
                 nothing = gate.new_zeros(())
                 logs[name] = TermLog(nothing, nothing, nothing)
                 continue
-            gate = _with_reliability(term, gate, inputs)
-            wanted, valid = _wanted(term, gate, inputs), _valid(name, term, inputs)
-            found = self._evaluate(name, term, inputs, _both(wanted, valid))
+            seen = inputs if term.encoder is None or not isinstance(inputs, Inputs) else inputs.by(term.encoder)
+            gate = _with_reliability(term, gate, seen)
+            wanted, valid = _wanted(term, gate, seen), _valid(name, term, seen)
+            found = self._evaluate(name, term, seen, _both(wanted, valid))
             if values is not None and found.shape != values.shape:
                 raise LossError(f"'{name}' returned {len(found)} values, the terms before it {len(values)}.")
             counted, logs[name] = _count(term, found, gate, wanted, valid)

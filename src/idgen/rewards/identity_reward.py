@@ -8,12 +8,14 @@ import torch
 
 from ..errors import LossError
 from ..losses import FaceEmbedder
-from ..losses.identity_losses import cosine
+from ..losses.identity_losses import cosine, over_references
+from ..losses.settings import Over
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class IdentityReward:
-    """Identity consistency, the mean `cos(φ(x0), φ(reference))` over references (ID-Aligner, arXiv 2404.15449, eq. 3).
+    """Identity consistency, the mean `cos(φ(x0), φ(reference))` over references (ID-Aligner, arXiv 2404.15449, eq. 3),
+    or the highest.
 
     With a hinge it is `min(cos, m)`: ReFL's `relu(m − R)` (ImageReward, arXiv 2304.05977), up to a constant. A face
     that is similar enough is not optimised further, which guards against copied photos and against pictures that only
@@ -22,6 +24,7 @@ class IdentityReward:
     Attributes:
         embedder: Face encoder of the reward; evaluate with another one.
         hinge: m, a cosine; None for no hinge.
+        over: "mean" or "max" over the references.
 
     Raises:
         LossError: The hinge is not in (-1, 1].
@@ -29,6 +32,7 @@ class IdentityReward:
 
     embedder: FaceEmbedder
     hinge: float | None = None
+    over: Over = "mean"
 
     def __post_init__(self) -> None:
         if self.hinge is not None and not -1 < self.hinge <= 1:
@@ -57,5 +61,5 @@ class IdentityReward:
                 f"References must have the shape ({len(found)}, references, {found.shape[1]}), not "
                 f"{tuple(reference_embeds.shape)}."
             )
-        reward = cosine(found[:, None], references).mean(1)
+        reward = over_references(cosine(found[:, None], references), self.over)
         return reward if self.hinge is None else reward.clamp(max=self.hinge)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from ..errors import LossError
-from ..inputs import InputPlace
+from ..inputs import EncoderSpec, InputPlace
 from ..losses.row import Row, Table
-from ..losses.settings import WeightedConfig
+from ..losses.settings import Over, WeightedConfig
 from ..losses.weights import WEIGHTS_FLAG, Weights
 
 REWARDS = Table(
@@ -22,7 +22,7 @@ REWARDS = Table(
             make="idgen.rewards.identity_reward:IdentityReward",
             weight=5.0,
             help="cosine similarity of the generated face to the references",
-            formula="mean cos to the references; min(cos, m) with a hinge",
+            formula="mean or highest cos to the references; min(cos, m) with a hinge",
             source="ID-Aligner (2404.15449, eq. 3), ReFL (2304.05977)",
             cost="face",
             use="always; the hinge guards against copying",
@@ -56,6 +56,10 @@ class RewardsConfig(WeightedConfig):
     Attributes:
         weights: Weights of rewards, NAME=WEIGHT, in place of their defaults; 0 turns a reward off. A reward of your
             own is FILE.py:FUNCTION=WEIGHT; docs/rewards.md says what it may read.
+        encoder: Face encoders of the identity reward, whose embeddings the shards hold: it is the mean over them.
+            Defaults to the encoder that the adapter reads. Keep one for evaluation.
+        over: Compare pictures with the references too, by the mean or the highest similarity; by default with the
+            target alone.
         hinge: Similarity beyond which the identity reward does not increase; by default the median similarity of two
             photos of one person by the face encoder. 1 is no hinge.
         aesthetic_head: Safetensors file of the aesthetic predictor.
@@ -65,6 +69,8 @@ class RewardsConfig(WeightedConfig):
 
     table: ClassVar[Table] = REWARDS
     weights: Annotated[Weights, WEIGHTS_FLAG, REWARDS.flag()] = field(default_factory=dict)
+    encoder: tuple[EncoderSpec, ...] = ()
+    over: Over | None = None
     hinge: float | None = None
     aesthetic_head: InputPlace | None = None
     aesthetic_clip: str = "openai/clip-vit-large-patch14"

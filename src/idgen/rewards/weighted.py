@@ -42,6 +42,6 @@ def make_rewards(config: RewardsConfig, embedder: FaceEmbedder, device: torch.de
         CheckpointError: A network cannot be opened.
         LossError: No reward has a weight, or a function of one's own is not found.
     """
-    return WeightedRewards(
-        REWARDS.terms(config.weights, {**config.fitted().settings, "embedder": embedder, "device": device})
-    )
+    settings = config.fitted().settings
+    settings["over"] = config.over or "mean"  # of the target alone
+    return WeightedRewards(REWARDS.terms(config.weights, {**settings, "embedder": embedder, "device": device}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -21,7 +21,10 @@ class Batch:
         id_embeds: (batch, dim) or (batch, photos, dim), identity embeddings, as the encoder returned them; zeros where
             the identity is dropped. The step normalises and averages them as the adapter is configured.
         encoder: Name of the face encoder of `id_embeds`.
-        target_embeds: (batch, dim), embeddings of the targets' faces by the encoder of the losses.
+        target_embeds: (batch, dim), embeddings of the targets' faces by the encoder of the losses or rewards.
+        reference_embeds: (batch, photos, dim), by the same encoder: the photos that generated faces are compared with,
+            the target first. None for the target alone.
+        by_encoder: Stored name → (batch, photos, dim), the same by the further encoders of losses or rewards.
         landmarks: (batch, 5, 2), landmarks of the targets, in pixels of the decoded latents.
         face_found: (batch,), whether the target shows a face.
         has_identity: (batch,), False where the identity is dropped. There, losses and rewards that compare with the
@@ -49,16 +52,16 @@ class Batch:
     persons: torch.Tensor
     is_reference: torch.Tensor | None = None
     reliability: torch.Tensor | None = None
+    reference_embeds: torch.Tensor | None = None
+    by_encoder: Mapping[str, torch.Tensor] = field(default_factory=dict)
     time_ids: torch.Tensor | None = None
     encoder_hidden_states: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        lengths = {
-            field.name: len(value)
-            for field in fields(self)
-            if field.name != "encoder" and (value := getattr(self, field.name)) is not None
-        }
+        lengths = {name: len(value) for name, value in self._tensors().items()}
+        lengths |= {f"by_encoder[{name!r}]": len(value) for name, value in self.by_encoder.items()}
+        lengths["prompts"] = len(self.prompts)
         if len(set(lengths.values())) != 1:
             raise TrainingError(f"The parts of a batch must have the same length, not {lengths}.")
 
@@ -72,19 +75,29 @@ class Batch:
     def repeat(self, times: int) -> Self:
         """Repeat each sample, copies next to each other."""
         rows = [row for row in range(len(self)) for _ in range(times)]
-        repeated: dict[str, Any] = {
-            field.name: value[rows] if isinstance(value := getattr(self, field.name), torch.Tensor) else value
-            for field in fields(self)
-        }
-        return type(self)(**{**repeated, "prompts": tuple(self.prompts[row] for row in rows)})
+        return self._map(lambda value: value[rows], prompts=tuple(self.prompts[row] for row in rows))
 
     def to(self, device: torch.device) -> Self:
         """The same batch on a device."""
-        moved: dict[str, Any] = {
-            field.name: value.to(device) if isinstance(value := getattr(self, field.name), torch.Tensor) else value
-            for field in fields(self)
-        }
-        return type(self)(**moved)
+        return self._map(lambda value: value.to(device))
+
+    def references(self) -> torch.Tensor:
+        """(batch, photos, dim), `reference_embeds` or the targets."""
+        return self.target_embeds[:, None] if self.reference_embeds is None else self.reference_embeds
+
+    def compared_by(self, encoder: str) -> Self:
+        """The same batch with another encoder's embeddings to compare with."""
+        found = self.by_encoder[encoder]
+        return replace(self, target_embeds=found[:, 0], reference_embeds=found)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor], **others: Any) -> Self:
+        changed: dict[str, Any] = {name: change(value) for name, value in self._tensors().items()}
+        by_encoder = {name: change(value) for name, value in self.by_encoder.items()}
+        return replace(self, **changed, by_encoder=by_encoder, **others)
 
 
 class Batches(Protocol):

@@ -154,6 +154,8 @@ class DataConfig:
     """How samples are read from the shards.
 
     Attributes:
+        encoder: Face encoder whose embeddings the adapter reads; docs/encoders.md describes them. Defaults to that of
+            the shards; embeddings of others are cached by `idgen prepare --encoder FIRST OTHER`.
         resolution: Side in pixels of a square with as many pixels as a training picture; pictures keep their aspect
             ratio. The built-in model's pictures are aligned faces of 64 px.
         paired_ratio: Share of samples whose reference is another photo of the person than the target.
@@ -167,6 +169,7 @@ class DataConfig:
         dataloader_num_workers: Processes that load data; 0 to load in the main process.
     """
 
+    encoder: EncoderSpec | None = None
     resolution: int = 512
     paired_ratio: float = 1.0
     references: int = 1
@@ -186,9 +189,8 @@ class ValidationConfig:
     Attributes:
         validation_people: Number of people of the validation split to draw; 0 for no validation.
         validation_prompts: Prompts to draw each person with. They may hold `<id>` if the adapter has pseudo-words.
-        eval_encoder: Second face encoder for validation, never used in training: "insightface/PACK" or an ONNX file,
-            as in `idgen evaluate --eval-encoder`. The run stops when its similarity falls while that of the training's
-            encoder rises.
+        eval_encoder: Another face encoder for validation, never used in training; docs/encoders.md describes them. The
+            run stops when its similarity falls while that of the training's encoder rises.
     """
 
     validation_people: int = 4

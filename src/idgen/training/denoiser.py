@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,6 +18,19 @@ from .faces import FaceReader
 from .randomness import Generators, integers, lognormal_timesteps, uniform
 from .rollout import ShortRollout
 from .step import TrainingStep
+
+
+class LossEncoder(NamedTuple):
+    """A further face encoder of the losses.
+
+    Attributes:
+        embedder: The encoder.
+        bank: See `IdentityDenoiser`; so is `prior`.
+    """
+
+    embedder: FaceEmbedder
+    bank: Callable[[torch.Tensor], Bank] | None = None
+    prior: torch.Tensor | None = None
 
 
 class IdentityDenoiser(TrainingStep):
@@ -35,6 +48,7 @@ class IdentityDenoiser(TrainingStep):
         prior: (n, dim), embeddings of faces that the base model generated, for the triplet loss.
         older: An adapter attached to the base's UNet whose faces are compared with, for the relation loss.
         group_means: (1 + groups, dim), mean embeddings of all people and of each group, for the orthogonality loss.
+        others: Further face encoders of the losses.
         edits: Words that are added to prompts, for the loss on editing directions.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' training scripts.
         reliability: Whether losses that compare with the person are multiplied by the reliability of the pairs.
@@ -62,6 +76,7 @@ class IdentityDenoiser(TrainingStep):
         prior: torch.Tensor | None = None,
         older: IdentityAdapter | None = None,
         group_means: torch.Tensor | None = None,
+        others: Sequence[LossEncoder] = (),
         edits: Sequence[str] = (),
         noise_offset: float = 0.0,
         reliability: bool = False,
@@ -74,6 +89,7 @@ class IdentityDenoiser(TrainingStep):
         self.losses, self.x0_steps, self.rollout = losses, x0_steps, rollout
         self.loss_parts = learned_parts(losses).to(base.unet.device)
         self.embedder, self.decoder, self.detector = embedder, decoder, detector
+        self.others = {other.embedder.name: other for other in others}
         self.bank, self.prior, self.edits, self.noise_offset = bank, prior, edits, noise_offset
         self.fusion, self.gather, self.reliability, self.lognormal = fusion, gather, reliability, lognormal
         self.group_means = group_means
@@ -122,6 +138,8 @@ class IdentityDenoiser(TrainingStep):
         """
         inputs = DenoisingInputs(self, batch, random)
         inputs.compute(name for name in BEFORE_ACTIVATION if name in self._reads)
+        for name in self.others:
+            inputs.by(name).compute(self._reads & {"negatives", "prior_embeds", "older_embeds"})
         fusion = None if self.fusion is None else self.fusion.at(uniform(len(batch), random))
         self.hold(self.activate(batch, inputs.identity, fusion))
         inputs.compute(["model_output"])

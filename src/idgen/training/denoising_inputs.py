@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -15,9 +15,10 @@ from ..errors import TrainingError
 from ..faces.encoder import inner_features
 from ..losses import AttentionRecorder, Bank, Inputs, Recording, mix_identities
 from ..losses.patches import face_patches
+from ..losses.several_encoders import OF_ENCODER
 from ..losses.symmetry import frontality, mirrored_halves
 from .batch import Batch
-from .faces import GeneratedFaces, face_mask
+from .faces import FaceReader, GeneratedFaces, face_mask
 from .randomness import Generators, integers, normal, uniform
 from .rollout import Predict, predict_x0
 from .step import as_read, encode_with
@@ -61,6 +62,7 @@ class DenoisingInputs(Inputs):
         noise: ε, as `latents`.
         noisy_latents: x_t, as `latents`.
         target_embeds: (batch, dim), embeddings of the targets' faces.
+        reference_embeds: (batch, photos, dim), of the photos to compare with, the target first.
         persons: (batch,), a number for each person.
         has_identity: (batch,), False where the identity was dropped.
         reliability: (batch,), how reliably target and reference show the same person; only if the step weighs by it.
@@ -75,7 +77,9 @@ class DenoisingInputs(Inputs):
             noise = noise + step.noise_offset * normal((*noise.shape[:2], 1, 1), random)
         self.latents, self.noise = batch.latents, noise.to(device)
         self.noisy_latents: torch.Tensor = scheduler.add_noise(self.latents, self.noise, self.timesteps)
-        self.target_embeds, self.persons, self.has_identity = batch.target_embeds, batch.persons, batch.has_identity
+        self.target_embeds, self.reference_embeds = batch.target_embeds, batch.references()
+        self.persons, self.has_identity = batch.persons, batch.has_identity
+        self._others: dict[str, OtherEncoderInputs] = {}
         if step.reliability and batch.reliability is not None:
             self.reliability = batch.reliability
         self._edited_prompts = self._edit() if self._reads & {"edited", "edited_without_id"} else ()
@@ -85,6 +89,14 @@ class DenoisingInputs(Inputs):
         for name in names:
             getattr(self, name)
 
+    def by(self, encoder: str) -> DenoisingInputs:
+        """The inputs as a face encoder of the losses sees them."""
+        if encoder not in self._step.others:
+            return self
+        if encoder not in self._others:
+            self._others[encoder] = OtherEncoderInputs(self, encoder)
+        return self._others[encoder]
+
     # -- without the identity, or with another: constants
 
     @cached_property
@@ -92,9 +104,9 @@ class DenoisingInputs(Inputs):
         """Targets of all processes, and people drawn from the bank."""
         step, batch = self._step, self._batch
         embeds, persons = step.gather(batch.target_embeds), step.gather(batch.persons)
-        if step.bank is None:
+        if self._bank is None:
             return Bank(embeds, persons)
-        others = step.bank(batch.persons)
+        others = self._bank(batch.persons)
         if others.embeds.ndim == 3:
             embeds, persons = embeds.expand(len(batch), -1, -1), persons.expand(len(batch), -1)
         return Bank(
@@ -104,11 +116,10 @@ class DenoisingInputs(Inputs):
     @cached_property
     def prior_embeds(self) -> torch.Tensor:
         """(batch, dim), embeddings of faces that the base model generated."""
-        prior = self._step.prior
+        prior = self._prior
         if prior is None:
             raise TrainingError("The triplet loss compares with faces that the base model generated: give `prior`.")
-        chosen = integers(0, len(prior), len(self._batch), self._random)
-        return prior[chosen].to(self.latents.device)
+        return prior[self._chosen_prior].to(self.latents.device)
 
     @cached_property
     def mixing(self) -> torch.Tensor:
@@ -145,14 +156,20 @@ class DenoisingInputs(Inputs):
     @cached_property
     def older_embeds(self) -> torch.Tensor:
         """(batch, dim), embeddings of the faces that the older adapter predicts of the same noise."""
+        batch = self._batch
+        with torch.no_grad():
+            crops = self._reader(self._older_latents, batch.landmarks, batch.face_found).crops
+            return self._reader.embedder.encoder(crops)
+
+    @cached_property
+    def _older_latents(self) -> torch.Tensor:
         step, batch, older = self._step, self._batch, self._step.older
         with torch.no_grad(), step.base_only():
             identity = encode_with(older, batch)
             predict = partial(step.predict, batch, text=step.base.read(batch, identity))
             with older.activate([identity], len(batch)):
                 output = predict(self.noisy_latents, self.timesteps)
-                x0 = self._predicted_x0(output, predict)
-            return step.faces.embedder.encoder(step.faces(x0, batch.landmarks, batch.face_found).crops)
+                return self._predicted_x0(output, predict)
 
     # -- with the identity
 
@@ -248,7 +265,7 @@ class DenoisingInputs(Inputs):
         """(batch, dim), embeddings of the faces in `predicted_latents`."""
         if "generated_features" in self._reads:
             return self._encoded[1]
-        return self._step.faces.embedder.encoder(self._faces.crops)
+        return self._reader.embedder.encoder(self._faces.crops)
 
     @cached_property
     def generated_features(self) -> list[torch.Tensor]:
@@ -259,12 +276,12 @@ class DenoisingInputs(Inputs):
     def target_features(self) -> list[torch.Tensor]:
         """The same of the targets' faces, decoded from their latents; constants."""
         with torch.no_grad():
-            return inner_features(self._step.faces.embedder.encoder, self._target_crops)[0]
+            return inner_features(self._reader.embedder.encoder, self._target_crops)[0]
 
     @cached_property
     def generated_halves(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, dim) each: embeddings of the faces made of the left and of the right half; see `mirrored_halves`."""
-        return tuple(map(self._step.faces.embedder.encoder, mirrored_halves(self._faces.crops)))
+        return tuple(map(self._reader.embedder.encoder, mirrored_halves(self._faces.crops)))
 
     @cached_property
     def frontality(self) -> torch.Tensor:
@@ -274,12 +291,12 @@ class DenoisingInputs(Inputs):
     @cached_property
     def generated_patches(self) -> torch.Tensor:
         """(batch, 4, 3, side, side), the eyes, the nose and the mouth; see `face_patches`."""
-        return face_patches(self._faces.crops, self._step.faces.embedder.template)
+        return face_patches(self._faces.crops, self._reader.embedder.template)
 
     @cached_property
     def target_patches(self) -> torch.Tensor:
         """The same of the targets' faces, decoded from their latents; constants."""
-        return face_patches(self._target_crops, self._step.faces.embedder.template)
+        return face_patches(self._target_crops, self._reader.embedder.template)
 
     @cached_property
     def face_found(self) -> torch.Tensor:
@@ -289,11 +306,28 @@ class DenoisingInputs(Inputs):
 
     @cached_property
     def _faces(self) -> GeneratedFaces:
-        return self._step.faces(self.predicted_latents, self._batch.landmarks, self._batch.face_found)
+        return self._reader(self.predicted_latents, self._batch.landmarks, self._batch.face_found)
+
+    @cached_property
+    def _reader(self) -> FaceReader:
+        return self._step.faces
+
+    @property
+    def _bank(self) -> Callable[[torch.Tensor], Bank] | None:
+        return self._step.bank
+
+    @property
+    def _prior(self) -> torch.Tensor | None:
+        return self._step.prior
+
+    @cached_property
+    def _chosen_prior(self) -> torch.Tensor:
+        assert self._step.prior is not None
+        return integers(0, len(self._step.prior), len(self._batch), self._random)
 
     @cached_property
     def _encoded(self) -> tuple[list[torch.Tensor], torch.Tensor]:
-        return inner_features(self._step.faces.embedder.encoder, self._faces.crops)
+        return inner_features(self._reader.embedder.encoder, self._faces.crops)
 
     def _predicted_x0(self, output: torch.Tensor, predict: Predict) -> torch.Tensor:
         """x0 of the noisy latents, where `output` is the first prediction."""
@@ -302,7 +336,7 @@ class DenoisingInputs(Inputs):
 
     @cached_property
     def _target_crops(self) -> torch.Tensor:
-        batch, faces = self._batch, replace(self._step.faces, detector=None)
+        batch, faces = self._batch, replace(self._reader, detector=None)
         with torch.no_grad():
             return faces(batch.latents, batch.landmarks, batch.face_found).crops
 
@@ -346,3 +380,54 @@ class DenoisingInputs(Inputs):
             raise TrainingError("The loss on editing directions needs edits, words that are added to the prompts.")
         chosen = integers(0, len(edits), len(batch), self._random).tolist()
         return tuple(f"{prompt}, {edits[i]}" for prompt, i in zip(batch.prompts, chosen, strict=True))
+
+
+class OtherEncoderInputs(DenoisingInputs):
+    """The inputs as another face encoder of the losses sees them.
+
+    The names in `OF_ENCODER` are its own, computed from the predicted pictures and the faces that the main inputs have
+    found; all other names are those of the main inputs.
+
+    Args:
+        main: Inputs for the main encoder.
+        encoder: Stored name of the encoder.
+    """
+
+    def __init__(self, main: DenoisingInputs, encoder: str) -> None:
+        self._main, self._own = main, main._step.others[encoder]
+        self._step, self._random, self._reads = main._step, main._random, main._reads
+        self._batch = main._batch.compared_by(encoder)
+        self.target_embeds, self.reference_embeds = self._batch.target_embeds, self._batch.references()
+        self.latents = main.latents
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(name) if name in OF_ENCODER else self._main[name]
+
+    def _names(self) -> list[str]:
+        return self._main._names()
+
+    @cached_property
+    def _faces(self) -> GeneratedFaces:
+        found = self._main._faces
+        reader = replace(self._reader, detector=None)
+        return reader(self._main.predicted_latents, found.landmarks, found.found)
+
+    @cached_property
+    def _reader(self) -> FaceReader:
+        return replace(self._step.faces, embedder=self._own.embedder)
+
+    @property
+    def _bank(self) -> Callable[[torch.Tensor], Bank] | None:
+        return self._own.bank
+
+    @property
+    def _prior(self) -> torch.Tensor | None:
+        return self._own.prior
+
+    @cached_property
+    def _chosen_prior(self) -> torch.Tensor:
+        return self._main._chosen_prior
+
+    @cached_property
+    def _older_latents(self) -> torch.Tensor:
+        return self._main._older_latents

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 from ..errors import CheckpointError, DataError
-from ..faces import DlibDetector, FaceAnalyzer, FaceDetector
+from ..faces import DlibDetector, FaceAnalyzer, FaceDetector, FaceEncoder
 from ..losses import FaceDecoder, FaceEmbedder, find_landmarks
 from ..losses.parametrisation import at_least_float32
 from .base import BaseModel
@@ -21,15 +21,15 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 """Pictures of the folder for the triplet loss."""
 
 
-def open_detector(yunet: str | None) -> FaceDetector:
-    """dlib's detector, or YuNet from a file.
+def open_detector(yunet: str | None, embedder: FaceEmbedder) -> FaceDetector:
+    """YuNet from a file, or else the detector that belongs to a face encoder, dlib's for encoders of faces.
 
     Raises:
         CheckpointError: The file cannot be opened.
         MissingDependencyError: OpenCV is not installed.
     """
     if yunet is None:
-        return DlibDetector()
+        return embedder.detector or DlibDetector()
     from ..faces.opencv import YuNetDetector
 
     return YuNetDetector(yunet)
@@ -97,17 +97,21 @@ class FaceReader:
         return GeneratedFaces(crops, landmarks, found)
 
 
-def embed_prior(folder: str) -> torch.Tensor:
+def embed_prior(folder: str, encoder: FaceEncoder) -> torch.Tensor:
     """Embed the largest face of each picture in a folder, for the triplet loss (ID-Booth, arXiv 2504.07392).
 
+    Args:
+        folder: Folder of pictures.
+        encoder: Face encoder of the losses.
+
     Returns:
-        (n, dim), by the encoder of the losses.
+        (n, dim).
 
     Raises:
         DataError: There is no picture with a face.
     """
     files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in SUFFIXES)
-    analyzer = FaceAnalyzer()
+    analyzer = FaceAnalyzer(encoder=encoder)
     faces = [found[0] for path in files if (found := analyzer.analyze(path))]
     if not faces:
         raise DataError(

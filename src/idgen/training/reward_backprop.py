@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class RewardStep(TrainingStep):
         base: See `TrainingStep`; so are `adapter` and `parts`.
         rewards: See `DifferentiableInputs` for what they may read.
         config: Settings of the method.
-        embedder: Face encoder of the identity reward.
+        embedders: Face encoders of the identity reward.
         decoder: Decodes the faces.
         detector: Finds the faces in the pictures.
     """
@@ -40,14 +41,14 @@ class RewardStep(TrainingStep):
         rewards: WeightedRewards,
         config: BackpropConfig,
         *,
-        embedder: FaceEmbedder,
+        embedders: Sequence[FaceEmbedder],
         decoder: FaceDecoder,
         detector: FaceDetector,
         **parts: Any,
     ) -> None:
         super().__init__(base, adapter, **parts)
         self.rewards, self.config, self.rollout = rewards, config, config.make_rollout(base.pipeline.scheduler)
-        self.embedder, self.decoder, self.detector = embedder, decoder, detector
+        self.embedders, self.decoder, self.detector = embedders, decoder, detector
 
     def forward(self, batch: Batch, random: Generators) -> Weighted:
         """Generate a picture for each sample and reward it; arguments as of `IdentityDenoiser.forward`.
@@ -59,7 +60,7 @@ class RewardStep(TrainingStep):
         self.hold(self.activate(batch, identity))
         noise = normal(batch.latents.shape, random).to(batch.latents)
         generated = self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
-        inputs = DifferentiableInputs(self.base, generated.latents, batch, self.embedder, self.decoder, self.detector)
+        inputs = DifferentiableInputs(self.base, generated.latents, batch, self.embedders, self.decoder, self.detector)
         rewarded = self.rewards(inputs)
         values, terms = -rewarded.values, rewarded.terms  # negated, since the loop minimises
         if self.config.preservation:

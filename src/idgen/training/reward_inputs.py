@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ class RewardInputs(Inputs):
         prompts: Of each picture.
         persons: (pictures,), a number for each person.
         target_embeds: (pictures, dim), embeddings of the targets' faces.
-        reference_embeds: The same.
+        reference_embeds: (pictures, photos, dim), of the photos to compare with, the target first.
         has_identity: (pictures,), False where the identity was dropped.
     """
 
@@ -36,7 +37,34 @@ class RewardInputs(Inputs):
         copies = len(latents) // len(batch)
         self.prompts: Sequence[str] = batch.prompts * copies
         self.persons, self.has_identity = batch.persons.repeat(copies), batch.has_identity.repeat(copies)
-        self.target_embeds = self.reference_embeds = batch.target_embeds.repeat(copies, 1)
+        self.target_embeds = batch.target_embeds.repeat(copies, 1)
+        self.reference_embeds = batch.references().repeat(copies, 1, 1)
+        self._by_encoder = {name: each.repeat(copies, 1, 1) for name, each in batch.by_encoder.items()}
+
+    def by(self, encoder: str) -> Inputs:
+        """The same with the embeddings of another face encoder of the rewards."""
+        if encoder not in self._by_encoder:
+            return self
+        return OtherEmbeddings(self, self._by_encoder[encoder])
+
+
+class OtherEmbeddings(Inputs):
+    """Inputs of rewards with the embeddings of another face encoder.
+
+    Args:
+        main: All other inputs.
+        reference_embeds: (pictures, photos, dim).
+    """
+
+    def __init__(self, main: RewardInputs, reference_embeds: torch.Tensor) -> None:
+        self._main = main
+        self.reference_embeds, self.target_embeds = reference_embeds, reference_embeds[:, 0]
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name) if name in vars(self) else self._main[name]
+
+    def _names(self) -> list[str]:
+        return self._main._names()
 
 
 class PictureInputs(RewardInputs):
@@ -85,7 +113,7 @@ class DifferentiableInputs(RewardInputs):
 
     Args:
         base: See `RewardInputs`; so are `latents` and `batch`.
-        embedder: Face encoder, whose crop decides which part of a latent is decoded.
+        embedders: Face encoders, whose crops decide which part of a latent is decoded.
         decoder: Decodes that part.
         detector: Finds the faces.
 
@@ -98,12 +126,12 @@ class DifferentiableInputs(RewardInputs):
         base: BaseModel,
         latents: torch.Tensor,
         batch: Batch,
-        embedder: FaceEmbedder,
+        embedders: Sequence[FaceEmbedder],
         decoder: FaceDecoder,
         detector: FaceDetector,
     ) -> None:
         super().__init__(base, latents, batch)
-        self._embedder, self._decoder = embedder, decoder
+        self._embedders, self._decoder = embedders, decoder
         self._whole = decoder.whole(latents)
         self._faces = find_landmarks(self._whole.images, detector)
         self.face_found = self._faces.found
@@ -130,4 +158,6 @@ class DifferentiableInputs(RewardInputs):
 
     @cached_property
     def _crops(self) -> FaceCrops:
-        return self._decoder(self._latents, self._embedder.boxes(self._faces.points), self._whole)
+        boxes = torch.stack([embedder.boxes(self._faces.points) for embedder in self._embedders])
+        around = torch.cat([boxes[..., :2].amin(0), boxes[..., 2:].amax(0)], -1)
+        return self._decoder(self._latents, around, self._whole)

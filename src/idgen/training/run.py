@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -12,16 +14,17 @@ from accelerate import Accelerator
 from ..adapter import IdentityAdapter, RandomFusion
 from ..data.statistics import statistics_for
 from ..errors import TrainingError
-from ..losses import FaceEmbedder, LossConfig, LossSettings, make_losses
-from ..losses.embedders import open_embedder
+from ..faces import open_encoder, spec_of
+from ..losses import Bank, FaceEmbedder, LossConfig, LossSettings, make_losses, over_encoders
 from ..losses.row import FACES
 from ..rewards import RewardsConfig, make_rewards
 from .base import BaseModel
 from .config import DenoisingConfig, RewardConfig
 from .ddpo import DDPOStep
-from .denoiser import IdentityDenoiser
+from .denoiser import IdentityDenoiser, LossEncoder
 from .distributed import make_accelerator, on_main
 from .dry_run import dry_run
+from .encoders import RunEncoders
 from .faces import embed_prior, open_decoder, open_detector
 from .grpo import GRPOStep
 from .loop import Loop
@@ -56,9 +59,11 @@ def train_denoising(config: DenoisingConfig, denoiser: type[IdentityDenoiser] = 
         StatisticsError: The settings of a loss follow from the statistics of the face encoder, which are not known.
     """
     with _locked(config):
-        config = replace(config, losses=_fitted(config.losses, config.train_data_dir))
+        encoders = RunEncoders.of(config)
+        fitted = _fitted(config.losses, config.train_data_dir, encoders)
+        config = replace(config, losses=fitted[encoders.compared[0]])
         accelerator, base = _open(config)
-        step, batches = _denoiser(config, base, accelerator, denoiser)
+        step, batches = _denoiser(config, fitted, base, accelerator, encoders, denoiser)
         return _run(config, step, batches, accelerator, base)
 
 
@@ -69,11 +74,13 @@ def train_reward(config: RewardConfig) -> int:
             "Nothing would be trained: give id_adapter, the adapter of stage one, or unet_lora_rank, a LoRA alone."
         )
     with _locked(config):
-        config = replace(config, rewards=_fitted(config.rewards, config.train_data_dir))
+        encoders = RunEncoders.of(config)
+        fitted = _fitted(config.rewards, config.train_data_dir, encoders)
+        config = replace(config, rewards=fitted[encoders.compared[0]])
         accelerator, base = _open(config)
-        batches = open_batches(config, base, accelerator)
+        batches = open_batches(config, base, accelerator, encoders)
         modules = make_modules(config, base, batches)
-        step = _reward_step(config, base, modules, _embedder(batches, accelerator.device))
+        step = _reward_step(config, fitted, base, modules, encoders.open(accelerator.device))
         return _run(config, step, batches, accelerator, base)
 
 
@@ -83,17 +90,26 @@ def _locked(config: DenoisingConfig | RewardConfig) -> AbstractContextManager[No
 
 
 def _denoiser(
-    config: DenoisingConfig, base: BaseModel, accelerator: Accelerator, kind: type[IdentityDenoiser]
+    config: DenoisingConfig,
+    fitted: Mapping[str, LossConfig],
+    base: BaseModel,
+    accelerator: Accelerator,
+    encoders: RunEncoders,
+    kind: type[IdentityDenoiser],
 ) -> tuple[IdentityDenoiser, ShardBatches]:
-    losses, faces, device = config.losses, config.faces, accelerator.device
-    batches = open_batches(config, base, accelerator)
-    terms = make_losses(
-        losses,
-        base.parametrisation,
+    losses, faces = config.losses, config.faces
+    batches = open_batches(config, base, accelerator, encoders)
+    make = partial(
+        make_losses,
+        parametrisation=base.parametrisation,
         windows=not faces.rollout_steps,
-        embedding_dim=batches.embedding_dim,
-        centres=batches.centres,
         groups=batches.groups,
+    )
+    terms = over_encoders(
+        {
+            name: make(each, embedding_dim=batches.embedding_dim(name), centres=partial(batches.centres, name))
+            for name, each in fitted.items()
+        }
     )
     reads = terms.reads()
     if "negatives" in reads:
@@ -102,18 +118,19 @@ def _denoiser(
         batches.check_reliability()
     modules = make_modules(config, base, batches)
     sees = bool(FACES & reads)
+    opened = encoders.open(accelerator.device) if sees else []
+    own = [LossEncoder(each, *_compared_with(each.name, losses, reads, batches)) for each in opened]
     detects = faces.landmarks == "prediction" or faces.rollout_steps
     step = kind(
         base,
         **modules._asdict(),
         losses=terms,
-        embedder=_embedder(batches, device) if sees else None,
-        decoder=open_decoder(faces, base) if sees else None,
-        detector=open_detector(faces.detector) if sees and detects else None,
+        **(own[0]._asdict() if own else {}),
+        others=own[1:],
+        decoder=open_decoder(faces, base) if own else None,
+        detector=open_detector(faces.detector, own[0].embedder) if own and detects else None,
         x0_steps=faces.steps,
         rollout=_short_rollout(config, base, modules) if sees and faces.rollout_steps else None,
-        bank=batches.bank if batches.negatives is not None else None,
-        prior=embed_prior(losses.prior_dir) if "prior_embeds" in reads and losses.prior_dir else None,
         older=_older_adapter(losses.older_adapter, base) if "older_embeds" in reads and losses.older_adapter else None,
         group_means=batches.group_means() if "group_offsets" in reads else None,
         edits=losses.edits,
@@ -133,24 +150,39 @@ def _older_adapter(given: str, base: BaseModel) -> IdentityAdapter:
     return adapter
 
 
+def _compared_with(
+    encoder: str, losses: LossConfig, reads: set[str], batches: ShardBatches
+) -> tuple[Callable[[torch.Tensor], Bank] | None, torch.Tensor | None]:
+    """The bank and the prior pictures of a face encoder, if losses read them."""
+    bank = partial(batches.bank, encoder=encoder) if "negatives" in reads else None
+    wanted = "prior_embeds" in reads and losses.prior_dir
+    return bank, embed_prior(str(losses.prior_dir), open_encoder(spec_of(encoder))) if wanted else None
+
+
 def _reward_step(
-    config: RewardConfig, base: BaseModel, modules: TrainableModules, embedder: FaceEmbedder
+    config: RewardConfig,
+    fitted: Mapping[str, RewardsConfig],
+    base: BaseModel,
+    modules: TrainableModules,
+    embedders: Sequence[FaceEmbedder],
 ) -> TrainingStep:
     """The step of the configured method."""
     method, passes = config.rollout, config.loop.gradient_accumulation_steps
-    rewards = make_rewards(config.rewards, embedder, base.unet.device)
-    networks: dict[str, Any] = {"detector": open_detector(method.detector), **modules._asdict()}
+    rewards = over_encoders({each.name: make_rewards(fitted[each.name], each, base.unet.device) for each in embedders})
+    networks: dict[str, Any] = {"detector": open_detector(method.detector, embedders[0]), **modules._asdict()}
     if isinstance(method, GRPOConfig):
         return GRPOStep(base, rewards=rewards, config=method, passes=passes, **networks)
     if isinstance(method, DDPOConfig):
         return DDPOStep(base, rewards=rewards, config=method, **networks)
     decoder = open_decoder(method, base)
-    return RewardStep(base, rewards=rewards, config=method, embedder=embedder, decoder=decoder, **networks)
+    return RewardStep(base, rewards=rewards, config=method, embedders=embedders, decoder=decoder, **networks)
 
 
-def _fitted(config: Weights, shards: str) -> Weights:
-    """The configuration with all weights, and with the settings that follow from the face encoder of the shards."""
-    return config.fitted(LossSettings.fitting(statistics_for(shards))) if config.needs_statistics else config.fitted()
+def _fitted(config: Weights, shards: str, encoders: RunEncoders) -> dict[str, Weights]:
+    """The configuration with all weights, and with the settings that follow from each face encoder."""
+    if not config.needs_statistics:
+        return {name: config.fitted() for name in encoders.compared}
+    return {name: config.fitted(LossSettings.fitting(statistics_for(shards, name))) for name in encoders.compared}
 
 
 def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseModel]:
@@ -174,13 +206,6 @@ def _settings(config: DenoisingConfig | RewardConfig, accelerator: Accelerator) 
     settings = asdict(config)
     settings["loop"]["mixed_precision"] = accelerator.mixed_precision
     return {"stage": "denoise" if isinstance(config, DenoisingConfig) else "reward", **settings}
-
-
-def _embedder(batches: ShardBatches, device: torch.device) -> FaceEmbedder:
-    """The face encoder of the shards, for losses and rewards; raises as `open_embedder`."""
-    embedder = open_embedder(batches.encoder)
-    embedder.encoder.to(device)
-    return embedder
 
 
 def _short_rollout(config: DenoisingConfig, base: BaseModel, modules: TrainableModules) -> ShortRollout:

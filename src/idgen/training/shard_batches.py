@@ -29,6 +29,7 @@ from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_word
 from .base import BaseModel
 from .batch import Batch
 from .config import DenoisingConfig, RewardConfig
+from .encoders import RunEncoders
 
 NAMED = 3
 """Number of photos that an error message names."""
@@ -40,7 +41,7 @@ class ShardBatches:
     Args:
         loader: Loader of the samples.
         vae: Encodes pictures; not needed if latents are cached.
-        negatives: Bank of the same split, for contrastive losses.
+        negatives: Bank of the same split, for contrastive losses: by the main encoder of the losses.
         encode: `BaseModel.encode`; needed if prompt embeddings are cached, for dropped prompts and changed captions.
     """
 
@@ -51,7 +52,8 @@ class ShardBatches:
         negatives: IdentityBank | None = None,
         encode: Callable[[Sequence[str]], dict[str, torch.Tensor]] | None = None,
     ) -> None:
-        self.loader, self.vae, self.negatives, self.encode = loader, vae, negatives, encode
+        self.loader, self.vae, self.encode = loader, vae, encode
+        self.negatives = {} if negatives is None else {self.compare[0]: negatives}
         self._encoded = lru_cache(16)(self._encode)  # dropped prompts, and captions that changed after caching
         self._number = 0  # of the batch, over all epochs: it seeds the draws of negatives
 
@@ -72,17 +74,21 @@ class ShardBatches:
 
     @property
     def encoder(self) -> str:
-        """Name of the face encoder of the shards."""
-        return self.loader.dataset.manifest.encoder
+        """Name of the face encoder that the adapter reads."""
+        return self.loader.dataset.encoder
 
     @property
-    def embedding_dim(self) -> int:
-        """Length of a face embedding."""
-        return self.loader.dataset.bank.embeddings.shape[1]
+    def compare(self) -> tuple[str, ...]:
+        """Names of the face encoders of the losses or rewards, the main one first."""
+        return self.loader.dataset.compare
 
-    def centres(self) -> torch.Tensor:
+    def embedding_dim(self, encoder: str) -> int:
+        """Length of an embedding."""
+        return self.loader.dataset.banks[encoder].embeddings.shape[1]
+
+    def centres(self, encoder: str) -> torch.Tensor:
         """Mean embedding of each person, (people, dim)."""
-        return torch.from_numpy(self.loader.dataset.bank.centres)
+        return torch.from_numpy(self.loader.dataset.banks[encoder].centres)
 
     def groups(self) -> torch.Tensor:
         """Number of each person's group, (people,); −1 where it is not known."""
@@ -92,7 +98,7 @@ class ShardBatches:
 
     def group_means(self) -> torch.Tensor:
         """Mean embeddings, (1 + groups, dim): of all people, and of each group."""
-        centres, groups = self.centres(), self.groups()
+        centres, groups = self.centres(self.encoder), self.groups()
         means = torch.stack([centres.mean(0), *(centres[groups == i].mean(0) for i in range(int(groups.max()) + 1))])
         some = torch.from_numpy(np.array(self.loader.dataset.bank.embeddings[:1024]))  # centres have unit length
         return F.normalize(means, dim=-1) * some.norm(dim=-1).mean()
@@ -113,46 +119,46 @@ class ShardBatches:
             )
 
     def open_negatives(self, count: int, seed: int) -> None:
-        """Open the bank that `bank` draws from.
+        """Open the banks that `bank` draws from.
 
         Args:
             count: Other people per sample.
             seed: Seed of the draws.
         """
-        self.negatives = IdentityBank(self.loader.dataset.shards, count=count, seed=seed)
+        dataset = self.loader.dataset
+        for name in self.compare:
+            other = None if name == dataset.manifest.encoder else name
+            self.negatives[name] = IdentityBank(dataset.shards, count=count, seed=seed, encoder=other)
 
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the photos, their people and the cached columns."""
         dataset = self.loader.dataset
         manifest, bank = dataset.manifest, dataset.bank
-        parts = [
-            manifest.encoder,
-            manifest.shards,
-            dataset.latents,
-            dataset.text,
-            bank.people,
-            bank.counts.tolist(),
-        ]
+        encoders = [dataset.encoder, *dataset.compare]
+        parts = [encoders, manifest.shards, dataset.latents, dataset.text, bank.people, bank.counts.tolist()]
         parts += [bank.groups] if any(bank.groups) else []
         digest = hashlib.sha256(json.dumps(parts).encode())
         digest.update(np.ascontiguousarray(bank.rows).tobytes())
         return digest.hexdigest()[:12]
 
-    def bank(self, persons: torch.Tensor) -> Bank:
-        """Draw people other than these, different ones at each step."""
-        assert self.negatives is not None
-        return Bank(*(part.to(persons.device) for part in self.negatives.draw(persons, self._number)))
+    def bank(self, persons: torch.Tensor, encoder: str | None = None) -> Bank:
+        """Draw people other than these, different ones at each step, by the main encoder of the losses or another."""
+        drawn = self.negatives[encoder or self.compare[0]].draw(persons, self._number)
+        return Bank(*(part.to(persons.device) for part in drawn))
 
     def _batch(self, samples: Sequence[Sample]) -> Batch:
         pictures = torch.stack([sample.picture for sample in samples])
         if self.loader.dataset.latents is None:
             pictures = encode_images(self.vae, pictures.numpy())
+        main, *others = [(name, torch.stack([sample.compared[name] for sample in samples])) for name in self.compare]
         return Batch(
             latents=pictures.float(),
             prompts=tuple(sample.prompt for sample in samples),
             id_embeds=torch.stack([sample.id_embeds for sample in samples]).squeeze(1),
             encoder=self.encoder,
             target_embeds=torch.stack([sample.target_embeds for sample in samples]).float(),
+            reference_embeds=main[1],
+            by_encoder=dict(others),
             landmarks=torch.stack([sample.landmarks for sample in samples]),
             face_found=torch.ones(len(samples), dtype=torch.bool),  # every sample is a detected face
             has_identity=torch.tensor([sample.has_identity for sample in samples]),
@@ -174,16 +180,20 @@ class ShardBatches:
         return self.encode([prompt])["encoder_hidden_states"][0].float().cpu()
 
 
-def open_batches(config: DenoisingConfig | RewardConfig, base: BaseModel, accelerator: Accelerator) -> ShardBatches:
+def open_batches(
+    config: DenoisingConfig | RewardConfig, base: BaseModel, accelerator: Accelerator, encoders: RunEncoders
+) -> ShardBatches:
     """Open the training split of the shards, with the latents and prompt embeddings that are cached in it.
 
     Args:
         config: Configuration of the run.
         base: Its VAE and text encoders encode what is not cached.
         accelerator: Gives the number of this process.
+        encoders: Face encoders of the adapter, and of the losses or rewards.
 
     Raises:
-        DataError: The shards cannot be read, or they cache the outputs of another model.
+        DataError: The shards cannot be read, they lack the embeddings of an encoder, or they cache the outputs of
+            another model.
     """
     data, name = config.data, config.base
     framing = framing_for(name, data.resolution)
@@ -206,6 +216,9 @@ def open_batches(config: DenoisingConfig | RewardConfig, base: BaseModel, accele
             flip=data.flip,
             poses=data.poses,
         ),
+        encoder=encoders.adapter,
+        compare=encoders.compared,
+        compare_references=(config.losses if isinstance(config, DenoisingConfig) else config.rewards).over is not None,
         seed=config.loop.seed,
     )
     loader = PairedLoader(

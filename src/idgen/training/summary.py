@@ -10,10 +10,12 @@ from typing import Any
 from ..convert import NET
 from ..data.manifest import Manifest
 from ..errors import TrainingError
+from ..faces import register_encoder
 from ..files import write_bytes
 from ..losses import Weight
 from ..losses.settings import WeightedConfig
 from .config import DenoisingConfig, RewardConfig
+from .encoders import RunEncoders
 from .methods import BackpropConfig
 from .step import CONFIG
 from .tracking import METRICS, read_rows
@@ -37,7 +39,10 @@ Load it with `pipe.load_lora_weights("<this folder or repository>")`.
 
 
 def describe_training(
-    output_dir: Path, manifest: Manifest, config: DenoisingConfig | RewardConfig, updates: int
+    output_dir: Path,
+    manifest: Manifest,
+    config: DenoisingConfig | RewardConfig,
+    updates: int,
 ) -> None:
     """Add the training and the last validation to the model card of a finished adapter.
 
@@ -58,7 +63,7 @@ def describe_training(
     table = {
         "base model": base,
         "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
-        "face encoder of data and losses": manifest.encoder,
+        **_face_encoders(config, RunEncoders.of(config, manifest)),
         "updates": f"{updates} of {config.loop.train_batch_size} samples per process",
         **_stage(config),
         **_measured(rows),
@@ -89,6 +94,17 @@ def closing(config: DenoisingConfig | RewardConfig) -> list[str]:
 def _prompts(base: str) -> str:
     """The prompt set for a base model."""
     return "tiny" if base == "tiny" else "fastcomposer"
+
+
+def _face_encoders(config: DenoisingConfig | RewardConfig, encoders: RunEncoders) -> dict[str, str]:
+    """The encoders of adapter, losses or rewards, and of the validation, which training never uses."""
+    terms = "losses" if isinstance(config, DenoisingConfig) else "rewards"
+    found = {
+        "face encoder of the adapter": encoders.adapter,
+        f"face encoders of the {terms}": ", ".join(encoders.compared),
+    }
+    judge = config.validation.eval_encoder
+    return found if judge is None else {**found, "face encoder of the validation only": register_encoder(judge)}
 
 
 def _stage(config: DenoisingConfig | RewardConfig) -> dict[str, str]:

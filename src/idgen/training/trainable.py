@@ -93,14 +93,14 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
     adapter = IdentityAdapter.from_unet(
         base.unet,
         encoder=batches.encoder,
-        embedding_dim=dataset.bank.embeddings.shape[1],
+        embedding_dim=batches.embedding_dim(batches.encoder),
         normalised=ours.normalised,
         projection=ours.projection,
         num_tokens=ours.num_tokens,
         lora_rank=ours.lora_rank,
         **words,
     )
-    some = torch.from_numpy(dataset.bank.embeddings[:10_000].copy())
+    some = torch.from_numpy(dataset.banks[batches.encoder].embeddings[:10_000].copy())
     adapter.standardise_input(torch.nn.functional.normalize(some, dim=-1) if ours.normalised else some)
     return adapter
 
@@ -131,7 +131,10 @@ def _identity_net(base: BaseModel, wanted: bool, folder: Path | None) -> Identit
 def _check_encoder(adapter: IdentityAdapter, batches: ShardBatches) -> None:
     trained, found = adapter.config["encoder"], batches.encoder
     if trained != found:
-        raise EncoderMismatchError(f"The adapter reads embeddings of '{trained}', the shards hold those of '{found}'.")
+        raise EncoderMismatchError(
+            f"The adapter reads embeddings of '{trained}', and the run reads those of '{found}'. Name the adapter's "
+            "encoder with --encoder; `idgen prepare --encoder` caches its embeddings."
+        )
 
 
 class UNetLoRA(nn.Module):

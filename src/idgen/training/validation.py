@@ -25,12 +25,14 @@ from ..evaluation.judges import Embeddings, Judges, read_faces
 from ..evaluation.metric import Faces, Picture
 from ..evaluation.metrics import picture_values
 from ..evaluation.similarity import cosine_similarity
-from ..faces import DlibDetector, FaceDetector, FaceEncoder, open_encoder, spec_of
+from ..faces import FaceDetector, FaceEncoder, open_encoder, spec_of
+from ..faces.registry import default_detector
 from ..files import write_whole
 from ..identity import Identity
 from ..rewards import RewardHackingGuard, Verdict
 from .base import BaseModel
 from .config import DenoisingConfig, RewardConfig
+from .encoders import RunEncoders
 from .tracking import read_rows, show_pictures
 
 FACES, SIMILARITY, OTHERS = "validation/faces", "validation/similarity/", "validation/others/"
@@ -215,34 +217,34 @@ def make_validation(
         adapter,
         people,
         settings.validation_prompts,
-        DlibDetector(),
+        default_detector(encoders[adapter.config["encoder"]]),
         encoders,
         config.output_dir / "validation",
         seed=config.loop.seed,
         show=partial(show_pictures, accelerator, settings.validation_prompts),
     )
-    if len(encoders) == 1:
+    if settings.eval_encoder is None:
         return validation, None
-    trained, unseen = (f"{SIMILARITY}{name}" for name in encoders)
+    trained, unseen = (f"{SIMILARITY}{name}" for name in (RunEncoders.of(config).compared[0], [*encoders][-1]))
     return validation, EarlyStopping(trained=trained, unseen=unseen, rule=RewardHackingGuard())
 
 
 def _encoders(
     config: DenoisingConfig | RewardConfig, adapter: IdentityAdapter, accelerator: Accelerator
 ) -> dict[str, FaceEncoder]:
-    """The adapter's face encoder, and the second one if there is one."""
-    own = adapter.config["encoder"]
-    encoders: dict[str, FaceEncoder] = {own: open_encoder(spec_of(own))}
+    """The face encoders of the adapter and of losses or rewards, and last the one that training never uses."""
+    used = dict.fromkeys([adapter.config["encoder"], *RunEncoders.of(config).compared])
+    encoders: dict[str, FaceEncoder] = {name: open_encoder(spec_of(name)) for name in used}
     if config.validation.eval_encoder is not None:
         judge = open_encoder(config.validation.eval_encoder)
-        if judge.name == own:
-            raise TrainingError(f"'{own}' is used in training; --eval_encoder must be another face encoder.")
+        if judge.name in used:
+            raise TrainingError(f"'{judge.name}' is used in training; --eval_encoder must be another face encoder.")
         encoders[judge.name] = judge
     elif isinstance(config, RewardConfig) and accelerator.is_main_process:
         _log.warning(
             "Only '%s', which is also rewarded, measures the pictures. Give another face encoder with --eval_encoder "
             "to detect reward hacking.",
-            own,
+            "', '".join(used),
         )
     return encoders
 
