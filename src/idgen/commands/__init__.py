@@ -4,6 +4,7 @@ COMMANDS = {
     "generate": "Generate images of a person.",
     "enroll": "Enroll a person from photos into an identity file.",
     "prepare": "Turn photos of people into shards for training.",
+    "calibrate": "Measure the similarities of a face encoder on photos of many people.",
     "train": "Train an adapter on shards.",
     "evaluate": "Measure an adapter on people and prompts, or compare two reports.",
     "demo": "Serve a page in the browser that generates images.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..errors import DataError, StatisticsError
@@ -67,6 +69,28 @@ def measure_set(
     Raises:
         DataError: The set cannot be read.
     """
+    found = named_faces(shards, split, encoder)
+    return measure(found.encoder, found.embeddings, found.labels, pairs)
+
+
+class NamedFaces(NamedTuple):
+    """Faces of people who are known by name.
+
+    Attributes:
+        encoder: Stored name of the encoder.
+        embeddings: (faces, dim), raw.
+        labels: (faces,), numbers of the people.
+        groups: Group of each person; None where it is not known.
+    """
+
+    encoder: str
+    embeddings: np.ndarray
+    labels: np.ndarray
+    groups: list[str | None]
+
+
+def named_faces(shards: str, split: str = "train", encoder: str | None = None) -> NamedFaces:
+    """Some faces of the named people of a split; arguments and errors as of `measure_set`."""
     own = Manifest.open(shards).encoder
     bank = IdentityBank(shards, split, encoder=None if encoder == own else encoder)
     # people who were found by clustering would reproduce its threshold
@@ -76,7 +100,7 @@ def measure_set(
     faces = [np.arange(start, start + count) for start, count in zip(bank.starts[people], counts, strict=True)]
     rows = np.concatenate([np.zeros(0, int), *faces])
     labels = np.repeat(np.arange(len(people)), counts)
-    return measure(encoder or own, np.asarray(bank.embeddings[rows]), labels, pairs)
+    return NamedFaces(encoder or own, np.asarray(bank.embeddings[rows]), labels, [bank.groups[i] for i in people])
 
 
 def statistics_for(shards: str, encoder: str | None = None) -> EncoderStatistics:
@@ -192,32 +216,43 @@ def _enough(labels: np.ndarray, rate: float) -> bool:
 
 def impostor_cosines(units: np.ndarray, labels: np.ndarray, pairs: int) -> np.ndarray:
     """Cosines of random pairs of different named people; slightly fewer than `pairs`."""
-    named = np.flatnonzero(labels >= 0)
-    if not len(named):
-        return np.zeros(0, np.float32)
-    a, b = np.random.default_rng(0).choice(named, (2, pairs))
-    different = labels[a] != labels[b]
-    return _cosines(units, a[different], b[different])
+    return cosines_of(units, *impostor_pairs(labels, pairs))
 
 
 def genuine_cosines(units: np.ndarray, labels: np.ndarray, pairs: int) -> np.ndarray:
     """Cosines of random pairs of two photos of a person; the weight of a person is limited to that of 20 photos."""
+    return cosines_of(units, *genuine_pairs(labels, pairs))
+
+
+def impostor_pairs(labels: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Faces of different named people; slightly fewer pairs than asked for, always the same ones."""
+    named = np.flatnonzero(labels >= 0)
+    if not len(named):
+        return named, named
+    a, b = np.random.default_rng(0).choice(named, (2, pairs))
+    different = labels[a] != labels[b]
+    return a[different], b[different]
+
+
+def genuine_pairs(labels: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two faces of a person each, always the same ones; the weight of a person is limited to that of 20 photos."""
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] >= 0]
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
     counts = np.diff(starts, append=len(order))
     starts, counts = starts[counts > 1], counts[counts > 1]
     if not len(starts):
-        return np.zeros(0, np.float32)
+        return starts, starts
     random = np.random.default_rng(0)
     weights = np.minimum(counts, 20)
     chosen = random.choice(len(starts), pairs, p=weights / weights.sum())
     first = random.integers(counts[chosen])
     second = (first + random.integers(1, counts[chosen])) % counts[chosen]
-    return _cosines(units, order[starts[chosen] + first], order[starts[chosen] + second])
+    return order[starts[chosen] + first], order[starts[chosen] + second]
 
 
-def _cosines(units: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosines_of(units: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosines of pairs of rows."""
     found = np.empty(len(a), np.float32)
     for rows in np.array_split(np.arange(len(a)), len(a) // 65_536 + 1):
         found[rows] = np.einsum("nd,nd->n", units[a[rows]], units[b[rows]])

@@ -14,6 +14,7 @@ from .photo import Photo, load_photo
 from .registry import ENCODERS, EncoderRow, EncoderSpec, open_encoder, register_encoder, spec_of
 from .statistics import EncoderStatistics, ScoreDistribution
 from .whole_photo import WholePhotoFeatures
+from .whole_picture import WholePicture
 
 __all__ = [
     "ARCFACE_TEMPLATE",
@@ -42,6 +43,7 @@ __all__ = [
     "ScoreDistribution",
     "SegmentationParser",
     "WholePhotoFeatures",
+    "WholePicture",
     "align_face",
     "choose_face",
     "draw_keypoints",
