@@ -14,8 +14,9 @@ from idgen import Identity, IdentityAdapter
 from idgen.adapter import PRESETS
 from idgen.checkpoints.layout import known_layers
 from idgen.convert import convert
-from idgen.errors import AdapterError, CheckpointError, IdentityError
+from idgen.errors import AdapterError, BlockedIdentityError, CheckpointError, IdentityError
 from idgen.info import info
+from idgen.provenance import IdentityBlocklist
 from tests.components import make_adapter, make_unet, seeded
 
 from .arithmetic_pulid import both_halves, publish
@@ -102,6 +103,21 @@ def test_the_order_of_loading_does_not_matter(tmp_path: Path) -> None:
         people = {"pulid": who, "other": Identity.random("test", 8, seed=1)}
         drawn.append(pipe(**arguments("sdxl"), id_embeds=people).images)
     assert_same(drawn[0], drawn[1], 1e-5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_offloading_and_the_blocklist(version: str, tmp_path: Path) -> None:
+    pipe, (who, _, _) = pipeline("sdxl"), person(2)
+    load(pipe, version, tmp_path)
+    expected = pipe(**arguments("sdxl"), id_embeds=who).images
+    pipe.enable_model_cpu_offload(device="cpu")
+    assert_same(pipe(**arguments("sdxl"), id_embeds=who).images, expected, 1e-5)
+    pipe.id_blocklist = IdentityBlocklist.of(who, threshold=0.5)
+    with pytest.raises(BlockedIdentityError):
+        pipe(**arguments("sdxl"), id_embeds=who)
+    assert who.features is not None
+    with pytest.raises(BlockedIdentityError):
+        pipe.id_adapters["default"].encode(who.by_photo()[None], who.features[None])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
