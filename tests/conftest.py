@@ -71,7 +71,7 @@ LONGEST = (
     "training/test_command.py",
     "training/test_loop.py",
     "tiny/test_adapter.py",
-    "demo/test_scenes.py",
+    "demo/test_tabs.py",
     "training/test_sharded.py",
     "training/test_policy_gradient.py",
     "faces/test_analyzer.py",

@@ -11,8 +11,10 @@ from PIL import Image
 
 import idgen
 from idgen.demo.enrolled import EnrolledPerson, enroll_person
+from idgen.demo.examples import SEEDS, example, picture
 from idgen.demo.scores import Score, caption
-from idgen.faces import DlibEncoder, FaceAnalyzer
+from idgen.demo.second_encoder import encoder_at_hand
+from idgen.faces import DlibEncoder, EncoderStatistics, FaceAnalyzer
 from tests.demo.conftest import Served, gallery
 
 
@@ -72,3 +74,35 @@ def test_the_caption_says_if_no_face_was_found() -> None:
     assert told.startswith("seed 3")
     assert "0.50 (one)" in told
     assert "no face found (two)" in told
+
+
+def test_several_people_are_found_with_the_default_settings(served: Served) -> None:
+    """The small model draws one face per image; everybody must be there all the same."""
+    client = served.client()
+    for name in SEEDS:
+        assert client.predict(name, api_name="/add_example") == name
+    _, table = client.predict(list(SEEDS)[:2], seed=1, count=2, api_name="/several_people")
+    found = [row[3] is not None for row in table["data"] if row[2] == DlibEncoder.name]
+    assert len(found) == 4
+    assert sum(found) >= 3
+    client.close()
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_the_picture_of_an_invented_person_shows_them(served: Served, name: str) -> None:
+    with Image.open(picture(name)) as file:
+        pixels = np.asarray(file.convert("RGB"))
+    people = [example(served.backend, each) for each in SEEDS]
+    cosines = {person.name: served.backend.scorer(1, pixels, [person])[0].cosine or 0 for person in people}
+    assert max(cosines, key=lambda each: cosines[each]) == name
+    assert cosines[name] > EncoderStatistics.of(DlibEncoder.name).equal_error[1]
+
+
+def test_an_encoder_at_hand_is_one_that_no_adapter_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # of insightface's packs
+    first = encoder_at_hand(["another"])
+    assert first is not None
+    assert first.name == DlibEncoder.name
+    assert encoder_at_hand([DlibEncoder.name]) is None
+    (tmp_path / ".insightface" / "models" / "damaged").mkdir(parents=True)
+    assert encoder_at_hand([DlibEncoder.name]) is None

@@ -205,6 +205,19 @@ def test_redraw_and_inpaint(served: Served, client: Any, eileen: Path, tmp_path:
     assert np.abs(picture[12:20, 12:20].astype(int) - before[12:20, 12:20]).mean() > 10
 
 
+def test_protect(served: Served, client: Any, eileen: Path, astronaut: np.ndarray) -> None:
+    shown, table = client.predict(gallery(eileen), 6, 10, api_name="/protect_photo")
+    protected, original = drawn(served, shown)
+    assert np.array_equal(original, astronaut)
+    difference = np.abs(protected.astype(int) - original)
+    assert 0 < difference.max() <= 6
+    for encoder, _, before, after in table["data"]:
+        assert encoder == DlibEncoder.name
+        assert after < before - 0.05
+    with pytest.raises(Exception, match="Upload a photo"):
+        client.predict([], 6, 10, api_name="/protect_photo")
+
+
 def test_compare(served: Served, client: Any) -> None:
     shown, plot = client.predict("Anna", "0, 0.8", ["one", "two"], **QUICK, api_name="/compare")
     cells = [("one", 0.0), ("one", 0.8), ("two", 0.0), ("two", 0.8)]
