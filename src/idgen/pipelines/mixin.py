@@ -96,10 +96,11 @@ class IdentityAdapterMixin:
             adapter = IdentityAdapter.from_pretrained(source, unet=self.unet, **kwargs)
         if lora_follows_scale:
             adapter.lora_scale = None
-        if preset is not None:
-            adapter.set_fusion(*preset_of(preset))
+        fusion = None if preset is None else preset_of(preset)
         encoder = None if image_encoder is None else as_image_encoder(adapter, image_encoder)
         loaded = LoadedAdapter(adapter, face_analyzer, encoder)
+        if fusion is not None:
+            adapter.set_fusion(*fusion)
         if not adapter.is_attached_to(self.unet):
             adapter.attach(self.unet)
         after = {**self._loaded_adapters, adapter_name: loaded}
