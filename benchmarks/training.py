@@ -99,7 +99,7 @@ class Ours:
             self.adapter,
             WeightedRewards({"identity": identity}),
             config,
-            embedder=self.embedder,
+            embedders=[self.embedder],
             decoder=self._decoder(),
             detector=ToldDetector(),
         )

@@ -16,6 +16,7 @@ from PIL import Image
 
 from idgen.evaluation.judges import encoder_roles
 from idgen.evaluation.report import read_report
+from idgen.faces import EncoderStatistics
 from tests.evaluation.conftest import PEOPLE
 from tests.processes import run_command, run_in_two, start_command
 
@@ -178,5 +179,9 @@ def test_a_photo_without_a_face_is_said_before_drawing(
 
 def test_the_headline_is_an_encoder_that_training_did_not_use() -> None:
     roles = encoder_roles(["own", "loss", "unseen", "other"], "own", ["loss"])
+    assert [role.get("match") for role in encoder_roles(["dlib-resnet-v1", "other"], None, [])] == [
+        pytest.approx(EncoderStatistics.of("dlib-resnet-v1").threshold(1e-3), abs=1e-3),
+        None,
+    ]
     assert [role["headline"] for role in roles] == [False, False, True, False]
     assert not any(role["headline"] for role in encoder_roles(["own"], "own", []))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from ..errors import EvaluationError, NoFaceError
 from ..faces import (
     DlibEncoder,
+    EncoderStatistics,
     FaceDetector,
     FaceEncoder,
     align_face,
@@ -159,11 +160,16 @@ def open_judges(
 
 
 class EncoderRole(TypedDict):
-    """An encoder in `report.json`; `headline` marks the one whose figures are quoted."""
+    """An encoder in `report.json`; `headline` marks the one whose figures are quoted.
+
+    `match` is the similarity that one in 1,000 pairs of different people exceeds, None for an encoder without
+    statistics (see `idgen calibrate`).
+    """
 
     name: str
     role: str
     headline: bool
+    match: NotRequired[float | None]
 
 
 def encoder_roles(names: Sequence[str], conditioning: str | None, trained_with: Sequence[str]) -> list[EncoderRole]:
@@ -173,5 +179,11 @@ def encoder_roles(names: Sequence[str], conditioning: str | None, trained_with: 
         known[conditioning] = "the adapter's own: pictures are conditioned on its embeddings"
     unseen = [name for name in names if name not in known]
     return [
-        EncoderRole(name=name, role=known.get(name, "evaluation only"), headline=name in unseen[:1]) for name in names
+        EncoderRole(
+            name=name,
+            role=known.get(name, "evaluation only"),
+            headline=name in unseen[:1],
+            match=None if (found := EncoderStatistics.find(name)) is None else round(found.threshold(1e-3), 3),
+        )
+        for name in names
     ]
