@@ -49,6 +49,7 @@ def _adapter_facts(path: str) -> dict[str, Any]:
         "encoder": config["encoder"],
         "embeddings": f"{'unit-length' if config['normalised'] else 'raw'}, {config['embedding_dim']} numbers",
         "projection": describe_projection(config),
-        "fusion": describe_fusion(config),
+        "fusion": "with the class word" if adapter.to_tokens.fuses_text else describe_fusion(config),
+        "image features": config["image_encoder"] or ("unnamed" if adapter.to_tokens.reads_features else "none"),
         "parameters": f"{adapter.num_parameters() / 1e6:.1f} million",
     }

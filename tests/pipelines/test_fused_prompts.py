@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,10 @@ import torch
 from idgen.errors import AdapterError, BlockedIdentityError, IdentityError
 from idgen.pipelines.fused_prompts import TriggeredPrompt
 from idgen.provenance import IdentityBlocklist
-from tests.components import make_adapter, make_pipeline
+from tests.components import make_adapter, make_pipeline, seeded
 
 from .kinds import ANNA, BRUNO, adapter_for, draw, make
+from .test_meaning import modular
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
 def test_wrong_calls_are_refused(loaded: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((AdapterError, IdentityError), match=message):
-        draw(loaded, **{"id_embeds": ANNA} | arguments)
+        draw(loaded, **{"id_embeds": ANNA, **arguments})  # pyright: ignore[reportArgumentType]
 
 
 def test_a_word_of_the_prompt_that_is_img_stays_one_without_a_person(loaded: Any) -> None:
@@ -106,3 +108,15 @@ def test_nobody_on_a_blocklist_is_fused(loaded: Any) -> None:
         draw(loaded, "txt2img", "photomaker", id_embeds=BRUNO)
     finally:
         loaded.id_blocklist = None
+
+
+def test_modular_diffusers_draw_what_the_stock_pipeline_draws() -> None:
+    pipeline, stock = modular("txt2img")
+    adapter = adapter_for(stock, "photomaker")
+    call: dict[str, Any] = {"prompt": "a man <id> b", "id_embeds": ANNA, "id_scale": 1.0}
+    stock.load_id_adapter(adapter)
+    expected = draw(stock, **call)
+    pipeline.load_id_adapter(adapter)
+    pipeline.update_components(guider=diffusers.ClassifierFreeGuidance(guidance_scale=5.0))
+    steps = {"num_inference_steps": 3, "output_type": "np", "height": 32, "width": 32, "generator": seeded(6)}
+    np.testing.assert_allclose(pipeline(**call, **steps, output="images"), expected, atol=5e-4)

@@ -246,7 +246,9 @@ class IdentityAdapter(UNetMixin):
             save_directory: Created if it does not exist.
             kwargs: As in diffusers.
         """
-        native.save_pretrained(super().save_pretrained, save_directory, model_card(self.config), **kwargs)
+        native.save_pretrained(
+            super().save_pretrained, save_directory, model_card(self.config, self.to_tokens.fuses_text), **kwargs
+        )
 
     def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, repo_id: str, *, private: bool | None = None, token: str | None = None, **kwargs: Any

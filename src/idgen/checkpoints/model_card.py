@@ -24,7 +24,7 @@ from diffusers import {pipeline}
 
 pipe = {pipeline}.from_pretrained("<base model>")
 pipe.load_id_adapter("<this folder or repository>")
-image = pipe("a portrait in the rain", id_image="photo.jpg", id_scale=0.8).images[0]
+image = pipe("{prompt}", id_image="photo.jpg", id_scale={scale}).images[0]
 ```
 
 | | |
@@ -37,10 +37,17 @@ The adapter reads embeddings of this face encoder only. Generate images of peopl
 """
 
 
-def model_card(config: Mapping[str, Any]) -> str:
-    """The model card of an adapter with this configuration, in Markdown."""
+def model_card(config: Mapping[str, Any], fuses_text: bool = False) -> str:
+    """The model card of an adapter, in Markdown.
+
+    Args:
+        config: Configuration of the adapter.
+        fuses_text: Whether it fuses the identity with a class word of the prompt.
+    """
     pipeline = "StableDiffusionXLPipeline" if config["cross_attention_dim"] == 2048 else "StableDiffusionPipeline"
     fields = {**config, "layers": len(config["layers"]), "projection": describe_projection(config)}
+    prompt, scale = ("a photo of a man <id>", 1.0) if fuses_text else ("a portrait in the rain", 0.8)
+    fields |= {"prompt": prompt, "scale": scale}
     return _TEXT.format(pipeline=pipeline, kind="unit-length" if config["normalised"] else "raw", **fields)
 
 

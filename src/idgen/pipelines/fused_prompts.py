@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,8 +128,6 @@ def fused_text(
         AdapterError: A class word is beyond the maximum length of a text encoder, or at different places of the
             prompts of two text encoders.
     """
-    if not hasattr(pipeline, "encode_prompt"):
-        raise AdapterError(f"An adapter that changes the prompt cannot be used with {type(pipeline).__name__}.")
     count = people.tokens.shape[1]
     marked: dict[str, list[str]] = {}
     places: list[list[int]] = []
@@ -143,11 +142,11 @@ def fused_text(
             stack.enter_context(repeated_word(encoder, tokenizer.bos_token_id))
         if any(other != places[0] for other in places):
             raise AdapterError("The class words of prompt and prompt_2 must be at the same place, counted in tokens.")
-        encoded = pipeline.encode_prompt(  # pyright: ignore[reportAttributeAccessIssue]
-            **{"prompt": next(iter(marked.values())), **marked},
+        encode, no_negative = _encoder_of(pipeline)
+        encoded = encode(
+            **{"prompt": next(iter(marked.values())), **marked, no_negative: False},
             device=pipeline._execution_device,
             num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
             lora_scale=(arguments.get("cross_attention_kwargs") or {}).get("scale"),
             clip_skip=arguments.get("clip_skip"),
         )
@@ -159,6 +158,15 @@ def fused_text(
     fused[rows, at] = words.to(text)
     per_prompt = num_images // len(text)
     return FusedText(*(None if x is None else x.repeat_interleave(per_prompt, 0) for x in (text, fused, pooled)))  # pyright: ignore
+
+
+def _encoder_of(pipeline: Pipeline) -> tuple[Callable[..., Sequence[torch.Tensor]], str]:
+    """`encode_prompt` of a pipeline, and the name of the argument that requests the negative half."""
+    if hasattr(pipeline, "encode_prompt"):
+        return pipeline.encode_prompt, "do_classifier_free_guidance"  # pyright: ignore[reportAttributeAccessIssue]
+    from diffusers.modular_pipelines.stable_diffusion_xl.encoders import StableDiffusionXLTextEncoderStep
+
+    return partial(StableDiffusionXLTextEncoderStep.encode_prompt, pipeline), "prepare_unconditional_embeds"
 
 
 def _place(pipeline: Pipeline, tokenizer: Any, before: str, count: int) -> int:
