@@ -78,7 +78,7 @@ REWARDS = {
         *("--optimizer.combine", "mgda"),
     ),
     "draft-lv": ("--rollout.method", "draft-lv", "--rollout.copies", "1", "--rollout.vae", "{VAE}"),
-    "alignprop": (*LAST, "--rollout.method", "alignprop", "--rollout.no-checkpointing"),
+    "alignprop": (*LAST, "--rollout.method", "alignprop", "--rollout.no-checkpointing", "--gradient_checkpointing"),
     "ddpo": ("--rollout.method", "ddpo", "--rollout.learned", "1", "--rewards", "{OWN}:colours=1"),
     "grpo": (
         *("--rollout.method", "grpo", "--rollout.group", "2", "--rollout.updates", "4", "--rollout.kl", "0.1"),
