@@ -124,3 +124,18 @@ def test_repr_shows_no_numbers_of_the_person() -> None:
 def test_invalid_values_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(IdentityError, match=message):
         person([1.0, 0.0], **changes)
+
+
+def test_features_travel_with_the_name_of_their_image_encoder(tmp_path: Path) -> None:
+    anna = person([3.0, 4.0], [4.0, 3.0], weights=[1, 3], features=torch.rand(2, 3, 5), image_encoder="clip")
+    bruno = person([4.0, 1.0], features=torch.rand(1, 3, 5), image_encoder="clip")
+    anna.save(tmp_path / "anna")
+    assert Identity.load(tmp_path / "anna").image_encoder == "clip"
+    assert Identity.mean([anna, bruno]).features.shape == (3, 3, 5)  # pyright: ignore[reportOptionalMemberAccess]
+    mixed = Identity.mix(anna, bruno, 0.25)
+    expected = 0.75 * (0.25 * anna.features[0] + 0.75 * anna.features[1]) + 0.25 * bruno.features[0]  # pyright: ignore
+    torch.testing.assert_close(mixed.mean_features(), expected)
+    other = person([4.0, 1.0], features=torch.rand(1, 3, 5), image_encoder="eva")
+    assert Identity.mix(anna, other, 0.5).features is None
+    with pytest.raises(EncoderMismatchError, match="different image encoders"):
+        Identity.mean([anna, other])
