@@ -5,20 +5,22 @@ The encoder is a network and a way to crop. All commands take it as FILE.py:CLAS
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import skimage.data
 import torch
 from PIL import Image
 from torch import nn
 
-from idgen import FaceAnalyzer, IdentityAdapter, enroll
+from idgen import FaceAnalyzer, IdentityAdapter, enroll, load_tiny
 from idgen.cli import main
 from idgen.faces import ARCFACE_TEMPLATE, AlignedEncoder, WholePicture
-from idgen.tiny import load_tiny_base
 
 
 class FilterResponses(nn.Module):
     """Mean and deviation of the responses of random filters, which tell textures apart."""
+
+    weight: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +68,8 @@ if __name__ == "__main__":
     assert IdentityAdapter.from_pretrained("run").config["encoder"] == "textures"
 
     analyzer = FaceAnalyzer.open(spec)
-    pipe = load_tiny_base()
+    pipe: Any = load_tiny()
+    pipe.unload_id_adapter()
     pipe.load_id_adapter("run", face_analyzer=analyzer)
     image = pipe("a photo", id_image="photos/brick/1.png", num_inference_steps=2).images[0]
     shown, photo = (enroll(one, analyzer).embedding(normalised=True) for one in (image, "photos/brick/1.png"))

@@ -99,7 +99,7 @@ def test_what_the_command_cannot_do_is_our_error(tmp_path, monkeypatch, capsys):
         (("--report", tmp_path), "not a finished set"),
         (("--output", tmp_path), "not a finished set"),
         ((tmp_path, "--output", tmp_path / "x"), "among the photos"),
-        ((tmp_path, "--output", f"{tmp_path}-set", "--test-people", tmp_path / "none"), "list of names"),
+        ((tmp_path, "--output", f"{tmp_path}-set", "--test-people", tmp_path / "none"), "There is no file or folder"),
         ((tmp_path, "--output", f"{tmp_path}-set", "--test-share", "1.5"), "shares of the splits"),
     ):
         with pytest.raises(SystemExit) as ended:
