@@ -140,5 +140,5 @@ def _default_threshold(encoder: str) -> float:
         return round(EncoderStatistics.of(encoder).threshold(1e-4), 3)
     except StatisticsError as error:
         raise IdentityError(
-            f"No threshold is known for '{encoder}': find one with idgen.provenance.calibration.calibrate."
+            f"No threshold is known for '{encoder}': give one, or measure the encoder with `idgen calibrate`."
         ) from error
