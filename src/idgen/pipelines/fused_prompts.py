@@ -160,7 +160,7 @@ def fused_text(
     return FusedText(*(None if x is None else x.repeat_interleave(per_prompt, 0) for x in (text, fused, pooled)))  # pyright: ignore
 
 
-def _encoder_of(pipeline: Pipeline) -> tuple[Callable[..., Sequence[torch.Tensor]], str]:
+def _encoder_of(pipeline: Pipeline) -> tuple[Callable[..., Any], str]:
     """`encode_prompt` of a pipeline, and the name of the argument that requests the negative half."""
     if hasattr(pipeline, "encode_prompt"):
         return pipeline.encode_prompt, "do_classifier_free_guidance"  # pyright: ignore[reportAttributeAccessIssue]
