@@ -139,7 +139,7 @@ def visit_phone(page: Page, work: Path) -> None:
     expect(page.locator("#person input")).to_have_value("Astronaut", timeout=WAIT)
     set_seed(page)
     generate(page, "Generate", images=1)
-    page.evaluate("document.querySelector('#person').scrollIntoView()")
+    page.evaluate("document.querySelector('#tabs-panel').scrollIntoView()")
     show(page, "phone", whole=False)
 
 
