@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from ..adapter import IdentityTokens
 from ..errors import TrainingError
-from ..faces.encoder import inner_features
-from ..losses import AttentionRecorder, Bank, Inputs, Recording, mix_identities
-from ..losses.patches import face_patches
-from ..losses.several_encoders import OF_ENCODER
-from ..losses.symmetry import frontality, mirrored_halves
+from ..losses import AttentionRecorder, Recording, mix_identities
 from .batch import Batch
-from .faces import FaceReader, GeneratedFaces, face_mask
+from .face_inputs import FaceInputs, OtherEncoderInputs
+from .faces import GeneratedFaces, face_mask
 from .randomness import Generators, integers, normal, uniform
 from .rollout import Predict, predict_x0
 from .step import as_read, encode_with
@@ -48,7 +44,7 @@ class Predictions(NamedTuple):
     edited: Recording
 
 
-class DenoisingInputs(Inputs):
+class DenoisingInputs(FaceInputs):
     """Inputs of the losses for one batch; what is not set in the constructor is computed when it is first read.
 
     Args:
@@ -84,12 +80,7 @@ class DenoisingInputs(Inputs):
             self.reliability = batch.reliability
         self._edited_prompts = self._edit() if self._reads & {"edited", "edited_without_id"} else ()
 
-    def compute(self, names: Iterable[str]) -> None:
-        """Compute these inputs now."""
-        for name in names:
-            getattr(self, name)
-
-    def by(self, encoder: str) -> DenoisingInputs:
+    def by(self, encoder: str) -> FaceInputs:
         """The inputs as a face encoder of the losses sees them."""
         if encoder not in self._step.others:
             return self
@@ -98,28 +89,6 @@ class DenoisingInputs(Inputs):
         return self._others[encoder]
 
     # -- without the identity, or with another: constants
-
-    @cached_property
-    def negatives(self) -> Bank:
-        """Targets of all processes, and people drawn from the bank."""
-        step, batch = self._step, self._batch
-        embeds, persons = step.gather(batch.target_embeds), step.gather(batch.persons)
-        if self._bank is None:
-            return Bank(embeds, persons)
-        others = self._bank(batch.persons)
-        if others.embeds.ndim == 3:
-            embeds, persons = embeds.expand(len(batch), -1, -1), persons.expand(len(batch), -1)
-        return Bank(
-            torch.cat([embeds, others.embeds.to(embeds)], -2), torch.cat([persons, others.persons.to(persons)], -1)
-        )
-
-    @cached_property
-    def prior_embeds(self) -> torch.Tensor:
-        """(batch, dim), embeddings of faces that the base model generated."""
-        prior = self._prior
-        if prior is None:
-            raise TrainingError("The triplet loss compares with faces that the base model generated: give `prior`.")
-        return prior[self._chosen_prior].to(self.latents.device)
 
     @cached_property
     def mixing(self) -> torch.Tensor:
@@ -152,14 +121,6 @@ class DenoisingInputs(Inputs):
             mixed = step.encode(replace(batch, id_embeds=mixed_embeds))
             with step.activate(batch, mixed):
                 return step.predict(batch, self.noisy_latents, self.timesteps, text)
-
-    @cached_property
-    def older_embeds(self) -> torch.Tensor:
-        """(batch, dim), embeddings of the faces that the older adapter predicts of the same noise."""
-        batch = self._batch
-        with torch.no_grad():
-            crops = self._reader(self._older_latents, batch.landmarks, batch.face_found).crops
-            return self._reader.embedder.encoder(crops)
 
     @cached_property
     def _older_latents(self) -> torch.Tensor:
@@ -261,84 +222,18 @@ class DenoisingInputs(Inputs):
             ).latents
 
     @cached_property
-    def generated_embeds(self) -> torch.Tensor:
-        """(batch, dim), embeddings of the faces in `predicted_latents`."""
-        if "generated_features" in self._reads:
-            return self._encoded[1]
-        return self._reader.embedder.encoder(self._faces.crops)
-
-    @cached_property
-    def generated_features(self) -> list[torch.Tensor]:
-        """Feature maps of the face encoder's inner layers, (batch, channels, height, width) each."""
-        return self._encoded[0]
-
-    @cached_property
-    def target_features(self) -> list[torch.Tensor]:
-        """The same of the targets' faces, decoded from their latents; constants."""
-        with torch.no_grad():
-            return inner_features(self._reader.embedder.encoder, self._target_crops)[0]
-
-    @cached_property
-    def generated_halves(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, dim) each: embeddings of the faces made of the left and of the right half; see `mirrored_halves`."""
-        return tuple(map(self._reader.embedder.encoder, mirrored_halves(self._faces.crops)))
-
-    @cached_property
-    def frontality(self) -> torch.Tensor:
-        """(batch,), how frontal the faces are; see `frontality`."""
-        return frontality(self._faces.landmarks)
-
-    @cached_property
-    def generated_patches(self) -> torch.Tensor:
-        """(batch, 4, 3, side, side), the eyes, the nose and the mouth; see `face_patches`."""
-        return face_patches(self._faces.crops, self._reader.embedder.template)
-
-    @cached_property
-    def target_patches(self) -> torch.Tensor:
-        """The same of the targets' faces, decoded from their latents; constants."""
-        return face_patches(self._target_crops, self._reader.embedder.template)
-
-    @cached_property
-    def face_found(self) -> torch.Tensor:
-        """(batch,), whether there is a face: in the target, or with a detector in the prediction."""
-        found = self._batch.face_found if self._step.detector is None else self._faces.found
-        return self._batch.comparable(found)
-
-    @cached_property
     def _faces(self) -> GeneratedFaces:
         return self._reader(self.predicted_latents, self._batch.landmarks, self._batch.face_found)
-
-    @cached_property
-    def _reader(self) -> FaceReader:
-        return self._step.faces
-
-    @property
-    def _bank(self) -> Callable[[torch.Tensor], Bank] | None:
-        return self._step.bank
-
-    @property
-    def _prior(self) -> torch.Tensor | None:
-        return self._step.prior
 
     @cached_property
     def _chosen_prior(self) -> torch.Tensor:
         assert self._step.prior is not None
         return integers(0, len(self._step.prior), len(self._batch), self._random)
 
-    @cached_property
-    def _encoded(self) -> tuple[list[torch.Tensor], torch.Tensor]:
-        return inner_features(self._reader.embedder.encoder, self._faces.crops)
-
     def _predicted_x0(self, output: torch.Tensor, predict: Predict) -> torch.Tensor:
         """x0 of the noisy latents, where `output` is the first prediction."""
         step, noisy, t = self._step, self.noisy_latents, self.timesteps
         return predict_x0(step.base.parametrisation, predict, output, noisy, t, step.x0_steps)
-
-    @cached_property
-    def _target_crops(self) -> torch.Tensor:
-        batch, faces = self._batch, replace(self._reader, detector=None)
-        with torch.no_grad():
-            return faces(batch.latents, batch.landmarks, batch.face_found).crops
 
     @cached_property
     def _text(self) -> dict[str, torch.Tensor]:
@@ -380,54 +275,3 @@ class DenoisingInputs(Inputs):
             raise TrainingError("The loss on editing directions needs edits, words that are added to the prompts.")
         chosen = integers(0, len(edits), len(batch), self._random).tolist()
         return tuple(f"{prompt}, {edits[i]}" for prompt, i in zip(batch.prompts, chosen, strict=True))
-
-
-class OtherEncoderInputs(DenoisingInputs):
-    """The inputs as another face encoder of the losses sees them.
-
-    The names in `OF_ENCODER` are its own, computed from the predicted pictures and the faces that the main inputs have
-    found; all other names are those of the main inputs.
-
-    Args:
-        main: Inputs for the main encoder.
-        encoder: Stored name of the encoder.
-    """
-
-    def __init__(self, main: DenoisingInputs, encoder: str) -> None:
-        self._main, self._own = main, main._step.others[encoder]
-        self._step, self._random, self._reads = main._step, main._random, main._reads
-        self._batch = main._batch.compared_by(encoder)
-        self.target_embeds, self.reference_embeds = self._batch.target_embeds, self._batch.references()
-        self.latents = main.latents
-
-    def __getitem__(self, name: str) -> Any:
-        return super().__getitem__(name) if name in OF_ENCODER else self._main[name]
-
-    def _names(self) -> list[str]:
-        return self._main._names()
-
-    @cached_property
-    def _faces(self) -> GeneratedFaces:
-        found = self._main._faces
-        reader = replace(self._reader, detector=None)
-        return reader(self._main.predicted_latents, found.landmarks, found.found)
-
-    @cached_property
-    def _reader(self) -> FaceReader:
-        return replace(self._step.faces, embedder=self._own.embedder)
-
-    @property
-    def _bank(self) -> Callable[[torch.Tensor], Bank] | None:
-        return self._own.bank
-
-    @property
-    def _prior(self) -> torch.Tensor | None:
-        return self._own.prior
-
-    @cached_property
-    def _chosen_prior(self) -> torch.Tensor:
-        return self._main._chosen_prior
-
-    @cached_property
-    def _older_latents(self) -> torch.Tensor:
-        return self._main._older_latents
