@@ -7,11 +7,8 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-BASES = (
-    "tiny",
-    "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "stabilityai/stable-diffusion-xl-base-1.0",
-)
+SD15, SDXL = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-xl-base-1.0"
+BASES = ("tiny", SD15, SDXL)
 """Base models that are often used: the built-in one, and repositories on the hub."""
 
 ADAPTERS = (

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from idgen import IdentityAdapter
 from idgen.cli import main
@@ -19,7 +20,6 @@ from idgen.data.assign import AssignOptions
 from idgen.data.cache import write_caches
 from idgen.data.prepare import PrepareOptions, prepare
 from idgen.errors import TrainingError
-from idgen.tiny import load_tiny_base
 from idgen.training.checkpoint import list_checkpoints
 from idgen.training.parsing import parse
 from tests.processes import start_command
@@ -49,7 +49,7 @@ def idgen(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     main()
 
 
-def test_both_stages_write_a_folder_that_a_pipeline_loads(shards, tmp_path, monkeypatch):
+def test_both_stages_write_a_folder_that_a_pipeline_loads(shards, tmp_path, monkeypatch, astronaut, capsys):
     run, reward = tmp_path / "run", tmp_path / "reward"
     idgen(monkeypatch, "denoise", "--train_data_dir", shards, "--output_dir", str(run), *DENOISE)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -58,8 +58,14 @@ def test_both_stages_write_a_folder_that_a_pipeline_loads(shards, tmp_path, monk
     card = (run / "README.md").read_text()
     assert "denoising=1, identity=1@0.85, contrastive=0.1@0.85" in card
     assert "similarity to unseen people, dlib-resnet-v1" in card
-    pipe = load_tiny_base()
-    pipe.load_id_adapter(str(run))
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(astronaut).save("photo.jpg")
+    exec(card.partition("```python\n")[2].partition("```")[0], drawn := {})
+    assert drawn["image"].size == (64, 64)
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"'{run}' holds an identity adapter for tiny" in told
+    assert "similarity to unseen people" in told
+    assert "Next: idgen generate" in told
     idgen(
         monkeypatch,
         *("reward", "--id_adapter", str(run), "--train_data_dir", shards, "--output_dir", str(reward)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -246,9 +247,8 @@ class IdentityAdapter(UNetMixin):
             save_directory: Created if it does not exist.
             kwargs: As in diffusers.
         """
-        native.save_pretrained(
-            super().save_pretrained, save_directory, model_card(self.config, self.to_tokens.fuses_text), **kwargs
-        )
+        card = model_card(self.config, Path(save_directory).name, self.to_tokens.fuses_text)
+        native.save_pretrained(super().save_pretrained, save_directory, card, **kwargs)
 
     def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, repo_id: str, *, private: bool | None = None, token: str | None = None, **kwargs: Any

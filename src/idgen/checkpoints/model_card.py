@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from ..names import SD15, SDXL
 
 _TEXT = """\
 ---
@@ -22,8 +25,8 @@ Generates images of a person with Stable Diffusion, from one photo and without t
 import idgen
 from diffusers import {pipeline}
 
-pipe = {pipeline}.from_pretrained("<base model>")
-pipe.load_id_adapter("<this folder or repository>")
+pipe = {pipeline}.from_pretrained("{base}")
+pipe.load_id_adapter("{place}")  # the folder or repository of this file
 image = pipe("{prompt}", id_image="photo.jpg", id_scale={scale}).images[0]
 ```
 
@@ -36,19 +39,49 @@ image = pipe("{prompt}", id_image="photo.jpg", id_scale={scale}).images[0]
 The adapter reads embeddings of this face encoder only. Generate images of people only with their consent.
 """
 
+_OPENING = re.compile(r'(pipe = StableDiffusion\w*Pipeline\.from_pretrained\(")(.*?)("\))')
+_LOADING = re.compile(r'(pipe\.load_id_adapter\(")(.*?)("\))')
 
-def model_card(config: Mapping[str, Any], fuses_text: bool = False) -> str:
+
+def model_card(config: Mapping[str, Any], place: str, fuses_text: bool = False) -> str:
     """The model card of an adapter, in Markdown.
 
     Args:
         config: Configuration of the adapter.
-        fuses_text: Whether it fuses the identity with a class word of the prompt.
+        place: Folder or repository of the adapter, for the code in the card.
+        fuses_text: Whether the adapter fuses the identity with a class word of the prompt.
     """
-    pipeline = "StableDiffusionXLPipeline" if config["cross_attention_dim"] == 2048 else "StableDiffusionPipeline"
-    fields = {**config, "layers": len(config["layers"]), "projection": describe_projection(config)}
     prompt, scale = ("a photo of a man <id>", 1.0) if fuses_text else ("a portrait in the rain", 0.8)
-    fields |= {"prompt": prompt, "scale": scale}
-    return _TEXT.format(pipeline=pipeline, kind="unit-length" if config["normalised"] else "raw", **fields)
+    xl = config["cross_attention_dim"] == 2048
+    fields = {
+        **config,
+        "pipeline": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
+        "base": SDXL if xl else SD15,
+        "place": place,
+        "prompt": prompt,
+        "scale": scale,
+        "kind": "unit-length" if config["normalised"] else "raw",
+        "layers": len(config["layers"]),
+        "projection": describe_projection(config),
+    }
+    return _TEXT.format(**fields)
+
+
+def with_places(card: str, place: str, base: str | None = None) -> str:
+    """A card whose code opens an adapter and a base model at other places.
+
+    Args:
+        card: A text of `model_card`.
+        place: Folder or repository of the adapter.
+        base: A folder, a hub id, or "tiny"; None to leave it.
+    """
+    card = _LOADING.sub(lambda found: f"{found[1]}{place}{found[3]}", card)
+    if base is None:
+        return card
+    if base != "tiny":
+        return _OPENING.sub(lambda found: f"{found[1]}{base}{found[3]}", card)
+    opened = _OPENING.sub("pipe = load_tiny_base()", card)
+    return re.sub("from diffusers import Stable.*\n", "from idgen.tiny import load_tiny_base\n", opened)
 
 
 def describe_fusion(config: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 from ..errors import CheckpointError
 from ..files import open_tensors, parse_json, read_json, write_folder
 from .building import check_config, limited, refuse_misfits
+from .model_card import with_places
 
 CONFIG = "config.json"
 
@@ -108,7 +109,15 @@ def push_to_hub(
     repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
+        _name_repository(Path(folder), repo_id)
         return str(upload_folder(repo_id=repo_id, folder_path=folder, token=token, **kwargs))
+
+
+def _name_repository(folder: Path, repo_id: str) -> None:
+    """Name the repository in the code of a model card."""
+    card = folder / "README.md"
+    if card.exists():
+        card.write_text(with_places(card.read_text(encoding="utf-8"), repo_id), encoding="utf-8")
 
 
 def _find_config(path: str, hub: Mapping[str, Any]) -> Path:

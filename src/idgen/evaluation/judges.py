@@ -10,7 +10,7 @@ from typing import NotRequired, TypeAlias, TypedDict
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..errors import EvaluationError, NoFaceError
+from ..errors import CheckpointError, EvaluationError, MissingDependencyError, NoFaceError
 from ..faces import (
     DlibEncoder,
     EncoderStatistics,
@@ -22,6 +22,7 @@ from ..faces import (
     spec_of,
 )
 from ..faces.registry import default_detector
+from ..terminal import warn
 from .cases import Case
 from .similarity import found
 
@@ -133,7 +134,8 @@ def open_judges(
 
     Args:
         conditioning: Name of the encoder that the adapter reads, if it is known; it is added to the others.
-        eval_encoder: Face encoders as `open_encoder` opens them; without any, one that the adapter does not read.
+        eval_encoder: Face encoders as `open_encoder` opens them; without any, one that the adapter does not read. If
+            that one is not at hand, a warning says so, and the adapter's own measures alone.
         detector: YuNet file; without it the detector of the adapter's encoder if it brings one, else dlib's.
         clip: CLIP model, folder or hub id.
         classifier: ONNX classifier of prompts' labels; scores prompt fidelity instead of CLIP.
@@ -142,9 +144,8 @@ def open_judges(
     from ..faces.onnx_encoder import IMAGENET, OnnxNetwork
     from .prompt_fidelity import Clip, PromptClassifier
 
-    unseen = UNSEEN if conditioning in (None, DlibEncoder.name) else DlibEncoder.name
-    names = [*(eval_encoder or [unseen]), *([spec_of(conditioning)] if conditioning else [])]
-    encoders = [open_encoder(name) for name in names]
+    encoders = [open_encoder(name) for name in eval_encoder] or _open_unseen(conditioning)
+    encoders += [open_encoder(spec_of(conditioning))] if conditioning else []
     faces = default_detector(encoders[-1])
     if detector is not None:
         from ..faces.opencv import YuNetDetector
@@ -157,6 +158,20 @@ def open_judges(
         prompt_score=PromptClassifier(classifier) if classifier else clip_model,
         features=OnnxNetwork(features, IMAGENET) if features else clip_model.features if clip_model else None,
     )
+
+
+def _open_unseen(conditioning: str | None) -> list[FaceEncoder]:
+    """A face encoder that the adapter does not read; none, with a warning, if it cannot be opened here."""
+    if conditioning not in (None, DlibEncoder.name):
+        return [open_encoder(DlibEncoder.name)]
+    try:
+        return [open_encoder(UNSEEN)]
+    except (CheckpointError, MissingDependencyError) as error:
+        warn(
+            f"{DlibEncoder.name} alone measures the pictures. It is the encoder that the adapter reads, by which an "
+            f"adapter looks better: give another one with --eval-encoder. ({UNSEEN} would be the default: {error})"
+        )
+        return [] if conditioning else [open_encoder(DlibEncoder.name)]
 
 
 class EncoderRole(TypedDict):

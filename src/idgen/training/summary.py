@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.model_card import with_places
 from ..convert import NET
 from ..data.manifest import Manifest
 from ..errors import TrainingError
@@ -34,7 +35,7 @@ tags:
 
 # LoRA
 
-Load it with `pipe.load_lora_weights("<this folder or repository>")`.
+Load it with `pipe.load_lora_weights("{place}")`.
 """
 
 
@@ -53,11 +54,10 @@ def describe_training(
         updates: Updates of the adapter's weights.
     """
     card = output_dir / "README.md"
-    text = card.read_text(encoding="utf-8") if card.exists() else LORA_ALONE
+    text = card.read_text(encoding="utf-8") if card.exists() else LORA_ALONE.format(place=output_dir.name)
     text = text.split(HEADING)[0].rstrip("\n")
     base = config.base
-    if base != "tiny":  # diffusers cannot load this name
-        text = text.replace("<base model>", base)
+    text = with_places(text, output_dir.name, base)
     rows = read_rows(output_dir / METRICS)
     train = manifest.splits.get("train", {})
     table = {
