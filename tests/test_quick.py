@@ -31,6 +31,7 @@ VALID: dict[str, list[str]] = {
     "convert": ["photo.png", "target"],
     "inspect": ["photo.png"],
     "info": ["photo.png"],
+    "calibrate": ["photo.png"],
 }
 """What a command needs beside the missing file."""
 STAGES: dict[str, type] = {"denoise": DenoisingConfig, "reward": RewardConfig}
