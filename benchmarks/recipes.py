@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,7 @@ def make_batch(shape: Shape, base: BaseModel) -> tuple[Batch, torch.Tensor]:
     batch = Batch(
         latents=torch.randn(size, 4, shape.side // 8, shape.side // 8, generator=random),
         prompts=prompts,
-        **base.encode(prompts),
+        **cast(dict[str, Any], base.encode(prompts)),
         id_embeds=torch.randn(size, EMBEDDING_DIM, generator=random),
         encoder="random",
         target_embeds=torch.randn(size, 128, generator=random),

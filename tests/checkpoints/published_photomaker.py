@@ -107,5 +107,13 @@ PHOTOMAKER = [
 
 def tiny_photomaker(variant: str, unet: Any, cross: int = 128, **changes: Any) -> PhotoMakerFile:
     """A small file for a UNet; heads of v2's resampler are 128 wide, so it has one."""
-    sizes = {"embedding": 8, "image": 128, "image_layers": 2, "side": 28, "first": cross // 4, "rank": 3, "depth": 2}
+    sizes: dict[str, Any] = {
+        "embedding": 8,
+        "image": 128,
+        "image_layers": 2,
+        "side": 28,
+        "first": cross // 4,
+        "rank": 3,
+        "depth": 2,
+    }
     return PhotoMakerFile(variant, f"{variant}.bin", [], cross, attentions=attentions_of(unet), **(sizes | changes))

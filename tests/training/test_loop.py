@@ -68,6 +68,7 @@ def test_learned_parts_of_losses_are_trained_and_resumed_but_not_exported(tmp_pa
         assert not torch.equal(weight, before[name])
         assert torch.equal(weight, resumed[name])
     assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    assert whole.trained.adapter is not None
     assert weights_of(tmp_path / "whole").keys() == whole.trained.adapter.state_dict().keys()
 
 

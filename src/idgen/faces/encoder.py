@@ -106,7 +106,7 @@ def inner_features(network: nn.Module, images: torch.Tensor) -> tuple[list[torch
         EncoderMismatchError: The network has no such method.
     """
     method: Any = getattr(network, "inner_features", None)
-    if not callable(method):
+    if method is None:
         raise EncoderMismatchError(
             f"The face encoder {type(network).__name__} does not return the outputs of its inner layers: give it a "
             "method inner_features(images), which returns a list of feature maps and the embeddings."

@@ -33,7 +33,6 @@ from ..pages import new_figure
 from ..pipelines.loaded import LoadedAdapter
 from ..terminal import working
 from .base import BaseModel
-from .faces import open_detector
 from .probes import Predictions, Probe, probe_group, probe_identity, probe_labels
 from .randomness import normal
 
@@ -125,7 +124,9 @@ def measure(
     nn.Module.to(loaded.adapter, device=model.unet.device, dtype=model.unet.dtype)
     analyzer = loaded.face_analyzer
     if detector is not None:
-        analyzer = FaceAnalyzer(open_detector(str(detector)), analyzer.encoder)
+        from ..faces.opencv import YuNetDetector
+
+        analyzer = FaceAnalyzer(YuNetDetector(detector), analyzer.encoder)
     side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     people = list(_read(pipeline, cases, framing_for(base, side), analyzer))
     total = model.parametrisation.num_train_timesteps
