@@ -38,25 +38,25 @@ STAGES: dict[str, type] = {"denoise": DenoisingConfig, "reward": RewardConfig}
 NEEDED = ["--train_data_dir", ".", "--output_dir", "run", "--id_adapter", "."]
 
 PROGRAM = """
-import contextlib, io, json, sys, time
+import contextlib, io, json, sys
 from idgen.cli import main
 
 slow, found = set(sys.argv[1].split(",")), []
 for arguments in json.load(sys.stdin):
     sys.argv = ["idgen", *arguments]
-    text, start, code = io.StringIO(), time.process_time(), 0
+    text, code = io.StringIO(), 0
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         try:
             main()
         except SystemExit as end:
             code = end.code
-    found.append([code, text.getvalue(), sorted(slow & sys.modules.keys()), time.process_time() - start])
+    found.append([code, text.getvalue(), sorted(slow & sys.modules.keys())])
 print(json.dumps(found))
 """
 
 
-def run(calls: list[list[str]], folder: Path) -> list[tuple[int, str, list[str], float]]:
-    """Exit code, text, slow modules and seconds of processor time of each call, all of them in one new process."""
+def run(calls: list[list[str]], folder: Path) -> list[tuple[int, str, list[str]]]:
+    """Exit code, text and slow modules of each call, all of them in one new process."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, ",".join(SLOW)],
         input=json.dumps(calls),
@@ -130,10 +130,9 @@ def test_help_wrong_flags_and_missing_files_import_no_torch_and_open_nothing(tmp
     missing = [*missing_files(), *(["train", stage, "--config", "base.toml"] for stage in STAGES)]
     assert len(missing) > 40
     calls = [*helped, *wrong, *missing]
-    for call, (code, text, slow, seconds) in zip(calls, run(calls, tmp_path), strict=True):
+    for call, (code, text, slow) in zip(calls, run(calls, tmp_path), strict=True):
         said = " ".join(text.split())
         assert not slow, (call, slow)
-        assert seconds < 1, (call, seconds)
         if call in helped:
             assert code == 0, (call, said)
         else:

@@ -59,7 +59,7 @@ def test_a_picture_is_marked_and_inspected(run, photo: Path, tmp_path: Path) -> 
     tiny = ["generate", "a face", "--steps", 1, "--photo", photo]
     run(*tiny, "--count", 2, "--seed", 5, "--output", marked)
     run(*tiny, "--seed", 6, "--output", plain, "--no-watermark")
-    second = tmp_path / "marked-2.png"
+    second = tmp_path / "marked-6.png"
     told = read_settings(second)
     assert told == {**(read_settings(plain) or {}), "seed": 6}
     assert told is not None
@@ -115,8 +115,8 @@ def test_blocked_people_are_neither_enrolled_nor_drawn(run, refuse, photo: Path,
     [
         (["--output", "x.jpg"], "PNG"),
         (["--check-output"], "--blocklist"),
-        (["--key", "key.pem"], "--certificates and --key are required together"),
-        (["--blocklist", "nowhere"], "There is no file 'nowhere'"),
+        (["--key", __file__], "--certificates and --key are required together"),
+        (["--blocklist", "nowhere"], "There is no file or folder 'nowhere'"),
     ],
 )
 def test_bad_options(refuse, photo: Path, models: Path, arguments: list[str], message: str) -> None:

@@ -134,8 +134,8 @@ def spec_of(name: str) -> str:
         return _opened[name]
     if _row(name) is None:
         raise EncoderMismatchError(
-            f"The face encoder '{name}' is not built in. Name what opens it with --encoder ({encoder_forms()}), or in "
-            "Python call idgen.faces.open_encoder first."
+            f"The face encoder '{name}' is not built in. Name what opens it with --encoder ({encoder_forms()}). In "
+            "Python, call idgen.faces.open_encoder first, or give load_id_adapter a face_analyzer."
         )
     return name
 
