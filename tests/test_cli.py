@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import idgen
@@ -69,6 +70,14 @@ def test_several_pictures(run, photo: Path, models: Path, tmp_path: Path) -> Non
     assert paths == [str(tmp_path / "eileen-7.png"), str(tmp_path / "eileen-8.png")]
     first, second = (np.asarray(Image.open(path)) for path in paths)
     assert not np.array_equal(first, second)
+
+
+def test_images_are_generated_without_the_face_encoder_of_an_identity(run, models: Path, tmp_path: Path) -> None:
+    make_adapter(make_pipeline().unet).save_pretrained(tmp_path / "adapter")
+    Identity(embeddings=torch.ones(1, 8), encoder="test").save(tmp_path / "anna.safetensors")
+    common = ["generate", "a face", "--base", models / "base", "--id-adapter", tmp_path / "adapter", "--steps", 1]
+    (picture,) = run(*common, "--identity", tmp_path / "anna.safetensors", "--output", tmp_path / "a.png").split()
+    assert Path(picture).is_file()
 
 
 PERSON = ["generate", "a face", "--identity", "person.safetensors"]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from .commands.shared import open_pipeline, read_face_option
-from .errors import ProvenanceError, StatisticsError
+from .errors import IdgenError, ProvenanceError, StatisticsError
 from .evaluation.drawing import DrawingSettings
 from .evaluation.judges import Judges, read_faces
 from .evaluation.similarity import cosine_similarity
@@ -116,7 +116,11 @@ def _paths(options: GenerateOptions, person: Identity) -> list[Path]:
 
 def _similarities(pictures: Sequence[Image.Image], paths: Sequence[Path], person: Identity) -> list[str]:
     """Lines with the similarity of each image to the person, and what it is to be compared with."""
-    analyzer = FaceAnalyzer.for_encoder(person.encoder)
+    try:
+        analyzer = FaceAnalyzer.for_encoder(person.encoder)
+    except IdgenError as error:  # the images exist
+        warn(f"The similarity is not measured. {error}")
+        return []
     judges = Judges(detector=analyzer.detector, encoders={person.encoder: analyzer.encoder})
     reference = {person.encoder: person.embedding(normalised=True).numpy()[None]}
     lines = []
