@@ -37,12 +37,15 @@ def load_tiny(*, inpaint: bool = False) -> StableDiffusionPipeline:
     Example:
         >>> load_tiny()("a pencil sketch of <id>", id_image="photo.jpg", guidance_scale=3).images[0]
     """
-    pipeline: Any = load_tiny_base()
-    if inpaint:
-        from ..pipelines.inpaint import LatentInpaintPipeline
+    from ..library_logs import quiet_libraries
 
-        pipeline = LatentInpaintPipeline(**pipeline.components, requires_safety_checker=False)
-    pipeline.load_id_adapter(_installed(TINY_ADAPTER_PATH, "config.json"))
+    with quiet_libraries():
+        pipeline: Any = load_tiny_base()
+        if inpaint:
+            from ..pipelines.inpaint import LatentInpaintPipeline
+
+            pipeline = LatentInpaintPipeline(**pipeline.components, requires_safety_checker=False)
+        pipeline.load_id_adapter(_installed(TINY_ADAPTER_PATH, "config.json"))
     return pipeline
 
 
