@@ -20,10 +20,11 @@ from starlette.responses import PlainTextResponse
 
 from idgen.demo.access import MAX_BODY, MAX_WAITING_PER_PAGE, RequestFilter
 from idgen.demo.sessions import MAX_IDLE_SECONDS, Sessions
-from idgen.demo.temp_folder import PREFIX, YOUNG, delete_dead_folders, temp_folder
+from idgen.demo.temp_folder import PREFIX, YOUNG, delete_dead_folders
 from idgen.demo.uploads import MAX_UPLOAD
 from tests.components import make_adapter, make_pipeline
 from tests.demo.conftest import Served, enroll_random, gallery, wait_until
+from tests.demo.folder_holder import hold_a_folder
 from tests.processes import start
 
 QUICK = {"style": "As written"}
@@ -225,12 +226,6 @@ def test_folders_of_dead_demos_are_deleted_at_the_start(tmp_path: Path) -> None:
     os.utime(folder, (0, 0))
     delete_dead_folders(tmp_path)
     assert not folder.exists()
-
-
-def hold_a_folder(parent: str) -> None:
-    os.environ["GRADIO_TEMP_DIR"] = parent
-    (temp_folder() / "photo.png").touch()
-    time.sleep(60)
 
 
 def test_a_password_is_required(serve: Any, eileen: Path) -> None:
