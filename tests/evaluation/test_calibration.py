@@ -15,6 +15,7 @@ from idgen.cli import main
 from idgen.data.manifest import Manifest
 from idgen.data.statistics import NamedFaces, same_person_threshold
 from idgen.errors import StatisticsError
+from idgen.evaluation import intervals
 from idgen.evaluation.calibration import measure_similarities
 from idgen.evaluation.synthesis import random_people
 from idgen.faces import EncoderStatistics
@@ -23,6 +24,12 @@ from idgen.identity import Identity
 from idgen.provenance import IdentityBlocklist
 
 PEOPLE, PHOTOS, DIM = 600, 3, 16
+
+
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values do not depend on the number of resamples, and a hundred are enough for the intervals here."""
+    monkeypatch.setattr(intervals, "RESAMPLES", 100)
 
 
 def people(alike: float = 0.5) -> NamedFaces:

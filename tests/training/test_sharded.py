@@ -54,27 +54,31 @@ def learned_loss(folder: Path) -> LossConfig:
     return LossConfig.only(**{f"{file}:level": 0.1})
 
 
-def train(folder: Path, kind: str, stop: int) -> None:
-    """The work of each of the two processes."""
-    accelerator = Splits(cpu=True) if kind == "fsdp" else Accelerator(cpu=True)
-    assert accelerator.num_processes == 2
-    losses = learned_loss(folder)
-    pattern = make_loop(folder, steps=4, losses=losses, resume_from_checkpoint="latest")
-    people = RandomPeople(2, rank=accelerator.process_index, world=2)
-    loop = Loop(make_step(losses=losses), people, folder, pattern.config, pattern.settings, accelerator)
-    if accelerator.process_index == 1:  # one process is told; both end
-        loop.trained.register_forward_hook(lambda *_: setattr(loop.stop, "requested", loop.done + 1 == stop))
-    assert loop.run() == stop
+def train(*runs: tuple[Path, str, int]) -> None:
+    """The work of each of the two processes: runs one after the other, each with a folder, a kind and its end."""
+    for folder, kind, stop in runs:
+        accelerator = Splits(cpu=True) if kind == "fsdp" else Accelerator(cpu=True)
+        assert accelerator.num_processes == 2
+        losses = learned_loss(folder)
+        pattern = make_loop(folder, steps=4, losses=losses, resume_from_checkpoint="latest")
+        people = RandomPeople(2, rank=accelerator.process_index, world=2)
+        loop = Loop(make_step(losses=losses), people, folder, pattern.config, pattern.settings, accelerator)
+        if accelerator.process_index == 1:  # one process is told; both end
+            loop.trained.register_forward_hook(
+                lambda *_, loop=loop, stop=stop: setattr(loop.stop, "requested", loop.done + 1 == stop)
+            )
+        assert loop.run() == stop
     accelerator.end_training()  # a process that leaves its threads behind may be aborted at its end
 
 
-def run(folder: Path, kind: str, stop: int = 4) -> dict[str, torch.Tensor]:
-    run_in_two(train, folder, kind, stop)
+def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(IdentityAdapter.from_pretrained(folder).state_dict())
 
 
 def test_sharded_weights_give_the_same_run(tmp_path: Path) -> None:
-    whole, split = run(tmp_path / "ddp", "ddp"), run(tmp_path / "fsdp", "fsdp")
+    ddp, fsdp, cut = (tmp_path / name for name in ("ddp", "fsdp", "cut"))
+    run_in_two(train, (ddp, "ddp", 4), (fsdp, "fsdp", 4), (cut, "fsdp", 2))
+    whole, split = weights(ddp), weights(fsdp)
     for name, weight in whole.items():
         torch.testing.assert_close(split[name], weight, rtol=1e-3, atol=1e-5)
     states = [load_file(tmp_path / kind / "checkpoint-4" / "training.safetensors") for kind in ("ddp", "fsdp")]
@@ -82,9 +86,9 @@ def test_sharded_weights_give_the_same_run(tmp_path: Path) -> None:
     levels = [state["loss.level.weight"] for state in states]
     torch.testing.assert_close(*levels, rtol=1e-3, atol=1e-5)
     assert (levels[0] != 1).all()
-    run(tmp_path / "cut", "fsdp", stop=2)
-    alone = shutil.copytree(tmp_path / "cut", tmp_path / "alone")
-    again = run(tmp_path / "cut", "fsdp")
+    alone = shutil.copytree(cut, tmp_path / "alone")
+    run_in_two(train, (cut, "fsdp", 4))  # resumed in new processes
+    again = weights(cut)
     assert all(torch.equal(again[name], split[name]) for name in split)
     losses = learned_loss(alone)
     make_loop(alone, steps=4, losses=losses, gradient_accumulation_steps=2, resume_from_checkpoint="latest").run()

@@ -121,7 +121,7 @@ def _similarities(
         own = np.bincount(one, genuine_values, people), np.bincount(one, minlength=people)
         return (
             interval(lambda w: _ratio(w @ own[0], w @ own[1]), people),
-            interval(lambda w: _ratio((w[a] * w[b]) @ impostor_values, (w[a] * w[b]).sum()), people),
+            interval(lambda w: _ratio((pairs := w[a] * w[b]) @ impostor_values, pairs.sum()), people),
         )
 
     means = mean(genuine, impostor)
