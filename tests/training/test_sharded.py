@@ -68,7 +68,7 @@ def train(*runs: tuple[Path, str, int]) -> None:
                 lambda *_, loop=loop, stop=stop: setattr(loop.stop, "requested", loop.done + 1 == stop)
             )
         assert loop.run() == stop
-    accelerator.end_training()  # a process that leaves its threads behind may be aborted at its end
+    accelerator.end_training()  # pyright: ignore[reportPossiblyUnboundVariable]  # a process that leaves its threads behind may be aborted at its end
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
