@@ -14,6 +14,9 @@ BASES = ("tiny", SD15, SDXL)
 ADAPTERS = (
     "InstantX/InstantID",
     "h94/IP-Adapter-FaceID",
+    "TencentARC/PhotoMaker",
+    "TencentARC/PhotoMaker-V2",
+    "guozinan/PuLID",
 )
 """Public adapters on the hub."""
 

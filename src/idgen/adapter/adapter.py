@@ -202,16 +202,17 @@ class IdentityAdapter(UNetMixin):
             BlockedIdentityError: The blocklist of a UNet with this adapter refuses the person.
         """
         self._refuse_blocked(id_embeds)
-        tokens, nobody = self(id_embeds, features), torch.zeros_like(id_embeds[:1])
+        tokens = self(id_embeds, features)
         if self.to_tokens.fuses_text:  # the negative half of guidance is ordinary text
             return IdentityTokens(tokens, tokens[:1, :0], (), id_embeds)
         if features is not None and self.to_tokens.zero_features:
-            negative_features = torch.zeros_like(features[:1])
-        elif negative_features is not None and nobody.ndim == 3:
-            negative_features = negative_features[:, None].expand(-1, nobody.shape[1], -1, -1)
-        if self.to_tokens.is_joint and nobody.ndim == 3:
-            nobody, negative_features = nobody[:, :1], None if negative_features is None else negative_features[:, :1]
-        negative = self(nobody, negative_features)
+            negative_features = features.new_zeros(1, *features.shape[-2:])
+        empty = torch.zeros_like(id_embeds[:1])
+        if empty.ndim == 3:  # as many photos as the person has, or one if all photos become tokens together
+            empty = empty[:, :1] if self.to_tokens.is_joint else empty
+            if negative_features is not None:
+                negative_features = negative_features[:, None].expand(-1, empty.shape[1], -1, -1)
+        negative = self(empty, negative_features)
         words = self.words(id_embeds if id_embeds.ndim == 2 else id_embeds.mean(1))
         return IdentityTokens(tokens, negative, words, id_embeds)
 

@@ -1,7 +1,7 @@
 """Error rates of a face recogniser on pairs of one person (genuine) and of two people (impostor).
 
 ISO/IEC 19795-1: a pair matches when its score reaches the threshold; FMR is the share of impostor pairs that match,
-FNMR that of genuine pairs that do not. A face that was not found has the score -1 and so matches nobody.
+FNMR that of genuine pairs that do not. A face that was not found has the score -1, which is below every threshold.
 """
 
 from __future__ import annotations

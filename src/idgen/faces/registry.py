@@ -11,11 +11,11 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from ..errors import EncoderMismatchError, StatisticsError
 from ..inputs import EncoderSpec as EncoderSpec
+from ..names import nearest
 from ..own_code import load_object
 from .detectors import DlibDetector, FaceDetector
 from .dlib_encoder import DlibEncoder
@@ -207,9 +207,9 @@ def _own(spec: str) -> FaceEncoder:
     if not re.fullmatch(r".+:\w+", spec):
         if spec in ENCODERS:
             raise EncoderMismatchError(f"'{spec}' needs an argument: {spec}{ENCODERS[spec].argument}.")
-        near = get_close_matches(spec, ENCODERS, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise EncoderMismatchError(f"There is no face encoder '{spec}'.{hint} Use {encoder_forms()}.")
+        raise EncoderMismatchError(
+            f"There is no face encoder '{spec}'.{nearest(spec, ENCODERS)} Use {encoder_forms()}."
+        )
     make = load_object(spec, EncoderMismatchError)
     try:
         inspect.signature(make).bind()

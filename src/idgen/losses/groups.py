@@ -27,8 +27,9 @@ Groups = Callable[[], torch.Tensor]
 class WithinGroupLoss:
     """InfoNCE whose negatives are people of the same group: `−log( e^(s⁺/τ) / (e^(s⁺/τ) + Σ_{same group} e^(s⁻/τ)) )`.
 
-    A face is pulled to its person, whatever the group, and pushed away only from people whom the group does not tell
-    apart: the loss cannot be reduced by drawing the group. A person of an unknown group is compared with everybody.
+    The similarity to the person increases, and the similarity to people of the same group decreases. A model that
+    generates the group without the person does not reduce the loss. A person of an unknown group is compared with
+    everybody.
 
     Args:
         temperature: τ; the default fits the default face encoder, see `LossSettings`.

@@ -15,8 +15,8 @@ class IdentityHeadLoss(nn.Module):
 
     A comp-sum loss (Mao, Mohri and Zhong, arXiv 2304.07288, section 2) with their τ = 1 + q: cross-entropy for q → 0,
     which fits wrong names too, and `1 − p` for q = 1, which tolerates them (Zhang and Sabuncu, arXiv 1805.07836). The
-    same loss of the targets, which is added, trains the vectors. They start as the people's mean embeddings. No
-    gradient leads from generated faces to them: a head that fits what is drawn would be no judge of it.
+    same loss of the targets, which is added, trains the vectors. They start as the people's mean embeddings. The
+    loss of generated faces does not train them: they would adapt to the errors of those faces.
 
     Args:
         temperature: τ; the default fits the default face encoder, see `LossSettings`.

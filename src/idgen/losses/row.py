@@ -6,12 +6,12 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from ..errors import LossError
+from ..names import nearest
 from ..own_code import load_object
 from .weights import Weight, Weights, Window
 
@@ -100,11 +100,9 @@ class Table:
         found = {name: Weight(row.weight, row.window) for name, row in self.rows.items()}
         for name, weight in given.items():
             if name not in found and ".py:" not in name:
-                near = get_close_matches(name, self.rows, 1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
                 raise LossError(
-                    f"'{name}' is not known as a {self.kind}.{hint} Use one of {', '.join(self.rows)}, or a function "
-                    f"of your own, FILE.py:FUNCTION."
+                    f"'{name}' is not known as a {self.kind}.{nearest(name, self.rows)} Use one of "
+                    f"{', '.join(self.rows)}, or a function of your own, FILE.py:FUNCTION."
                 )
             found[name] = Weight.parse(name, weight, self.rows[name].window if name in self.rows else None)
         return found
