@@ -88,6 +88,7 @@ ROWS: dict[str, Ablation] = {
     "reliability": option(
         "ISR (2308.08887)", "--losses.reliability", test="tests/losses/test_weighted.py, tests/data/test_people.py"
     ),
+    "centred": option("", "--losses.centred", test="tests/losses/test_centred.py"),
     "whiskers": option("UNPG (2203.11593)", "--losses.whiskers", "1.5"),
     "heads": option("AMCL (2310.05615)", "--losses.heads", "4"),
     "learned heads": option("AMCL (2310.05615)", "--losses.heads", "4", "--losses.learned", "heads"),

@@ -84,6 +84,9 @@ def test_a_set_is_measured_on_its_named_people(measured: EncoderStatistics, tmp_
     assert (found.people, found.photos) == (PEOPLE, PEOPLE * PHOTOS)
     assert found.threshold(1e-2) == pytest.approx(measured.threshold(1e-2), abs=1e-6)
     assert statistics_for(str(tmp_path)).people == PEOPLE
+    centred = statistics_for(str(tmp_path), centred=True)
+    assert abs(centred.impostor.mean) < 0.02 < found.impostor.mean
+    assert np.array_equal(centred.centre, found.centre)
     write([*(f"found-{i:04d}" for i in range(PEOPLE)), *(f"named-{i}" for i in range(500))])
     assert statistics_for(str(tmp_path)) is EncoderStatistics.of("dlib-resnet-v1")
 

@@ -40,7 +40,7 @@ DENOISING = {
         *("--losses.learned", "heads", "temperature", "--losses.mixup", "0.4", "--losses.huber", "0.001"),
         *("--losses.timesteps", "lognormal", "--losses.lognormal_mean", "-1"),
         *("--random_fusion", "--num_words", "2", "--references", "2", "--component_dropout", "0.25"),
-        *("--optimizer.combine", "pcgrad"),
+        *("--losses.centred", "--losses.temperature", "0.1", "--optimizer.combine", "pcgrad"),
     ),
     "faces in two steps, found": (
         *(*FACES, "--faces.steps", "2", "--faces.landmarks", "prediction"),

@@ -22,7 +22,9 @@ ENOUGH_PEOPLE, ENOUGH_WITH_PAIRS = 450, 50
 _PAIRS_ABOVE = 10  # pairs of people above a threshold that make it a measurement
 
 
-def measure(encoder: str, embeddings: np.ndarray, labels: np.ndarray, pairs: int = PAIRS) -> EncoderStatistics:
+def measure(
+    encoder: str, embeddings: np.ndarray, labels: np.ndarray, pairs: int = PAIRS, centred: bool = False
+) -> EncoderStatistics:
     """Measure an encoder on faces of known people. The result is the same each time.
 
     Args:
@@ -30,6 +32,7 @@ def measure(encoder: str, embeddings: np.ndarray, labels: np.ndarray, pairs: int
         embeddings: (faces, dim), raw.
         labels: (faces,), numbers of the people, from 0 without gaps.
         pairs: Number of pairs that are drawn of each kind.
+        centred: Measure the cosines of embeddings relative to the centre.
 
     Raises:
         StatisticsError: There are fewer than 450 people, or fewer than 50 with two photos, or different people
@@ -42,13 +45,14 @@ def measure(encoder: str, embeddings: np.ndarray, labels: np.ndarray, pairs: int
             f"it takes {ENOUGH_PEOPLE}, and {ENOUGH_WITH_PAIRS} with two photos."
         )
     units = unit(embeddings)
-    genuine, impostor = (draw(units, labels, pairs) for draw in (genuine_cosines, impostor_cosines))
-    means = person_sums(units, labels) / counts[:, None]
+    centre = (person_sums(units, labels) / counts[:, None]).mean(0)
+    compared = unit(units - centre) if centred else units
+    genuine, impostor = (draw(compared, labels, pairs) for draw in (genuine_cosines, impostor_cosines))
     return EncoderStatistics(
         encoder=encoder,
         people=len(counts),
         photos=len(labels),
-        centre=means.mean(0),
+        centre=centre,
         length=float(np.median(np.linalg.norm(embeddings, axis=1))),
         genuine=ScoreDistribution.of(genuine, int((counts * (counts - 1) // 2).sum())),
         impostor=ScoreDistribution.of(impostor, int((counts.sum() ** 2 - (counts**2).sum()) // 2)),
@@ -56,7 +60,7 @@ def measure(encoder: str, embeddings: np.ndarray, labels: np.ndarray, pairs: int
 
 
 def measure_set(
-    shards: str, split: str = "train", pairs: int = PAIRS, encoder: str | None = None
+    shards: str, split: str = "train", pairs: int = PAIRS, encoder: str | None = None, centred: bool = False
 ) -> EncoderStatistics:
     """Measure the encoder of a set on the named people of a split; raises like `measure`.
 
@@ -65,12 +69,13 @@ def measure_set(
         split: "train", "validation" or "test".
         pairs: Number of pairs that are drawn of each kind.
         encoder: Stored name of another encoder whose embeddings are cached.
+        centred: Measure the cosines of embeddings relative to the centre.
 
     Raises:
         DataError: The set cannot be read.
     """
     found = named_faces(shards, split, encoder)
-    return measure(found.encoder, found.embeddings, found.labels, pairs)
+    return measure(found.encoder, found.embeddings, found.labels, pairs, centred)
 
 
 class NamedFaces(NamedTuple):
@@ -103,20 +108,23 @@ def named_faces(shards: str, split: str = "train", encoder: str | None = None) -
     return NamedFaces(encoder or own, np.asarray(bank.embeddings[rows]), labels, [bank.groups[i] for i in people])
 
 
-def statistics_for(shards: str, encoder: str | None = None) -> EncoderStatistics:
+def statistics_for(shards: str, encoder: str | None = None, centred: bool = False) -> EncoderStatistics:
     """The statistics of a set's encoder: measured on its training split, or the known ones if it names too few people.
 
     Args:
         shards: Folder or URL of a prepared set.
         encoder: Stored name of another encoder whose embeddings are cached.
+        centred: Measure the cosines of embeddings relative to the centre.
 
     Raises:
         DataError: The set cannot be read.
-        StatisticsError: The set names too few people, and there are no statistics of the encoder.
+        StatisticsError: The set names too few people, and there are no such statistics of the encoder.
     """
     try:
-        return measure_set(shards, encoder=encoder)
+        return measure_set(shards, encoder=encoder, centred=centred)
     except StatisticsError as too_few:
+        if centred:
+            raise
         try:
             return EncoderStatistics.of(encoder or Manifest.open(shards).encoder)
         except StatisticsError as unknown:

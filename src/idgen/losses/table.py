@@ -15,6 +15,8 @@ from .settings import Over, Part, WeightedConfig
 from .weights import WEIGHTS_FLAG, Weights
 
 if TYPE_CHECKING:
+    import torch
+
     from .groups import Groups
     from .parametrisation import Parametrisation
     from .prototypes import Centres
@@ -313,6 +315,8 @@ class LossConfig(WeightedConfig):
         match_threshold: θ of the error rate loss.
         head_power: q of the identity head: 0 for cross-entropy, 1 to tolerate most wrong names.
         robustness: λ of the robust loss; it tolerates more wrong names when it is larger.
+        centred: Compare embeddings relative to their mean over the people of the training split, in all losses that
+            compare embeddings. Settings that are None are then measured on centred embeddings.
         reliability: Multiply losses that compare with the person by how reliably the photos of a pair show the same
             person, as the shards say.
         edits: Words added to prompts in the editing loss, one at random.
@@ -346,6 +350,7 @@ class LossConfig(WeightedConfig):
     match_threshold: float | None = None
     head_power: float = 0.7
     robustness: float | None = None
+    centred: bool = False
     reliability: bool = False
     edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
 
@@ -362,6 +367,7 @@ def make_losses(
     embedding_dim: int | None = None,
     centres: Centres | None = None,
     groups: Groups | None = None,
+    centre: torch.Tensor | None = None,
 ) -> WeightedTerms:
     """The losses of a configuration.
 
@@ -372,15 +378,17 @@ def make_losses(
         embedding_dim: Length of a face embedding, for losses that learn something.
         centres: Mean embedding of each person, for losses with prototypes.
         groups: Group of each person, for losses that read it.
+        centre: Mean of the embeddings, (dim,), to compare embeddings relative to it; None to compare them as they are.
 
     Raises:
-        LossError: No loss has a weight, a function of one's own is not found, or a loss needs one of the last three.
+        LossError: No loss has a weight, a function of one's own is not found, or a loss needs centres or groups.
     """
+    from .centred import centred
     from .weighted import WeightedTerms
 
-    known = {"parametrisation": parametrisation, "embedding_dim": embedding_dim, "centres": centres, "groups": groups}
+    means = centres if centre is None or centres is None else lambda: centred(centres(), centre)
+    known = {"parametrisation": parametrisation, "embedding_dim": embedding_dim, "centres": means, "groups": groups}
     settings: dict[str, Any] = {**config.fitted().settings, **known}
     settings |= {name: settings[name] or None for name in ("snr_gamma", "huber", "whiskers")}  # 0 turns them off
-    return WeightedTerms(
-        LOSSES.terms(config.weights, settings, parametrisation.num_train_timesteps if windows else None)
-    )
+    terms = LOSSES.terms(config.weights, settings, parametrisation.num_train_timesteps if windows else None)
+    return WeightedTerms({name: term._replace(centre=centre) for name, term in terms.items()})

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import LossError
+from .centred import relative_to
 from .gates import Gate
 from .parametrisation import at_least_float32
 
@@ -38,6 +39,7 @@ class Term(NamedTuple):
         valid: Name of the input, (batch,) of booleans, that masks the term: `"face_found"` for a term that reads a
             face. Masked samples contribute 0, and do not change the value or gradient of other samples.
         encoder: Stored name of the face encoder whose embeddings it reads, if there are several; see `Inputs.by`.
+        centre: (dim,), mean of its embeddings, for a term that compares embeddings relative to it; None for others.
     """
 
     function: Callable[..., Any]
@@ -45,6 +47,7 @@ class Term(NamedTuple):
     gate: Gate | None = None
     valid: str | None = None
     encoder: str | None = None
+    centre: torch.Tensor | None = None
 
     @property
     def of_identity(self) -> bool:
@@ -209,6 +212,8 @@ class WeightedTerms:
         if missing:
             raise LossError(f"'{name}' reads {missing}; available are {sorted(inputs)}.")
         arguments = {p: inputs[p] for p in expected if p in inputs}
+        if term.centre is not None:
+            arguments = relative_to(term.centre, arguments)
         found = torch.as_tensor(term.function(**arguments, **({COUNTS: counts} if pools else {})))
         if found.ndim != 1:
             raise LossError(f"'{name}' must return one value per sample, (batch,), not {tuple(found.shape)}.")

@@ -60,7 +60,7 @@ def train_denoising(config: DenoisingConfig, denoiser: type[IdentityDenoiser] = 
     """
     with _locked(config):
         encoders = RunEncoders.of(config)
-        fitted = _fitted(config.losses, config.train_data_dir, encoders)
+        fitted = _fitted(config.losses, config.train_data_dir, encoders, config.losses.centred)
         config = replace(config, losses=fitted[encoders.compared[0]])
         accelerator, base = _open(config)
         step, batches = _denoiser(config, fitted, base, accelerator, encoders, denoiser)
@@ -107,7 +107,12 @@ def _denoiser(
     )
     terms = over_encoders(
         {
-            name: make(each, embedding_dim=batches.embedding_dim(name), centres=partial(batches.centres, name))
+            name: make(
+                each,
+                embedding_dim=batches.embedding_dim(name),
+                centres=partial(batches.centres, name),
+                centre=batches.centres(name).mean(0) if losses.centred else None,
+            )
             for name, each in fitted.items()
         }
     )
@@ -178,11 +183,12 @@ def _reward_step(
     return RewardStep(base, rewards=rewards, config=method, embedders=embedders, decoder=decoder, **networks)
 
 
-def _fitted(config: Weights, shards: str, encoders: RunEncoders) -> dict[str, Weights]:
+def _fitted(config: Weights, shards: str, encoders: RunEncoders, centred: bool = False) -> dict[str, Weights]:
     """The configuration with all weights, and with the settings that follow from each face encoder."""
     if not config.needs_statistics:
         return {name: config.fitted() for name in encoders.compared}
-    return {name: config.fitted(LossSettings.fitting(statistics_for(shards, name))) for name in encoders.compared}
+    measured = partial(statistics_for, shards, centred=centred)
+    return {name: config.fitted(LossSettings.fitting(measured(name))) for name in encoders.compared}
 
 
 def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseModel]:
