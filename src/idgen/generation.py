@@ -14,10 +14,11 @@ from PIL import Image
 
 from .commands.shared import open_pipeline, read_face_option
 from .errors import IdgenError, ProvenanceError, StatisticsError
-from .evaluation.drawing import DrawingSettings
-from .evaluation.judges import Judges, read_faces
+from .evaluation.cases import adapter_of
+from .evaluation.drawing import DrawingSettings, FileOf
+from .evaluation.judges import Judges, open_judges, read_faces
 from .evaluation.similarity import cosine_similarity
-from .evaluation.synthesis import generate_table
+from .evaluation.synthesis import generate_table, random_people
 from .faces import EncoderStatistics, FaceAnalyzer, register_encoder
 from .files import write_bytes
 from .identity import Identity
@@ -56,22 +57,66 @@ def generate_one(options: GenerateOptions) -> list[Path]:
 
 
 def generate_many(options: GenerateOptions) -> list[Path]:
-    """Generate images of the people of a table, or of invented people; returns the folder."""
+    """Generate images of the people of a table, or of invented people; returns the folder, or the page on a set."""
     pipeline, settings = _open(options)
+    if options.set is not None:
+        return [_generate_set(options, pipeline, settings, options.set)]
     output = options.output or Path("pictures")
     generate_table(
         pipeline,
         settings,
         output,
         table=options.table,
-        random=options.random,
-        false_match_rate=options.false_match_rate,
+        people=None if options.table is not None else _invented(options, pipeline),
         prompts=options.prompts or options.prompt,
         seeds=options.seeds,
-        file_of=lambda picture, told: options.marks.file_of(_enlarged(picture, options.upscale), told),
+        file_of=_file_of(options),
         batch_size=options.batch_size,
     )
     return [output]
+
+
+def _generate_set(options: GenerateOptions, pipeline: Any, settings: DrawingSettings, output: Path) -> Path:
+    """Make a training set of invented people; returns the page of its report."""
+    from .evaluation.summary import as_text
+    from .evaluation.synthetic_set import REPORT, SetPlan, make_set
+
+    people = _invented(options, pipeline)
+    plan = SetPlan.of(people, options.pictures, options.seed, lambda phrase: not options.usage.unknown_words(phrase))
+    judges = open_judges(people[0].encoder, eval_encoder=options.eval_encoder)
+    summary = make_set(
+        pipeline,
+        settings,
+        plan,
+        output,
+        judges,
+        file_of=_file_of(options),
+        batch_size=options.batch_size,
+        real=options.real,
+    )
+    for line in as_text(summary):
+        say(line)
+    return output / REPORT / "index.html"
+
+
+def _invented(options: GenerateOptions, pipeline: Any) -> list[Identity]:
+    config = adapter_of(pipeline).config
+    real = None
+    if options.real is not None:
+        from .evaluation.synthetic_set import real_people
+
+        real = real_people(options.real, config["encoder"])
+    return random_people(
+        options.random,
+        config["encoder"],
+        config["embedding_dim"],
+        false_match_rate=options.false_match_rate,
+        real=real,
+    )
+
+
+def _file_of(options: GenerateOptions) -> FileOf:
+    return lambda picture, told: options.marks.file_of(_enlarged(picture, options.upscale), told)
 
 
 def _open(options: GenerateOptions) -> tuple[Any, DrawingSettings]:

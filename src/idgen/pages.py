@@ -39,12 +39,19 @@ def render_page(package: str, template: str, **values: Any) -> str:
 
 def new_figure(width: float = 5, height: float = 3.4) -> tuple[Figure, Axes]:
     """A figure of so many inches with one pair of axes; raises MissingDependencyError without matplotlib."""
+    figure, (axes,) = new_figures(1, width, height)
+    return figure, axes
+
+
+def new_figures(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of several plots side by side, each of so many inches, whose y axes are one; raises like
+    `new_figure`."""
     try:
         from matplotlib.figure import Figure  # not pyplot, which keeps figures and needs a display
     except ImportError as error:
         raise MissingDependencyError(f"Figures need matplotlib: {INSTALL}") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
 
 
 def figure_uri(figure: Figure) -> str:

@@ -40,18 +40,20 @@ def people(alike: float = 0.5) -> NamedFaces:
     person = random.normal(size=(PEOPLE, DIM)) * np.where(second, alike, 1)[:, None]
     person[second] += 1
     faces = person[labels] + 0.4 * random.normal(size=(len(labels), DIM))
-    return NamedFaces("made-up", faces.astype(np.float32), labels, ["a", "b"] * (PEOPLE // 2))
+    turned = np.where(np.arange(len(labels)) % PHOTOS == 0, "turned", "frontal").astype(object)
+    return NamedFaces("made-up", faces.astype(np.float32), labels, ["a", "b"] * (PEOPLE // 2), {"pose": turned})
 
 
 def test_error_rates_are_those_of_all_pairs_and_known_for_each_group() -> None:
     faces = people()
     found = measure_similarities(faces, [1e-2, 1e-3])
-    everybody, a, b = found.groups
-    assert [group.people for group in found.groups] == [PEOPLE, PEOPLE // 2, PEOPLE // 2]
+    everybody, a, b, frontal = found.groups  # nobody has two turned photos
+    assert [group.people for group in found.groups] == [PEOPLE, PEOPLE // 2, PEOPLE // 2, PEOPLE]
     unit = faces.embeddings / np.linalg.norm(faces.embeddings, axis=1, keepdims=True)
     cosines, same = unit @ unit.T, faces.labels[:, None] == faces.labels
     pairs = np.triu(np.ones_like(same), 1)
-    for group, inside in ((everybody, np.ones(len(unit), bool)), (b, faces.labels % 2 == 1)):
+    insides = np.ones(len(unit), bool), faces.labels % 2 == 1, faces.photo_groups["pose"] == "frontal"
+    for group, inside in zip((everybody, b, frontal), insides, strict=True):
         genuine, impostor = (cosines[pairs & kind & inside[:, None] & inside] for kind in (same, ~same))
         assert group.genuine.value == pytest.approx(genuine.mean(), abs=0.005)
         assert group.impostor.value == pytest.approx(impostor.mean(), abs=0.005)
@@ -64,6 +66,10 @@ def test_error_rates_are_those_of_all_pairs_and_known_for_each_group() -> None:
         assert group.equal_error.value == pytest.approx((genuine <= at).mean(), abs=0.01)
     assert everybody.rates[0].false_match.low < 0.01 < everybody.rates[0].false_match.high
     assert b.rates[0].false_match.low > a.rates[0].false_match.high  # one threshold errs more in one group
+    gap = next(gap for gap in found.gaps if gap.figure.startswith("false matches"))
+    assert (gap.by, gap.highest, gap.lowest) == ("group", "b", "a")
+    assert gap.difference.value == pytest.approx(b.rates[0].false_match.value - a.rates[0].false_match.value)
+    assert gap.difference.low > 0
 
 
 def write_set(folder: Path, faces: NamedFaces) -> str:

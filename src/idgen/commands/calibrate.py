@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..errors import StatisticsError
 from ..inputs import EncoderSpec, InputPlace
-from ..terminal import show, visible
+from ..terminal import say, show, visible
 
 if TYPE_CHECKING:
     from ..evaluation.calibration import Calibrated
@@ -31,7 +31,8 @@ def run(
 
     idgen calibrate photos/ --encoder dlib-resnet-v1 imagenet:mobilefacenet.onnx
 
-    If the shards name groups of people, the error rates of each group at the thresholds of everybody are shown too.
+    The error rates at the thresholds of everybody are also shown for each group of people that the shards name, and
+    for photos by pose and size of the face, with the largest differences between two groups.
     Losses, rewards, duplicates, blocklists, reports and invented people use the statistics afterwards.
 
     Args:
@@ -52,6 +53,10 @@ def run(
         file.parent.mkdir(parents=True, exist_ok=True)
         found.statistics.save(file)
         Console().print(_table(found))
+        for gap in found.gaps:
+            if gap.difference.low > 0:
+                text = f"{gap.figure}: '{gap.highest}' exceeds '{gap.lowest}' by {_spell(gap.difference)}"
+                say(f"By {gap.by}, {text}")
         show(file)
 
 
@@ -61,7 +66,8 @@ def _table(found: Calibrated) -> Table:
         table.add_column(title)
     for group in found.groups:
         means = (_spell(group.genuine), _spell(group.impostor), _spell(group.equal_error, ".2%"))
-        cells = [visible(group.group), f"{group.people:,}", *means]
+        name = f"{group.by}: {group.group}" if group.by else group.group
+        cells = [visible(name), f"{group.people:,}", *means]
         for rate in group.rates:
             table.add_row(*cells, f"{rate.threshold:.3f}", _spell(rate.false_match, ".2%"), _spell(rate.missed, ".2%"))
             cells = [""] * len(cells)

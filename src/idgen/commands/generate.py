@@ -11,7 +11,7 @@ import tyro
 from ..errors import IdgenError
 from ..evaluation.prompts import PROMPT_SETS, load_prompts
 from ..faces import load_photo
-from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
+from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath, InputPlace
 from ..provenance.options import MarkOptions
 from ..terminal import show
 from ..tiny.usage import Usage, usage_of
@@ -45,6 +45,12 @@ class GenerateOptions:
         table: Generate every person of a table (.csv with the columns person, reference or identity, noun) or of a
             folder with one folder of photos per person. An interrupted run continues when it is started again.
         random: Generate this many invented people instead.
+        set: Make a training set of the people of --random: shards in this folder, as `idgen prepare` writes them, and
+            a report on how well the people can be told apart. Pose, expression, light, background and style vary.
+        pictures: Images per person of --set.
+        real: Shards of real people: nobody of --random resembles one of them more than one in 10,000 pairs of
+            strangers resemble each other, and the report of --set says how similar they are.
+        eval_encoder: Face encoders that the report of --set measures with, besides the adapter's own.
         false_match_rate: Invented people are no more similar to each other than this share of pairs of real strangers.
         batch_size: Images generated at once with --table or --random.
         prompts: Prompts for --table and --random: a set (fastcomposer, pulid-portrait, tiny) or a text file with one
@@ -71,6 +77,10 @@ class GenerateOptions:
     device: str | None = None
     table: InputPath | None = None
     random: int = 0
+    set: Path | None = None
+    pictures: int = 16
+    real: InputPlace | None = None
+    eval_encoder: tuple[EncoderSpec, ...] = ()
     false_match_rate: float = 1e-3
     batch_size: int = 1
     prompts: str = ""
@@ -82,6 +92,13 @@ class GenerateOptions:
                 raise IdgenError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
         if self.steps is not None and self.steps < 1:
             raise IdgenError(f"--steps must be at least 1, got {self.steps}.")
+        if self.pictures < 2:
+            raise IdgenError(f"--pictures must be at least 2, got {self.pictures}.")
+        if self.set is not None and (self.random < 2 or self.prompts or self.prompt or self.output):
+            raise IdgenError(
+                "--set requires --random with two people or more, and neither prompts nor --output: "
+                "idgen generate --random 1000 --pictures 16 --set shards/"
+            )
 
     @property
     def many(self) -> bool:
@@ -112,6 +129,8 @@ def run(options: Annotated[GenerateOptions, tyro.conf.arg(name="")]) -> None:
     idgen generate "a portrait in the rain" --photo anna.jpg
 
     idgen generate --table people.csv --prompts prompts.txt --count 4 --output pictures/
+
+    idgen generate --random 1000 --pictures 16 --set shards/
     """
     check_adapter(options.base, options.id_adapter)
     read_face_option(options.face)

@@ -1,8 +1,16 @@
-"""Quality of a face without networks: sharpness, yaw and roll, and a thumbnail."""
+"""Quality of a face without networks: sharpness, yaw and roll, their groups, and a thumbnail."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+
+POSES = (15.0, 30.0)
+"""Yaw in degrees at which a group of poses ends."""
+
+SIZES = (64, 128, 256)
+"""Width of a face in pixels at which a group of sizes begins."""
 
 
 def sharpness(crop: np.ndarray) -> float:
@@ -47,3 +55,20 @@ def pose(landmarks: np.ndarray) -> tuple[float, float]:
     offset = float((nose - (left + right) / 2) @ axis) / length**2
     yaw = np.degrees(np.arcsin(np.clip(2 * offset, -1, 1)))
     return float(yaw), float(np.degrees(np.arctan2(axis[1], axis[0])))
+
+
+def pose_group(yaw: float) -> str:
+    """The group of a face by its yaw in degrees, to either side; see `pose`."""
+    if abs(yaw) < POSES[0]:
+        return f"under {POSES[0]:g}°"
+    return f"{POSES[0]:g} to {POSES[1]:g}°" if abs(yaw) < POSES[1] else f"{POSES[1]:g}° and more"
+
+
+def size_group(width: float) -> str:
+    """The group of a face by its width in pixels."""
+    if width < SIZES[0]:
+        return f"under {SIZES[0]} px"
+    for low, high in pairwise(SIZES):
+        if width < high:
+            return f"{low} to {high - 1} px"
+    return f"{SIZES[-1]} px and more"

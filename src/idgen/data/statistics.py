@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +12,10 @@ from ..errors import DataError, StatisticsError
 from ..faces import EncoderStatistics, ScoreDistribution
 from .bank import IdentityBank
 from .clustering import nearest_centres, person_sums, unit
+from .index import read_index
 from .manifest import Manifest
+from .quality import pose_group, size_group
+from .storage import join
 
 PAIRS = 1_000_000
 MOST_PEOPLE, MOST_PHOTOS = 20_000, 16
@@ -86,17 +91,20 @@ class NamedFaces(NamedTuple):
         embeddings: (faces, dim), raw.
         labels: (faces,), numbers of the people.
         groups: Group of each person; None where it is not known.
+        photo_groups: What groups of photos are of → (faces,), the group of each photo.
     """
 
     encoder: str
     embeddings: np.ndarray
     labels: np.ndarray
     groups: list[str | None]
+    photo_groups: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def named_faces(shards: str, split: str = "train", encoder: str | None = None) -> NamedFaces:
     """Some faces of the named people of a split; arguments and errors as of `measure_set`."""
-    own = Manifest.open(shards).encoder
+    manifest = Manifest.open(shards)
+    own = manifest.encoder
     bank = IdentityBank(shards, split, encoder=None if encoder == own else encoder)
     # people who were found by clustering would reproduce its threshold
     named = np.array([i for i, name in enumerate(bank.people) if not name.startswith("found-")], int)
@@ -105,7 +113,20 @@ def named_faces(shards: str, split: str = "train", encoder: str | None = None) -
     faces = [np.arange(start, start + count) for start, count in zip(bank.starts[people], counts, strict=True)]
     rows = np.concatenate([np.zeros(0, int), *faces])
     labels = np.repeat(np.arange(len(people)), counts)
-    return NamedFaces(encoder or own, np.asarray(bank.embeddings[rows]), labels, [bank.groups[i] for i in people])
+    groups = [bank.groups[i] for i in people]
+    photo_groups = _photo_groups(shards, list(manifest.shards), bank.rows[rows])
+    return NamedFaces(encoder or own, np.asarray(bank.embeddings[rows]), labels, groups, photo_groups)
+
+
+def _photo_groups(shards: str, names: Sequence[str], places: np.ndarray) -> dict[str, np.ndarray]:
+    """The pose and the size of faces at (faces, 2) places: shard and row in its index."""
+    pose, size = np.empty(len(places), object), np.empty(len(places), object)
+    for shard, name in enumerate(names):
+        here = np.flatnonzero(places[:, 0] == shard)
+        table = read_index(join(shards, f"{name}.parquet"), ("yaw", "size")).take(places[here, 1])
+        pose[here] = [pose_group(yaw) for yaw in table["yaw"].to_pylist()]
+        size[here] = [size_group(width) for width in table["size"].to_pylist()]
+    return {"pose": pose, "face size": size}
 
 
 def statistics_for(shards: str, encoder: str | None = None, centred: bool = False) -> EncoderStatistics:

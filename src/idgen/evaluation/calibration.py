@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,10 +20,12 @@ from ..data.prepare import PrepareOptions, prepare
 from ..data.statistics import NamedFaces, cosines_of, genuine_pairs, impostor_pairs, measure, named_faces
 from ..data.storage import exists, join
 from ..faces import EncoderStatistics, register_encoder
-from .intervals import Interval, interval
+from .cases import OWN
+from .intervals import Interval, interval_of, resamples
 
 PAIRS, BINS = 200_000, 4000
 EVERYBODY = "everybody"
+ONE_PERSON, TWO_PEOPLE, EER, MATCHED, MISSED = "one person", "two people", "EER", "false matches", "missed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +45,19 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class Similarities:
-    """The similarities of a group of people, with 95 % intervals over people.
+    """The similarities of a group, with 95 % intervals over people.
 
     Attributes:
+        by: What the group is of: "group" of people, "pose" or "face size" of photos; empty for everybody.
         group: Name of the group.
         people: Number of people.
-        genuine: Mean cosine of two photos of one person.
+        genuine: Mean cosine of two photos of one person, both of the group.
         impostor: Mean cosine of photos of two people of the group.
         equal_error: Equal error rate.
         rates: One for each false-match rate that was asked for.
     """
 
+    by: str
     group: str
     people: int
     genuine: Interval
@@ -61,11 +66,22 @@ class Similarities:
     rates: tuple[Rates, ...]
 
 
+class Gap(NamedTuple):
+    """The largest difference of a figure between two groups, and its interval; 0 outside of it means certain."""
+
+    figure: str
+    by: str
+    highest: str
+    lowest: str
+    difference: Interval
+
+
 class Calibrated(NamedTuple):
-    """The statistics of an encoder, and what they are worth: for everybody first, then for each group."""
+    """The statistics of an encoder, what they are worth for everybody and each group, and the gaps between groups."""
 
     statistics: EncoderStatistics
     groups: list[Similarities]
+    gaps: list[Gap]
 
 
 def calibrate(photos: str, encoders: Sequence[str] = (), rates: Sequence[float] = (1e-2, 1e-3)) -> list[Calibrated]:
@@ -94,62 +110,99 @@ def calibrate(photos: str, encoders: Sequence[str] = (), rates: Sequence[float] 
 
 
 def measure_similarities(faces: NamedFaces, rates: Sequence[float]) -> Calibrated:
-    """Measure one encoder; raises StatisticsError if there are too few people."""
+    """Measure one encoder; raises StatisticsError if there are too few people.
+
+    Groups of photos hold those people who have a photo of this pose or size.
+    """
     statistics = measure(faces.encoder, faces.embeddings, faces.labels)
     thresholds = [statistics.threshold(rate) for rate in rates]
-    group = np.array([name or "" for name in faces.groups], dtype=object)
     units = unit(faces.embeddings)
-    found = [_similarities(EVERYBODY, units, faces.labels, np.ones(len(group), bool), thresholds)]
-    for name in sorted({*group} - {""}):
-        found.append(_similarities(name, units, faces.labels, group == name, thresholds))
-    return Calibrated(statistics, found)
+    everybody = _Group(units, faces.labels, np.ones(len(units), bool))
+    found = [_similarities("", EVERYBODY, everybody.people, everybody.samples(thresholds), thresholds)]
+    gaps: list[Gap] = []
+    own = np.array([name or "" for name in faces.groups], dtype=object)[faces.labels]
+    for by, of in {OWN: own, **faces.photo_groups}.items():
+        every = {name: _Group(units, faces.labels, of == name) for name in sorted({*of} - {""})}
+        samples = {name: group.samples(thresholds) for name, group in every.items() if group.has_pairs}
+        found += [_similarities(by, name, every[name].people, each, thresholds) for name, each in samples.items()]
+        gaps += _gaps(by, samples)
+    return Calibrated(statistics, found, gaps)
 
 
 def _similarities(
-    name: str, units: np.ndarray, labels: np.ndarray, of_group: np.ndarray, thresholds: Sequence[float]
+    by: str, name: str, people: int, samples: dict[str, np.ndarray], thresholds: Sequence[float]
 ) -> Similarities:
-    """The similarities within a group of people, (people,) booleans."""
-    numbers = np.where(of_group, np.cumsum(of_group) - 1, -1)
-    inside = numbers[labels]  # of the person in the group
-    people = int(of_group.sum())
-    same, (first, second) = genuine_pairs(inside, PAIRS), impostor_pairs(inside, PAIRS)
-    genuine, impostor = cosines_of(units, *same), cosines_of(units, first, second)
-    one, a, b = inside[same[0]], inside[first], inside[second]
-
-    def mean(genuine_values: np.ndarray, impostor_values: np.ndarray) -> tuple[Interval, Interval]:
-        # of the pairs that each person, or pair of people, has; people are drawn with these weights
-        own = np.bincount(one, genuine_values, people), np.bincount(one, minlength=people)
-        return (
-            interval(lambda w: _ratio(w @ own[0], w @ own[1]), people),
-            interval(lambda w: _ratio((pairs := w[a] * w[b]) @ impostor_values, pairs.sum()), people),
-        )
-
-    means = mean(genuine, impostor)
-    at = []
-    for threshold in thresholds:
-        missed, matched = mean((genuine <= threshold).astype(float), (impostor > threshold).astype(float))
-        at.append(Rates(threshold=threshold, false_match=matched, missed=missed))
-    edges = np.linspace(-1, 1, BINS + 1)
-    bins = [np.clip(np.digitize(scores, edges) - 1, 0, BINS - 1) for scores in (genuine, impostor)]
-
-    def equal_error(weights: np.ndarray) -> float:
-        below, others = np.bincount(bins[0], weights[one], BINS), np.bincount(bins[1], weights[a] * weights[b], BINS)
-        if not below.sum() or not others.sum():
-            return float("nan")
-        missed, matched = below.cumsum() / below.sum(), 1 - others.cumsum() / others.sum()
-        nearest = np.abs(missed - matched).argmin()
-        return float(missed[nearest] + matched[nearest]) / 2
-
+    figures = {figure: interval_of(values) for figure, values in samples.items()}
     return Similarities(
+        by=by,
         group=name,
         people=people,
-        genuine=means[0],
-        impostor=means[1],
-        equal_error=interval(equal_error, people),
-        rates=tuple(at),
+        genuine=figures[ONE_PERSON],
+        impostor=figures[TWO_PEOPLE],
+        equal_error=figures[EER],
+        rates=tuple(
+            Rates(
+                threshold=each,
+                false_match=figures[f"{MATCHED} at {each:.3f}"],
+                missed=figures[f"{MISSED} at {each:.3f}"],
+            )
+            for each in thresholds
+        ),
     )
 
 
-def _ratio(part: Any, whole: Any) -> float:
-    """Of two numbers."""
-    return float(part / whole) if whole else float("nan")
+def _gaps(by: str, samples: dict[str, dict[str, np.ndarray]]) -> Iterator[Gap]:
+    if len(samples) < 2:
+        return
+    for figure in next(iter(samples.values())):
+        values = {name: of_group[figure] for name, of_group in samples.items()}
+        highest, lowest = (choose(values, key=lambda name: values[name][0]) for choose in (max, min))
+        yield Gap(figure, by, highest, lowest, interval_of(values[highest] - values[lowest]))
+
+
+class _Group:
+    """The pairs of a group's photos, (faces,) booleans, and what its people give when they are drawn again."""
+
+    def __init__(self, units: np.ndarray, labels: np.ndarray, of_group: np.ndarray) -> None:
+        people, numbers = np.unique(labels[of_group], return_inverse=True)
+        inside = np.full(len(labels), -1)
+        inside[of_group] = numbers
+        same, (first, second) = genuine_pairs(inside, PAIRS), impostor_pairs(inside, PAIRS)
+        self.people = len(people)
+        self.genuine, self.impostor = cosines_of(units, *same), cosines_of(units, first, second)
+        self._one, self._first, self._second = inside[same[0]], inside[first], inside[second]
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are pairs of one person and of two people."""
+        return self.people > 1 and len(self.genuine) > 0
+
+    def samples(self, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
+        """Figure → its value for everybody, and for each draw of people; see `resamples`."""
+        rows = [self._figures(weights, thresholds) for weights in resamples(self.people)]
+        return {figure: np.array([row[figure] for row in rows]) for figure in rows[0]}
+
+    def _figures(self, weights: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:
+        """Of the pairs that each person, or pair of people, has; people count with these weights."""
+        genuine, impostor = weights[self._one], weights[self._first] * weights[self._second]
+        if not genuine.any() or not impostor.any():
+            return dict.fromkeys(_names(thresholds), float("nan"))
+        below = np.bincount(self._bins[0], genuine, BINS).cumsum() / genuine.sum()
+        above = 1 - np.bincount(self._bins[1], impostor, BINS).cumsum() / impostor.sum()
+        nearest = np.abs(below - above).argmin()
+        means = genuine @ self.genuine / genuine.sum(), impostor @ self.impostor / impostor.sum()
+        figures = [*means, (below[nearest] + above[nearest]) / 2]
+        for each in thresholds:
+            figures += [impostor @ (self.impostor > each) / impostor.sum()]
+            figures += [genuine @ (self.genuine <= each) / genuine.sum()]
+        return dict(zip(_names(thresholds), map(float, figures), strict=True))
+
+    @cached_property
+    def _bins(self) -> list[np.ndarray]:
+        edges = np.linspace(-1, 1, BINS + 1)
+        return [np.clip(np.digitize(scores, edges) - 1, 0, BINS - 1) for scores in (self.genuine, self.impostor)]
+
+
+def _names(thresholds: Sequence[float]) -> list[str]:
+    rates = [f"{name} at {each:.3f}" for each in thresholds for name in (MATCHED, MISSED)]
+    return [ONE_PERSON, TWO_PEOPLE, EER, *rates]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..identity import Identity
 
 MOST_PEOPLE = 4
+OWN = "group"
+"""What the groups of a table's column `group` are of, in reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class Case:
         noun: Replaces `{}` in prompts.
         identity: File of an enrolled identity, used instead of enrolling the reference.
         output: A picture of this case that was drawn elsewhere.
+        groups: What groups are of → group: the group of the data, and those of `with_groups`.
     """
 
     name: str
@@ -46,6 +49,11 @@ class Case:
     noun: str = "person"
     identity: Path | None = None
     output: Path | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.group:
+            object.__setattr__(self, "groups", {OWN: self.group, **self.groups})
 
 
 def load_cases(source: Path) -> list[Case]:

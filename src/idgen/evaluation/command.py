@@ -17,6 +17,7 @@ from ..tiny.usage import usage_of
 from .cases import Case, adapter_of, enroll_cases, load_cases, write_multiid
 from .compare import compare
 from .drawing import DrawingSettings, draw, plan, processes, read_settings, without_identity
+from .groups import with_groups
 from .judges import encoder_roles, open_judges, read_real
 from .measure import Shot, measure
 from .options import EvaluateOptions
@@ -61,6 +62,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
         features=options.features,
     )
     real = read_real(cases, judges)  # before hours of drawing
+    cases = with_groups(cases, judges.detector, options.group_classifier)
     shots = _drawn_elsewhere(cases) if pipeline is None else _draw_shots(pipeline, cases, options)
     if not state.is_main_process:
         return None

@@ -12,7 +12,7 @@ from .intervals import Interval, interval, mean_interval
 from .metric import Metric
 from .metrics import METRICS, metrics_of
 from .report import read_measured, write_comparison
-from .summary import Scores, scores_of
+from .scores import Scores, scores_of
 
 
 class Difference(TypedDict):

@@ -49,17 +49,20 @@ class PairScores:
         # A threshold cannot separate equal scores: rates are read after the last score of each run.
         self._ends = np.flatnonzero(np.append(np.diff(self._scores) != 0, True)) if len(scores) else np.array([], int)
 
-    def __call__(self, weights: np.ndarray | None = None) -> ErrorRates:
-        """Rates with (pairs,) weights, all one if not given; NaN when there are no genuine or no impostor pairs."""
+    def __call__(self, weights: np.ndarray | None = None, threshold: float | None = None) -> ErrorRates:
+        """Rates with (pairs,) weights, all one if not given; NaN when there are no genuine or no impostor pairs. FMR
+        and FNMR are at the threshold, if one is given."""
         weights = np.ones(len(self._order)) if weights is None else weights[self._order]
         genuine, impostor = weights * self._genuine, weights * ~self._genuine
         if genuine.sum() == 0 or impostor.sum() == 0:
             return ErrorRates(*[float("nan")] * 4)
         missed = 1 - np.append(0, genuine.cumsum()[self._ends]) / genuine.sum()
         matched = np.append(0, impostor.cumsum()[self._ends]) / impostor.sum()
-        last = np.flatnonzero(matched <= FMR_TARGET)[-1]
-        threshold = np.append(np.nextafter(self._scores[0], np.inf), self._scores[self._ends])[last]
-        return ErrorRates(_crossing(matched, missed), float(matched[last]), float(missed[last]), float(threshold))
+        thresholds = np.append(np.nextafter(self._scores[0], np.inf), self._scores[self._ends])
+        last = np.flatnonzero(matched <= FMR_TARGET if threshold is None else thresholds >= threshold)
+        last = last[-1] if len(last) else 0
+        threshold = float(thresholds[last]) if threshold is None else threshold
+        return ErrorRates(_crossing(matched, missed), float(matched[last]), float(missed[last]), threshold)
 
 
 def error_rates(genuine: np.ndarray, impostor: np.ndarray) -> ErrorRates:

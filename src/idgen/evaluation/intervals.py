@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,15 +29,25 @@ def interval(statistic: Callable[[np.ndarray], float], people: int, seed: int = 
         people: Number of people.
         seed: Seed of the draws. The same seed draws the same people, so intervals are comparable.
     """
-    value = statistic(np.ones(people))
+    return interval_of([statistic(weights) for weights in resamples(people, seed)])
+
+
+def resamples(people: int, seed: int = 0) -> np.ndarray:
+    """(1 + RESAMPLES, people): how often each person was drawn. The first row is everybody once, and for one person
+    the only one."""
     if people < 2:
-        return Interval(value, float("nan"), float("nan"))
-    random = np.random.default_rng(seed)
-    draws = random.multinomial(people, np.full(people, 1 / people), size=RESAMPLES)
-    figures = np.array([statistic(draw) for draw in draws])
-    figures = figures[~np.isnan(figures)]  # a draw that repeats one person has no impostors
-    low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(figures) else (np.nan, np.nan)
-    return Interval(value, float(low), float(high))
+        return np.ones((1, people))
+    draws = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=RESAMPLES)
+    return np.concatenate([np.ones((1, people)), draws])
+
+
+def interval_of(values: Sequence[float] | np.ndarray) -> Interval:
+    """The interval of a statistic whose values for the rows of `resamples` are known. A value can be NaN: a draw that
+    repeats one person has no impostors."""
+    draws = np.asarray(values[1:])
+    known = draws[~np.isnan(draws)]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
+    return Interval(float(values[0]), float(low), float(high))
 
 
 def mean_interval(values: np.ndarray, persons: np.ndarray) -> Interval:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -31,6 +31,7 @@ class Shot:
         seed: Seed of its noise.
         without: The picture of the same prompt and seed without an identity.
         seconds: Time that drawing it took.
+        groups: Groups of the picture, besides those of its people: what groups are of → group.
     """
 
     case: Case
@@ -40,13 +41,15 @@ class Shot:
     seed: int = 0
     without: Path | None = None
     seconds: float | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 class Row(TypedDict):
-    """One picture in `report.json`; `values` are the metrics, by name or `name/encoder`."""
+    """One picture in `report.json`: `groups` are what groups are of → the group, `values` the metrics, by name or
+    `name/encoder`."""
 
     person: str
-    group: str
+    groups: dict[str, str]
     prompt: str
     seed: int
     file: str
@@ -92,7 +95,7 @@ def measure(shots: Sequence[Shot], judges: Judges, real: RealFaces) -> Measured:
         for shot, (picture, crop) in zip(batch, _read(batch, judges, real, references), strict=True):
             row = Row(
                 person=shot.case.name,
-                group=shot.case.group,
+                groups={**shot.case.groups, **shot.groups},
                 prompt=shot.prompt,
                 seed=shot.seed,
                 file=str(shot.file),

@@ -67,6 +67,7 @@ class Metric:
             "features": (n, dim) features of the pictures and (m, dim) of real photos → the value.
         compute: The function.
         better: Which values are better.
+        similarity: Whether it is a cosine of two faces, beside which reports show that of strangers and the threshold.
         formula: For the documentation.
         source: Paper or standard.
         help: What it says.
@@ -77,6 +78,7 @@ class Metric:
     reads: Literal["picture", "faces", "person", "everyone", "pairs", "utilities", "features"]
     compute: Callable[..., Any]
     better: Literal["higher", "lower"] | None = None
+    similarity: bool = False
     formula: str = ""
     source: str = ""
     help: str = ""

@@ -38,6 +38,8 @@ class EvaluateOptions:
         detector: YuNet file; replaces dlib's face detector.
         clip: CLIP model for CLIP-T and CLIP-I: a folder or a hub id.
         classifier: ONNX classifier of the prompts' labels; measures prompt fidelity instead of CLIP-T.
+        group_classifier: ONNX classifier of aligned faces with labels: estimates the groups of people without a group
+            in the data. Estimators err, and more often in some groups than in others.
         features: ONNX feature network for the Fréchet distance between results and real photos.
         drawn: Measure the `out.jpg` files in MultiID-Bench's layout instead of drawing.
         write_multiid: Also write the results in MultiID-Bench's layout.
@@ -65,6 +67,7 @@ class EvaluateOptions:
     detector: InputPath | None = None
     clip: str | None = None
     classifier: InputPath | None = None
+    group_classifier: InputPath | None = None
     features: InputPath | None = None
     drawn: bool = False
     write_multiid: bool = False

@@ -37,7 +37,11 @@ class PromptClassifier:
         """(n,): 1 where the best label is the prompt's, else 0; raises EvaluationError for an unknown label."""
         if unknown := set(labels) - set(self.labels):
             raise EvaluationError(f"The classifier knows {self.labels}, not {sorted(unknown)}: label the prompts so.")
-        return np.array([self.labels[i] for i in self._net(pictures).argmax(-1)]) == np.array(labels)
+        return np.array(self.labels_of(pictures)) == np.array(labels)
+
+    def labels_of(self, pictures: Sequence[np.ndarray]) -> list[str]:
+        """The label of each picture."""
+        return [self.labels[i] for i in self._net(pictures).argmax(-1)]
 
 
 class Clip:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,13 @@ from PIL import Image
 from ..errors import EvaluationError
 from ..faces import load_photo
 from ..files import read_json, write_bytes
-from ..pages import figure_uri, new_figure, picture_uri, render_page
+from ..pages import picture_uri, render_page
+from .cases import OWN
 from .judges import EncoderRole
 from .measure import Measured, Row, Shot
 from .metrics import METRICS
-from .summary import Line, summarise
+from .plots import plots
+from .summary import GROUP_METRICS, Summary, group_table, summarise
 
 if TYPE_CHECKING:
     from .compare import Difference
@@ -36,7 +38,7 @@ def write_report(
     encoders: Sequence[EncoderRole],
     measured: Measured,
     shots: Sequence[Shot],
-) -> list[Line]:
+) -> Summary:
     """Write all three files and return the summary. They hold no embedding; the page shows the photos.
 
     Args:
@@ -47,11 +49,13 @@ def write_report(
         shots: In the order of the measured rows.
     """
     summary = summarise(measured)
+    headline = next((encoder["name"] for encoder in encoders if encoder["headline"]), encoders[0]["name"])
     report = {
         "format": FORMAT,
         "about": about,
         "encoders": encoders,
-        "summary": summary,
+        "summary": summary.lines,
+        "disparities": summary.disparities,
         "pictures": measured.rows,
         "separability": {
             "probes": measured.probes,
@@ -60,8 +64,14 @@ def write_report(
             "scores": {name: np.round(scores, 5).tolist() for name, scores in measured.scores.items()},
         },
     }
-    plots, sheet = list(_plots(measured, encoders)), _contact_sheet(shots)
-    page = _render("report.html.jinja", report=report, plots=plots, sheet=sheet)
+    page = _render(
+        "report.html.jinja",
+        report=report,
+        plots=list(plots(measured, encoders, summary, headline)),
+        groups=group_table(summary, headline),
+        group_metrics=GROUP_METRICS,
+        sheet=_contact_sheet(shots),
+    )
     write_bytes(folder / "report.csv", _csv(measured.rows).encode(), EvaluationError)
     write_bytes(folder / "index.html", page.encode(), EvaluationError)
     text = json.dumps(_plain(report), ensure_ascii=False)
@@ -116,9 +126,10 @@ def _render(template: str, **values: Any) -> str:
 
 
 def _row(row: Row) -> Row:
-    """A row with NaN where JSON has null."""
+    """A row with NaN where JSON has null; rows of earlier versions have one group."""
     values = {key: math.nan if value is None else float(value) for key, value in row["values"].items()}
-    return {**row, "values": values}
+    groups = row["groups"] if "groups" in row else {OWN: row["group"]} if row["group"] else {}
+    return {**row, "groups": groups, "values": values}
 
 
 def _plain(value: Any) -> Any:
@@ -132,12 +143,14 @@ def _plain(value: Any) -> Any:
 
 def _csv(rows: Sequence[Row]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row["values"]))
+    groups = list(dict.fromkeys([OWN, *(by for row in rows for by in row["groups"])]))
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["person", "group", "prompt", "seed", "file", *columns])
+    writer.writerow(["person", *groups, "prompt", "seed", "file", *columns])
     for row in rows:
         values = [row["values"].get(column, math.nan) for column in columns]
-        told = row["person"], row["group"], row["prompt"], row["seed"], row["file"]
+        of_groups = [row["groups"].get(by, "") for by in groups]
+        told = row["person"], *of_groups, row["prompt"], row["seed"], row["file"]
         writer.writerow([*told, *("" if math.isnan(value) else value for value in values)])
     return text.getvalue()
 
@@ -162,40 +175,3 @@ def _thumbnail(file: Path) -> str:
     image = Image.fromarray(load_photo(file))
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return picture_uri(image)
-
-
-def _plots(measured: Measured, encoders: Sequence[EncoderRole]) -> Iterator[dict[str, str]]:
-    for name in (encoder["name"] for encoder in encoders):
-        scores = measured.scores[name]
-        histogram = _similarity_histogram(scores[measured.genuine], scores[~measured.genuine])
-        yield {"title": f"Pictures against real photos, by {name}", "image": histogram}
-        values = [
-            [row["values"].get(f"{metric}/{name}") for metric in ("sim_gt", "copy_paste")] for row in measured.rows
-        ]
-        points = np.array([pair for pair in values if None not in pair], float)
-        if len(points):
-            yield {"title": f"Copy-Paste against Sim(GT), by {name}", "image": _copy_paste_scatter(points)}
-
-
-def _similarity_histogram(genuine: np.ndarray, impostor: np.ndarray) -> str:
-    """Cosines of pictures to real photos of the same person and of other people; missed faces are at -1."""
-    figure, axes = new_figure()
-    bins = np.linspace(-1, 1, 61).tolist()
-    for scores, label in ((impostor, "different people"), (genuine, "the same person")):
-        if len(scores):
-            axes.hist(scores, bins, density=True, alpha=0.6, label=f"{label} ({len(scores)})")
-    axes.set_xlabel("cosine")
-    axes.set_ylabel("density")
-    axes.legend()
-    return figure_uri(figure)
-
-
-def _copy_paste_scatter(points: np.ndarray) -> str:
-    """Sim(GT) and Copy-Paste of each picture, (n, 2). Good pictures are at the right, near or under 0."""
-    figure, axes = new_figure()
-    axes.scatter(points[:, 0], points[:, 1], s=12, alpha=0.5)
-    axes.plot(*points.mean(0), "k+", markersize=14)
-    axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set_xlabel("Sim(GT)")
-    axes.set_ylabel("Copy-Paste")
-    return figure_uri(figure)

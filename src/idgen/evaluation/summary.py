@@ -2,136 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from .error_rates import PairScores, utilities
-from .intervals import Interval, interval, mean_interval
+from .by_group import Disparity, by_group
+from .intervals import Interval, interval, interval_of, mean_interval, resamples
 from .measure import Measured, Row
-from .metric import Metric
 from .metrics import METRICS, metrics_of
+from .scores import Scores, Yardstick, scores_of, yardstick
+
+GROUP_METRICS = ("sim_gt", "sim_ref", "eer", "fmr", "fnmr", "detection")
+"""Metrics in the table and the figure of groups."""
 
 
 class Line(TypedDict):
-    """A line of the summary; `group` is empty for all people, `encoder` for metrics without an encoder."""
+    """A line of the summary.
+
+    `by` and `group` are empty for all people, `encoder` for metrics without an encoder. `strangers` and `match` are
+    what a similarity is to be compared with, see `Yardstick`; None for all other metrics.
+    """
 
     metric: str
     title: str
     better: str | None
     encoder: str
+    by: str
     group: str
+    people: int
     value: float
     low: float
     high: float
+    strangers: float | None
+    match: float | None
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Cosines of pictures to real people, by one encoder.
+class Summary(NamedTuple):
+    """The lines in the order of `METRICS`, and the disparities between groups."""
 
-    Attributes:
-        scores: (probes, gallery).
-        genuine: (probes, gallery), whether both are the same person.
-        probes: (probes,), the person that each picture shows.
-        gallery: (gallery,), names of the real people.
-    """
-
-    scores: np.ndarray
-    genuine: np.ndarray
-    probes: np.ndarray
-    gallery: np.ndarray
-
-    @property
-    def people(self) -> np.ndarray:
-        """All names, sorted: what the weights of `statistic` are for."""
-        return np.unique(self.gallery)
-
-    def statistic(self, metric: Metric) -> Callable[[np.ndarray], float]:
-        """A metric as function of (people,) weights. In error rates, a pair of two people has the product of their
-        weights; a person's utilities have that of the person."""
-        if metric.reads == "utilities":
-            utility = self.utilities
-            return lambda weights: float("nan") if utility is None else float(metric.compute(utility, weights))
-        rates = PairScores(self.scores.ravel(), self.genuine.ravel())
-        probe, gallery = (np.searchsorted(self.people, names) for names in (self.probes, self.gallery))
-        own = probe[:, None] == gallery
-
-        def value(weights: np.ndarray) -> float:
-            pairs = np.where(own, weights[probe][:, None], np.outer(weights[probe], weights[gallery]))
-            return float(metric.compute(rates(pairs.ravel())))
-
-        return value
-
-    @property
-    def utilities(self) -> np.ndarray | None:
-        """(people, thresholds), see `error_rates.utilities`; None if a person lacks genuine or impostor pairs."""
-        rows = [self.probes == person for person in self.people]
-        genuine = [self.genuine[row].ravel() for row in rows]
-        if not all(same.any() and not same.all() for same in genuine):
-            return None
-        return utilities([self.scores[row].ravel() for row in rows], genuine)
+    lines: list[Line]
+    disparities: list[Disparity]
 
 
-def scores_of(measured: Measured) -> dict[str, Scores]:
-    """The scores of a run, by encoder."""
-    names = np.array(measured.probes), np.array(measured.gallery)
-    return {name: Scores(scores, measured.genuine, *names) for name, scores in measured.scores.items()}
+def summarise(measured: Measured) -> Summary:
+    """The summary of a run."""
+    scores = scores_of(measured)
+    yardsticks = {name: yardstick(name, scores.get(name)) for name in scores}
+    people = len({row["person"] for row in measured.rows})
+    found = [(metric, encoder, "", "", people, figure) for metric, encoder, figure in _everybody(measured, scores)]
+    of_groups, disparities = by_group(measured)
+    found += [(each.metric, each.encoder, each.by, each.group, each.people, each.figure) for each in of_groups]
+    order = list(METRICS)
+    lines = [_line(*figure, yardsticks.get(figure[1])) for figure in found]
+    return Summary(
+        sorted(lines, key=lambda line: (order.index(line["metric"]), line["by"], line["group"])), disparities
+    )
 
 
-def summarise(measured: Measured) -> list[Line]:
-    """The summary of a run, in the order of `METRICS`."""
-    rows = measured.rows
-    groups = sorted({row["group"] for row in rows} - {""})
-    table = []
-    for group in ["", *(groups if len(groups) > 1 else [])]:  # a single group is everyone
-        table += _means([row for row in rows if group in ("", row["group"])], group)
-    for encoder, scores in scores_of(measured).items():
-        for metric in [*metrics_of("pairs"), *metrics_of("utilities")]:
-            rate = interval(scores.statistic(metric), len(scores.people))
-            if not np.isnan(rate.value):
-                table.append(_line(metric, encoder, "", rate))
+def group_table(summary: Summary, encoder: str) -> list[dict[str, Any]]:
+    """The rows of a table of groups: what the groups are of, group, people, and for each of `GROUP_METRICS` by an
+    encoder the line, if there is one. The first row is everybody; empty without groups."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in summary.lines:
+        if line["metric"] in GROUP_METRICS and line["encoder"] in ("", encoder):
+            told = {"by": line["by"], "group": line["group"], "people": line["people"]}
+            rows.setdefault((line["by"], line["group"]), told)[line["metric"]] = line
+    return [rows[key] for key in sorted(rows)] if len(rows) > 1 else []
+
+
+def as_text(summary: Summary) -> list[str]:
+    """Lines of the summary for the terminal: all people, and the disparities that are certain."""
+    shown = [line for line in summary.lines if not line["group"]]
+    names = [_name(line["metric"], line["encoder"]) for line in shown]
+    width = max(map(len, names), default=0)
+    text = []
+    for name, line in zip(names, shown, strict=True):
+        beside = str(Yardstick(line["strangers"], line["match"]))
+        text.append(f"{name:<{width}}  {line['value']:.3f}{_range(line)}" + (f"  [{beside}]" if beside else ""))
+    for line in summary.disparities:
+        if line["certain"]:
+            text.append(
+                f"By {line['by']}: {_name(line['metric'], line['encoder'])} of '{line['highest']}' exceeds that of "
+                f"'{line['lowest']}' by {line['value']:.3f}{_range(line)}"
+            )
+    return text
+
+
+def _name(metric: str, encoder: str) -> str:
+    return METRICS[metric].heading + (f" by {encoder}" if encoder else "")
+
+
+def _range(line: Line | Disparity) -> str:
+    return "" if np.isnan(line["low"]) else f"  ({line['low']:.3f} to {line['high']:.3f})"
+
+
+def _everybody(measured: Measured, scores: dict[str, Scores]) -> list[tuple[str, str, Interval]]:
+    """Metric, encoder and figure of all people."""
+    found = _means(measured.rows)
+    for encoder, of_encoder in scores.items():
+        rates = [of_encoder.rates(weights) for weights in resamples(len(of_encoder.people))]
+        figures = {
+            metric.name: interval_of([metric.compute(each) for each in rates]) for metric in metrics_of("pairs")
+        }
+        for metric in metrics_of("utilities"):
+            figures[metric.name] = interval(of_encoder.statistic(metric), len(of_encoder.people))
+        found += [(name, encoder, figure) for name, figure in figures.items() if not np.isnan(figure.value)]
     if measured.features is not None and min(map(len, measured.features)) > 1:
         for metric in metrics_of("features"):
             value = float(metric.compute(*measured.features))
-            table.append(_line(metric, "", "", Interval(value, float("nan"), float("nan"))))
-    order = list(METRICS)
-    return sorted(table, key=lambda line: (order.index(line["metric"]), line["group"]))
+            found.append((metric.name, "", Interval(value, float("nan"), float("nan"))))
+    return found
 
 
-def as_text(table: Sequence[Line]) -> list[str]:
-    """Lines of the summary for the terminal, all people only."""
-    shown = [line for line in table if not line["group"]]
-    names = [METRICS[line["metric"]].heading + (f" by {line['encoder']}" if line["encoder"] else "") for line in shown]
-    width = max(map(len, names), default=0)
-    return [
-        f"{name:<{width}}  {line['value']:.3f}"
-        + ("" if np.isnan(line["low"]) else f"  ({line['low']:.3f} to {line['high']:.3f})")
-        for name, line in zip(names, shown, strict=True)
-    ]
-
-
-def _means(rows: Sequence[Row], group: str) -> list[Line]:
+def _means(rows: Sequence[Row]) -> list[tuple[str, str, Interval]]:
     people = np.array([row["person"] for row in rows])
-    lines = []
+    found = []
     for column in dict.fromkeys(key for row in rows for key in row["values"]):
         values = np.array([row["values"].get(column, np.nan) for row in rows])
         if not np.isnan(values).all():
             name, _, encoder = column.partition("/")
-            lines.append(_line(METRICS[name], encoder, group, mean_interval(values, people)))
-    return lines
+            found.append((name, encoder, mean_interval(values, people)))
+    return found
 
 
-def _line(metric: Metric, encoder: str, group: str, figure: Interval) -> Line:
+def _line(
+    metric: str, encoder: str, by: str, group: str, people: int, figure: Interval, beside: Yardstick | None
+) -> Line:
+    is_similarity = METRICS[metric].similarity and beside is not None
     return Line(
-        metric=metric.name,
-        title=metric.title,
-        better=metric.better,
+        metric=metric,
+        title=METRICS[metric].title,
+        better=METRICS[metric].better,
         encoder=encoder,
+        by=by,
         group=group,
+        people=people,
         value=figure.value,
         low=figure.low,
         high=figure.high,
+        strangers=beside.strangers if is_similarity else None,
+        match=beside.match if is_similarity else None,
     )

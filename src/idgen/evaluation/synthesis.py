@@ -16,11 +16,13 @@ import torch
 from ..errors import EvaluationError
 from ..faces import EncoderStatistics
 from ..identity import Identity
-from .cases import Case, adapter_of, enroll_cases, load_cases
+from .cases import Case, enroll_cases, load_cases
 from .drawing import DrawingSettings, FileOf, draw, plan
 from .prompts import PROMPT_SETS, Prompt, load_prompts
 
 ATTEMPTS = 1000
+NEAR = 1e-4
+"""False-match rate of the threshold above which an invented person is too similar to a real one."""
 
 
 def generate_table(
@@ -29,8 +31,7 @@ def generate_table(
     output: Path,
     *,
     table: Path | None,
-    random: int,
-    false_match_rate: float,
+    people: Sequence[Identity] | None,
     prompts: str,
     seeds: Sequence[int],
     file_of: FileOf,
@@ -43,30 +44,27 @@ def generate_table(
         settings: Settings of all pictures.
         output: Output folder.
         table: People as `load_cases` reads them; None for people who do not exist.
-        random: Number of people who do not exist.
-        false_match_rate: See `random_people`.
+        people: The people who do not exist; see `random_people`.
         prompts: See `load_prompts`; any other text is a prompt itself.
         seeds: One picture for each.
         file_of: See `draw`.
         batch_size: See `draw`.
     """
-    if table is None:
-        names = [f"person-{number:05d}" for number in range(random)]
-        config = adapter_of(pipeline).config
-        invented = random_people(random, config["encoder"], config["embedding_dim"], false_match_rate=false_match_rate)
-        cases = [Case(name=name, references=()) for name in names]
-        people = {name: [replace(person, name=name)] for name, person in zip(names, invented, strict=True)}
-    else:
+    if table is not None:
         cases = load_cases(table)
-        people = enroll_cases(pipeline, cases)
+        identities = enroll_cases(pipeline, cases)
+    else:
+        named = {f"person-{number:05d}": person for number, person in enumerate(people or ())}
+        cases = [Case(name=name, references=()) for name in named]
+        identities = {name: [replace(person, name=name)] for name, person in named.items()}
     known = prompts in PROMPT_SETS or Path(prompts).is_file()
     texts = load_prompts(prompts) if known else (Prompt(prompts),) if prompts else ()
     drawings = plan(cases, texts, seeds)
-    for name, identities in people.items():
+    for name, shown in identities.items():
         (output / name).mkdir(parents=True, exist_ok=True)
-        for number, identity in enumerate(identities):
-            identity.save(output / name / f"identity{f'-{number + 1}' if len(identities) > 1 else ''}.safetensors")
-    draw(pipeline, drawings, people, settings, output, file_of, batch_size)
+        for number, identity in enumerate(shown):
+            identity.save(output / name / f"identity{f'-{number + 1}' if len(shown) > 1 else ''}.safetensors")
+    draw(pipeline, drawings, identities, settings, output, file_of, batch_size)
 
 
 def random_people(
@@ -75,9 +73,10 @@ def random_people(
     dim: int,
     *,
     false_match_rate: float = 1e-3,
+    real: np.ndarray | None = None,
     seed: int = 0,
 ) -> list[Identity]:
-    """Draw people by `Identity.random`; one who is too similar to an earlier one is drawn again.
+    """Draw people by `Identity.random`; one who is too similar to an earlier or to a real one is drawn again.
 
     Args:
         count: Number of people.
@@ -85,6 +84,8 @@ def random_people(
         dim: Length of its embeddings.
         false_match_rate: No two people are more similar than this share of pairs of real strangers. It is not checked
             for an encoder without statistics.
+        real: (people, dim), unit length: real people. No invented person is more similar to one of them than one in
+            10,000 pairs of strangers.
         seed: Seed of the people; more of them begin with the same ones.
 
     Raises:
@@ -93,13 +94,14 @@ def random_people(
     """
     people: list[Identity] = []
     chosen = torch.empty(0, dim)
-    largest = _threshold(encoder, false_match_rate)
+    largest, nearest = (_threshold(encoder, rate) for rate in (false_match_rate, NEAR))
+    known = torch.empty(0, dim) if real is None else torch.as_tensor(real, dtype=torch.float32)
     for number in range(count):
         for attempt in range(ATTEMPTS):
             state = np.random.SeedSequence([seed, number, attempt]).generate_state(1)
             person = Identity.random(encoder, dim, seed=int(state[0]))
             direction = person.embedding(normalised=True)
-            if not len(chosen) or (chosen @ direction).max() <= largest:
+            if _below(chosen, direction, largest) and _below(known, direction, nearest):
                 break
         else:
             raise EvaluationError(
@@ -109,6 +111,10 @@ def random_people(
         people.append(person)
         chosen = torch.cat([chosen, direction[None]])
     return people
+
+
+def _below(others: torch.Tensor, direction: torch.Tensor, threshold: float) -> bool:
+    return not len(others) or float((others @ direction).max()) <= threshold
 
 
 def _threshold(encoder: str, false_match_rate: float) -> float:

@@ -18,6 +18,8 @@ from ..files import FilePath, parse_json, read_tensors, write_tensors
 FORMAT = "idgen-face-space-1"
 MAX_BYTES = 1 << 24
 RANK = 16
+PEOPLE_PER_AXIS = 100
+"""A space of ten people per axis tells its people from others with an AUC of 0.72, one of 460 with 0.50."""
 ARCFACE_LENGTH = 20.0
 """Usual length of raw embeddings of ArcFace networks."""
 
@@ -60,12 +62,13 @@ class FaceSpace:
             rank: Number of principal axes that are kept.
 
         Raises:
-            StatisticsError: There are fewer than ten people per axis.
+            StatisticsError: There are fewer than 100 people per axis: people could be recognised in the space of few.
         """
         lengths = np.linalg.norm(embeddings, axis=1)
         people, first = np.unique(labels, return_index=True)
-        if len(people) < 10 * rank:
-            raise StatisticsError(f"{len(people)} people are too few for {rank} axes; {10 * rank} are needed.")
+        if len(people) < PEOPLE_PER_AXIS * rank:
+            needed = PEOPLE_PER_AXIS * rank
+            raise StatisticsError(f"{len(people)} people are too few for {rank} axes; {needed:,} are needed.")
         directions = embeddings[first] / lengths[first, None]  # one photo per person
         mean = directions.mean(0)
         variances, axes = np.linalg.eigh(np.cov((directions - mean).T))
