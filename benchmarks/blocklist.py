@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from idgen.evaluation.intervals import Interval
-from idgen.provenance.calibration import calibrate, match_rate
+from idgen.provenance.thresholds import find_threshold, match_rate
 
 HELD_OUT = Path(__file__).parents[1] / "train" / "splits" / "lfw_test.txt"
 
@@ -30,7 +30,7 @@ def main(shards: str) -> None:
     strangers = np.stack([rows[0] for rows in unseen])
     print(f"{len(known)} people to calibrate, {len(unseen)} held out")
     for rate in (1e-3, 1e-4, 1e-5):
-        found = calibrate(known @ known.T, rate)
+        found = find_threshold(known @ known.T, rate)
         print(f"\nthreshold {found.threshold:.4f} ({found.pairs:,} pairs of strangers)")
         print(f"false-match rate: {spell(found.false_match_rate)}")
         print(f"among people held out: {spell(match_rate(strangers @ strangers.T, found.threshold))}")

@@ -32,6 +32,9 @@ VALID: dict[str, list[str]] = {
     "inspect": ["photo.png"],
     "info": ["photo.png"],
     "calibrate": ["photo.png"],
+    "key": ["new.key"],
+    "fingerprint": ["photo.png", "--output", "copy", "--tracing-key", ".", "--recipient", "1"],
+    "trace": ["photo.png", "--tracing-key", "."],
 }
 """What a command needs beside the missing file."""
 STAGES: dict[str, type] = {"denoise": DenoisingConfig, "reward": RewardConfig}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ NET_FOLDERS = (NET, "ControlNetModel")
 """Folders of an IdentityNet beside an adapter: in this package's format, and in InstantID's repository."""
 
 
-def convert(source: str, target: Path, *, weight_name: str | None = None, variant: str | None = None) -> list[str]:
+def convert(
+    source: str,
+    target: Path,
+    *,
+    weight_name: str | None = None,
+    variant: str | None = None,
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
+) -> list[str]:
     """Convert an adapter, with the IdentityNet beside it or in the same file.
 
     Args:
@@ -28,6 +36,7 @@ def convert(source: str, target: Path, *, weight_name: str | None = None, varian
             a pickle that other programs read; any other name for a folder.
         weight_name: The file in the folder or repository, if there are several.
         variant: The public format, if tensors and file names do not identify it.
+        change: Applied to the state dict of the adapter.
 
     Returns:
         The written parts: `"adapter"`, and `"identity_net"` if there was one.
@@ -37,6 +46,8 @@ def convert(source: str, target: Path, *, weight_name: str | None = None, varian
     """
     place = _local(source, weight_name)
     adapter = IdentityAdapter.from_pretrained(place, weight_name=weight_name, variant=variant, **_dtype(place))
+    if change is not None:
+        adapter.load_state_dict(change(adapter.state_dict()))
     net = _open_net(place)
     if target.suffix == ".safetensors":
         tensors = {} if net is None else {f"{NET}.{name}": tensor for name, tensor in net.state_dict().items()}

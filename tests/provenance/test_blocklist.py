@@ -25,7 +25,7 @@ from idgen.errors import (
 )
 from idgen.faces import DlibEncoder
 from idgen.provenance import IdentityBlocklist
-from idgen.provenance.calibration import calibrate, match_rate
+from idgen.provenance.thresholds import find_threshold, match_rate
 from tests.components import call_arguments, make_adapter, make_pipeline
 
 STEPS = {"num_inference_steps": 1, "output_type": "np"}
@@ -145,14 +145,14 @@ def test_pictures_are_checked(eileen: Identity, astronaut: np.ndarray, analyzer:
 
 def test_calibration_finds_the_rate_it_is_asked_for() -> None:
     directions = F.normalize(torch.randn(800, 32, generator=torch.Generator().manual_seed(0)), dim=-1).numpy()
-    found = calibrate(directions @ directions.T, 1e-3)
+    found = find_threshold(directions @ directions.T, 1e-3)
     assert found.pairs == 800 * 799 // 2
     assert found.false_match_rate.value == pytest.approx(1e-3, rel=0.01)
     assert found.false_match_rate.low < 1e-3 < found.false_match_rate.high
     others = F.normalize(torch.randn(800, 32, generator=torch.Generator().manual_seed(1)), dim=-1).numpy()
     assert match_rate(others @ others.T, found.threshold).value == pytest.approx(1e-3, rel=0.3)
     with pytest.raises(ProvenanceError, match="too few"):
-        calibrate(directions[:50] @ directions[:50].T, 1e-3)
+        find_threshold(directions[:50] @ directions[:50].T, 1e-3)
 
 
 def exchanged(pipeline: Any) -> Any:

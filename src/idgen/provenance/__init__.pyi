@@ -2,12 +2,14 @@ from .blocklist import IdentityBlocklist
 from .credentials import Credentials, CredentialSigner, read_credentials
 from .marks import mark
 from .metadata import read_settings
+from .tracing_key import TracingKey
 from .watermark import Watermark, add_watermark, read_watermark
 
 __all__ = [
     "CredentialSigner",
     "Credentials",
     "IdentityBlocklist",
+    "TracingKey",
     "Watermark",
     "add_watermark",
     "mark",

@@ -31,7 +31,7 @@ class IdentityBlocklist:
     Attributes:
         embeddings: (people, dim), scaled to unit length.
         encoder: Name of the face encoder. Identities of another encoder are refused: they cannot be compared.
-        threshold: Cosine from which two faces are taken for the same person; `idgen.provenance.calibration` finds it.
+        threshold: Cosine from which two faces are taken for the same person; `idgen.provenance.thresholds` finds it.
 
     Raises:
         IdentityError: A shape is wrong, a value is not finite, or the threshold is not in (0, 1].

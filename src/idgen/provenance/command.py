@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import MissingDependencyError, ProvenanceError
@@ -10,15 +11,28 @@ from ..identity import Identity
 from .blocklist import IdentityBlocklist
 from .credentials import read_credentials
 from .metadata import open_picture, read_settings
-from .watermark import CODE, read_watermark
+from .tracing_key import TracingKey
+from .watermark import CODE, Watermark, read_watermark
 
 
-def inspect(picture: Path) -> dict[str, str]:
-    """The marks of a picture: name → value."""
+def inspect(picture: Path, keys: Sequence[Path] = ()) -> dict[str, str]:
+    """The marks of a picture: name → value.
+
+    Args:
+        picture: Image file.
+        keys: Files of tracing keys that could have made its watermark.
+
+    Raises:
+        ImageError: The file is not a picture.
+        ProvenanceError: A key cannot be read.
+    """
+    makers = {file.name: TracingKey.load(file) for file in keys}
     rows = {name: str(value) for name, value in (read_settings(picture) or {"settings": "none"}).items()}
     try:
         mark = read_watermark(open_picture(picture))
         rows["watermark"] = f"{'found' if mark.found else 'not found'} ({mark.agreeing} of {len(CODE)} bits agree)"
+        if makers:
+            rows["made with"] = "; ".join(_traced(mark, makers)) or "none of these keys"
     except MissingDependencyError as error:
         rows["watermark"] = str(error)
     try:
@@ -32,6 +46,12 @@ def inspect(picture: Path) -> dict[str, str]:
     except (MissingDependencyError, ProvenanceError) as error:
         rows["content credentials"] = str(error)
     return rows
+
+
+def _traced(mark: Watermark, makers: Mapping[str, TracingKey]) -> Iterator[str]:
+    for name, key in makers.items():
+        if found := mark.recipient(key):
+            yield f"{name}, recipient {found[0]} ({found[1]} of {len(CODE)} bits agree)"
 
 
 def edit_blocklist(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .blocklist import IdentityBlocklist
     from .credentials import CredentialSigner
+    from .tracing_key import TracingKey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,9 @@ class MarkOptions:
 
     Attributes:
         watermark: Add an invisible watermark to the pixels.
+        tracing_key: File written by `idgen key`. The watermark then says that its owner made the picture, and for
+            whom; `idgen inspect --tracing-key` reads it.
+        recipient: Who gets the pictures, a number from 0 to 255 in the watermark; requires --tracing-key.
         certificates: PEM file with your signing certificate and its chain, to sign pictures with Content Credentials.
         key: PEM file with the certificate's private key.
         blocklist: File written by `idgen blocklist`: people who must not be drawn.
@@ -31,6 +35,8 @@ class MarkOptions:
     """
 
     watermark: bool = True
+    tracing_key: InputPath | None = None
+    recipient: int = 0
     certificates: InputPath | None = None
     key: InputPath | None = None
     blocklist: InputPath | None = None
@@ -42,7 +48,7 @@ class MarkOptions:
             from .watermark import require_watermark
 
             require_watermark()
-        _ = self.signer
+        _ = self.signer, self.maker
         if self.check_output and self.people is None:
             raise IdgenError("--check-output requires --blocklist.")
         if self.people is not None:  # otherwise the pipeline keeps its own
@@ -56,6 +62,20 @@ class MarkOptions:
         from .blocklist import IdentityBlocklist
 
         return IdentityBlocklist.load(self.blocklist)
+
+    @cached_property
+    def maker(self) -> TracingKey | None:
+        """The key of the watermark, if it has one."""
+        if self.tracing_key is None:
+            if self.recipient:
+                raise ProvenanceError("--recipient requires --tracing-key.")
+            return None
+        if not self.watermark:
+            raise ProvenanceError("--tracing-key is for the watermark, which --no-watermark disables.")
+        from .tracing_key import TracingKey, check_recipient
+
+        check_recipient(self.recipient)
+        return TracingKey.load(self.tracing_key)
 
     @cached_property
     def signer(self) -> CredentialSigner | None:
@@ -79,7 +99,9 @@ class MarkOptions:
             "base": _public_name(str(settings["base"])),
             "adapter": _public_name(str(settings["adapter"])),
         }
-        return mark(picture, told, watermark=self.watermark, signer=self.signer)
+        return mark(
+            picture, told, watermark=self.watermark, signer=self.signer, key=self.maker, recipient=self.recipient
+        )
 
 
 def _public_name(source: str) -> str:

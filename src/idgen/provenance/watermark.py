@@ -15,42 +15,64 @@ import numpy as np
 from PIL import Image
 
 from ..errors import MissingDependencyError
+from .recipient_code import decode_recipient, encode_recipient
+from .tracing_key import TracingKey
 
 SIDE = 256
 """Width and height of the copy that gets the watermark."""
 
 CODE = np.unpackbits(np.frombuffer(hashlib.sha256(b"idgen").digest()[:4], np.uint8))
-"""(32,) bits of the watermark, the same in every picture: they name the program, not a person."""
+"""(32,) bits of a watermark without a recipient, the same in every picture: they name the program, not a person."""
 
 FOUND_AT = 28
 """Bits that must agree. Random bits do so once in 100,000 pictures; docs/safety.md has measurements on pictures."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Watermark:
-    """The watermark that was read from a picture.
+    """What was read from a picture, which may have no watermark.
 
     Attributes:
-        agreeing: Number of bits that agree with the watermark's.
+        bits: (32,), uint8.
     """
 
-    agreeing: int
+    bits: np.ndarray
+
+    @property
+    def agreeing(self) -> int:
+        """Number of bits that agree with those of a watermark without a recipient."""
+        return int((self.bits == CODE).sum())
 
     @property
     def found(self) -> bool:
-        """Whether the picture has the watermark."""
+        """Whether the picture has a watermark without a recipient."""
         return self.agreeing >= FOUND_AT
 
+    def recipient(self, key: TracingKey) -> tuple[int, int] | None:
+        """The recipient of a watermark that was made with this key, and the number of bits that agree, else None.
 
-def add_watermark(image: Image.Image) -> Image.Image:
+        A picture without such a watermark seems to have one in 3.3e-4 of all cases.
+        """
+        return decode_recipient(key, self.bits)
+
+
+def add_watermark(image: Image.Image, key: TracingKey | None = None, recipient: int = 0) -> Image.Image:
     """The picture as RGB with the watermark; pixels change by about 2 of 255.
+
+    Args:
+        image: Picture of any size.
+        key: If given, the watermark says that the owner of this key made the picture, and for whom. Nobody can read it
+            without the key.
+        recipient: A number from 0 to 255.
 
     Raises:
         MissingDependencyError: `idgen-diffusers[provenance]` is not installed.
+        ProvenanceError: The recipient is out of range.
     """
+    bits = CODE if key is None else encode_recipient(key, recipient)
     picture = image.convert("RGB")
     encoder = _library().WatermarkEncoder()
-    encoder.set_watermark("bits", CODE.tolist())
+    encoder.set_watermark("bits", bits.tolist())
     copy = _to_side(picture)
     change = _bgr(encoder.encode(_bgr(copy), "rivaGan")).astype(np.float32) - copy
     marked = np.asarray(picture) + _resize(change, picture.size)
@@ -60,7 +82,7 @@ def add_watermark(image: Image.Image) -> Image.Image:
 def read_watermark(image: Image.Image) -> Watermark:
     """Read the watermark; raises like `add_watermark`."""
     bits = _library().WatermarkDecoder("bits", len(CODE)).decode(_bgr(_to_side(image.convert("RGB"))), "rivaGan")
-    return Watermark(int((np.asarray(bits) == CODE).sum()))
+    return Watermark(np.asarray(bits, np.uint8))
 
 
 def require_watermark() -> None:

@@ -14,7 +14,7 @@ ENOUGH_MATCHES = 30
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MeasuredThreshold:
     """A threshold and its false-match rate.
 
     Attributes:
@@ -28,7 +28,7 @@ class Calibration:
     pairs: int
 
 
-def calibrate(similarities: np.ndarray, false_match_rate: float = 1e-4) -> Calibration:
+def find_threshold(similarities: np.ndarray, false_match_rate: float = 1e-4) -> MeasuredThreshold:
     """The lowest threshold with at most this false-match rate.
 
     Args:
@@ -48,14 +48,14 @@ def calibrate(similarities: np.ndarray, false_match_rate: float = 1e-4) -> Calib
         )
     highest_refused = np.partition(scores, -allowed - 1)[-allowed - 1]
     threshold = float(np.nextafter(highest_refused, np.float32(2)))
-    return Calibration(threshold, match_rate(similarities, threshold), len(scores))
+    return MeasuredThreshold(threshold, match_rate(similarities, threshold), len(scores))
 
 
 def match_rate(similarities: np.ndarray, threshold: float) -> Interval:
     """Share of the pairs that reach a threshold. The interval is bootstrapped over people, since pairs share them.
 
     Args:
-        similarities: See `calibrate`.
+        similarities: See `find_threshold`.
         threshold: Cosine.
     """
     first, second = np.nonzero(np.triu(similarities >= threshold, k=1))
