@@ -72,6 +72,20 @@ def test_several_pictures(run, photo: Path, models: Path, tmp_path: Path) -> Non
     assert not np.array_equal(first, second)
 
 
+def test_a_face_is_swapped_and_the_rest_of_the_picture_stays(
+    run, photo: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["--base", models / "base", "--id-adapter", models / "adapter", "--steps", 2, "--no-watermark"]
+    assert run("swap", photo, "--photo", photo, *common).strip() == "eileen-swap.png"
+    old, new = (np.asarray(Image.open(file), np.int16) for file in (photo, "eileen-swap.png"))
+    changed = np.abs(new - old).max(-1) > 0
+    assert changed[120, 220], "the face"
+    assert 0.01 < changed.mean() < 0.2
+    shown = run("inspect", "eileen-swap.png")
+    assert "swap" in shown
+
+
 def test_images_are_generated_without_the_face_encoder_of_an_identity(run, models: Path, tmp_path: Path) -> None:
     make_adapter(make_pipeline().unet).save_pretrained(tmp_path / "adapter")
     Identity(embeddings=torch.ones(1, 8), encoder="test").save(tmp_path / "anna.safetensors")
@@ -91,6 +105,10 @@ PERSON = ["generate", "a face", "--identity", "person.safetensors"]
         (["enroll", "photo.jpg", "--face", "big"], "--face"),
         (["generate"], "A prompt is required"),
         (["generate", "a face"], "--photo or --identity is required"),
+        (["swap", "photo.jpg"], "--photo or --identity is required"),
+        (["swap", "photo.jpg", "--identity", *["person.safetensors"] * 2, "--face", "0"], "2 people, but --face 1"),
+        (["swap", "photo.jpg", "--identity", "person.safetensors", "--strength", "2"], "--strength must be"),
+        (["swap", "photo.jpg", "--identity", "person.safetensors", "--output", "a.jpg"], "must end in .png"),
         ([*PERSON, "--base", "no/base"], "--id-adapter is required"),
         ([*PERSON, "--base", "no/base", "--id-adapter", "no/adapter", "--key", "a.pem"], "--certificates"),
         ([*PERSON, "--base", "no/base", "--id-adapter", "no/adapter", "--face", "big"], "--face"),

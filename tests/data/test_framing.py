@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from idgen.data.cache import framing_for
-from idgen.data.framing import AlignedFraming, PhotoFraming
+from idgen.data.framing import AlignedFraming, PhotoFraming, framing_for
 from idgen.data.poses import Poses
 from idgen.errors import DataError
 from idgen.faces import ARCFACE_TEMPLATE, FaceAnalyzer, similarity_transform, warp_faces

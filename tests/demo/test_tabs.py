@@ -286,3 +286,31 @@ def test_every_tab_refuses_people_on_the_blocklist(serve: Any, eileen: Path, tmp
     for endpoint, _, values in requests[3:]:
         assert client.predict("Bruno", *values, **QUICK, api_name=endpoint)[0]
     client.close()
+
+
+def test_swap(served: Served, client: Any, eileen: Path) -> None:
+    """The face of a picture is replaced, once everybody in it has agreed."""
+    given = handle_file(str(eileen))
+    with pytest.raises(Exception, match="Confirm first"):
+        client.predict("Anna", given, False, 0, 0.5, True, **QUICK, api_name="/swap")
+    [face] = client.predict(given, True, api_name="/picture_faces")
+    assert np.asarray(Image.open(served.path(face["image"]))).shape == (112, 112, 3)
+    shown, table = client.predict("Anna", given, True, 0, 0.5, True, **QUICK, api_name="/swap")
+    pipe, net = served.pipe, served.backend.pipeline.identity_net
+    box = served.backend.analyzer.analyze(eileen)[0].box
+    expected = pipe.swap(
+        eileen,
+        prompt="a face",
+        id_embeds={"one": ANNA},
+        id_scale={"one": 0.8},
+        face=tuple(box),
+        strength=0.5,
+        identity_net=net,
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        generator=[torch.Generator().manual_seed(0)],
+    )
+    picture, original, mask = drawn(served, shown)[0], np.asarray(Image.open(eileen)), expected.masks[0]
+    assert np.array_equal(picture, np.asarray(expected.images[0]))
+    assert np.array_equal(picture[np.asarray(mask) == 0], original[np.asarray(mask) == 0])
+    assert [row[1] for row in table["data"]] == ["Anna"]

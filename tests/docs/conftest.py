@@ -56,7 +56,7 @@ def surroundings(
     _in_two_steps(monkeypatch)
     two_updates = functools.partial(training_config.LoopConfig, max_train_steps=2)
     monkeypatch.setattr(training_config, "LoopConfig", lambda **_: two_updates())
-    for name in ("anna.jpg", "anna-1.jpg", "anna-2.jpg", "anna-3.jpg", "bruno.jpg"):
+    for name in ("anna.jpg", "anna-1.jpg", "anna-2.jpg", "anna-3.jpg", "bruno.jpg", "group.jpg"):
         portrait.save(tmp_path / name, quality=95)
     (tmp_path / "downloads").mkdir()
     file = next((hub / "hub").rglob("ip-adapter-faceid_sdxl.bin"))

@@ -23,8 +23,8 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from idgen import IdentityNet
-from idgen.data.cache import FRAMING, framing_for
 from idgen.data.dataset import PairedIdentityDataset, Pairing
+from idgen.data.framing import FRAMING, framing_for
 from idgen.evaluation.prompts import load_prompts
 from tests.data import sets
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from ..errors import CheckpointError, DataError
 from ..faces import register_encoder, spec_of
-from ..files import read_json
 from ..tiny import TINY_PATH
-from ..typed import arguments
 from .bank import write_embeddings
 from .columns import Maker, write_column
 from .engines import Engine
-from .framing import AlignedFraming, Framing, PhotoFraming
+from .framing import framing_for
 from .makers import AugmentedMaker, EmbeddingMaker, FeatureMaker, LatentMaker, TextMaker, augmented_column
 from .manifest import Manifest
-
-FRAMING = "framing.json"
 
 
 class Models(NamedTuple):
@@ -78,25 +73,6 @@ def write_caches(
             write_column(shards, maker, engine, progress)
     for other in others:
         write_embeddings(shards, other)
-
-
-def framing_for(base: str, resolution: int) -> Framing:
-    """How the pictures of a base model are cut from photos.
-
-    A model of aligned faces, such as the one that comes with the package, has a file `framing.json` with `resolution`,
-    `zoom` and `rise`; see `AlignedFraming`. All other models use whole photos.
-
-    Args:
-        base: Folder or hub id, or "tiny".
-        resolution: Resolution of whole photos.
-
-    Raises:
-        DataError: `framing.json` cannot be read.
-    """
-    file = (TINY_PATH if base == "tiny" else Path(base)) / FRAMING
-    if not file.is_file():
-        return PhotoFraming(resolution)
-    return AlignedFraming(**arguments(AlignedFraming, read_json(file, DataError), str(file), DataError))
 
 
 def _load(load: Callable[..., Any], base: str, part: str) -> Any:

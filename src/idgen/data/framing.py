@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +14,13 @@ from PIL import Image
 
 from ..errors import DataError
 from ..faces import ARCFACE_TEMPLATE, align_face, similarity_transform
+from ..files import read_json
+from ..tiny import TINY_PATH
+from ..typed import arguments
 from .poses import Pose
+
+FRAMING = "framing.json"
+"""File of a base model of aligned faces that says how its pictures are cut."""
 
 
 class Place(NamedTuple):
@@ -153,18 +160,46 @@ class AlignedFraming:
         turn = self.pose.scale * np.array([[cosine, -sine], [sine, cosine]])
         return (upright - middle) @ turn.T + middle + np.multiply(self.pose.shift, self.resolution)
 
+    def points(self, landmarks: np.ndarray) -> np.ndarray:
+        """Where the landmarks of a photo, (5, 2), lie in the picture."""
+        ends = np.asarray(landmarks, np.float64), self.template
+        to_picture = similarity_transform(*map(torch.from_numpy, ends)).numpy()
+        return ends[0] @ to_picture[:, :2].T + to_picture[:, 2]
+
     def size(self, width: int, height: int) -> tuple[int, int]:
         return self.resolution, self.resolution
 
     def place(self, width: int, height: int, box: Sequence[float], landmarks: np.ndarray) -> Place:
         side = self.resolution
-        points = self.template.copy()
-        if self.pose is not None:  # an IdentityNet learns from where this face's own landmarks lie
-            to_picture = similarity_transform(*map(torch.from_numpy, (np.asarray(landmarks, float), points))).numpy()
-            points = landmarks @ to_picture[:, :2].T + to_picture[:, 2]
+        # an IdentityNet learns from where this face's own landmarks lie
+        points = self.template.copy() if self.pose is None else self.points(landmarks)
         return Place(side, side, points, (side, side, 0, 0, side, side))
 
     def cut(self, photo: np.ndarray, box: Sequence[float], landmarks: np.ndarray) -> np.ndarray:
         height, width = photo.shape[:2]
         border = min(max(height, width) // 2, min(height, width) - 1)  # mirrored: black borders would be learned
         return align_face(photo, landmarks, self.template, self.resolution, mirrored=border)
+
+
+def framing_for(base: str, resolution: int) -> Framing:
+    """How the pictures of a base model are cut from photos.
+
+    A model of aligned faces, such as the one that comes with the package, has a file `framing.json` with `resolution`,
+    `zoom` and `rise`; see `AlignedFraming`. All other models use whole photos.
+
+    Args:
+        base: Folder or hub id, or "tiny".
+        resolution: Resolution of whole photos.
+
+    Raises:
+        DataError: `framing.json` cannot be read.
+    """
+    return aligned_framing(base) or PhotoFraming(resolution)
+
+
+def aligned_framing(base: str) -> AlignedFraming | None:
+    """How a base model of aligned faces cuts its pictures; None for other models. Arguments and errors as above."""
+    file = (TINY_PATH if base == "tiny" else Path(base)) / FRAMING
+    if not file.is_file():
+        return None
+    return AlignedFraming(**arguments(AlignedFraming, read_json(file, DataError), str(file), DataError))

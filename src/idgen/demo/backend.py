@@ -72,9 +72,10 @@ class Backend:
         settings: GenerationSettings,
         compared_with: Sequence[Sequence[EnrolledPerson]],
         session: Session,
+        scored: Image.Image | None = None,
     ) -> tuple[str, list[Score]]:
-        """Score an image, mark it and save it; returns its path and its scores."""
-        pixels = np.asarray(image.convert("RGB"))
+        """Score an image, or the part `scored` of it, mark it and save it; returns its path and its scores."""
+        pixels = np.asarray((scored or image).convert("RGB"))
         with self.faces_lock:
             scores = [score for group in compared_with for score in self.scorer(number, pixels, group)]
         content = self.marks.file_of(image, {**asdict(settings), "base": self.base})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from PIL import Image
 
 from ..adapter import IdentityAdapter, IdentityNet, ScaleSchedule
 from ..errors import AdapterError, DemoError
-from ..pipelines.prompts import PLACEHOLDER
-from ..tiny.usage import Usage, usage_of
+from ..pipelines.face_crop import pipeline_usage
+from ..pipelines.prompts import portrait_subject
 from .enrolled import EnrolledPerson
 from .generation import GenerationSettings
 from .live import OnStep
@@ -27,6 +26,10 @@ FAMILIES: Mapping[str, Any] = {
     "inpaint": AutoPipelineForInpainting,
     "pose": AutoPipelineForText2Image,
 }
+
+
+EDITS = ("swap",)
+"""Tasks that are methods of the pipeline; their arguments hold the `picture`."""
 
 
 class SharedPipeline:
@@ -52,8 +55,7 @@ class SharedPipeline:
         """Image sides are multiples of this many pixels."""
         self.native_size: int = unet["sample_size"] * pipe.vae_scale_factor
         """Side in pixels of the images that the base was trained on."""
-        source = unet.get("_name_or_path")
-        self.usage = usage_of(str(Path(source).parent)) if source else Usage()
+        self.usage = pipeline_usage(pipe)
         """Settings that suit the base, and the words that it knows."""
         self.draws_one_face: bool = self.usage.resolution is not None
         """Whether an image of the base is one face at one size, as those of the built-in model are."""
@@ -79,9 +81,8 @@ class SharedPipeline:
     def default_settings(self) -> GenerationSettings:
         """A portrait at the base's native size."""
         name, adapter = next(iter(self.adapters.items()))
-        prompt = PLACEHOLDER if self.has_words else "a face"
         return GenerationSettings(
-            prompt=f"a person {PLACEHOLDER}" if self.needs_class_word else prompt,
+            prompt=portrait_subject(self.adapters.values()),
             adapter=name,
             start=adapter.scale.start if isinstance(adapter.scale, ScaleSchedule) else 0.0,
             steps=self.usage.num_inference_steps,
@@ -102,7 +103,7 @@ class SharedPipeline:
         """Generate images of people.
 
         Args:
-            task: "text-to-image", "image-to-image", "inpaint" or "pose".
+            task: "text-to-image", "image-to-image", "inpaint", "pose", or one of `EDITS`.
             settings: Settings of the request.
             people: The people to show; with several of them, `arguments` holds their `id_masks`.
             stop: Stops the call after the current step.
@@ -124,8 +125,12 @@ class SharedPipeline:
         with self._lock:
             if stop.is_set():
                 raise StoppedError("Stopped.")
-            pipeline = self._pipeline(task)
+            pipeline = self.pipe if task in EDITS else self._pipeline(task)
             try:
+                if task in EDITS:
+                    arguments |= {"identity_net": self.identity_net} if task == "swap" else {}
+                    edit = partial(getattr(self.pipe, task), arguments.pop("picture"))
+                    return self._call(edit, settings, stop, on_step, arguments)
                 return self._call(pipeline, settings, stop, on_step, arguments)
             except torch.OutOfMemoryError as error:
                 raise DemoError("Out of memory. Choose a smaller size or fewer images.") from error
@@ -147,7 +152,7 @@ class SharedPipeline:
             return values
 
         return pipeline(
-            settings.text,
+            prompt=settings.text,
             negative_prompt=settings.negative_prompt,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance_scale,

@@ -10,6 +10,7 @@ from .image_encoder import ImageEncoder
 from .keypoints import draw_keypoints
 from .onnx_encoder import OnnxEncoder
 from .parsing import FaceParser, SegmentationParser
+from .paste import Pasted, face_oval, match_colours, paste_face
 from .photo import Photo, load_photo
 from .registry import ENCODERS, EncoderRow, EncoderSpec, open_encoder, register_encoder, spec_of
 from .statistics import EncoderStatistics, ScoreDistribution
@@ -39,6 +40,7 @@ __all__ = [
     "ImageEncoder",
     "NetworkInput",
     "OnnxEncoder",
+    "Pasted",
     "Photo",
     "ScoreDistribution",
     "SegmentationParser",
@@ -47,8 +49,11 @@ __all__ = [
     "align_face",
     "choose_face",
     "draw_keypoints",
+    "face_oval",
     "load_photo",
+    "match_colours",
     "open_encoder",
+    "paste_face",
     "register_encoder",
     "similarity_transform",
     "spec_of",

@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .arguments import IdentityArguments
+from .editing import EditingMixin
+from .face_crop import EditedPicture
 from .mixin import IdentityAdapterMixin
 from .register import register
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "EditedPicture",
+    "EditingMixin",
     "IdentityAdapterMixin",
     "IdentityArguments",
     "LatentInpaintPipeline",

@@ -18,6 +18,7 @@ from ..faces import Choice, Face, FaceAnalyzer, Photo
 from ..identity import Identity
 from ..provenance.blocklist import IdentityBlocklist
 from .activation import apply_blocklist
+from .editing import EditingMixin
 from .from_pipe import wrap_auto_pipelines
 from .image_encoders import ImageEncoderSource, as_image_encoder
 from .landmarks import landmark_image
@@ -25,7 +26,7 @@ from .loaded import LoadedAdapter, placed
 from .supported import check_supported
 
 
-class IdentityAdapterMixin:
+class IdentityAdapterMixin(EditingMixin):
     """The methods that `import idgen` adds to diffusers' pipelines; `idgen.pipelines` has classes with their types.
 
     A call of the pipeline takes the arguments of `IdentityArguments` in addition to its own.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from ..adapter import IdentityTokens
+from ..adapter import IdentityAdapter, IdentityTokens
 from ..adapter.state import lock_of
 from ..adapter.words import pseudo_words
 from ..errors import AdapterError
@@ -17,6 +17,20 @@ CLASS_WORD = "person"
 """Replaces the placeholder for a text encoder without pseudo-words."""
 
 PROMPTS = ("prompt", "prompt_2")
+
+
+def portrait_subject(adapters: Iterable[IdentityAdapter]) -> str:
+    """The words that stand for the person of these adapters in a prompt."""
+    adapters = list(adapters)
+    if any(adapter.config["num_words"] for adapter in adapters):
+        return PLACEHOLDER
+    fuses = any(adapter.to_tokens.fuses_text for adapter in adapters)
+    return f"a {CLASS_WORD} {PLACEHOLDER}" if fuses else "a face"
+
+
+def portrait_prompt(adapters: Iterable[IdentityAdapter]) -> str:
+    """The prompt of a photo of the person of these adapters."""
+    return f"a photo of {portrait_subject(adapters)}"
 
 
 def has_placeholder(arguments: Mapping[str, Any]) -> bool:

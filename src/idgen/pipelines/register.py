@@ -13,6 +13,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusio
 from ..adapter.state import deactivate_all
 from .activation import activated
 from .arguments import IdentityArguments, with_identity_arguments
+from .editing import EditingMixin
 from .from_pipe import wrap_from_pipe
 from .mixin import IdentityAdapterMixin
 from .running import lock_tokenizer, running
@@ -24,7 +25,7 @@ def register() -> None:
     No code of a pipeline is replaced: `__call__`, `encode_prompt` and `from_pipe` are wrapped, and the methods of
     `IdentityAdapterMixin` are added.
     """
-    for name, member in vars(IdentityAdapterMixin).items():
+    for name, member in {**vars(EditingMixin), **vars(IdentityAdapterMixin)}.items():
         if not name.startswith("__"):
             setattr(StableDiffusionMixin, name, member)
     StableDiffusionMixin.__init_subclass__ = classmethod(_wrap_subclass)  # pyright: ignore[reportAttributeAccessIssue]

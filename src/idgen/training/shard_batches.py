@@ -16,9 +16,9 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 
 from ..adapter import IdentityAdapter, IdentityTokens
 from ..data.bank import IdentityBank
-from ..data.cache import framing_for
 from ..data.columns import column_url
 from ..data.dataset import RELIABILITY, PairedIdentityDataset, Pairing, Sample
+from ..data.framing import framing_for
 from ..data.index import read_index
 from ..data.loader import PairedLoader
 from ..data.makers import LatentMaker, TextMaker, encode_images

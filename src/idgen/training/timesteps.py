@@ -15,9 +15,8 @@ import torch
 from torch import nn
 
 from ..adapter import IdentityTokens
-from ..data.cache import framing_for
 from ..data.dataset import CAPTION
-from ..data.framing import Framing, Place
+from ..data.framing import Framing, Place, framing_for
 from ..data.makers import encode_images
 from ..errors import EvaluationError, NoFaceError
 from ..evaluation.cases import Case, enroll_cases, load_cases

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ..backend import Backend
 from ..page import Page
-from . import compare, edit, generate, mix, pose, protect, report, several_people, training
+from . import compare, edit, generate, mix, pose, protect, report, several_people, swap, training
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ TABS = [
     Tab("Pose", pose.build),
     Tab("Mix", mix.build),
     Tab("Edit", edit.build),
+    Tab("Swap", swap.build),
     Tab("Compare", compare.build),
     Tab("Protect", protect.build),
     Tab("Training", training.build, lambda backend: bool(backend.runs)),
