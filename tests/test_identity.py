@@ -4,6 +4,7 @@ import math
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from idgen import Identity
 from idgen.errors import CheckpointError, EncoderMismatchError, IdentityError
+from idgen.recentring import neighbours_centred
 
 
 def person(*rows: list[float], **changes: object) -> Identity:
@@ -139,3 +141,11 @@ def test_features_travel_with_the_name_of_their_image_encoder(tmp_path: Path) ->
     assert Identity.mix(anna, other, 0.5).features is None
     with pytest.raises(EncoderMismatchError, match="different image encoders"):
         Identity.mean([anna, other])
+
+
+def test_neighbours_are_averaged_if_both_are_nearest_to_each_other() -> None:
+    """A face whose neighbours have nearer ones, and one that is in the bank itself, stay as they are."""
+    at = lambda degrees: [np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]  # noqa: E731
+    bank = np.array([at(0), at(100), at(200)])
+    found = neighbours_centred(np.array([at(20), at(10), at(200)]), bank, neighbours=1)
+    assert np.degrees(np.arctan2(found[:, 1], found[:, 0])) % 360 == pytest.approx([20, 5, 200])

@@ -20,7 +20,7 @@ from idgen.commands import COMMANDS
 from idgen.training.config import DenoisingConfig, RewardConfig
 
 SLOW = ("torch", "diffusers", "transformers", "accelerate", "gradio", "dlib")
-OUTPUTS = {"output", "output_dir", "target", "file"}
+OUTPUTS = {"output", "output_dir", "target", "file", "set"}
 """Options that name what is written; `file` is a blocklist, which --add creates."""
 VALID: dict[str, list[str]] = {
     "generate": ["a face", "--photo", "photo.png"],

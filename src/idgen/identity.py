@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 
 from .errors import CheckpointError, EncoderMismatchError, IdentityError, StatisticsError
 from .faces.space import FaceSpace
-from .faces.statistics import EncoderStatistics
 from .files import parse_json, read_tensors, write_tensors
+from .identity_checks import warn_of_outliers
 from .typed import arguments
 
 FORMAT = "idgen-identity-1"
 MAX_BYTES = 1 << 30
 """Limit of the size of a file. The features of 80 photos for PuLID take less."""
-
-OUTLIER_RATIO = 1.4
-"""A photo is an outlier if its distance from the mean of the others exceeds the median distance this many times,"""
-
-OUTLIER_DISTANCE = 0.3
-"""and exceeds this distance between unit vectors, since ratios of very small distances mean nothing."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -149,7 +142,7 @@ class Identity:
             features=torch.cat(with_features) if len(with_features) == len(identities) else None,
             name=name or first.name,
         )
-        _warn_of_outliers(person)
+        warn_of_outliers(person.encoder, person.embeddings)
         return person
 
     @classmethod
@@ -164,19 +157,31 @@ class Identity:
             features = (a.mean_features() * (1 - t) + b.mean_features() * t)[None]
         return replace(a, embeddings=(direction * length)[None], weights=None, features=features, name=None)
 
-    def anonymise(self, angle: float, seed: int | None = None) -> Self:
+    def anonymise(self, angle: float = 90, seed: int | None = None, keep: Sequence[str] = ()) -> Self:
         """A different person: the embedding is rotated away from this person, and keeps its length.
 
-        Image features are dropped, since they show the person.
+        Image features are dropped, since they show the person. docs/invented.md says from which angle on a person is
+        not recognised.
 
         Args:
             angle: Angle in degrees between both people's offsets from the mean face of the encoder; at 90 they have
                 nothing in common. See `FaceSpace.turn`.
             seed: Seed of the random direction.
+            keep: Attributes that stay as they are. The default encoder has "age" and "sex", as people label photos.
+
+        Raises:
+            StatisticsError: An attribute of the encoder is not known.
         """
         embedding = self.embedding(normalised=self.normalised)
-        turned = _space(self.encoder, self.dim).turn(embedding, angle, _generator(seed))
+        turned = _space(self.encoder, self.dim).turn(embedding, angle, _generator(seed), keep)
         return replace(self, embeddings=turned[None], weights=None, features=None, name=None)
+
+    def recentred(self, pipeline: Any, **options: Any) -> Self:
+        """The person with embeddings of pictures that are drawn of them in several poses, which say less of the photo;
+        see `idgen.recentring.recentred` for the options."""
+        from .recentring import recentred
+
+        return recentred(self, pipeline, **options)
 
     @classmethod
     def random(cls, encoder: str, dim: int, *, norm: float | None = None, seed: int | None = None) -> Self:
@@ -255,36 +260,3 @@ def _slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     if angle < 1e-4:  # the same direction: no division by sin(angle)
         return F.normalize(a * (1 - t) + b * t, dim=-1)
     return (a * torch.sin((1 - t) * angle) + b * torch.sin(t * angle)) / torch.sin(angle)
-
-
-def _warn_of_outliers(person: Identity) -> None:
-    directions = F.normalize(person.embeddings, dim=-1)
-    count = len(directions)
-    if count == 2:  # of two photos that differ, neither is known to be the wrong one
-        _warn_of_strangers(person.encoder, float(directions[0] @ directions[1]))
-    if count < 3:
-        return
-    others = (directions.sum(0) - directions) / (count - 1)
-    distance = (directions - others).norm(dim=-1)
-    for i in range(count):
-        usual = distance[torch.arange(count) != i].median()
-        if distance[i] > max(OUTLIER_RATIO * usual, OUTLIER_DISTANCE):
-            warnings.warn(
-                f"Photo {i + 1} of {count} looks like another person than the others; give it a lower weight or leave "
-                "it out.",
-                stacklevel=3,
-            )
-
-
-def _warn_of_strangers(encoder: str, cosine: float) -> None:
-    """Warn if the cosine of two photos is low, for encoders with known statistics."""
-    statistics = EncoderStatistics.find(encoder)
-    if statistics is None:
-        return
-    _, least = statistics.equal_error
-    if cosine < least:
-        warnings.warn(
-            f"The two photos look like two people: their cosine by '{encoder}' is {cosine:.3f}, and photos of one "
-            f"person rarely have less than {least:.3f}. Use photos of one person.",
-            stacklevel=4,
-        )

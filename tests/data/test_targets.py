@@ -14,6 +14,7 @@ from PIL import ImageFilter
 from idgen.data.assign import AssignOptions, assign_people
 from idgen.data.bank import IdentityBank
 from idgen.data.dataset import PairedIdentityDataset, Pairing
+from idgen.data.far import far_references
 from idgen.data.framing import AlignedFraming
 from idgen.data.index import read_index, write_index
 from idgen.data.metadata import UnclearMetadataError, flag, metadata_of, points
@@ -159,3 +160,34 @@ def test_unclear_metadata_is_refused() -> None:
         {},
         {},
     ]
+
+
+def test_far_references_are_at_least_half_as_far_as_the_farthest() -> None:
+    """Whatever is measured; where nothing is known, no photo is left out."""
+    target = {"yaw": 0.0, "date": "2010", "origin": "a"}
+    others = [
+        {"yaw": 5.0, "date": "2010-02-03", "origin": "a"},
+        {"yaw": -40.0, "date": "1999", "origin": "b"},
+        {"yaw": 21.0, "date": "2030-01-01T10:00", "origin": None},
+        {"yaw": None, "date": "long ago", "origin": "b"},
+    ]
+    assert far_references("pose", target, others) == [False, True, True, False]
+    assert far_references("time", target, others) == [False, True, True, False]
+    assert far_references("source", target, others) == [False, True, False, True]
+    for far in ("pose", "time", "source"):
+        assert far_references(far, {}, others) == [True] * 4
+
+
+def test_references_of_samples_are_far_if_asked(tmp_path: Path) -> None:
+    """Of three photos, two are from one archive: their reference is always the third."""
+    for number, origin in enumerate(("press", "press", "snapshot")):
+        sets.save(sets.portrait(128, 20 * number), tmp_path / "in" / "anna" / f"{number}.png")
+        told = {"landmarks": POINTS, "source": origin, "date": 2000 + number}
+        (tmp_path / "in" / "anna" / f"{number}.json").write_text(json.dumps(told))
+    sets.make_set(tmp_path / "in", tmp_path / "set")
+    rows = sets.index(tmp_path / "set")
+    assert rows["origin"].to_pylist() == ["press", "press", "snapshot"]
+    assert rows["date"].to_pylist() == ["2000", "2001", "2002"]
+    data = PairedIdentityDataset(str(tmp_path / "set"), framing=AlignedFraming(), pairing=Pairing(far="source"))
+    seen = {(face, int(data[epoch, face].references[0])) for epoch in range(6) for face in range(3)}
+    assert seen == {(0, 2), (1, 2), (2, 0), (2, 1)}

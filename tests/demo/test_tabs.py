@@ -15,7 +15,7 @@ from PIL import Image
 
 from idgen import Identity, IdentityNet
 from idgen.demo.tabs.several_people import COLOURS, painted_regions
-from idgen.faces import DlibEncoder, draw_keypoints
+from idgen.faces import DlibEncoder, EncoderStatistics, draw_keypoints
 from idgen.provenance import IdentityBlocklist
 from tests.components import SIDE, make_adapter, make_pipeline
 from tests.demo.conftest import Served, gallery
@@ -226,7 +226,10 @@ def test_compare(served: Served, client: Any) -> None:
         assert np.array_equal(picture, expected), (adapter, scale)
     assert np.array_equal(drawn(served, shown)[0], drawn(served, shown)[2])  # scale 0 turns the identity off
     assert [each["caption"].split(" · ")[0] for each in shown] == [f"{adapter}, scale {s:g}" for adapter, s in cells]
-    assert {(row[0], row[3]) for row in plot["data"]} == {(scale, adapter) for adapter, scale in cells}
+    assert {(row[0], row[3]) for row in plot["data"] if row[3]} == {(scale, adapter) for adapter, scale in cells}
+    statistics = EncoderStatistics.of(DlibEncoder.name)
+    beside = {row[2].split(",")[0]: row[1] for row in plot["data"] if not row[3]}
+    assert beside == pytest.approx({"strangers": statistics.impostor.mean, "threshold": statistics.threshold(1e-3)})
 
 
 def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path: Path) -> None:

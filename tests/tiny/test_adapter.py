@@ -13,6 +13,7 @@ from diffusers import StableDiffusionControlNetPipeline
 from PIL import Image
 
 from idgen import FaceAnalyzer, IdentityNet, enroll, load_tiny
+from idgen.errors import IdentityError, NoFaceError
 from idgen.faces import DlibDetector, Photo, draw_keypoints, open_encoder
 from idgen.tiny import TINY_ADAPTER_PATH, TINY_IDENTITY_NET_PATH, TINY_PATH, load_tiny_base
 
@@ -53,6 +54,25 @@ def test_the_astronaut_is_more_similar_with_her_identity_than_without(pipe: Any,
     nobodys = embed(analyzer, draw(pipe, seeds)) @ photo
     assert np.median(hers) >= 0.925
     assert np.median(hers) - np.median(nobodys) >= 0.065
+
+
+def test_recentring_adds_pictures_that_are_drawn_in_several_poses(pipe: Any, astronaut: np.ndarray) -> None:
+    eileen = pipe.encode_identity(astronaut)
+    several = eileen.recentred(pipe, share=0.25, num_inference_steps=8, guidance_scale=3.0)
+    assert torch.equal(several.embeddings[:1], eileen.embeddings)
+    assert 2 <= len(several.embeddings) <= 4
+    drawn = len(several.embeddings) - 1
+    assert several.weights.tolist() == pytest.approx([0.75, *[0.25 / drawn] * drawn])
+    assert several.embedding(normalised=True) @ eileen.embedding(normalised=True) > 0.95
+    with pytest.raises(IdentityError, match="share must be"):
+        eileen.recentred(pipe, share=1)
+    with pytest.raises(NoFaceError, match="No face was found in the 3 pictures"):
+        eileen.recentred(pipe, num_inference_steps=1, prompts=["a photo"] * 3, analyzer=FaceAnalyzer(Blind()))
+
+
+class Blind:
+    def detect(self, image: np.ndarray) -> list[Any]:
+        return []
 
 
 def test_unseen_people_are_distinguished_by_an_unseen_encoder(pipe: Any, shared: Path) -> None:

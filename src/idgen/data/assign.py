@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .budget import Budget, choose
 from .clustering import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
 from .columns import open_photo
 from .duplicates import same_files, same_pictures
@@ -25,8 +26,8 @@ from .statistics import (
 from .storage import join
 
 _READ = ("key", "face", "label", "reference", "sha256", "size", "dropped", "crop_offset", "crop_length")
-_ASIDE = ("duplicate", "near-duplicate", "far-from-person", "no-reference")
-_DUPLICATE, _NEAR_DUPLICATE, _FAR, _NO_REFERENCE = range(4)
+_ASIDE = ("duplicate", "near-duplicate", "far-from-person", "no-reference", "over-budget")
+_DUPLICATE, _NEAR_DUPLICATE, _FAR, _NO_REFERENCE, _OVER_BUDGET = range(5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,14 @@ class AssignOptions:
         shares: Share of the people per split; "train" gets the rest.
         test_people: Names of people who are always in "test".
         seed: Seed of the splits.
+        budget: How many faces are kept, and which; None to keep all.
     """
 
     threshold: float | None = None
     shares: Mapping[str, float]
     test_people: frozenset[str] = frozenset()
     seed: int = 0
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def assign_people(output: str, names: Sequence[str], encoder: str, options: Assi
         options: How faces are assigned.
 
     Raises:
-        DataError: No threshold is known; see `same_person_threshold`.
+        DataError: No threshold is known, see `same_person_threshold`, or the set of the budget cannot be read.
     """
     urls = [join(output, f"{name}.parquet") for name in names]
     tables = [read_index(url, _READ) for url in urls]
@@ -151,6 +154,10 @@ class _Faces:
             thresholds |= self._name(unknown, encoder, options.threshold)
         self.aside[same_pictures(self.thumbnails, self._clean(), self.sizes, self.crop)] = _NEAR_DUPLICATE
         clean = self._clean()
+        if options.budget is not None:
+            target = options.budget.target(encoder)
+            self.aside[(clean >= 0) & ~choose(self.units, clean, options.budget, target)] = _OVER_BUDGET
+            clean = self._clean()
         self.centre = np.where(clean >= 0, centre_cosines(self.units, clean), self.centre)
         self.reliability = centre_reliability(self.units, clean, self.centre)
         lost = (self.aside < 0) & ~self.references & ~np.isin(self.people, clean[clean >= 0])

@@ -15,6 +15,7 @@ from ..inputs import EncoderSpec, InputPath, InputPlace
 from .metadata import clean, decode
 
 if TYPE_CHECKING:
+    from .budget import Budget
     from .engines import Engine
     from .manifest import Manifest
     from .prepare import PrepareOptions
@@ -42,6 +43,9 @@ class PrepareArguments:
         validation_share: Share of the people in the validation split.
         test_people: Text file with one name per line: people who are always in the test split.
         seed: Seed of the splits.
+        budget: Keep this many faces and set all others aside: people of clusters near those of --like, or evenly of
+            all clusters, and of each person the photos that differ most.
+        like: Prepared set of the same encoder that --budget chooses people for.
         report: Folder or URL of a prepared set; only its report is written.
         cache: Cached columns to write, for the new set or the one in `output`: "augmented" (embeddings of augmented
             photos, for people with one photo), "embeddings" (of further encoders), "latents" and "text" (of the model
@@ -64,6 +68,8 @@ class PrepareArguments:
     validation_share: float = 0.05
     test_people: InputPath | None = None
     seed: int = 0
+    budget: int | None = None
+    like: InputPlace | None = None
     report: InputPlace | Literal[""] = ""
     cache: tuple[str, ...] = ("augmented",)
     base: str = "tiny"
@@ -146,8 +152,19 @@ def _options(arguments: PrepareArguments) -> PrepareOptions:
             shares={"test": arguments.test_share, "validation": arguments.validation_share},
             test_people=_names(arguments.test_people),
             seed=arguments.seed,
+            budget=_budget(arguments),
         ),
     )
+
+
+def _budget(arguments: PrepareArguments) -> Budget | None:
+    from .budget import Budget
+
+    if arguments.budget is None:
+        if arguments.like is not None:
+            raise DataError("--like requires --budget.")
+        return None
+    return Budget(faces=arguments.budget, like=arguments.like, seed=arguments.seed)
 
 
 def _engine(arguments: PrepareArguments) -> Engine:

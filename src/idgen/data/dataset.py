@@ -14,6 +14,8 @@ import torch
 from ..errors import DataError
 from .bank import IdentityBank
 from .columns import Column, column_url, open_photo
+from .far import COLUMNS as FAR_COLUMNS
+from .far import Far, far_references
 from .framing import AlignedFraming, Framing
 from .index import read_index
 from .makers import augmented_column
@@ -34,6 +36,7 @@ class Pairing:
     Attributes:
         paired_ratio: Share of samples whose references are other photos; for the rest, the target is the reference.
         references: Reference photos per sample; they are repeated if a person has fewer.
+        far: What references are far from the target in: see `far_references`. With "", they are random photos.
         drop_text: Probability of dropping the prompt only (IP-Adapter uses 0.05 for each of the three).
         drop_identity: Probability of dropping the identity embedding only.
         drop_both: Probability of dropping both.
@@ -48,6 +51,7 @@ class Pairing:
 
     paired_ratio: float = 1.0
     references: int = 1
+    far: Far = ""
     drop_text: float = 0.05
     drop_identity: float = 0.05
     drop_both: float = 0.05
@@ -232,6 +236,8 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         if own and (count == 1 or random.random() >= self.pairing.paired_ratio):
             return np.full(self.pairing.references, face)
         others = np.setdiff1d(np.arange(start, start + count), face)
+        if self.pairing.far:
+            others = others[far_references(self.pairing.far, self.row(face), [self.row(int(each)) for each in others])]
         return random.choice(others, self.pairing.references, replace=len(others) < self.pairing.references)
 
     def _reliability(self, face: int, references: np.ndarray) -> float:
@@ -302,7 +308,9 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         return join(self.shards, f"{self.names[int(self.bank.rows[face][0])]}.tar")
 
     def _read_table(self, shard: int) -> dict[str, list[Any]]:
-        return read_index(join(self.shards, f"{self.names[shard]}.parquet"), _COLUMNS, (RELIABILITY,)).to_pydict()
+        return read_index(
+            join(self.shards, f"{self.names[shard]}.parquet"), _COLUMNS, (RELIABILITY, *FAR_COLUMNS)
+        ).to_pydict()
 
     def _open_column(self, shard: str, name: str, key: str | None) -> Column:
         return Column(self.shards, shard, name, key)

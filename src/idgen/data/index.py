@@ -22,6 +22,8 @@ SCHEMA = pa.schema(
         ("caption", pa.string()),
         ("licence", pa.string()),
         ("group", pa.string()),
+        ("date", pa.string()),
+        ("origin", pa.string()),
         ("reference", pa.bool_()),
         ("sha256", pa.string()),
         ("suffix", pa.string()),
@@ -53,7 +55,7 @@ SCHEMA = pa.schema(
 the positions of the photo and of the aligned crop in the tar. Without `reference`, a photo is only used as target. The
 last five are filled by the step over the whole set: person, split, why the face is set aside, its cosine to the centre
 of the person's other photos, and how reliable its name is; see `centre_reliability`. Sets of earlier versions have no
-`reliability`."""
+`reliability`, `date` and `origin`."""
 
 
 _TOLD = ("encoder", "dim", "fingerprint", "tar_bytes", "tar_sha256")

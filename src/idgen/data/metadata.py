@@ -1,4 +1,5 @@
-"""Metadata of a photo, from a file beside it or a table: person, group, caption, licence, landmarks, `reference`."""
+"""Metadata of a photo, from a file beside it or a table: person, group, caption, licence, date, origin, landmarks and
+`reference`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-_KEYS = {"label": ("person",), "group": ("group",), "caption": ("caption",), "licence": ("licence", "license")}
+_KEYS = {
+    "label": ("person",),
+    "group": ("group",),
+    "caption": ("caption",),
+    "licence": ("licence", "license"),
+    "date": ("date", "year"),
+    "origin": ("origin", "source"),
+}
+COLUMNS = (*(name for names in _KEYS.values() for name in names), "reference", "landmarks")
+"""Names of all columns of a table that are read."""
 NAMES = (*_KEYS, "reference", "landmarks")
 """Names of all metadata."""
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -39,8 +49,8 @@ def clean(value: object) -> str | None:
 
 
 def metadata_of(record: Mapping[str, object]) -> dict[str, str]:
-    """`label`, `group`, `caption`, `licence`, `reference` and `landmarks` as texts, as far as a row of a table or an
-    object of JSON has them. `flag` and `points` read the last two."""
+    """The values of `NAMES` as texts, as far as a row of a table or an object of JSON has them. `flag` and `points`
+    read `reference` and `landmarks`."""
     found = {ours: (clean(record.get(name)) for name in theirs) for ours, theirs in _KEYS.items()}
     texts = {ours: next((text for text in values if text), None) for ours, values in found.items()}
     for name in NAMES[len(_KEYS) :]:

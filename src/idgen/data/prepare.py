@@ -221,4 +221,6 @@ def _settings(options: PrepareOptions) -> dict[str, Any]:
     settings = asdict(options)
     del settings["photos"], settings["output"]
     settings["people"]["test_people"] = len(options.people.test_people)
+    if options.people.budget is not None:
+        del settings["people"]["budget"]["like"]
     return settings

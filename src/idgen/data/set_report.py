@@ -36,6 +36,7 @@ MEANINGS = {
     "duplicate": "the same file as another one",
     "near-duplicate": "the same photo as another one of this person, in another file",
     "far-from-person": "not similar to the person's other photos: most likely another person under this name",
+    "over-budget": "not needed for `--budget`: its person, or the other photos of the person, were chosen before it",
     "no-reference": "a photo that may only be a target, of a person without a reference",
 }
 _MANY = 20  # photos per person in the last bar

@@ -67,7 +67,7 @@ class Source:
     missing: str | None = None
 
     def told(self) -> dict[str, str | None]:
-        """`label`, `group`, `caption`, `licence`, `reference` and `landmarks` as texts. Captions that cannot be read
+        """The values of `NAMES` as texts. Captions that cannot be read
         are left out. A `.json` that names a person takes precedence over the folder."""
         metadata: dict[str, str | None] = dict.fromkeys(NAMES)
         metadata |= {"label": self.label, **self.metadata}

@@ -12,12 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import DataError, IdgenError, MissingDependencyError
-from .metadata import encoding_of, metadata_of
+from .metadata import COLUMNS, encoding_of, metadata_of
 from .source import Blob, Source
 from .storage import FileSystem, address, place, stamp
 
 _PATHS = ("path", "file_name")  # the second is Hugging Face's name
-_WANTED = (*_PATHS, "person", "group", "caption", "licence", "license", "reference", "landmarks")
+_WANTED = (*_PATHS, *COLUMNS)
 
 
 @dataclass(frozen=True)

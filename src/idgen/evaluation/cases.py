@@ -62,7 +62,7 @@ def load_cases(source: Path) -> list[Case]:
     Args:
         source: One of
             a table (.csv or .jsonl) with columns `person` and `reference` or `identity`, and optionally `target`,
-            `prompt`, `group` and `noun`; paths are relative to it;
+            `prompt`, `group`, `group_NAME` for further groups, and `noun`; paths are relative to it;
             a folder in MultiID-Bench's layout: `ID/meta.json` beside `ref_1.jpg` … `ref_4.jpg`, `ori.jpg`, `out.jpg`;
             a folder with one folder of photos per person: the first photo is the reference, the second the target.
 
@@ -180,4 +180,5 @@ def _read_row(folder: Path, row: Mapping[str, Any]) -> Case:
         prompt=told.get("prompt"),
         group=told.get("group", ""),
         noun=told.get("noun", "person"),
+        groups={name.removeprefix(f"{OWN}_"): text for name, text in told.items() if name.startswith(f"{OWN}_")},
     )

@@ -108,9 +108,9 @@ class Yardstick(NamedTuple):
         return ", ".join(f"{name} {value:.3f}" for name, value in named if value is not None)
 
 
-def yardstick(encoder: str, scores: Scores | None) -> Yardstick:
-    """The yardstick of an encoder: strangers as this run shows them, or else by the encoder's statistics, and the
-    threshold of those statistics, or else of this run if it has enough pairs of strangers."""
+def yardstick(encoder: str, scores: Scores | None = None) -> Yardstick:
+    """The yardstick of an encoder: strangers as the scores of a run show them, or else by the encoder's statistics,
+    and the threshold of those statistics, or else of the run if it has enough pairs of strangers."""
     statistics = EncoderStatistics.find(encoder)
     strangers = None if scores is None else scores.strangers
     if statistics is not None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from ..adapter.projections import ProjectionConfig
+from ..data.far import Far
 from ..data.poses import Poses
 from ..errors import TrainingError
 from ..inputs import AdapterName, BaseName, EncoderSpec, InputPlace
@@ -160,6 +161,8 @@ class DataConfig:
             ratio. The built-in model's pictures are aligned faces of 64 px.
         paired_ratio: Share of samples whose reference is another photo of the person than the target.
         references: Reference photos per sample.
+        far: Take references that are far from the target in pose, in time (column `date`) or in source (column
+            `origin`), against copies of the reference; random ones if it is empty.
         drop_text: Probability of dropping only the prompt.
         drop_identity: Probability of dropping only the identity embedding.
         drop_both: Probability of dropping both the prompt and the identity embedding.
@@ -173,6 +176,7 @@ class DataConfig:
     resolution: int = 512
     paired_ratio: float = 1.0
     references: int = 1
+    far: Far = ""
     drop_text: float = 0.05
     drop_identity: float = 0.05
     drop_both: float = 0.05

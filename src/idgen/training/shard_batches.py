@@ -209,6 +209,7 @@ def open_batches(
         pairing=Pairing(
             paired_ratio=data.paired_ratio,
             references=data.references,
+            far=data.far,
             drop_text=data.drop_text,
             drop_identity=data.drop_identity,
             drop_both=data.drop_both,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import gradio as gr
 import pandas as pd
 
 from ...errors import DemoError
+from ...evaluation.scores import yardstick
 from ..backend import GenerationRequest, Results
 from ..components import image_gallery
 from ..page import Page
@@ -18,6 +20,8 @@ from ..scores import caption
 MAX_IMAGES = 12
 
 COLUMNS = ["id_scale", "cosine", "curve", "adapter", "encoder"]
+Row: TypeAlias = tuple[float, float | None, str, str, str]
+NAMES = {"strangers": "strangers", "match": "threshold"}
 
 
 def build(page: Page, tab: gr.Tab) -> None:
@@ -55,7 +59,17 @@ def compare(request: GenerationRequest, person: str, id_scales: str, adapters: S
         by = f"{cell.adapter}, " if len(adapters) > 1 else ""
         captioned.append((path, caption(scores, f"{by}scale {cell.id_scale:g}")))
         rows += [(cell.id_scale, s.cosine, by + s.encoder, cell.adapter, s.encoder) for s in scores]
-    return captioned, pd.DataFrame(rows, columns=COLUMNS)
+    return captioned, pd.DataFrame([*rows, *_beside(rows)], columns=COLUMNS)
+
+
+def _beside(rows: Sequence[Row]) -> list[Row]:
+    """Flat curves: the mean similarity of strangers and the threshold of each encoder with statistics."""
+    scales, found = sorted({row[0] for row in rows}), []
+    for encoder in dict.fromkeys(row[-1] for row in rows):
+        for name, value in yardstick(encoder)._asdict().items():
+            if value is not None:
+                found += [(scale, value, f"{NAMES[name]}, {encoder}", "", encoder) for scale in scales]
+    return found
 
 
 def parsed_scales(text: str) -> list[float]:
