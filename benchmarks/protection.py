@@ -3,13 +3,14 @@
     python benchmarks/protection.py photos/ --unseen imagenet:mobilefacenet.onnx --yunet yunet.onnx
 
 Each photo is protected with its own largest face. Similarities are cosines to the original photo; "strangers" are the
-original photos of two people.
+original photos of two people. The diffusion pass and the drawn pictures are those of the built-in model.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +19,25 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from idgen.base_model import open_base
 from idgen.evaluation.intervals import Interval, mean_interval
 from idgen.faces import DlibDetector, DlibEncoder, FaceDetector, FaceEncoder, load_photo, open_encoder
 from idgen.losses import FaceEmbedder
 from idgen.provenance.protection import protect
-from idgen.provenance.protection_report import Row, Visibility, measure_protection, measure_visibility
+from idgen.provenance.protection_report import (
+    DIFFUSION_PASS,
+    EDITS,
+    Row,
+    Visibility,
+    diffusion_pass,
+    measure_protection,
+    measure_visibility,
+)
 from idgen.provenance.protection_settings import ProtectionSettings
+from idgen.tiny import load_tiny
 
 CONSOLE = Console(stderr=True)
+DRAWN = "drawn from it"
 
 
 def main(
@@ -54,6 +66,9 @@ def main(
     visibility: list[Visibility] = []
     seconds: list[float] = []
     originals: list[list[np.ndarray]] = []
+    base, painter = open_base("tiny", torch.float32), load_tiny()
+    painter.set_progress_bar_config(disable=True)
+    side = base.unet.config.sample_size * base.vae_scale_factor
     files = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".png", ".webp"))
     for path in track(files[:count], console=CONSOLE):
         photo = load_photo(path)
@@ -63,12 +78,37 @@ def main(
         start = time.process_time()
         protected = protect(photo, face.landmarks, [FaceEmbedder.dlib()], settings)
         seconds.append(time.process_time() - start)
-        rows.append(measure_protection(photo, protected, detector, encoders))
+        edits = {**EDITS, DIFFUSION_PASS: diffusion_pass(base, face.landmarks, side)}
+        measured = measure_protection(photo, protected, detector, encoders, edits)
+        drawn = [_drawn(painter, image, face.landmarks) for image in (photo, protected)]
+        rows.append(measured + _compared(photo, drawn, detector, encoders))
         visibility.append(measure_visibility(photo, protected))
         originals.append([_unit(encoder, photo, face.landmarks) for encoder in encoders])
     Console().print(_table(rows, originals, encoders))
     psnr, ssim = (np.median([getattr(each, name) for each in visibility]) for name in ("psnr", "ssim"))
     print(f"{len(rows)} photos, PSNR {psnr:.1f} dB, SSIM {ssim:.4f}, {np.median(seconds):.1f} s of computing a photo")
+
+
+def _drawn(painter: Any, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The picture that the built-in model draws from the face of a photo."""
+    encoder = DlibEncoder()
+    embedding = encoder.embed(encoder.crop(photo, landmarks)[None])[0]
+    picture = painter(
+        "a photo of a face",
+        id_embeds=embedding,
+        num_inference_steps=20,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0),
+    ).images[0]
+    return np.asarray(picture)
+
+
+def _compared(
+    photo: np.ndarray, drawn: list[np.ndarray], detector: FaceDetector, encoders: list[FaceEncoder]
+) -> list[Row]:
+    """The pictures that are drawn from both photos, compared with the original photo."""
+    pairs = [measure_protection(photo, picture, detector, encoders, {DRAWN: lambda image: image}) for picture in drawn]
+    return [row._replace(before=from_photo.after) for from_photo, row in zip(*pairs, strict=True)]
 
 
 def _detector(yunet: Path | None) -> FaceDetector:

@@ -28,6 +28,7 @@ VALID: dict[str, list[str]] = {
     "evaluate": ["--identities", "."],
     "prepare": ["--output", "shards"],
     "blocklist": ["list.safetensors"],
+    "forget": ["photo.png", "--person", "photo.png"],
     "protect": ["photo.png"],
     "convert": ["photo.png", "target"],
     "inspect": ["photo.png"],

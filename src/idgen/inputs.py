@@ -49,6 +49,11 @@ def adapter_name(text: str) -> str:
     return _model(text, ADAPTERS)
 
 
+def trained_adapter(text: str) -> str:
+    """The name of an adapter, or "tiny", that of the built-in model; raises CheckpointError if it can be neither."""
+    return text if text == "tiny" else adapter_name(text)
+
+
 def encoder_spec(text: str) -> str:
     """The name of a face encoder. Of `KIND:FILE` and `FILE.py:CLASS` the file must exist."""
     kind, colon, file = text.rpartition(":")
@@ -96,6 +101,8 @@ BaseName: TypeAlias = Annotated[str, _option(base_name, str, "tiny|FOLDER|HUB-ID
 """A base model."""
 AdapterName: TypeAlias = Annotated[str, _option(adapter_name, str, "FOLDER|FILE|HUB-ID")]
 """An adapter."""
+TrainedAdapter: TypeAlias = Annotated[str, _option(trained_adapter, str, "tiny|FOLDER|FILE|HUB-ID")]
+"""An adapter, or that of the built-in model."""
 EncoderSpec: TypeAlias = Annotated[str, _option(encoder_spec, str, "NAME|insightface/PACK|KIND:FILE|FILE.py:CLASS")]
 """A face encoder; docs/encoders.md describes them."""
 

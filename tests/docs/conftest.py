@@ -67,6 +67,7 @@ def surroundings(
             "demo": _demo,
             "people": _pipe,
             "safety": _pipe,
+            "consent": _pipe,
             "checkpoints": _pipe,
             "comfyui": _pipe,
             "migration": _embedding,

@@ -101,6 +101,8 @@ def test_missing_encoders_and_wrong_masks_are_refused(
         protect(astronaut, face.landmarks, [])
     with pytest.raises(ProvenanceError, match=r"The mask has the shape \(4, 4\)"):
         protect(astronaut, face.landmarks, [embedder], SETTINGS, np.ones((4, 4)))
+    with pytest.raises(ProvenanceError, match="values from 0 to 1, got 255 to 255"):
+        protect(astronaut, face.landmarks, [embedder], SETTINGS, np.full(astronaut.shape[:2], 255))
 
 
 def test_the_command_writes_the_photo_and_prints_the_report(
@@ -113,6 +115,8 @@ def test_the_command_writes_the_photo_and_prints_the_report(
     main()
     printed = capsys.readouterr()
     assert "JPEG 75" in printed.out
+    assert "diffusion pass" in printed.out
+    assert "is at hand" in printed.err  # no second encoder without a download
     assert "PSNR" in printed.err
     changed = np.asarray(Image.open(tmp_path / "protected.png")).astype(int)
     assert 0 < np.abs(changed - astronaut).max() <= 8

@@ -15,6 +15,7 @@ COMMANDS = {
     "fingerprint": "Make a copy of an adapter that can be traced to its recipient.",
     "trace": "Tell for which recipient a copy of an adapter was made.",
     "blocklist": "Edit or check a list of people who are refused.",
+    "forget": "Make an adapter that no longer draws given people.",
     "protect": "Change a photo so that face encoders do not recognise the person.",
     "info": "Show what an adapter or an identity file holds.",
 }

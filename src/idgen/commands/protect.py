@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,16 +14,17 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ..errors import IdgenError, ProvenanceError
+from ..errors import CheckpointError, IdgenError, MissingDependencyError, ProvenanceError
 from ..faces import load_photo
 from ..files import write_bytes
-from ..inputs import EncoderSpec, InputPath
+from ..inputs import BaseName, EncoderSpec, InputPath
 from ..provenance.protection_settings import ProtectionSettings
-from ..terminal import say, show, visible
+from ..terminal import say, show, visible, warn
 from .shared import FaceOption, read_face_option
 
 if TYPE_CHECKING:
     from ..faces import FaceAnalyzer, FaceEncoder
+    from ..provenance.protection_report import Edit
 
 
 def run(
@@ -34,6 +36,7 @@ def run(
     encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--encoders"])] = ("dlib-resnet-v1",),
     mask: InputPath | None = None,
     report: bool = False,
+    base: BaseName = "tiny",
     eval_encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--unseen"])] = (),
 ) -> None:
     """Change a photo a little so that face encoders do not recognise the person.
@@ -45,13 +48,15 @@ def run(
     Args:
         photo: Photo to protect.
         output: PNG file to write. JPEG at low quality weakens the protection.
-        settings: Strength and steps.
+        settings: Strength, steps and seed.
         face: Face to protect in a photo that shows several: the largest, an index (from 0, largest first) or a box.
         encoder: Face encoders to protect against; docs/encoders.md describes them.
         mask: Image of the photo's size, white where it may change. A soft ellipse around the face by default.
-        report: Print the similarity to the original photo after JPEG, resizing, cropping and blur, and how visible the
-            change is.
+        report: Print the similarity to the original photo after JPEG, resizing, cropping, blur and a diffusion pass,
+            and how visible the change is.
+        base: Base model of the diffusion pass. The built-in one has 64 px, so its pass blurs the face.
         eval_encoder: Face encoders that --report also measures with, which the photo is not protected against.
+            Defaults to one that is at hand.
     """
     if output.suffix.lower() != ".png":
         raise IdgenError(f"--output must end in .png, which keeps the change as it is, got '{output}'.")
@@ -61,9 +66,12 @@ def run(
     from ..faces import FaceAnalyzer, open_encoder
     from ..losses.embedders import open_embedder
     from ..provenance.protection import protect
+    from ..provenance.protection_report import DIFFUSION_PASS, EDITS
 
     embedders = [open_embedder(name) for name in encoder]
     others = [open_encoder(name) for name in eval_encoder]
+    if report and not others:
+        others = _others({embedder.name for embedder in embedders})
     analyzer = FaceAnalyzer()
     found = analyzer.find(original, choice)
     protected = protect(original, found.landmarks, embedders, settings, allowed, progress=True)
@@ -71,18 +79,47 @@ def run(
     Image.fromarray(protected).save(file, "PNG")
     write_bytes(output, file.getvalue(), ProvenanceError)
     if report:
-        _report(original, protected, analyzer, [open_encoder(name) for name in encoder] + others)
+        edits = {**EDITS, DIFFUSION_PASS: _diffusion_pass(base, found.landmarks)}
+        _report(original, protected, analyzer, [open_encoder(name) for name in encoder] + others, edits)
     show(output)
 
 
+def _others(used: Set[str]) -> list[FaceEncoder]:
+    """A face encoder that is at hand and was not used; none, with a warning, if there is no other."""
+    from ..evaluation.judges import UNSEEN
+    from ..faces import DlibEncoder, open_encoder
+
+    for name in (DlibEncoder.name, UNSEEN):
+        with suppress(CheckpointError, MissingDependencyError):
+            if name not in used:
+                return [open_encoder(name)]
+    warn("No other face encoder is at hand: name one that the photo is not protected against with --eval-encoder.")
+    return []
+
+
+def _diffusion_pass(base: str, landmarks: np.ndarray) -> Edit:
+    import torch
+
+    from ..base_model import open_base
+    from ..provenance.protection_report import diffusion_pass
+
+    pipeline = open_base(base, torch.float32)
+    side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    return diffusion_pass(pipeline, landmarks, side)
+
+
 def _report(
-    original: np.ndarray, protected: np.ndarray, analyzer: FaceAnalyzer, encoders: Sequence[FaceEncoder]
+    original: np.ndarray,
+    protected: np.ndarray,
+    analyzer: FaceAnalyzer,
+    encoders: Sequence[FaceEncoder],
+    edits: Mapping[str, Edit],
 ) -> None:
     """Print the similarities and the visibility."""
     from ..provenance.protection_report import measure_protection, measure_visibility
 
     table = Table("encoder", "after", "original", "protected", "strangers match above")
-    for row in measure_protection(original, protected, analyzer.detector, encoders):
+    for row in measure_protection(original, protected, analyzer.detector, encoders, edits):
         table.add_row(
             visible(row.encoder),
             row.edit,

@@ -123,6 +123,13 @@ class FaceSpace:
         length = self.length + self.length_deviation * torch.randn((), generator=generator)
         return F.normalize(self.mean + self._offset(generator), dim=-1) * length
 
+    def draw_many(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """(count, dim): as many people at once, others than those of `draw` with the same generator."""
+        along = torch.randn(count, self.factor.shape[1], generator=generator) @ self.factor.T
+        directions = self.mean + along + self.remainder * torch.randn(count, self.dim, generator=generator)
+        lengths = self.length + self.length_deviation * torch.randn(count, 1, generator=generator)
+        return F.normalize(directions, dim=-1) * lengths
+
     def with_attribute(self, name: str, embeddings: np.ndarray, values: np.ndarray) -> Self:
         """The same space with an attribute, by ridge regression on the offsets from the mean.
 

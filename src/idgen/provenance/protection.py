@@ -53,16 +53,18 @@ def protect(
         photo itself.
 
     Raises:
-        ProvenanceError: No encoder is given, or the mask has another size than the photo.
+        ProvenanceError: No encoder is given, or the mask has another size than the photo or values beyond 0 to 1.
     """
     settings = settings or ProtectionSettings()
     if not embedders:
         raise ProvenanceError("protect needs at least one face encoder.")
     if mask is not None and mask.shape != photo.shape[:2]:
         raise ProvenanceError(f"The mask has the shape {mask.shape}, the photo {photo.shape[:2]}.")
+    if mask is not None and not ((mask >= 0) & (mask <= 1)).all():
+        raise ProvenanceError(f"The mask must have values from 0 to 1, got {mask.min():g} to {mask.max():g}.")
     if settings.strength == 0:
         return photo.copy()
-    top, bottom, left, right = _region(landmarks, photo.shape[:2])
+    top, bottom, left, right = face_region(landmarks, photo.shape[:2])
     part = torch.tensor(photo[top:bottom, left:right]).permute(2, 0, 1)[None].float() / 255
     points = torch.from_numpy(landmarks - np.array([left, top]))[None]
     weights = _ellipse(points[0], part.shape[-2:]) if mask is None else torch.tensor(mask[top:bottom, left:right])
@@ -139,7 +141,7 @@ def jpeg(photo: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
-def _region(landmarks: np.ndarray, size: tuple[int, ...]) -> tuple[int, int, int, int]:
+def face_region(landmarks: np.ndarray, size: tuple[int, ...]) -> tuple[int, int, int, int]:
     """The square around a face, cut at the edges of the photo: top, bottom, left, right."""
     middle = landmarks.mean(0)
     reach = REGION * (landmarks.max(0) - landmarks.min(0)).max()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
 
 from ..errors import MissingDependencyError
 from ..faces import EncoderStatistics, FaceDetector, FaceEncoder
-from .protection import jpeg
+from .protection import face_region, jpeg
 
 Edit = Callable[[np.ndarray], np.ndarray]
 FALSE_MATCH_RATE = 1e-3
@@ -42,12 +43,50 @@ EDITS: Mapping[str, Edit] = {
 """What may happen to a photo on its way, by name."""
 
 
+DIFFUSION_PASS = "diffusion pass"
+PASS_STEPS, PASS_STRENGTH = 50, 0.1
+
+
+def diffusion_pass(pipeline: Any, landmarks: np.ndarray, resolution: int) -> Edit:
+    """An edit that adds noise to the face and removes it again by a diffusion model, which can remove a protection.
+
+    The square around the face is brought to the model's size and back (DiffPure, arXiv 2205.07460, by image to image
+    with an empty prompt).
+
+    Args:
+        pipeline: Any pipeline of diffusers that has one for image to image.
+        landmarks: (5, 2), of the face, pixels of the photo.
+        resolution: Side of the model's pictures, pixels.
+    """
+    from diffusers import AutoPipelineForImage2Image
+
+    image_to_image: Any = AutoPipelineForImage2Image.from_pipe(pipeline)
+    image_to_image.set_progress_bar_config(disable=True)
+
+    def passed(photo: np.ndarray) -> np.ndarray:
+        top, bottom, left, right = face_region(landmarks, photo.shape[:2])
+        square = Image.fromarray(photo[top:bottom, left:right])
+        drawn = image_to_image(
+            "",
+            image=square.resize((resolution, resolution), Image.Resampling.LANCZOS),
+            strength=PASS_STRENGTH,
+            num_inference_steps=PASS_STEPS,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(0),
+        ).images[0]
+        edited = photo.copy()
+        edited[top:bottom, left:right] = np.asarray(drawn.resize(square.size, Image.Resampling.LANCZOS))
+        return edited
+
+    return passed
+
+
 class Row(NamedTuple):
     """Similarity to the original photo.
 
     Attributes:
         encoder: Name of the encoder.
-        edit: One of `EDITS`.
+        edit: One of `EDITS`, or `DIFFUSION_PASS`.
         before: Cosine of the original photo after the edit.
         after: Cosine of the protected photo after the edit; NaN where no face is found any more.
         threshold: Cosine that 1 in 1,000 pairs of strangers exceed; NaN where the package has no statistics.
