@@ -3,7 +3,7 @@
     python benchmarks/forgetting.py people/ --unseen imagenet:mobilefacenet.onnx --yunet yunet.onnx
 
 `people/` has a folder of photos for each person. Two photos of each of the first people are forgotten; pictures are
-drawn from their other photos, and compared with them. The people to keep are the next ones, and invented people. The
+drawn from a third one, and compared with others. The people to keep are the next ones, and invented people. The
 built-in model draws.
 """
 
@@ -83,10 +83,9 @@ def main(
 
 def _subject(folder: Path, analyzer: FaceAnalyzer) -> Subject:
     photos = [load_photo(file) for file in sorted(folder.iterdir())]
-    known, rest = photos[:KNOWN], photos[KNOWN : KNOWN + 2]
-    return Subject(
-        identity=enroll(known, analyzer, face="largest"), unseen=enroll(rest, analyzer, face="largest"), photos=rest
-    )
+    known, unseen, rest = photos[:KNOWN], photos[KNOWN], photos[KNOWN + 1 :][:2]
+    identity, other = (enroll(each, analyzer, face="largest") for each in (known, unseen))
+    return Subject(identity=identity, unseen=other, photos=rest)
 
 
 def _other(folder: Path, analyzer: FaceAnalyzer) -> Subject:
