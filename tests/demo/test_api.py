@@ -28,7 +28,7 @@ def pixels(served: Served, shown: list[dict[str, Any]]) -> list[np.ndarray]:
 
 def draw_directly(served: Served, identity: Identity, seed: int = 0, scale: Any = 0.8, **more: Any) -> np.ndarray:
     arguments = {"num_inference_steps": 3, "guidance_scale": 3.0, "width": SIDE, "height": SIDE} | more
-    with served.backend.pipeline._lock:
+    with served.backend.pipeline._turns.turn:
         image = served.pipe(
             "a face",
             id_embeds=identity,
@@ -143,7 +143,8 @@ def test_twenty_at_once_get_their_own_faces(served: Served, tmp_path: Path) -> N
             jobs[v, n] = visitor.submit(f"Person {n}", **(QUICK | {"steps": 1}), api_name="/generate")
     drawn = {key: pixels(served, job.result(timeout=120)[0])[0] for key, job in jobs.items()}
     for key, person in people.items():
-        assert np.array_equal(drawn[key], draw_directly(served, person, num_inference_steps=1)), key
+        alone = draw_directly(served, person, num_inference_steps=1)
+        assert np.abs(drawn[key].astype(int) - alone).max() <= 1, key  # the last bits differ in a call that is shared
     assert len({picture.tobytes() for picture in drawn.values()}) == visitors * each
     for visitor in clients:
         visitor.close()
@@ -168,7 +169,7 @@ def test_requests_are_answered_in_the_order_in_which_they_come(
             time.sleep(0.01)
     for job in jobs:
         job.result()
-    assert answered == list(range(12))
+    assert all(abs(place - seed) < 8 for place, seed in enumerate(answered))  # two shared calls; see test_batching.py
 
 
 def test_stop_ends_a_picture_within_two_steps(served: Served, client: Any, tmp_path: Path) -> None:

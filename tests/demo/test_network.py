@@ -101,7 +101,7 @@ def test_one_page_cannot_fill_the_queue(served: Served, client: Any, tmp_path: P
     other = served.client()
     for visitor in (client, other):
         enroll_random(visitor, tmp_path, seed=1, name="Anna")
-    with served.backend.pipeline._lock:  # nothing is drawn meanwhile
+    with served.backend.pipeline._turns.turn:  # nothing is drawn meanwhile
         jobs = [client.submit("Anna", steps=1, **QUICK, api_name="/generate") for _ in range(MAX_WAITING_PER_PAGE + 4)]
         wait_until(lambda: sum(job.done() for job in jobs) == 4)
         theirs = other.submit("Anna", steps=1, **QUICK, api_name="/generate")

@@ -18,6 +18,7 @@ from ..provenance.options import MarkOptions
 from . import tabs
 from .access import MAX_WAITING, QueueFilter, RequestFilter
 from .backend import Backend
+from .generation import MAX_COUNT
 from .header import header
 from .page import Page
 from .panel import stopped
@@ -90,6 +91,7 @@ def build_demo(
     marks: MarkOptions | None = None,
     runs: Sequence[Path] = (),
     reports: Sequence[Path] = (),
+    batch_size: int = MAX_COUNT,
 ) -> Demo:
     """Build the app for a pipeline: `build_demo(pipe).launch()`.
 
@@ -103,12 +105,13 @@ def build_demo(
         marks: How generated images are marked, and who is refused.
         runs: Folders of training runs to show.
         reports: Folders of evaluation reports to show, with their photos.
+        batch_size: Maximum of images in a call of the pipeline that requests with the same settings share.
 
     Raises:
         AdapterError: No adapter is loaded.
         MissingDependencyError: Watermarks are requested and their package is not installed.
     """
-    pipeline = SharedPipeline(pipe, identity_net)
+    pipeline = SharedPipeline(pipe, identity_net, batch_size)
     marks = marks or MarkOptions()
     marks.prepare(pipe)
     analyzer = analyzer or FaceAnalyzer.for_encoder(next(iter(pipeline.adapters.values())).config["encoder"])

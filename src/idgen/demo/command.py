@@ -33,6 +33,7 @@ class DemoOptions:
             Defaults to dlib-resnet-v1.
         run: Folders of training runs to show.
         report: Folders of evaluation reports to show. Every visitor can see their photos.
+        batch_size: Maximum of images that are generated at once, of requests with the same settings that wait.
         host: Address to listen at. "0.0.0.0" accepts requests from other computers.
         allow_host: Further host names that requests may use, such as that of a reverse proxy. Requests for other host
             names are refused.
@@ -51,6 +52,7 @@ class DemoOptions:
     eval_encoder: EncoderSpec | None = None
     run: tuple[InputPath, ...] = ()
     report: tuple[InputPath, ...] = ()
+    batch_size: int = 4
     host: str = "127.0.0.1"
     allow_host: tuple[str, ...] = ()
     password_file: InputPath | None = None
@@ -92,6 +94,7 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
         marks=options.marks,
         runs=options.run,
         reports=options.report,
+        batch_size=options.batch_size,
     )
     _, url, _ = demo.launch(
         allowed_hosts=options.allow_host,

@@ -107,6 +107,11 @@ class GenerationSettings:
         return STYLES[self.style].replace("{}", self.prompt)
 
     @property
+    def of_call(self) -> tuple[object, ...]:
+        """What all images of one call of the pipeline have in common."""
+        return self.adapter, self.schedule, self.steps, self.guidance_scale, self.width, self.height
+
+    @property
     def schedule(self) -> ScaleSchedule:
         """Strength of the identity conditioning over the steps."""
         return ScaleSchedule(scale=self.id_scale, start=self.start, end=self.end)

@@ -11,8 +11,9 @@ from .backend import Backend
 from .endpoint import endpoint
 from .sessions import Session
 
-PIPELINE_QUEUE: dict[str, Any] = {"concurrency_id": "pipeline", "concurrency_limit": 1}
-"""Requests that generate images share one queue and are answered in order."""
+PIPELINE_QUEUE: dict[str, Any] = {"concurrency_id": "pipeline", "concurrency_limit": 16}
+"""Requests that generate images share one queue. So many wait for the pipeline, which takes them in order, and those
+with the same settings together; see `Turns`."""
 
 
 class Page:

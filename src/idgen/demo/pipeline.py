@@ -1,10 +1,11 @@
-"""`SharedPipeline`: the pipeline that all visitors share, used by one request at a time."""
+"""`SharedPipeline`: the pipeline that all visitors share, used by one call at a time."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from ..adapter import IdentityAdapter, IdentityNet, ScaleSchedule
 from ..errors import AdapterError, DemoError
 from ..pipelines.face_crop import pipeline_usage
 from ..pipelines.prompts import portrait_subject
+from .batching import Turns
+from .drawing import Drawing, people_and_prompts
 from .enrolled import EnrolledPerson
-from .generation import GenerationSettings
+from .generation import MAX_COUNT, GenerationSettings
 from .live import OnStep
 from .preview import preview
 from .sessions import StoppedError
@@ -38,18 +41,19 @@ class SharedPipeline:
     Args:
         pipe: A text-to-image pipeline with at least one identity adapter.
         identity_net: IdentityNet for the task "pose".
+        batch_size: Maximum of images in a call that requests with the same settings share.
 
     Raises:
         AdapterError: No adapter is loaded.
     """
 
-    def __init__(self, pipe: Any, identity_net: IdentityNet | None = None) -> None:
+    def __init__(self, pipe: Any, identity_net: IdentityNet | None = None, batch_size: int = MAX_COUNT) -> None:
         if not getattr(pipe, "id_adapters", None):
             raise AdapterError("The demo needs an identity adapter. Call pipe.load_id_adapter(…) first.")
         pipe.set_progress_bar_config(disable=True)
         self.pipe, self.identity_net = pipe, identity_net
         self._pipelines: dict[str, Any] = {"text-to-image": pipe}
-        self._lock = threading.Lock()
+        self._turns: Turns[Drawing] = Turns(self._draw, batch_size)
         unet: Any = pipe.unet.config
         self.size_step: int = pipe.vae_scale_factor * 2 ** (len(unet["block_out_channels"]) - 1)
         """Image sides are multiples of this many pixels."""
@@ -117,50 +121,68 @@ class SharedPipeline:
         """
         self.checked_size(settings.width, settings.height)
         identities = [person.for_adapter(self.adapter(settings)) for person in people]
+        alone = task != "text-to-image" or bool(arguments)
         if task in ("text-to-image", "pose"):
             arguments |= {"width": settings.width, "height": settings.height}
-        name = self._adapter_name(settings)
-        arguments["id_embeds"] = {name: identities if "id_masks" in arguments else identities[0]}
-        arguments["id_scale"] = {name: settings.schedule}
-        with self._lock:
-            if stop.is_set():
-                raise StoppedError("Stopped.")
-            pipeline = self.pipe if task in EDITS else self._pipeline(task)
-            try:
-                if task in EDITS:
-                    arguments |= {"identity_net": self.identity_net} if task == "swap" else {}
-                    edit = partial(getattr(self.pipe, task), arguments.pop("picture"))
-                    return self._call(edit, settings, stop, on_step, arguments)
-                return self._call(pipeline, settings, stop, on_step, arguments)
-            except torch.OutOfMemoryError as error:
-                raise DemoError("Out of memory. Choose a smaller size or fewer images.") from error
-            finally:
-                pipeline.maybe_free_model_hooks()  # an exception in a callback leaves this undone
+        images: Any = self._turns.run(
+            Drawing(
+                images=settings.count,
+                shares=None if alone else settings.of_call,
+                stop=stop,
+                task=task,
+                settings=settings,
+                identities=identities,
+                arguments=arguments,
+                on_step=on_step,
+            )
+        )
+        return images
 
-    def _call(
-        self,
-        pipeline: Any,
-        settings: GenerationSettings,
-        stop: threading.Event,
-        on_step: OnStep,
-        arguments: dict[str, Any],
-    ) -> list[Image.Image]:
+    def _draw(self, drawings: Sequence[Drawing]) -> list[list[Image.Image]]:
+        """The images of each drawing, in one call."""
+        first, settings = drawings[0], drawings[0].settings
+        ends = list(accumulate(drawing.images for drawing in drawings))
+        own = [slice(end - drawing.images, end) for drawing, end in zip(drawings, ends, strict=True)]
+
         def after_step(pipeline: Any, number: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-            if stop.is_set():
+            if all(drawing.stop.is_set() for drawing in drawings):
                 raise StoppedError("Stopped.")
-            on_step(number + 1, pipeline.num_timesteps, partial(preview, pipeline, values["latents"]))
+            for drawing, images in zip(drawings, own, strict=True):
+                drawing.on_step(
+                    number + 1, pipeline.num_timesteps, partial(preview, pipeline, values["latents"][images])
+                )
             return values
 
-        return pipeline(
-            prompt=settings.text,
-            negative_prompt=settings.negative_prompt,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            num_images_per_prompt=settings.count,
-            generator=[torch.Generator().manual_seed(settings.seed + i) for i in range(settings.count)],
-            callback_on_step_end=after_step,
-            **arguments,
-        ).images
+        name = self._adapter_name(settings)
+        pipeline, call = self._prepared(first)
+        try:
+            images = call(
+                **people_and_prompts(drawings, name),
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance_scale,
+                generator=[
+                    torch.Generator().manual_seed(drawing.settings.seed + i)
+                    for drawing in drawings
+                    for i in range(drawing.images)
+                ],
+                id_scale={name: settings.schedule},
+                callback_on_step_end=after_step,
+                **first.arguments,
+            ).images
+        except torch.OutOfMemoryError as error:
+            raise DemoError("Out of memory. Choose a smaller size or fewer images.") from error
+        finally:
+            pipeline.maybe_free_model_hooks()  # an exception in a callback leaves this undone
+        return [images[part] for part in own]
+
+    def _prepared(self, drawing: Drawing) -> tuple[Any, Callable[..., Any]]:
+        """The pipeline of a drawing's task, and what draws; its `picture` is no longer among the arguments."""
+        if drawing.task not in EDITS:
+            pipeline = self._pipeline(drawing.task)
+            return pipeline, pipeline
+        if drawing.task == "swap":
+            drawing.arguments["identity_net"] = self.identity_net
+        return self.pipe, partial(getattr(self.pipe, drawing.task), drawing.arguments.pop("picture"))
 
     def adapter(self, settings: GenerationSettings) -> IdentityAdapter:
         """The adapter that the settings name; raises DemoError if there is none of this name."""
