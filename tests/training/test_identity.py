@@ -141,7 +141,7 @@ def test_training_reads_an_embedding_as_a_pipeline_does(normalised: bool, pool_p
     raw = 3 * torch.randn(2, photos, 8, generator=seeded(1))
     batch = replace(RandomPeople(2).make(0), id_embeds=raw.squeeze(1))
     people = [Identity(embeddings=embeds, encoder="test") for embeds in raw]
-    (expected,) = LoadedAdapter(step.adapter).encode(id_embeds=people, num_prompts=2, regional=False)
+    (expected,) = LoadedAdapter(step.adapter).encode(id_embeds=people, num_prompts=2, together=False)
     found = step.encode(batch)
     assert found.tokens.shape == (2, (1 if pool_photos else photos) * 4, found.tokens.shape[2])
     torch.testing.assert_close(found.tokens, expected.tokens)

@@ -15,7 +15,7 @@ from torch import nn
 from ..checkpoints import native, public
 from ..checkpoints.building import build
 from ..checkpoints.model_card import model_card
-from ..errors import IdentityError
+from ..errors import AdapterError, IdentityError
 from .attention import IdentityBranch
 from .layer_lora import LayerLoRA
 from .layers import cross_attention_layers, module_key, self_attention_path
@@ -50,9 +50,12 @@ class IdentityAdapter(UNetMixin):
         ortho: How the identity attention is added to the text attention: `"ortho"` or `"ortho_v2"` (PuLID), see
             `idgen.adapter.Ortho`; `None` for a plain sum.
         num_zero: Zero tokens behind the identity tokens, to which attention can go without an effect (PuLID).
+        max_people: Number of people in one image that the adapter places itself, without masks. It is 1 unless the
+            adapter was trained with several people and `--people.masks none`.
 
     Raises:
-        AdapterError: The projection is not known, has unknown or invalid sizes, or `ortho` or `num_zero` is invalid.
+        AdapterError: The projection is not known, has unknown or invalid sizes, or `ortho`,
+            `num_zero` or `max_people` is invalid.
     """
 
     config_name = "config.json"
@@ -75,9 +78,12 @@ class IdentityAdapter(UNetMixin):
         image_encoder: str | None = None,
         ortho: Ortho | None = None,
         num_zero: int = 0,
+        max_people: int = 1,
     ) -> None:
         super().__init__()
         check_fusion(ortho, num_zero)
+        if isinstance(max_people, bool) or not isinstance(max_people, int) or max_people < 1:
+            raise AdapterError(f"max_people must be an integer >= 1, got {max_people!r}.")
         self.register_to_config(projection=complete_config(projection))
         self.to_tokens: Projection = make_projection(
             projection, embedding_dim=embedding_dim, num_tokens=num_tokens, cross_attention_dim=cross_attention_dim

@@ -100,6 +100,7 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
             people = {batch: kept.people[path] for batch, kept in self._kept.items() if path in kept.people}
             hooks.people = people or None if bound is not None else None
             hooks.regions = None if bound is None else bound.regions
+            hooks.shown = None if bound is None else bound.shown
             hooks.text_scale = None if bound is None else bound.text_scale
             hooks.ortho = None if bound is None else bound.ortho
         for path, lora in self._loras.items():

@@ -32,7 +32,8 @@ class IdentityBranch(nn.Module):
 
 
 class KeysValues(NamedTuple):
-    """One person's keys and values for one layer and one UNet batch, (batch, heads, tokens, head_dim)."""
+    """One person's keys and values for one layer and one UNet batch, (batch, heads, tokens, head_dim); those of all
+    people in a row if they have no regions."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -54,6 +55,7 @@ class AttentionHooks(HookOwner):
         people: Keys and values of each person, or `None`, by batch size: with gradient checkpointing, forwards of
             several batch sizes run again in one backward pass.
         regions: Where each person may appear, or `None` for everywhere.
+        shown: (images, 1, 1, keys), which keys of several people without regions are read, or `None` for all.
         text_scale: (images,), factor on the layer's own attention, or `None`.
         ortho: How the identity attention is added; see `Ortho`. It is fused with the layer's own attention over the
             whole image, also where a person has a region.
@@ -64,6 +66,7 @@ class AttentionHooks(HookOwner):
         self.heads, self._is_first = layer.heads, is_first
         self.people: Mapping[int, Sequence[KeysValues]] | None = None
         self.regions: Regions | None = None
+        self.shown: torch.Tensor | None = None
         self.text_scale: torch.Tensor | None = None
         self.ortho: Ortho | None = None
         self._query: torch.Tensor | None = None
@@ -96,9 +99,10 @@ class AttentionHooks(HookOwner):
         if self.text_scale is not None:
             scale = self.text_scale.repeat(len(query) // len(self.text_scale))
             hidden_states = hidden_states * scale.to(hidden_states)[:, None, None]
-        masks = self.regions.at(query.shape[2]) if self.regions is not None else None
+        masks = self.regions.at(query.shape[2], len(query)) if self.regions is not None else None
+        shown = None if self.shown is None else self.shown.repeat(len(query) // len(self.shown), 1, 1, 1)
         for i, (keys, values) in enumerate(self.people[len(query)]):
-            found = F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2)
+            found = F.scaled_dot_product_attention(query, keys, values, shown).transpose(1, 2).flatten(2)
             if self.ortho is not None:
                 found = orthogonal_part(found, text, self.ortho, query, keys)
             hidden_states = hidden_states + (found if masks is None else found * masks[i])

@@ -26,6 +26,7 @@ class ForwardConditioning(NamedTuple):
         people: Layer path → keys and values of each person; layers at scale 0 are missing.
         lora_scale: Layer path → scale of the adapter's LoRA.
         regions: Where each person may appear.
+        shown: (images, 1, 1, keys), which keys of several people without regions are read; `None` for all.
         text_scale: (images,), factor on the layer's own attention.
         ortho: How the identity attention is added; see `Ortho`.
     """
@@ -34,12 +35,16 @@ class ForwardConditioning(NamedTuple):
     people: Mapping[str, list[KeysValues]]
     lora_scale: Mapping[str, float]
     regions: Regions | None
+    shown: torch.Tensor | None
     text_scale: torch.Tensor | None
     ortho: Ortho | None
 
 
 class Conditioning:
     """The identity conditioning of one call. Keys and values of all people are computed once, here.
+
+    With masks, each person has an attention of their own, which counts in their mask. Several people without masks
+    have one attention over the tokens of all of them: each position reads the people whose keys match its query.
 
     Args:
         branches: The adapter's branches by `module_key`.
@@ -49,7 +54,8 @@ class Conditioning:
         num_images: Images of the call, which is the UNet's batch size without guidance.
         scale: Called at each forward, so that the scale can change during the call.
         lora_scale: The same for the adapter's LoRA; `None` follows `scale`.
-        masks: Where each person may appear, (height, width) in [0, 1] for each.
+        masks: Where each person may appear, (height, width) or (images, height, width) in [0, 1] for each.
+        shown: (images, people), whether a person is in an image, for people without masks; all by default.
         layout: Called at each forward; see `BatchLayout`. Derived from the batch size if not given.
         progress: Timestep → progress, from 0 (pure noise) to 1 (finished), for schedules.
         fusion: Factors on text and identity, in training.
@@ -71,13 +77,19 @@ class Conditioning:
         scale: Callable[[], Scale],
         lora_scale: Callable[[], Scale | None],
         masks: Sequence[torch.Tensor] | None,
+        shown: torch.Tensor | None,
         layout: Callable[[], BatchLayout] | None,
         progress: Callable[[float], float],
         fusion: Fusion | None,
         ortho: Ortho | None,
         num_zero: int,
     ) -> None:
-        self.regions = make_regions(masks, len(people), people[0].tokens)
+        self.regions = make_regions(masks, len(people), num_images, people[0].tokens)
+        self._is_joint = masks is None and len(people) > 1
+        self._shown = None
+        if shown is not None and self._is_joint:
+            lengths = torch.tensor([each.tokens.shape[1] + num_zero for each in people], device=shown.device)
+            self._shown = shown.repeat_interleave(lengths, 1)[:, None, None]
         self._num_images, self._layout, self._progress = num_images, layout, progress
         self._scale, self._lora_scale = scale, lora_scale
         self._text_scale = None if fusion is None else fusion.text
@@ -136,12 +148,14 @@ class Conditioning:
                 if (scale := scales[path]) != 0
             }
         batch = len(layout) * self._num_images
-        return ForwardConditioning(batch, people, lora_scales, self.regions, self._text_scale, self._ortho)
+        return ForwardConditioning(
+            batch, people, lora_scales, self.regions, self._shown, self._text_scale, self._ortho
+        )
 
     def _lay_out(self, path: str, layout: BatchLayout) -> list[KeysValues]:
         """Keys and values of each person in one layer, for the whole batch, split into heads."""
         heads = self._heads[path]
-        return [
+        people = [
             KeysValues(
                 *(
                     torch.cat([both[part] for part in layout]).unflatten(-1, (heads, -1)).transpose(1, 2).contiguous()
@@ -150,3 +164,4 @@ class Conditioning:
             )
             for negative, positive in self._keys_values[path]
         ]
+        return [KeysValues(*(torch.cat(part, 2) for part in zip(*people, strict=True)))] if self._is_joint else people

@@ -43,6 +43,7 @@ class IdentityNet(ControlNetModel):
         num_images: int,
         *,
         masks: Sequence[torch.Tensor] | None = None,
+        shown: torch.Tensor | None = None,
         layout: Callable[[], BatchLayout] | None = None,
         interval: int = 1,
     ) -> Iterator[None]:
@@ -53,8 +54,10 @@ class IdentityNet(ControlNetModel):
         Args:
             people: The tokens of each person in the image, from `IdentityAdapter.encode`.
             num_images: Images that are generated at once.
-            masks: Where each person may appear, (height, width) in [0, 1] for each; elsewhere the net reads the
-                negative tokens.
+            masks: Where each person may appear, (height, width) or (images, height, width) in [0, 1] for each;
+                elsewhere the net reads the negative tokens. Without masks it reads the tokens of all people in a row.
+            shown: (images, people), whether a person is in an image; for one who is not, the net reads the negative
+                tokens. All by default.
             layout: Called at each forward: which parts of the net's batch are conditional. If not given, a batch of
                 `num_images` is conditional, and one of twice as many has the negative half first.
             interval: Compute the residuals in one of every `interval` calls and reuse them in the others.
@@ -69,9 +72,9 @@ class IdentityNet(ControlNetModel):
             raise AdapterError(
                 f"The IdentityNet reads tokens of width {width}, got width {people[0].tokens.shape[-1]}."
             )
-        regions = make_regions(masks, len(people), people[0].tokens)
+        regions = make_regions(masks, len(people), num_images, people[0].tokens)
         hooks = IdentityNetHooks.of(self)
-        conditioning = NetConditioning(people, num_images, layout, regions, interval)
+        conditioning = NetConditioning(people, num_images, layout, regions, interval, shown)
         with active(self, conditioning), _regional_attention(self, conditioning):
             try:
                 yield
@@ -106,7 +109,8 @@ class IdentityNet(ControlNetModel):
             found = ControlNetModel.forward(self, sample, timestep, tokens, controlnet_cond, scale, *args, **options)
             return cast(Residuals, found)
 
-        tokens = conditioning.tokens[1 if conditioning.regions is None else 0]
+        negative, *people = conditioning.tokens
+        tokens = torch.cat(people, 1) if conditioning.regions is None else negative
         down, mid = conditioning.residuals(compute, conditioning_scale, (sample.shape, guess_mode))
         return ControlNetOutput(tuple(down), mid) if return_dict else (down, mid)  # pyright: ignore
 
@@ -160,9 +164,12 @@ class NetConditioning:
         layout: Callable[[], BatchLayout] | None,
         regions: Regions | None,
         interval: int,
+        shown: torch.Tensor | None = None,
     ) -> None:
         negative = people[0].negative_tokens.expand(num_images, -1, -1)
         positive = [each.tokens.repeat_interleave(num_images // len(each.tokens), 0) for each in people]
+        if shown is not None:
+            positive = [torch.where(shown[:, i, None, None], each, negative) for i, each in enumerate(positive)]
         self.tokens: list[torch.Tensor] = []
         self.regions = regions
         self._by_image = [negative, *positive]
@@ -235,7 +242,7 @@ def _regional_attention(net: IdentityNet, conditioning: NetConditioning) -> Iter
         if net.conditioning is not conditioning or conditioning.regions is None:  # the forward of another call
             return None
         _, *people = conditioning.tokens
-        masks = torch.stack(conditioning.regions.at(args[0].shape[1]))
+        masks = torch.stack(conditioning.regions.at(args[0].shape[1], len(args[0])))
         shares = masks / masks.sum(0).clamp(min=1)
         found = output * (1 - shares.sum(0))
         for tokens, share in zip(people, shares, strict=True):

@@ -33,6 +33,16 @@ class IdentityTokens:
     words: tuple[torch.Tensor | None, ...] = ()
     id_embeds: torch.Tensor | None = None
 
+    def by_person(self, people: int) -> list[IdentityTokens]:
+        """The tokens of each person in an image, of rows for several people per image, next to each other."""
+        if people == 1:
+            return [self]
+        words = [tuple(None if w is None else w[i::people] for w in self.words) for i in range(people)]
+        embeds = [None if self.id_embeds is None else self.id_embeds[i::people] for i in range(people)]
+        return [
+            IdentityTokens(self.tokens[i::people], self.negative_tokens, words[i], embeds[i]) for i in range(people)
+        ]
+
     def keys_values(self, branch: IdentityBranch, num_images: int, num_zero: int = 0) -> tuple[KeysValues, KeysValues]:
         """Negative and positive keys and values of one layer, (num_images, tokens + num_zero, inner_dim) each.
 

@@ -99,6 +99,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
         num_images: int,
         *,
         masks: Sequence[torch.Tensor] | None = None,
+        shown: torch.Tensor | None = None,
         scale: Callable[[], Scale] | None = None,
         layout: Callable[[], BatchLayout] | None = None,
         progress: Callable[[float], float] = lambda timestep: 1 - timestep / 1000,
@@ -111,7 +112,9 @@ class UNetMixin(ModelMixin, ConfigMixin):
         Args:
             people: The tokens of each person in the image, from `encode`.
             num_images: Images that are generated at once, which is the UNet's batch size without guidance.
-            masks: Where each person may appear, (height, width) in [0, 1] for each; any size.
+            masks: Where each person may appear, (height, width) or (images, height, width) in [0, 1] for each; any
+                size. Without masks, an adapter that was trained so places the people itself.
+            shown: (images, people), whether a person is in an image, for people without masks; all by default.
             scale: Called at each forward; the adapter's `scale` if not given.
             layout: Called at each forward: which parts of the UNet's batch are conditional. If not given, a batch of
                 `num_images` is conditional, and one of twice as many has the negative half first.
@@ -119,12 +122,20 @@ class UNetMixin(ModelMixin, ConfigMixin):
             fusion: Factors on text and identity for each image, in training without guidance; see `RandomFusion`.
 
         Raises:
-            AdapterError: The adapter is not attached, or the numbers of people, masks and images do not fit together.
+            AdapterError: The adapter is not attached, the numbers of people, masks and images do not fit together, or
+                there are more people without masks than `max_people` in the adapter's configuration.
             BlockedIdentityError: The UNet's blocklist refuses a person.
         """
         attached = attachments(self)
         if not attached:
             raise AdapterError("The adapter is not attached to a UNet; call attach(unet) first.")
+        # ortho_v2 reads the face tokens of one person
+        most = 1 if self.config["ortho"] == "ortho_v2" else self.config["max_people"]
+        if masks is None and len(people) > most:
+            raise AdapterError(
+                f"id_masks is required for {len(people)} people in one image: one mask per person. This adapter was "
+                f"trained to place at most {most} without masks (max_people)."
+            )
         for person in people:
             self._refuse_blocked(person.id_embeds)
         conditioning = Conditioning(
@@ -136,6 +147,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
             scale=scale or (lambda: self.scale),
             lora_scale=lambda: self.lora_scale,
             masks=masks,
+            shown=shown,
             layout=layout,
             progress=progress,
             fusion=fusion,

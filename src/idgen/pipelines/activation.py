@@ -110,7 +110,7 @@ class _Call:
         tokens = loaded.encode(
             **given,
             num_prompts=self.num_prompts,
-            regional=self.ours.id_masks is not None,
+            together=self.ours.id_masks is not None or (self.num_prompts == 1 and adapter.config["max_people"] > 1),
             blocklist=blocklist_of(pipeline.unet),
         )
         conditioning = adapter.activate(

@@ -37,7 +37,8 @@ class IdentityArguments:
             prompt (PhotoMaker) also read a list for a single prompt so.
         id_embeds: Instead of `id_image`: an `Identity`, or an embedding of the adapter's face encoder (tensor, array
             or list of numbers), or a list of these as for `id_image`. A dict gives them by adapter name.
-        id_masks: Where each person may appear (white), one mask per person.
+        id_masks: Where each person may appear (white), one mask per person. An adapter that was trained to place
+            several people (`max_people` in its configuration) draws several people under one prompt without masks.
         id_scale: Strength of identity conditioning in this call; a dict by adapter name if several are loaded.
         control_interval: Compute the residuals of an `IdentityNet` in one of every `control_interval` steps and
             reuse them in the others.

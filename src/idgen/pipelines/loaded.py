@@ -107,7 +107,7 @@ class LoadedAdapter:
         id_image: IdImage | None = None,
         id_embeds: IdEmbeds | None = None,
         num_prompts: int,
-        regional: bool,
+        together: bool,
         blocklist: Blocklist | None = None,
     ) -> list[IdentityTokens]:
         """Encode all people to tokens.
@@ -116,12 +116,12 @@ class LoadedAdapter:
             id_image: See `IdentityArguments`; either this or `id_embeds`.
             id_embeds: See `IdentityArguments`.
             num_prompts: Number of prompts.
-            regional: Whether all people are in each image, each in their own region. Otherwise there is one person
-                for all prompts, or one per prompt.
+            together: Whether all people are in each image. Otherwise there is one person for all prompts, or one per
+                prompt.
             blocklist: Checked for each photo, before photos are averaged.
 
         Returns:
-            The tokens of each person if `regional`; otherwise one item with a row per person.
+            The tokens of each person if `together`; otherwise one item with a row per person.
 
         Raises:
             BlockedIdentityError: A person is on the blocklist.
@@ -137,16 +137,17 @@ class LoadedAdapter:
             if self.adapter.to_tokens.fuses_text and num_prompts == 1 and not any(map(_is_person, photos)):
                 photos = [photos]  # an image shows one person, so these are photos of one
             people = [one if isinstance(one, Identity) else self.enroll(one) for one in photos]  # pyright: ignore
-        if not regional and len(people) not in (1, num_prompts):
+        if not together and len(people) not in (1, num_prompts):
             raise AdapterError(
                 f"Got {len(people)} people for {num_prompts} prompt(s). Pass one prompt per person, or id_masks for "
-                "several people in one image. Several photos of one person are a list in the list: id_image=[[…, …]]."
+                "several people in one image. Several photos of one person are a list in the list: id_image=[[…, …]]. "
+                "Without id_masks, only an adapter that was trained so places several people, under one prompt."
             )
         for person in people:
             self._check_encoder(person)
             if blocklist is not None:
                 blocklist.check(person)
-        return [self._encode([one]) for one in people] if regional else [self._encode(people)]
+        return [self._encode([one]) for one in people] if together else [self._encode(people)]
 
     def _encode(self, people: Sequence[Identity]) -> IdentityTokens:
         weight = next(self.adapter.to_tokens.parameters())

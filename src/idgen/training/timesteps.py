@@ -176,7 +176,7 @@ def _predict(
     latents = encode_images(model.pipeline.vae, person.photo[None]).to(where).expand(len(t), -1, -1, -1)
     noise = normal(latents.shape, torch.Generator().manual_seed(seed)).to(where)
     noisy = model.scheduler.add_noise(latents, noise, t)
-    (tokens,) = loaded.encode(id_image=[person.identity], num_prompts=1, regional=False)
+    (tokens,) = loaded.encode(id_image=[person.identity], num_prompts=1, together=False)
 
     def predict(identity: IdentityTokens | None) -> Predictions:
         text, made = model.encode([prompt], identity), []
