@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -107,6 +107,10 @@ class Sample(NamedTuple):
     text: torch.Tensor | None = None
 
 
+Placed: TypeAlias = "tuple[torch.Tensor, np.ndarray, Sequence[int]]"
+"""A picture or its latents, the landmarks in it, (5, 2), and its size conditioning."""
+
+
 class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
     """Map-style dataset of faces. The sample of a face is a function of seed and epoch.
 
@@ -185,12 +189,20 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         epoch, face = place if isinstance(place, tuple) else (0, place)
         if not 0 <= face < len(self):
             raise IndexError(face)
-        random = np.random.default_rng((self.seed, epoch, face))
+        return self._sample(face, np.random.default_rng((self.seed, epoch, face)))
+
+    def _sample(
+        self,
+        face: int,
+        random: np.random.Generator,
+        keeps: tuple[bool, bool] | None = None,
+        placed: Placed | None = None,
+    ) -> Sample:
+        """The sample of a face; `keeps`, what `_drops` returns, and the picture are those given, or drawn."""
         person = int(self.bank.person_of(np.array([face]))[0])
         references, own = self._references(face, person, random), self._is_reference(face, person)
-        text, known = self._drops(random)
-        mirrored = bool(random.random() < self.pairing.flip)
-        picture, landmarks, time_ids = self._picture(face, mirrored, random)
+        text, known = keeps or self._drops(random)
+        picture, landmarks, time_ids = placed or self._picture(face, self._flips(random), random)
         compared = self._compared(face if own else int(references[0]), references)
         return Sample(
             picture=picture,
@@ -208,6 +220,11 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             reliability=self._reliability(face, references),
             text=self._value(face, "text", self.text) if text and self.text is not None else None,
         )
+
+    @property
+    def shards_of_items(self) -> np.ndarray:
+        """(items,), the shard that each item is read from."""
+        return np.asarray(self.bank.rows[:, 0])
 
     def size(self, face: int) -> tuple[int, int]:
         """Height and width of the picture; a batch has pictures of one size."""
@@ -255,6 +272,9 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         both = 0 <= dice - pairing.drop_text - pairing.drop_identity < pairing.drop_both
         return not (text or both), not (identity or both)
 
+    def _flips(self, random: np.random.Generator) -> bool:
+        return bool(random.random() < self.pairing.flip)
+
     def _id_embeds(self, face: int, references: np.ndarray, known: bool, random: np.random.Generator) -> torch.Tensor:
         embeds = torch.stack([self._reference(face, int(reference)) for reference in references])
         if not known:
@@ -277,9 +297,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             name: torch.from_numpy(np.stack([self.banks[name].embeddings[i] for i in faces])) for name in self.compare
         }
 
-    def _picture(
-        self, face: int, mirrored: bool, random: np.random.Generator
-    ) -> tuple[torch.Tensor, np.ndarray, Sequence[int]]:
+    def _picture(self, face: int, mirrored: bool, random: np.random.Generator) -> Placed:
         row = self.row(face)
         box, landmarks = row["box"], np.asarray(row["landmarks"]).reshape(5, 2)
         framing, poses = self.framing, self.pairing.poses

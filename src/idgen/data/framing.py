@@ -130,6 +130,14 @@ class PhotoFraming:
 
 
 @dataclass(frozen=True)
+class SquareFraming(PhotoFraming):
+    """Squares of `resolution` pixels around the face, as large as the photo allows."""
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        return self.resolution, self.resolution
+
+
+@dataclass(frozen=True)
 class AlignedFraming:
     """Aligned, upright faces: pictures for models of faces.
 

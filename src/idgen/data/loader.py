@@ -141,9 +141,8 @@ class PairedLoader:
         workers: int = 0,
         window: int = 8,
     ) -> None:
-        shards = np.asarray(dataset.bank.rows[:, 0])
         self.dataset, self.rank, self.world, self.workers = dataset, rank, world, workers
-        self.plan = BatchPlan(shards, dataset.size, batch_size, dataset.seed, window)
+        self.plan = BatchPlan(dataset.shards_of_items, dataset.size, batch_size, dataset.seed, window)
         self.position = Position(0, 0)
 
     def __iter__(self) -> Iterator[list[Sample]]:
