@@ -10,7 +10,7 @@ import pytest
 
 from idgen.data.sources import find_sources
 from idgen.errors import EvaluationError
-from idgen.evaluation.cases import Case, load_cases
+from idgen.evaluation.cases import Case, load_cases, together
 
 PEOPLE = {
     "anna": ("1.jpg", "2.JPG"),
@@ -104,3 +104,28 @@ def test_what_names_nobody_is_our_error(name, text, message, photos):
     (photos / "empty").mkdir()
     with pytest.raises(EvaluationError, match=r"There is no photo in .*empty"):
         load_cases(photos)
+
+
+def test_people_are_put_together_in_their_order() -> None:
+    """Each is in one picture at most, with the photos of all; no picture is short of people."""
+    single = [
+        Case(name=name, references=(Path(name, "1.png"),), target=Path(name, "2.png"), noun=noun, group=group)
+        for name, noun, group in zip("abcde", ("man", "woman") * 3, "xxyxy", strict=False)
+    ]
+    assert together(single, 1) == single
+    for people in (2, 3, 4):
+        groups = together(single, people)
+        assert [member for group in groups for member in group.members] == single[: len(groups) * people]
+        for group in groups:
+            assert len(group.members) == len(group.references) == people
+            assert group.photos == [Path(one.name, file) for one in group.members for file in ("1.png", "2.png")]
+    first, second = together(single, 2)
+    assert (first.name, first.noun, first.group) == ("a + b", "man and a woman", "x")
+    assert second.group == ""
+    for people in (0, 5):
+        with pytest.raises(EvaluationError, match="1 to 4"):
+            together(single, people)
+    with pytest.raises(EvaluationError, match="needs as many people"):
+        together(single[:2], 3)
+    with pytest.raises(EvaluationError, match=r"'a \+ b' shows several people already"):
+        together([first, second], 2)

@@ -185,3 +185,18 @@ def test_the_headline_is_an_encoder_that_training_did_not_use() -> None:
     ]
     assert [role["headline"] for role in roles] == [False, False, True, False]
     assert not any(role["headline"] for role in encoder_roles(["own"], "own", []))
+
+
+def test_two_people_in_a_picture(run, people: Path, encoder: str, tmp_path: Path) -> None:
+    """Twice as wide as a picture of one; the page shows the photos of both."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("photo\ta photo of a {}\n")
+    flags = ("--prompts", prompts, *DRAW[2:], "--eval-encoder", encoder, "--output", tmp_path / "pairs")
+    run("evaluate", "--identities", people, "--people", 2, *flags)
+    told = read_report(tmp_path / "pairs")
+    (row,) = told["pictures"]
+    assert row["prompt"] == "a photo of a person and a person"
+    assert Image.open(row["file"]).size == (128, 64)
+    assert {line["metric"] for line in told["summary"]} >= {"assignment", "blending", "sim_gt", "detection"}
+    assert (told["about"]["people"], told["about"]["people in a picture"], told["about"]["masks"]) == (2, 2, "strips")
+    assert (tmp_path / "pairs" / "index.html").read_text().count("data:image/jpeg") >= 5

@@ -12,6 +12,7 @@ import scipy.stats
 
 from idgen.errors import EvaluationError
 from idgen.evaluation import (
+    assignment_accuracy,
     copy_paste,
     cosine_similarity,
     detection_rate,
@@ -121,6 +122,18 @@ def test_intervals_cover_and_pictures_are_not_people() -> None:
         naive_hits += by_pictures.low <= 0.4 <= by_pictures.high
     assert 0.90 <= hits / 200 <= 0.98
     assert naive_hits / 200 < 0.75
+
+
+def test_assignment_accuracy_in_numbers() -> None:
+    """Of three people: right, wrong, and without a face. By chance, the best assignment of two has 0.75."""
+    similarity = np.array([[0.9, 0.2, 0.3], [0.6, 0.5, 0.1], [0.0, 0.0, 0.0]])
+    assert assignment_accuracy(similarity) == pytest.approx(1 / 3)
+    assert assignment_accuracy(np.eye(2)) == 1
+    assert math.isnan(assignment_accuracy(np.ones((1, 1))))
+    cosines = np.random.default_rng(0).normal(size=(20_000, 2, 2))
+    swapped = np.trace(cosines, axis1=1, axis2=2) < cosines[:, 0, 1] + cosines[:, 1, 0]
+    cosines[swapped] = cosines[swapped][:, ::-1]
+    assert np.mean([assignment_accuracy(each) for each in cosines]) == pytest.approx(0.75, abs=0.01)
 
 
 def test_one_person_alone_has_no_interval() -> None:

@@ -5,6 +5,7 @@ from .intervals import Interval, interval, mean_interval
 from .metric import Faces, Metric, Picture
 from .metrics import METRICS
 from .similarity import (
+    assignment_accuracy,
     copy_paste,
     cosine_similarity,
     detection_rate,
@@ -22,6 +23,7 @@ __all__ = [
     "Interval",
     "Metric",
     "Picture",
+    "assignment_accuracy",
     "copy_paste",
     "cosine_similarity",
     "detection_rate",

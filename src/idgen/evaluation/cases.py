@@ -39,6 +39,7 @@ class Case:
         identity: File of an enrolled identity, used instead of enrolling the reference.
         output: A picture of this case that was drawn elsewhere.
         groups: What groups are of → group: the group of the data, and those of `with_groups`.
+        members: The cases of single people whom the picture shows together, if it was put together by `together`.
     """
 
     name: str
@@ -50,10 +51,18 @@ class Case:
     identity: Path | None = None
     output: Path | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[Case, ...] = ()
 
     def __post_init__(self) -> None:
         if self.group:
             object.__setattr__(self, "groups", {OWN: self.group, **self.groups})
+
+    @property
+    def photos(self) -> list[Path]:
+        """All real photos."""
+        if self.members:
+            return [photo for member in self.members for photo in member.photos]
+        return [*self.references, *([] if self.target is None else [self.target])]
 
 
 def load_cases(source: Path) -> list[Case]:
@@ -89,6 +98,35 @@ def load_cases(source: Path) -> list[Case]:
     return cases
 
 
+def together(cases: Sequence[Case], people: int) -> list[Case]:
+    """Cases of `people` people in one picture, each person in one of them: the first ones, then the next ones.
+
+    People who are left over are in none.
+
+    Raises:
+        EvaluationError: There are too few people, or a case shows several already.
+    """
+    if not 1 <= people <= MOST_PEOPLE:
+        raise EvaluationError(f"--people must be 1 to {MOST_PEOPLE}, got {people}.")
+    if people == 1:
+        return list(cases)
+    if several := [case.name for case in cases if len(case.references) > 1]:
+        raise EvaluationError(f"'{several[0]}' shows several people already; leave --people out.")
+    if len(cases) < people:
+        raise EvaluationError(f"--people {people} needs as many people in --identities; there are {len(cases)}.")
+    groups = [tuple(cases[i : i + people]) for i in range(0, len(cases) - people + 1, people)]
+    return [
+        Case(
+            name=" + ".join(case.name for case in group),
+            references=tuple(photo for case in group for photo in case.references),
+            group=group[0].group if len({case.group for case in group}) == 1 else "",
+            noun=" and a ".join(case.noun for case in group),
+            members=group,
+        )
+        for group in groups
+    ]
+
+
 def write_multiid(root: Path, case: Case, picture: Path, prompt: str) -> None:
     """Write a case in MultiID-Bench's layout (github.com/Doby-Xu/WithAnyone, `MultiID_Bench/readme.md`).
 
@@ -107,12 +145,14 @@ def enroll_cases(pipeline: Any, cases: Sequence[Case]) -> dict[str, list[Identit
     """Name → identities, loaded or enrolled from the largest face of each reference photo."""
     from ..identity import Identity
 
-    return {
-        case.name: [Identity.load(case.identity)]
-        if case.identity is not None
-        else [pipeline.encode_identity(str(photo), face="largest") for photo in case.references]
-        for case in cases
-    }
+    def enroll(case: Case) -> list[Identity]:
+        if case.members:
+            return [identity for member in case.members for identity in enroll(member)]
+        if case.identity is not None:
+            return [Identity.load(case.identity)]
+        return [pipeline.encode_identity(str(photo), face="largest") for photo in case.references]
+
+    return {case.name: enroll(case) for case in cases}
 
 
 def adapter_of(pipeline: Any) -> IdentityAdapter:

@@ -12,9 +12,9 @@ import torch
 
 from ..errors import EvaluationError
 from ..faces import register_encoder
-from ..terminal import say, working
+from ..terminal import say, warn, working
 from ..tiny.usage import usage_of
-from .cases import Case, adapter_of, enroll_cases, load_cases, write_multiid
+from .cases import Case, adapter_of, enroll_cases, load_cases, together, write_multiid
 from .compare import compare
 from .drawing import DrawingSettings, draw, plan, processes, read_settings, without_identity
 from .groups import with_groups
@@ -45,7 +45,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
         return options.output / "index.html"
     if options.identities is None:
         raise EvaluationError("--identities is required, or --compare with two reports.")
-    cases = load_cases(options.identities)
+    cases = _cases(options, options.identities)
     pipeline, conditioning = None, None
     if not options.drawn:
         if options.encoder is not None:
@@ -84,6 +84,8 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
         id_scale=options.id_scale,
         steps=options.steps,
         guidance_scale=_guidance_scale(options),
+        width=_width(options),
+        masks="none" if options.masks == "none" else None,
     )
     prompts = load_prompts(options.prompts) if options.prompts else ()
     drawings = plan(cases, prompts, range(options.seed, options.seed + options.count))
@@ -110,6 +112,23 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
     return shots
 
 
+def _cases(options: EvaluateOptions, identities: Path) -> list[Case]:
+    """The people of each picture."""
+    if options.people > 1 and (options.drawn or options.by_timestep):
+        raise EvaluationError("--people puts people together for new pictures: leave out --drawn and --by-timestep.")
+    single = load_cases(identities)
+    cases = together(single, options.people)
+    if left := single[len(cases) * options.people :]:
+        warn(f"Left out, since pictures show {options.people} people: {', '.join(case.name for case in left)}.")
+    return cases
+
+
+def _width(options: EvaluateOptions) -> int | None:
+    """The width of pictures of several people by a model that draws one face at one size."""
+    side = usage_of(options.base).resolution
+    return None if side is None or options.people == 1 else side * options.people
+
+
 def _drawn_elsewhere(cases: Sequence[Case]) -> list[Shot]:
     if missing := [case.name for case in cases if case.output is None]:
         raise EvaluationError(f"--drawn measures existing pictures; out.jpg is missing for {', '.join(missing[:5])}.")
@@ -134,5 +153,12 @@ def _about(options: EvaluateOptions, cases: Sequence[Case], shots: Sequence[Shot
         "guidance scale": _guidance_scale(options),
         "prompts": options.prompts or "each person's own",
     }
+    if options.people > 1:
+        drawn |= {"people in a picture": options.people, "masks": options.masks}
     told = {} if options.drawn else drawn
-    return {**told, "people": len(cases), "pictures": len(shots), "peak memory of this process": memory}
+    return {
+        **told,
+        "people": sum(len(case.members) or 1 for case in cases),
+        "pictures": len(shots),
+        "peak memory of this process": memory,
+    }

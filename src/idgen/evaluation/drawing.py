@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ FileOf: TypeAlias = Callable[[Image.Image, Mapping[str, object]], bytes]
 class DrawingSettings:
     """Settings that all pictures of a run share.
 
+    Attributes:
+        width: Width of the pictures in pixels; None for the base model's.
+        masks: "none" to draw several people without masks; None for strips from left to right.
+
     Raises:
         EvaluationError: `steps` is below 1.
     """
@@ -47,6 +51,8 @@ class DrawingSettings:
     steps: int = 25
     guidance_scale: float = 5.0
     negative_prompt: str = ""
+    width: int | None = None
+    masks: Literal["none"] | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -115,7 +121,8 @@ def draw(
     Args:
         pipeline: With an adapter loaded.
         drawings: See `plan`; each process of `accelerate launch` draws its share.
-        people: Name → identities. Several people in one picture get strips from left to right.
+        people: Name → identities. Several people in one picture get strips from left to right, unless the settings
+            say otherwise.
         settings: Settings of all pictures.
         folder: Output folder.
         file_of: Picture and settings without the person → content of the file. The default is a plain PNG, since a
@@ -151,7 +158,7 @@ def _write_batch(
 ) -> None:
     pictures, seconds = drawn
     for drawing, picture, settings in zip(batch, pictures, told, strict=True):
-        content = file_of(picture, {key: settings[key] for key in MARKED})
+        content = file_of(picture, {key: settings[key] for key in MARKED if key in settings})
         write_bytes(folder / f"{drawing.path}.png", content, EvaluationError)
         text = json.dumps({**settings, "seconds": seconds}, indent=1, ensure_ascii=False)
         write_bytes(folder / f"{drawing.path}.json", text.encode(), EvaluationError)
@@ -177,7 +184,8 @@ def describe(drawing: Drawing, people: Sequence[Identity], settings: DrawingSett
     for person in people:
         rounded = (person.by_photo(normalised=True) * 100).round().to(torch.int16)
         digest.update(person.encoder.encode() + rounded.numpy().tobytes())
-    return {**asdict(drawing), **asdict(settings), "people": len(people), "identity": digest.hexdigest()[:16]}
+    told = {name: value for name, value in asdict(settings).items() if value is not None}
+    return {**asdict(drawing), **told, "people": len(people), "identity": digest.hexdigest()[:16]}
 
 
 def is_drawn(folder: Path, drawing: Drawing, told: Mapping[str, object]) -> bool:
@@ -222,8 +230,10 @@ def _draw_batch(
     options: dict[str, Any] = {}
     if shown:
         options = {"id_embeds": shown[0] if len(shown) == 1 else shown, "id_scale": settings.id_scale}
-    if len(shown) > len(batch):
-        options["id_masks"] = _strips(len(shown))
+    if len(shown) > len(batch) and settings.masks is None:
+        options["id_masks"] = strips(len(shown))
+    if settings.width is not None:
+        options["width"] = settings.width
     start = time.perf_counter()
     pictures = pipeline(
         [drawing.prompt for drawing in batch],
@@ -236,7 +246,7 @@ def _draw_batch(
     return pictures, round((time.perf_counter() - start) / len(batch), 3)
 
 
-def _strips(people: int, side: int = 64) -> list[np.ndarray]:
+def strips(people: int, side: int = 64) -> list[np.ndarray]:
     """A mask for each person, from left to right. The adapter resizes masks to its layers."""
     owner = np.arange(side) * people // side
     return [np.broadcast_to(owner == i, (side, side)).copy() for i in range(people)]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NotRequired, TypeAlias, TypedDict
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ..errors import CheckpointError, EvaluationError, MissingDependencyError, NoFaceError
 from ..faces import (
@@ -21,6 +20,7 @@ from ..faces import (
     open_encoder,
     spec_of,
 )
+from ..faces.assignment import assign_faces
 from ..faces.registry import default_detector
 from ..terminal import warn
 from .cases import Case
@@ -72,11 +72,7 @@ def read_real(cases: Sequence[Case], judges: Judges) -> RealFaces:
     real: RealFaces = {}
     missing = []
     for case in cases:
-        if not case.references:
-            raise EvaluationError(f"'{case.name}' has no reference photo to compare with.")
-        single = [read_faces(load_photo(photo), None, judges)[0] for photo in case.references]
-        reference = {name: np.concatenate([one[name] for one in single]) for name in judges.encoders}
-        target = read_faces(load_photo(case.target), reference, judges)[0] if case.target else None
+        reference, target = _read_photos(case, judges)
         first = next(iter(judges.encoders))
         if not (found(reference[first]).all() and (target is None or found(target[first]).all())):
             missing.append(case.name)
@@ -84,6 +80,21 @@ def read_real(cases: Sequence[Case], judges: Judges) -> RealFaces:
     if missing:
         raise NoFaceError(f"No face in a real photo of {', '.join(missing)}; choose other photos, or leave them out.")
     return real
+
+
+def _read_photos(case: Case, judges: Judges) -> tuple[Embeddings, Embeddings | None]:
+    """Embeddings of a case's references, and of its target."""
+    if case.members:
+        references, targets = zip(*(_read_photos(member, judges) for member in case.members), strict=True)
+        return _concatenated(references), None if None in targets else _concatenated(targets)
+    if not case.references:
+        raise EvaluationError(f"'{case.name}' has no reference photo to compare with.")
+    reference = _concatenated([read_faces(load_photo(photo), None, judges)[0] for photo in case.references])
+    return reference, read_faces(load_photo(case.target), reference, judges)[0] if case.target else None
+
+
+def _concatenated(parts: Sequence[Embeddings]) -> Embeddings:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def read_faces(image: np.ndarray, people: Embeddings | None, judges: Judges) -> tuple[Embeddings, np.ndarray | None]:
@@ -108,7 +119,7 @@ def read_faces(image: np.ndarray, people: Embeddings | None, judges: Judges) -> 
     first = next(iter(embeddings))
     rows, columns = np.arange(1), np.arange(1)
     if people is not None and count > 1:  # the best assignment of all faces together (Hungarian matching)
-        rows, columns = linear_sum_assignment(-embeddings[first] @ people[first].T)
+        rows, columns = assign_faces(embeddings[first], people[first])
     ordered = {name: np.full((count, values.shape[1]), np.nan) for name, values in embeddings.items()}
     for name, values in embeddings.items():
         ordered[name][columns] = values[rows]

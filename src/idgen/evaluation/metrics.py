@@ -14,6 +14,7 @@ import numpy as np
 from .error_rates import operating_point_inconsistency
 from .metric import Crop, Faces, Metric, Picture
 from .similarity import (
+    assignment_accuracy,
     copy_paste,
     cosine_similarity,
     detection_rate,
@@ -52,6 +53,11 @@ def _blending(faces: Faces) -> float | None:
     if faces.target is None or len(faces.target) < 2:
         return None
     return identity_blending(np.nan_to_num(faces.drawn) @ faces.target.T)
+
+
+def _assignment(faces: Faces) -> float | None:
+    real = faces.reference if faces.target is None else faces.target
+    return assignment_accuracy(np.nan_to_num(faces.drawn) @ real.T) if len(real) > 1 else None
 
 
 def _between(embeddings: np.ndarray, people: np.ndarray) -> np.ndarray:
@@ -135,6 +141,16 @@ _ROWS = (
         formula="mean of cos(φ(g_i), φ(t_j)), i ≠ j",
         source="WithAnyone, eq. 10",
         help="whether several people in a picture look like each other",
+    ),
+    Metric(
+        name="assignment",
+        title="Assignment accuracy",
+        reads="faces",
+        compute=_assignment,
+        better="higher",
+        formula="share of people i with cos(φ(g_i), φ(t_i)) > cos(φ(g_i), φ(t_j)) for all j ≠ i",
+        help="people in a picture with a face that is more like them than like the others; 0.75 for two people by "
+        "chance, as faces are assigned to the people whom they resemble",
     ),
     Metric(
         name="between",

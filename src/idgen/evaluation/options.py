@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -26,6 +26,10 @@ class EvaluateOptions:
         prompts: Prompt set (fastcomposer, pulid-portrait or tiny) or text file; the default is each person's own
             prompt.
         output: Folder of pictures and report. An interrupted run continues there when it is started again.
+        people: People in each picture, 1 to 4: the people of --identities are put together in their order. Pictures
+            of the built-in model are as many faces wide.
+        masks: Where several people are told to be: in strips from left to right ("strips"), or nowhere ("none"), for
+            an adapter that was trained to place them.
         count: Pictures per person and prompt; they use consecutive seeds.
         seed: First seed.
         id_scale: Strength of the identity conditioning; 0 turns it off.
@@ -56,6 +60,8 @@ class EvaluateOptions:
     identities: InputPath | None = None
     prompts: str | None = None
     output: Path = Path("report")
+    people: int = 1
+    masks: Literal["strips", "none"] = "strips"
     count: Annotated[int, tyro.conf.arg(aliases=["--seeds"])] = 1
     seed: int = 0
     id_scale: float = 0.8

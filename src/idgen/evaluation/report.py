@@ -163,7 +163,7 @@ def _contact_sheet(shots: Sequence[Shot]) -> dict[str, Any]:
     rows = [
         {
             "person": name,
-            "real": [_thumbnail(photo) for photo in (*own[0].case.references, own[0].case.target) if photo],
+            "real": [_thumbnail(photo) for photo in own[0].case.photos],
             "drawn": [(_thumbnail(shot.file), f"{shot.prompt} ({shot.seed})") for shot in own[:SHEET_PICTURES]],
         }
         for name, own in list(people.items())[:SHEET_PEOPLE]

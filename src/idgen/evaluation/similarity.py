@@ -60,6 +60,20 @@ def identity_blending(similarity: np.ndarray) -> float:
     return float(similarity[~np.eye(people, dtype=bool)].mean()) if people > 1 else float("nan")
 
 
+def assignment_accuracy(similarity: np.ndarray) -> float:
+    """Share of the people whose face looks more like them than like anybody else in the picture.
+
+    Args:
+        similarity: (people, people), the face drawn for i against the photo of j; a row of equal numbers, such as 0
+            for a face that was not found, is wrong. One person alone gives NaN.
+    """
+    people = len(similarity)
+    if people < 2:
+        return float("nan")
+    others = np.where(np.eye(people, dtype=bool), -np.inf, similarity)
+    return float((np.diagonal(similarity) > others.max(1)).mean())
+
+
 def pairwise_difference(images: np.ndarray) -> np.ndarray:
     """Root mean square difference of each pair of pictures, (n, ...) uint8 → (n, n) in [0, 1].
 
