@@ -196,7 +196,7 @@ class SharedPipeline:
 
     def checked_size(self, width: float, height: float) -> tuple[int, int]:
         """Width and height in pixels as whole numbers; raises DemoError if they do not fit the base."""
-        low, high = self.native_size // 2, 2 * self.native_size
+        low, high = self.native_size // 2, (4 if self.draws_one_face else 2) * self.native_size  # faces side by side
         if not all(low <= side <= high and side % self.size_step == 0 for side in (width, height)):
             raise DemoError(
                 f"Width and height must be between {low} and {high} pixels in steps of {self.size_step}, "

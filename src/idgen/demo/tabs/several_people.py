@@ -52,16 +52,17 @@ def build(page: Page, tab: gr.Tab) -> None:
     own: dict[str, Any] = {}
     if pipeline.draws_one_face:
         gr.Markdown("This model draws one face per image: each person is drawn alone, then the edges are blended.")
-        limits: dict[str, Any] = {"minimum": size // 2, "maximum": 2 * size, "step": pipeline.size_step}
+        limits: dict[str, Any] = {"minimum": size // 2, "maximum": MAX_PEOPLE * size, "step": pipeline.size_step}
         own["width"] = gr.Slider(value=2 * size, label="Width of this image", elem_id="group-width", **limits)
     count = gr.State(2)
 
-    def stripes(people: list[str] | None, count: int) -> tuple[Any, int]:
-        """Equal regions when the number of people has changed."""
+    def stripes(people: list[str] | None, count: int) -> tuple[Any, ...]:
+        """Equal regions, and a picture wide enough, when the number of people has changed."""
         number = min(max(len(people or []), 2), MAX_PEOPLE)
-        return gr.skip() if number == count else _content(number, canvas), number
+        changed = [gr.skip() if number == count else value for value in (_content(number, canvas), number * size)]
+        return changed[0], number, *changed[1 : 1 + len(own)]
 
-    page.private(people.change, stripes, [people, count], [regions, count], show_progress="hidden")
+    page.private(people.change, stripes, [people, count], [regions, count, *own.values()], show_progress="hidden")
     button = gr.Button("Generate these people", variant="primary", elem_id="generate-several")
     page.generates(button.click, several_people, [people, regions], results(page), **own)
 
