@@ -12,6 +12,7 @@ from idgen.losses import (
     Bank,
     ContrastiveLoss,
     DenoisingLoss,
+    DisentanglementLoss,
     ErrorRateLoss,
     IdentityHeadLoss,
     LearnedSimilarity,
@@ -28,9 +29,11 @@ from idgen.losses import (
     WithinGroupLoss,
     background_loss,
     base_preservation_loss,
+    correspondence_loss,
     editing_direction_loss,
     feature_loss,
     identity_loss,
+    in_box_loss,
     increment_loss,
     layout_alignment_loss,
     localisation_loss,
@@ -68,6 +71,17 @@ def of_x0(kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
 def localised(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     words = torch.tensor([[0, 2], [1, 2]])
     return localisation_loss(recording(3, query=query, key=key), words, face_mask().expand(-1, 2, -1, -1))
+
+
+def placed(loss: Callable[..., torch.Tensor], **inputs: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """A loss on where people are attended to, of queries and of the keys of two people."""
+    return lambda q, *keys: loss(recording(3, query=q, identity_keys=[*keys]), people=torch.ones(2, 2) > 0, **inputs)
+
+
+PEOPLES_MASKS, QUERY_AND_KEYS = (
+    torch.cat([face_mask(), face_mask(6)], 1),
+    (normal(2, 16, 4, seed=50), *(normal(2, 2, 3, 2, seed=i) for i in (51, 52))),
+)
 
 
 def edited(rec: torch.Tensor, edit: torch.Tensor) -> torch.Tensor:
@@ -169,6 +183,17 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] =
     ),
     "localisation": (localised, (normal(2, 16, 4, seed=30), normal(2, 3, 4, seed=31))),
     "increment": (lambda h: increment_loss(recording(3, output=h), face_mask()), (normal(2, 16, 4, seed=99),)),
+    "correspondence": (
+        placed(
+            correspondence_loss,
+            person_masks=PEOPLES_MASKS,
+            person_landmarks=4 * normal(2, 2, 5, 2, seed=53).sigmoid(),
+        ),
+        QUERY_AND_KEYS,
+    ),
+    "disentanglement_js": (placed(DisentanglementLoss()), QUERY_AND_KEYS),
+    "disentanglement_kl": (placed(DisentanglementLoss("kl")), QUERY_AND_KEYS),
+    "in_box": (placed(in_box_loss, person_masks=PEOPLES_MASKS), QUERY_AND_KEYS),
     "words": (word_regulariser, (normal(2, 3, 4, seed=33),)),
     "values": (lambda *v: value_regulariser([*v]), (normal(2, 3, 4, seed=34), normal(2, 3, 8, seed=35))),
 }

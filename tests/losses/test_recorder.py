@@ -15,6 +15,7 @@ from idgen.losses import (
     AttentionRecorder,
     Recording,
     editing_direction_loss,
+    in_box_loss,
     increment_loss,
     layout_alignment_loss,
     localisation_loss,
@@ -80,6 +81,8 @@ def test_a_recording_is_the_layers_arithmetic(family: str, change: str) -> None:
         torch.testing.assert_close(layer.text_output, (weights @ values).transpose(1, 2).flatten(2))
         keys, values = scene.adapter.branches[path.replace(".", "/")](person.tokens)
         keys, values = (x.unflatten(-1, (at.heads, -1)).transpose(1, 2) for x in (keys, values))
+        logits = keys @ split[0].mT / split[0].shape[-1] ** 0.5
+        torch.testing.assert_close(layer.identity_attention(1)[:, 0], logits.softmax(-1).mean(1))
         weights = (split[0] @ keys.mT / split[0].shape[-1] ** 0.5).softmax(-1)
         torch.testing.assert_close(layer.increment, (weights @ values).transpose(1, 2).flatten(2))
 
@@ -121,6 +124,7 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
         with_id, torch.tensor([[1, 2], [3, 4]]), torch.cat([MASK, MASK.flip(-1)], 1)
     ),
     "editing_direction": lambda a, b, c, d: editing_direction_loss(a, b, c, d, MASK),
+    "in_box": lambda with_id, *_: in_box_loss(with_id, MASK, torch.ones(2, 1) > 0),
 }
 
 

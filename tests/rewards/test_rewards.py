@@ -16,7 +16,14 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 from idgen.errors import CheckpointError, LossError
 from idgen.faces import DLIB_TEMPLATE
 from idgen.losses import FaceEmbedder, Term, UpTo
-from idgen.rewards import AestheticHead, AestheticReward, ClipImageEmbeds, IdentityReward, WeightedRewards
+from idgen.rewards import (
+    AestheticHead,
+    AestheticReward,
+    BlendingReward,
+    ClipImageEmbeds,
+    IdentityReward,
+    WeightedRewards,
+)
 from tests.components import seeded
 
 
@@ -62,6 +69,17 @@ def test_a_face_above_the_hinge_has_no_gradient(embedder: FaceEmbedder) -> None:
     cosines = IdentityReward(embedder=embedder)(images, LANDMARKS, references)
     (expected,) = torch.autograd.grad(-F.relu(0.75 - cosines).sum(), images)
     torch.testing.assert_close(gradient, expected)
+
+
+def test_blending_is_the_likeness_to_the_other_people(embedder: FaceEmbedder) -> None:
+    """The second picture shows one person, who blends with nobody."""
+    images, targets = pictures(4), torch.randn(4, 5, generator=seeded(3), dtype=torch.float64)
+    landmarks, known = LANDMARKS[:1].expand(4, -1, -1), torch.tensor([[True, True], [True, False]])
+    found = embedder(images, landmarks)
+    expected = [-F.cosine_similarity(found[i], targets[1 - i], dim=0).item() for i in (0, 1)]
+    reward = BlendingReward(embedder)
+    assert reward(images, landmarks, targets, known).tolist()[:3] == pytest.approx([*expected, 0])
+    assert reward(images, landmarks, targets).tolist() == [0] * 4
 
 
 def test_one_reference(embedder: FaceEmbedder) -> None:

@@ -47,6 +47,17 @@ DENOISING = {
         *("--faces.vae", "{VAE}", "--faces.no-checkpointing", "--faces.margin", "2"),
     ),
     "faces of a rollout": (*FACES, "--faces.rollout_steps", "2", "--gradient_checkpointing"),
+    "several people": (
+        *("--group", "photo", "--people.masks", "none", "--people.count", "1", "2", "--people.overlap", "0.1"),
+        *(
+            "--losses",
+            "contrastive=0.1@1",
+            "correspondence=0.1",
+            "disentanglement=0.1",
+            "in_box=0.1",
+        ),
+        *("--num_words", "2"),
+    ),
     "a loss of one's own": ("--losses", "{OWN}:level=0.1@1", "{OWN}:likeness=0.1"),
     "parts, in half precision": (
         *(
@@ -83,6 +94,10 @@ REWARDS = {
     "grpo": (
         *("--rollout.method", "grpo", "--rollout.group", "2", "--rollout.updates", "4", "--rollout.kl", "0.1"),
         *("--rewards", "{OWN}:colours=1", "identity=0.5", "--unet_lora_rank", "2"),
+    ),
+    "ddpo, several people": (
+        *("--rollout.method", "ddpo", "--rollout.learned", "1", "--group", "photo", "--people.count", "2", "2"),
+        *("--rewards", "blending=1", "identity=1", "--rewards.over_people", "least"),
     ),
     "a LoRA alone": (*LAST, "--unet_lora_rank", "2"),
 }
@@ -161,6 +176,7 @@ def test_stage_one(name: str, files: dict[str, str], tmp_path: Path) -> None:
     assert all(f"{loss}=0.1" in card for loss in weights)
     pipe = load_tiny_base()
     pipe.load_id_adapter(tmp_path)
+    assert pipe.id_adapters["default"].config["max_people"] == (2 if "--group" in DENOISING[name] else 1)
     if "--identity_net" in DENOISING[name]:
         assert (tmp_path / "identity_net" / "config.json").exists()
         pipe.load_lora_weights(str(tmp_path))
@@ -180,7 +196,7 @@ def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Pat
     metrics, card = train("reward", files, tmp_path, (*SHORT, *flags))
     rewards = {flag.partition("=")[0].rpartition(":")[-1] for flag in flags if "=" in flag}
     assert {"loss", *rewards} <= metrics
-    assert ({"preservation", "denoising"} <= metrics) == (name not in ("ddpo", "grpo"))
+    assert ({"preservation", "denoising"} <= metrics) == (name.split(",")[0] not in ("ddpo", "grpo"))
     assert f"by {name.split(',')[0]}" in card or "LoRA" in name
     assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
 

@@ -3,7 +3,7 @@ from .attention import increment_loss, localisation_loss, value_regulariser, wor
 from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
 from .decode import FaceCrops, FaceDecoder, WholePictures
 from .denoising import DenoisingLoss
-from .face_embedder import FaceEmbedder, Landmarks, find_landmarks
+from .face_embedder import FaceEmbedder, Landmarks, find_landmarks, find_people
 from .features import feature_loss
 from .gates import Between, Decay, Gate, SignalPower, UpTo
 from .groups import OrthogonalityLoss, WithinGroupLoss
@@ -15,6 +15,7 @@ from .negatives import Bank, Negatives
 from .norm_direction import NormDirectionLoss
 from .parametrisation import Parametrisation
 from .patches import patch_loss
+from .people import DisentanglementLoss, correspondence_loss, in_box_loss
 from .preservation import background_loss, base_preservation_loss, editing_direction_loss, mix_identities
 from .prototypes import PrototypeLoss, RelationLoss
 from .rates import ErrorRateLoss
@@ -36,6 +37,7 @@ __all__ = [
     "ContrastiveLoss",
     "Decay",
     "DenoisingLoss",
+    "DisentanglementLoss",
     "ErrorRateLoss",
     "FaceCrops",
     "FaceDecoder",
@@ -73,10 +75,13 @@ __all__ = [
     "WithinGroupLoss",
     "background_loss",
     "base_preservation_loss",
+    "correspondence_loss",
     "editing_direction_loss",
     "feature_loss",
     "find_landmarks",
+    "find_people",
     "identity_loss",
+    "in_box_loss",
     "increment_loss",
     "layout_alignment_loss",
     "learned_parts",

@@ -18,7 +18,7 @@ def localisation_loss(with_id: Recording, token_positions: torch.Tensor, token_m
 
     The tokens are words of the prompt: pseudo-words of the identity, or words for parts of the face. The loss has no
     effect on a separate branch that attends to identity tokens only: its maps sum to one at every position, so with
-    one mask for all tokens the sum is always zero. Use `increment_loss` for such a branch.
+    one mask for all tokens the sum is always zero. Use `in_box_loss` or `increment_loss` for such a branch.
 
     Args:
         with_id: Cross-attention layers.

@@ -96,13 +96,14 @@ class FaceDecoder:
 
         Args:
             latents: (batch, channels, height, width), x0 as the UNet sees it.
-            boxes: (batch, 4), x0, y0, x1, y1 in pixels; they are clipped to the picture.
+            boxes: (batch, 4), x0, y0, x1, y1 in pixels; they are clipped to the picture. Of several boxes per latent,
+                (n * batch, 4), those of one latent are next to each other.
             whole: The pictures of the same latents, if they were decoded before.
 
         Raises:
-            LossError: The numbers of boxes and latents differ, or a box is outside the picture.
+            LossError: The number of boxes is no multiple of that of latents, or a box is outside the picture.
         """
-        if boxes.shape != (len(latents), 4):
+        if boxes.shape[1:] != (4,) or not len(boxes) or len(boxes) % len(latents):
             raise LossError(f"{len(latents)} latents need (batch, 4) boxes, not {tuple(boxes.shape)}.")
         with own_precision(self.vae):
             return self._crops(latents, boxes, whole)
@@ -113,6 +114,11 @@ class FaceDecoder:
         hidden = checkpoint(self._head, latents, use_reentrant=False) if self.checkpointing else self._head(latents)
         normed = self.exact and isinstance(self.vae, AutoencoderKL)
         statistics = (whole or self._whole(hidden)).statistics if normed else {}
+        each = len(boxes) // len(latents)
+        statistics = {
+            norm: (mean.repeat_interleave(each, 0), variance.repeat_interleave(each, 0))
+            for norm, (mean, variance) in statistics.items()
+        }
         images, factor = _cut(hidden, windows), 1
         for i, part in enumerate(self._parts):
             factor *= math.prod(_upsampling(module) for module in part.modules())
@@ -208,9 +214,9 @@ def _windows(boxes: torch.Tensor, scale: int, margin: int, height: int, width: i
 
 
 def _cut(x: torch.Tensor, windows: list[tuple[int, int, int, int]], factor: int = 1) -> torch.Tensor:
-    """The window of each sample, where each pixel of a window is `factor` pixels wide."""
-    scaled = [tuple(side * factor for side in window) for window in windows]
-    return torch.stack([sample[:, y0:y1, x0:x1] for sample, (y0, y1, x0, x1) in zip(x, scaled, strict=True)])
+    """The windows of each sample, next to each other, where each pixel of a window is `factor` pixels wide."""
+    each, scaled = len(windows) // len(x), [tuple(side * factor for side in window) for window in windows]
+    return torch.stack([x[i // each, :, y0:y1, x0:x1] for i, (y0, y1, x0, x1) in enumerate(scaled)])
 
 
 class _Known(torch.autograd.Function):

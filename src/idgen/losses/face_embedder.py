@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import EncoderMismatchError, LossError
 from ..faces import DLIB_TEMPLATE, DlibEncoder, FaceDetector, similarity_transform, warp_faces
+from ..faces.assignment import assign_faces
 
 
 class Landmarks(NamedTuple):
@@ -100,6 +101,40 @@ class FaceEmbedder:
         return torch.cat([in_image.amin(1) - block, in_image.amax(1) + block + 1], -1)
 
 
+def find_people(
+    images: torch.Tensor, detector: FaceDetector, embedder: FaceEmbedder, targets: torch.Tensor, wanted: torch.Tensor
+) -> Landmarks:
+    """Landmarks of each person in pictures, without a gradient.
+
+    Of one person per picture, those of the largest face. Otherwise the largest faces, as many as people, are assigned
+    to the people whom they resemble, all together (Hungarian matching), as `idgen evaluate` does.
+
+    Args:
+        images: (batch, 3, height, width), RGB about [0, 1].
+        detector: Finds faces in uint8 pictures.
+        embedder: Encoder of `targets`.
+        targets: (faces, dim), embeddings of the people; those of one picture are next to each other.
+        wanted: (faces,), False for rows that are nobody.
+    """
+    people = len(targets) // len(images)
+    if people == 1:
+        return find_landmarks(images, detector)
+    points = _somewhere(images).expand(len(targets), -1, -1).clone()
+    found = torch.zeros(len(targets), dtype=torch.bool, device=images.device)
+    for i, pixels in enumerate(_pixels(images)):
+        rows = [row for row in range(i * people, (i + 1) * people) if wanted[row]]
+        faces = sorted(detector.detect(pixels), key=lambda face: -face.area)[: len(rows)]
+        if not faces:
+            continue
+        landmarks = torch.from_numpy(np.stack([face.landmarks for face in faces])).to(points)
+        with torch.no_grad():
+            own = images[i : i + 1].detach().float().clamp(0, 1).expand(len(faces), -1, -1, -1)
+            embeds = embedder(own, landmarks)
+        for face, person in zip(*assign_faces(embeds.cpu().numpy(), targets[rows].cpu().numpy()), strict=True):
+            points[rows[person]], found[rows[person]] = landmarks[face], True
+    return Landmarks(points, found)
+
+
 def find_landmarks(images: torch.Tensor, detector: FaceDetector) -> Landmarks:
     """Landmarks of the largest face in each picture, without a gradient.
 
@@ -107,12 +142,19 @@ def find_landmarks(images: torch.Tensor, detector: FaceDetector) -> Landmarks:
         images: (batch, 3, height, width), RGB about [0, 1].
         detector: Finds faces in uint8 pictures.
     """
-    pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    detections = [max(detector.detect(picture), key=lambda face: face.area, default=None) for picture in pixels]
-    # the middle of a picture without a face: the value must be finite, and has no weight
-    somewhere = DLIB_TEMPLATE / DlibEncoder.size * min(images.shape[-2:])
-    points = np.stack([somewhere if face is None else face.landmarks for face in detections])
+    found = [max(detector.detect(pixels), key=lambda face: face.area, default=None) for pixels in _pixels(images)]
+    points = [_somewhere(images) if face is None else torch.from_numpy(face.landmarks) for face in found]
     return Landmarks(
-        torch.from_numpy(points).to(images.device),
-        torch.tensor([face is not None for face in detections], device=images.device),
+        torch.stack([each.to(images.device) for each in points]),
+        torch.tensor([face is not None for face in found], device=images.device),
     )
+
+
+def _pixels(images: torch.Tensor) -> np.ndarray:
+    """(batch, height, width, 3), uint8."""
+    return (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _somewhere(images: torch.Tensor) -> torch.Tensor:
+    """(5, 2), landmarks of a face that was not found: they must be finite, and have no weight."""
+    return torch.from_numpy(DLIB_TEMPLATE / DlibEncoder.size * min(images.shape[-2:])).to(images.device)

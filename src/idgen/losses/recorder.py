@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..adapter import cross_attention_layers
+from ..adapter.attention import AttentionHooks
+from ..adapter.hooks import owner_of
 from ..errors import LossError
+from .parametrisation import at_least_float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,8 @@ class LayerRecord:
             before an identity adapter adds to it.
         output: The same after the adapter has added to it.
         heads: Number of attention heads.
+        identity_keys: Keys of the identity branch, (batch, heads, tokens, head_dim) for each person; one tensor with
+            the tokens of all people in a row if they have no masks. Empty without an identity.
     """
 
     query: torch.Tensor
@@ -33,6 +38,7 @@ class LayerRecord:
     text_output: torch.Tensor
     output: torch.Tensor
     heads: int
+    identity_keys: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def increment(self) -> torch.Tensor:
@@ -43,6 +49,26 @@ class LayerRecord:
         """`softmax(Q Kᵀ/√d)` over the text's tokens, mean over the heads: (batch, positions, tokens)."""
         query, key = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.query, self.key))
         return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1).mean(1)
+
+    def identity_attention(self, people: int) -> torch.Tensor:
+        """Attention of each person's tokens to the picture, (batch, people, tokens, positions).
+
+        `softmax(K Qᵀ/√d)` over the positions, mean over the heads: MOSAIC's map from reference to target (arXiv
+        2509.01977), which sums to one for each token. A softmax over the tokens, as the branch computes it, sums to
+        one at every position, wherever a person is.
+
+        Raises:
+            LossError: The keys are not those of so many people.
+        """
+        keys = at_least_float32(torch.cat(self.identity_keys, 2)) if self.identity_keys else None
+        if keys is None or keys.shape[2] % people:
+            found = 0 if keys is None else keys.shape[2]
+            raise LossError(
+                f"The identity branch of a layer has {found} tokens, which are not those of {people} people."
+            )
+        query = at_least_float32(self.query).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        maps = (keys @ query.mT / query.shape[-1] ** 0.5).softmax(-1).mean(1)
+        return maps.unflatten(1, (people, -1))
 
 
 Recording = dict[str, LayerRecord]
@@ -71,7 +97,7 @@ class AttentionRecorder:
 
     unet: nn.Module
     block: str = ""
-    _seen: dict[str, dict[str, torch.Tensor]] = field(default_factory=lambda: defaultdict(dict), init=False)
+    _seen: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict), init=False)
     _handles: list[Any] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
@@ -89,6 +115,7 @@ class AttentionRecorder:
                 to_k.register_forward_hook(self._keep_output(path, "key")),
                 # the first pre-hook sees the input before an adapter adds to it, the forward hook after all pre-hooks
                 to_out.register_forward_pre_hook(self._keep_input(path, "text_output"), prepend=True),
+                to_out.register_forward_pre_hook(self._keep_identity(path), prepend=True),
                 to_out.register_forward_hook(self._keep_input(path, "output")),
             ]
         return self
@@ -106,7 +133,7 @@ class AttentionRecorder:
             LossError: A layer was not called, or its query, key or output projection was fused or replaced after
                 entering.
         """
-        wanted = {"query", "key", "text_output", "output"}
+        wanted = {"query", "key", "text_output", "output", "identity_keys"}
         lost = [path for path in self._layers if set(self._seen[path]) != wanted]
         if lost:
             raise LossError(
@@ -129,6 +156,17 @@ class AttentionRecorder:
 
         return keep
 
+    def _keep_identity(self, path: str) -> Callable[..., None]:
+        """Keep the keys that an adapter's hooks are about to read; those of the first adapter of several."""
+
+        def keep(to_out: nn.Module, args: tuple) -> None:
+            hooks = (owner_of(hook) for hook in to_out._forward_pre_hooks.values())
+            active = [each.people for each in hooks if isinstance(each, AttentionHooks) and each.people is not None]
+            people = active[0].get(len(args[0]), ()) if active else ()
+            self._seen[path]["identity_keys"] = [each.keys for each in people]
+
+        return keep
+
 
 def masks_at(masks: torch.Tensor, positions: int) -> torch.Tensor:
     """Masks at the resolution of a layer.
@@ -143,12 +181,22 @@ def masks_at(masks: torch.Tensor, positions: int) -> torch.Tensor:
     Raises:
         LossError: No level of a UNet with such a latent has this number of positions.
     """
-    height, width = masks.shape[-2:]
-    while height * width > positions:
-        height, width = -(-height // 2), -(-width // 2)  # a stride of two rounds up
-    if height * width != positions:
+    size = level_size(masks.shape[-2], masks.shape[-1], positions)
+    return F.interpolate(masks, size, mode="area").flatten(2)
+
+
+def level_size(height: int, width: int, positions: int) -> tuple[int, int]:
+    """Height and width of the level of a UNet with this many positions, given those of its latent.
+
+    Raises:
+        LossError: There is no such level.
+    """
+    size = height, width
+    while size[0] * size[1] > positions:
+        size = -(-size[0] // 2), -(-size[1] // 2)  # a stride of two rounds up
+    if size[0] * size[1] != positions:
         raise LossError(
-            f"Masks of {masks.shape[-2]} × {masks.shape[-1]} do not match a layer of {positions} positions; give "
-            "them at the resolution of the latent."
+            f"Masks of {height} × {width} do not match a layer of {positions} positions; give them at the resolution "
+            "of the latent."
         )
-    return F.interpolate(masks, (height, width), mode="area").flatten(2)
+    return size

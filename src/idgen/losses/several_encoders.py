@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from .weighted import WeightedTerms, parameters
@@ -39,4 +40,4 @@ def over_encoders(terms: Mapping[str, Terms]) -> Terms:
                 found[own] = term._replace(weight=term.weight / len(terms), encoder=encoder)
             elif each is first:
                 found[name] = term
-    return type(first)(found)
+    return replace(first, terms=found)

@@ -242,7 +242,7 @@ LOSSES = Table(
             source="ConsistentID (eq. 1), weight 0.01",
             cost="attention maps of the text",
             use="for words that stand for the face or its parts (needs `num_words`). It has no effect on a branch of "
-            "identity tokens: those maps sum to one at every position",
+            "identity tokens: those maps sum to one at every position; use `in_box` for them",
         ),
         "increment": Row(
             function="idgen.losses.attention:increment_loss",
@@ -251,6 +251,31 @@ LOSSES = Table(
             source="FACT (2410.12312); the formula is our reading",
             cost="next to none",
             use="for the identity branch: what it adds stays on the face",
+        ),
+        "correspondence": Row(
+            function="idgen.losses.people:correspondence_loss",
+            help="the identity tokens of each person attend to the person's landmarks",
+            formula="−1/K Σ_k mean over tokens u and landmarks v of log A[u, v]; A = softmax(K_id Qᵀ/√d), over "
+            "positions",
+            source="MOSAIC (2509.01977), weight 0.4; identity tokens have no position, so all landmarks match each",
+            cost="attention maps of the identity branch",
+            use="for pictures of several people, above all without masks (`--group photo`)",
+        ),
+        "disentanglement": Row(
+            make="idgen.losses.people:DisentanglementLoss",
+            help="the identity tokens of different people attend to different places",
+            formula="−1/(K(K − 1)) Σ_{i≠j} D(a_i, a_j), a_k the mean map of person k; D the Jensen-Shannon divergence",
+            source="MOSAIC, weight 0.6; `divergence` kl for the paper's formula, js as in its code",
+            cost="shares that of correspondence",
+            use="with correspondence; 0 for a single person",
+        ),
+        "in_box": Row(
+            function="idgen.losses.people:in_box_loss",
+            help="the identity tokens of each person attend to the box around the face",
+            formula="1 − Σ a_k over the box of person k",
+            source="localisation as in ConsistentID (2404.16771), on MOSAIC's maps",
+            cost="shares that of correspondence",
+            use="for the identity branch, where `localisation` has no effect; also with one person per picture",
         ),
         "words": Row(
             function="idgen.losses.attention:word_regulariser",
@@ -320,6 +345,7 @@ class LossConfig(WeightedConfig):
         reliability: Multiply losses that compare with the person by how reliably the photos of a pair show the same
             person, as the shards say.
         edits: Words added to prompts in the editing loss, one at random.
+        divergence: Divergence of the disentanglement loss: js (Jensen-Shannon) or kl (symmetric Kullback-Leibler).
     """
 
     table: ClassVar[Table] = LOSSES
@@ -353,6 +379,7 @@ class LossConfig(WeightedConfig):
     centred: bool = False
     reliability: bool = False
     edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
+    divergence: Literal["js", "kl"] = "js"
 
 
 def losses_table() -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
@@ -17,8 +17,21 @@ from .centred import relative_to
 from .gates import Gate
 from .parametrisation import at_least_float32
 
+OverPeople: TypeAlias = Literal["mean", "least"]
+"""How the values of several people in a picture become one."""
 WHO = frozenset({"target_embeds", "target_features", "target_patches", "reference_embeds", "older_embeds", "persons"})
 """Inputs that identify the person: a term that reads one of them compares with the person."""
+OF_FACES = WHO | frozenset(
+    {
+        *("generated_embeds", "generated_features", "generated_halves", "generated_patches", "frontality"),
+        *("face_images", "landmarks", "negatives", "prior_embeds", "mixing"),
+        *("token_offsets", "pseudo_words", "identity_values"),
+    }
+)
+"""Inputs with a row for each face: a term that reads one of them returns a value for each face."""
+KNOWN = "known"
+"""Input, (batch, people) of booleans: which faces of a picture are people of the data. Without it, each picture shows
+one face."""
 HAS_IDENTITY = "has_identity"
 """Input, (batch,) of booleans: False where the identity was dropped, so that terms comparing with the person are 0."""
 RELIABILITY = "reliability"
@@ -53,6 +66,11 @@ class Term(NamedTuple):
     def of_identity(self) -> bool:
         """Whether the term compares with the person or reads a generated face."""
         return self.valid is not None or bool(WHO & parameters(self.function).keys())
+
+    @property
+    def of_faces(self) -> bool:
+        """Whether the term returns a value for each face of a picture."""
+        return bool(OF_FACES & parameters(self.function).keys())
 
 
 class TermLog(NamedTuple):
@@ -132,8 +150,12 @@ class Inputs(Mapping[str, Any]):
 class WeightedTerms:
     """A weighted sum of named terms.
 
+    With the input `known`, pictures show several people: what a term returns for each face becomes one value for each
+    picture. A face that was not found counts as 0.
+
     Attributes:
         terms: Name → `Term`, or the tuple of its fields.
+        over_people: Whether the value of a picture is the mean over its people, or the least.
 
     Raises:
         LossError: There is no term, a weight is not finite, or a function has *args or **kwargs.
@@ -147,6 +169,7 @@ class WeightedTerms:
     """
 
     terms: Mapping[str, Term]
+    over_people: OverPeople = "mean"
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -182,19 +205,24 @@ class WeightedTerms:
             raise LossError("Terms with a gate need the timesteps.")
         gates = self.gates(timesteps) if timesteps is not None else {}
         values, identity, logs = None, None, {}
+        known = inputs.get(KNOWN)
         for name, term in self.terms.items():
             gate = gates.get(name)
             if gate is not None and not gate.any():
                 nothing = gate.new_zeros(())
                 logs[name] = TermLog(nothing, nothing, nothing)
                 continue
+            several = known if term.of_faces else None
+            gate = gate if gate is None or several is None else gate.repeat_interleave(several.shape[1])
             seen = inputs if term.encoder is None or not isinstance(inputs, Inputs) else inputs.by(term.encoder)
             gate = _with_reliability(term, gate, seen)
             wanted, valid = _wanted(term, gate, seen), _valid(name, term, seen)
+            wanted = wanted if several is None else _both(wanted, several.flatten())
             found = self._evaluate(name, term, seen, _both(wanted, valid))
-            if values is not None and found.shape != values.shape:
-                raise LossError(f"'{name}' returned {len(found)} values, the terms before it {len(values)}.")
             counted, logs[name] = _count(term, found, gate, wanted, valid)
+            counted = counted if several is None else self._of_pictures(counted, several.to(counted.device))
+            if values is not None and counted.shape != values.shape:
+                raise LossError(f"'{name}' returned {len(found)} values, the terms before it {len(values)}.")
             values = counted if values is None else values + counted.to(values.device)
             if term.of_identity:
                 identity = counted if identity is None else identity + counted.to(identity.device)
@@ -204,6 +232,13 @@ class WeightedTerms:
         if len({term.of_identity for term in self.terms.values()}) == 1:
             return Weighted(values, logs)
         return Weighted(values, logs, torch.zeros_like(values) if identity is None else identity)
+
+    def _of_pictures(self, of_faces: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """(faces,) and (batch, people) → (batch,); 0 for a picture of nobody."""
+        by_picture = of_faces.unflatten(0, known.shape)
+        if self.over_people == "mean":
+            return (by_picture * known).sum(1) / known.sum(1).clamp(min=1)
+        return torch.where(known.any(1), by_picture.masked_fill(~known, torch.inf).amin(1), 0)
 
     def _evaluate(self, name: str, term: Term, inputs: Mapping[str, Any], counts: torch.Tensor | None) -> torch.Tensor:
         expected = dict(parameters(term.function))

@@ -1,4 +1,5 @@
 from .aesthetic import AestheticHead, AestheticReward, ClipImageEmbeds
+from .blending import BlendingReward
 from .distortion import Distortion, PreferencePairs
 from .guard import RewardHackingGuard, Verdict
 from .identity_reward import IdentityReward
@@ -10,6 +11,7 @@ __all__ = [
     "REWARDS",
     "AestheticHead",
     "AestheticReward",
+    "BlendingReward",
     "ClipImageEmbeds",
     "Distortion",
     "IdentityReward",

@@ -7,7 +7,7 @@ and a row.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from ..errors import LossError
 from ..inputs import EncoderSpec, InputPlace
@@ -26,6 +26,14 @@ REWARDS = Table(
             source="ID-Aligner (2404.15449, eq. 3), ReFL (2304.05977)",
             cost="face",
             use="always; the hinge guards against copying",
+        ),
+        "blending": Row(
+            make="idgen.rewards.blending:BlendingReward",
+            help="people in one picture do not resemble each other's photos",
+            formula="−mean over the picture's other people j of cos(face of i, target of j)",
+            source="identity blending of WithAnyone (2510.14975, eq. 10)",
+            cost="face, and one more pass of the encoder",
+            use="with identity, for pictures of several people (`--group photo`); 0 for a single person",
         ),
         "aesthetic": Row(
             make="idgen.rewards.aesthetic:AestheticReward.open",
@@ -60,6 +68,8 @@ class RewardsConfig(WeightedConfig):
             Defaults to the encoder that the adapter reads. Keep one for evaluation.
         over: Compare pictures with the references too, by the mean or the highest similarity; by default with the
             target alone.
+        over_people: Reward of a picture of several people: the mean over them, or the least. A person without a face
+            counts as 0.
         hinge: Similarity beyond which the identity reward does not increase; by default the median similarity of two
             photos of one person by the face encoder. 1 is no hinge.
         aesthetic_head: Safetensors file of the aesthetic predictor.
@@ -71,6 +81,7 @@ class RewardsConfig(WeightedConfig):
     weights: Annotated[Weights, WEIGHTS_FLAG, REWARDS.flag()] = field(default_factory=dict)
     encoder: tuple[EncoderSpec, ...] = ()
     over: Over | None = None
+    over_people: Literal["mean", "least"] = "mean"
     hinge: float | None = None
     aesthetic_head: InputPlace | None = None
     aesthetic_clip: str = "openai/clip-vit-large-patch14"

@@ -44,4 +44,5 @@ def make_rewards(config: RewardsConfig, embedder: FaceEmbedder, device: torch.de
     """
     settings = config.fitted().settings
     settings["over"] = config.over or "mean"  # of the target alone
-    return WeightedRewards(REWARDS.terms(config.weights, {**settings, "embedder": embedder, "device": device}))
+    terms = REWARDS.terms(config.weights, {**settings, "embedder": embedder, "device": device})
+    return WeightedRewards(terms, config.over_people)

@@ -68,18 +68,21 @@ class BaseModel:
         names = ("text_encoder", "text_encoder_2")
         return [encoder for name in names if (encoder := getattr(self.pipeline, name, None)) is not None]
 
-    def encode(self, prompts: Sequence[str], person: IdentityTokens | None = None) -> dict[str, torch.Tensor]:
+    def encode(
+        self, prompts: Sequence[str], person: IdentityTokens | None = None, people: int = 1
+    ) -> dict[str, torch.Tensor]:
         """Encode prompts for the UNet.
 
         `<id>` is replaced by the pseudo-words of the identity, with a gradient; without an identity or pseudo-words,
-        by the word "person".
+        by the word "person". Of several people per prompt, whose rows are next to each other, each `<id>` of a prompt
+        stands for the next.
 
         Returns:
             `encoder_hidden_states`, (batch, length, dim), and for SDXL `text_embeds`, (batch, dim).
         """
         arguments: dict[str, Any] = {"prompt": list(prompts)}
         if person is not None and any(words is not None for words in person.words):
-            with insert_pseudo_words(self.pipeline, [person], arguments) as changed:
+            with insert_pseudo_words(self.pipeline, person.by_person(people), arguments) as changed:
                 return self._encode(changed)
         plain = [prompt.replace(PLACEHOLDER, CLASS_WORD) for prompt in prompts]
         with torch.no_grad():
@@ -89,16 +92,18 @@ class BaseModel:
         """The encoded prompts of a batch: as cached, or with pseudo-words from `encode`."""
         words = person is not None and any(words is not None for words in person.words)
         if batch.encoder_hidden_states is None or words:
-            return self.encode(batch.prompts, person)
+            return self.encode(batch.prompts, person, batch.people)
         cached = {"encoder_hidden_states": batch.encoder_hidden_states, "text_embeds": batch.text_embeds}
         return {name: part for name, part in cached.items() if part is not None}
 
-    def word_places(self, prompts: Sequence[str], person: IdentityTokens) -> tuple[torch.Tensor, torch.Tensor]:
+    def word_places(
+        self, prompts: Sequence[str], person: IdentityTokens, people: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Positions of the pseudo-words for the first text encoder.
 
         Returns:
-            Positions, (batch, words), and whether a prompt contains the pseudo-words, (batch,); positions are 0 where
-            it does not.
+            Positions, (faces, words), and whether a prompt contains the pseudo-words of a person, (faces,); positions
+            are 0 where it does not.
 
         Raises:
             TrainingError: There are no pseudo-words for that text encoder.
@@ -106,14 +111,16 @@ class BaseModel:
         words = person.words[0] if person.words else None
         if words is None:
             raise TrainingError("The adapter has no pseudo-words: set num_words.")
-        with insert_pseudo_words(self.pipeline, [person], {"prompt": list(prompts)}) as changed:
+        with insert_pseudo_words(self.pipeline, person.by_person(people), {"prompt": list(prompts)}) as changed:
             tokenizer = self.pipeline.tokenizer
             tokens = tokenizer(changed["prompt"], padding="max_length", truncation=True, return_tensors="pt").input_ids
         marked = tokens == tokenizer.bos_token_id
         marked[:, 0] = False
-        named = marked.sum(1) >= words.shape[1]
-        first = marked.int().argsort(dim=1, descending=True, stable=True)[:, : words.shape[1]]
-        return (first * named[:, None]).to(words.device), named.to(words.device)
+        length, count = words.shape[1], marked.sum(1, keepdim=True)
+        named = (count >= length * torch.arange(1, people + 1)).flatten()
+        first = marked.int().argsort(dim=1, descending=True, stable=True)[:, : people * length]
+        places = first.unflatten(1, (people, length)).flatten(0, 1)
+        return (places * named[:, None]).to(words.device), named.to(words.device)
 
     def _encode(self, prompts: dict[str, Any]) -> dict[str, torch.Tensor]:
         given = {name: text for name, text in prompts.items() if name in ("prompt", "prompt_2")}

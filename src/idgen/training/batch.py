@@ -10,12 +10,19 @@ import torch
 
 from ..errors import TrainingError
 
+OF_PICTURES = frozenset({"latents", "time_ids", "encoder_hidden_states", "text_embeds"})
+"""Tensors of a batch with a row for each picture; all others have a row for each face."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
     """Target pictures with their identities.
 
+    With `people` > 1, tensors of faces have that many rows for each picture, next to each other: they are (faces, …)
+    where (batch, …) is written here. They are filled up with rows of nobody.
+
     Attributes:
+        people: Faces per picture.
         latents: (batch, channels, height, width), latents of the targets, scaled for the UNet.
         prompts: One prompt per sample; empty where the text is dropped.
         id_embeds: (batch, dim) or (batch, photos, dim), identity embeddings, as the encoder returned them; zeros where
@@ -29,7 +36,8 @@ class Batch:
         face_found: (batch,), whether the target shows a face.
         has_identity: (batch,), False where the identity is dropped. There, losses and rewards that compare with the
             person are 0.
-        persons: (batch,), a number for each person.
+        persons: (batch,), a number for each person; negative for a face of nobody in the data, and for a row that
+            fills up a picture with fewer faces (`UNKNOWN` and `NOBODY` of `idgen.data.group_dataset`).
         is_reference: (batch,), False where the target's face is no reference of the person, as in a drawing: there,
             losses on predictions compare no face with the person. None for True everywhere.
         reliability: (batch,) in [0, 1], how reliably target and reference show the same person; None for 1 everywhere.
@@ -50,6 +58,7 @@ class Batch:
     face_found: torch.Tensor
     has_identity: torch.Tensor
     persons: torch.Tensor
+    people: int = 1
     is_reference: torch.Tensor | None = None
     reliability: torch.Tensor | None = None
     reference_embeds: torch.Tensor | None = None
@@ -59,14 +68,24 @@ class Batch:
     text_embeds: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        lengths = {name: len(value) for name, value in self._tensors().items()}
-        lengths |= {f"by_encoder[{name!r}]": len(value) for name, value in self.by_encoder.items()}
+        each = {name: 1 if name in OF_PICTURES else self.people for name in self._tensors()}
+        lengths = {name: len(value) / each[name] for name, value in self._tensors().items()}
+        lengths |= {f"by_encoder[{name!r}]": len(value) / self.people for name, value in self.by_encoder.items()}
         lengths["prompts"] = len(self.prompts)
         if len(set(lengths.values())) != 1:
             raise TrainingError(f"The parts of a batch must have the same length, not {lengths}.")
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    @property
+    def known(self) -> torch.Tensor:
+        """(batch, people), which faces are people of the data."""
+        return self.by_picture(self.persons) >= 0
+
+    def by_picture(self, of_faces: torch.Tensor) -> torch.Tensor:
+        """(faces, …) → (batch, people, …)."""
+        return of_faces.unflatten(0, (-1, self.people))
 
     def comparable(self, found: torch.Tensor) -> torch.Tensor:
         """(batch,), which of the faces that were found in predictions may be compared with the person."""
@@ -75,7 +94,8 @@ class Batch:
     def repeat(self, times: int) -> Self:
         """Repeat each sample, copies next to each other."""
         rows = [row for row in range(len(self)) for _ in range(times)]
-        return self._map(lambda value: value[rows], prompts=tuple(self.prompts[row] for row in rows))
+        prompts = tuple(self.prompts[row] for row in rows)
+        return self._map(lambda value: value.unflatten(0, (len(self), -1))[rows].flatten(0, 1), prompts=prompts)
 
     def to(self, device: torch.device) -> Self:
         """The same batch on a device."""

@@ -10,6 +10,7 @@ import tyro
 
 from ..adapter.projections import ProjectionConfig
 from ..data.far import Far
+from ..data.people_options import PeopleOptions
 from ..data.poses import Poses
 from ..errors import TrainingError
 from ..inputs import AdapterName, BaseName, EncoderSpec, InputPlace
@@ -170,6 +171,8 @@ class DataConfig:
         flip: Probability of mirroring a target; 0 where captions say left or right.
         poses: Random poses of aligned faces, for an IdentityNet.
         dataloader_num_workers: Processes that load data; 0 to load in the main process.
+        group: What a sample shows: "face", one face of a photo; or "photo", a photo with all its people, or a
+            composite of several photos (see people).
     """
 
     encoder: EncoderSpec | None = None
@@ -184,6 +187,7 @@ class DataConfig:
     flip: float = 0.5
     poses: Poses = field(default_factory=Poses)
     dataloader_num_workers: int = 0
+    group: Literal["face", "photo"] = "face"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +218,7 @@ class DenoisingConfig:
         losses: Weights and settings of the losses.
         faces: How the faces for identity losses are generated.
         data: How samples are read.
+        people: Pictures of several people, with group "photo".
         optimizer: Optimizer and learning rate.
         loop: Length of the run, checkpoints and logs.
         validation: Pictures drawn during the run.
@@ -226,6 +231,7 @@ class DenoisingConfig:
     losses: LossConfig = field(default_factory=LossConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
+    people: PeopleOptions = field(default_factory=PeopleOptions)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
     validation: Annotated[ValidationConfig, _BARE] = field(default_factory=ValidationConfig)
@@ -244,6 +250,7 @@ class RewardConfig:
         rewards: Weights and settings of the rewards.
         rollout: Training method, and how pictures are generated; each method has its own settings.
         data: How samples are read.
+        people: Pictures of several people, with group "photo".
         optimizer: Optimizer and learning rate.
         loop: Length of the run, checkpoints and logs.
         validation: Pictures drawn during the run.
@@ -257,6 +264,7 @@ class RewardConfig:
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
     rollout: Annotated[MethodConfig, tyro.conf.AvoidSubcommands] = field(default_factory=AlignPropConfig)
     data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)
+    people: PeopleOptions = field(default_factory=PeopleOptions)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
     validation: Annotated[ValidationConfig, _BARE] = field(default_factory=ValidationConfig)

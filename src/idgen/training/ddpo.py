@@ -9,7 +9,7 @@ import torch
 
 from ..adapter import IdentityAdapter
 from ..faces import FaceDetector
-from ..losses import TermLog, Weighted
+from ..losses import FaceEmbedder, TermLog, Weighted
 from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
@@ -49,6 +49,7 @@ class PolicyGradientStep(TrainingStep):
         rewards: See `PictureInputs` for what they may read.
         config: Settings of the method.
         detector: Finds the faces in the pictures, if a reward reads them.
+        embedder: Face encoder that tells several people in a picture apart.
     """
 
     def __init__(
@@ -59,10 +60,11 @@ class PolicyGradientStep(TrainingStep):
         config: DDPOConfig | GRPOConfig,
         *,
         detector: FaceDetector | None = None,
+        embedder: FaceEmbedder | None = None,
         **parts: Any,
     ) -> None:
         super().__init__(base, adapter, **parts)
-        self.rewards, self.detector = rewards, detector
+        self.rewards, self.detector, self.embedder = rewards, detector, embedder
         self.sampler = TrajectorySampler(base.scheduler, config.steps)
         self.learned = min(config.learned, len(self.sampler.noisy_steps()))
 
@@ -76,7 +78,7 @@ class PolicyGradientStep(TrainingStep):
             trajectory = self.sampler.sample(
                 lambda x, t: self.predict(batch, x, t.expand(len(x)), text), noise, random
             )
-        found = self.rewards(PictureInputs(self.base, trajectory.x0, batch, self.detector))
+        found = self.rewards(PictureInputs(self.base, trajectory.x0, batch, self.detector, self.embedder))
         rewards = found.values.to(noise.device)
         size = torch.tensor(float(len(batch)), device=noise.device)
         terms = {**found.terms, "reward": TermLog(rewards.sum(), size, 0 * size)}
@@ -109,7 +111,7 @@ class DDPOStep(PolicyGradientStep):
         if len(batch) == 1:
             _log.warning("DDPO learns nothing from a batch of one picture, which has nothing to be compared with.")
         rewarded = self.generate(batch, random)
-        advantage = advantages(rewarded.rewards, batch.has_identity.long())
+        advantage = advantages(rewarded.rewards, batch.by_picture(batch.has_identity).any(1).long())
         chosen, trajectory = self.choose(random), rewarded.trajectory
         identity = self.encode(batch)
         text = self.base.read(batch, identity)

@@ -14,7 +14,7 @@ from ..errors import TrainingError
 from ..losses import AttentionRecorder, Recording, mix_identities
 from .batch import Batch
 from .face_inputs import FaceInputs, OtherEncoderInputs
-from .faces import GeneratedFaces, face_mask
+from .faces import FacesWanted, GeneratedFaces
 from .randomness import Generators, integers, normal, uniform
 from .rollout import Predict, predict_x0
 from .step import as_read, encode_with
@@ -62,6 +62,7 @@ class DenoisingInputs(FaceInputs):
         persons: (batch,), a number for each person.
         has_identity: (batch,), False where the identity was dropped.
         reliability: (batch,), how reliably target and reference show the same person; only if the step weighs by it.
+        known: (batch, people), which faces are people of the data; only if pictures show several people.
     """
 
     def __init__(self, step: IdentityDenoiser, batch: Batch, random: Generators) -> None:
@@ -75,6 +76,8 @@ class DenoisingInputs(FaceInputs):
         self.noisy_latents: torch.Tensor = scheduler.add_noise(self.latents, self.noise, self.timesteps)
         self.target_embeds, self.reference_embeds = batch.target_embeds, batch.references()
         self.persons, self.has_identity = batch.persons, batch.has_identity
+        if batch.people > 1:  # rows of nobody have the number of a person too, and count for nothing
+            self.persons, self.known = batch.persons.clamp(min=0), batch.known
         self._others: dict[str, OtherEncoderInputs] = {}
         if step.reliability and batch.reliability is not None:
             self.reliability = batch.reliability
@@ -94,7 +97,7 @@ class DenoisingInputs(FaceInputs):
     def mixing(self) -> torch.Tensor:
         """(batch,), drawn from Beta(2, 2): the distribution of the second of three uniform numbers."""
         three = torch.stack([uniform(len(self._batch), self._random) for _ in range(3)])
-        return three.median(0).values.to(self.latents.device)
+        return three.median(0).values.to(self.latents.device).repeat_interleave(self._batch.people)
 
     @cached_property
     def output_without_id(self) -> torch.Tensor:
@@ -115,7 +118,8 @@ class DenoisingInputs(FaceInputs):
     def output_mixed_id(self) -> torch.Tensor:
         """(batch, channels, height, width), the prediction for mixed identities; see `mix_identities`."""
         step, batch = self._step, self._batch
-        mixed_embeds = mix_identities(batch.id_embeds, uniform(len(batch), self._random))
+        embeds = batch.by_picture(batch.id_embeds)  # the first person of a picture with the first one of another
+        mixed_embeds = mix_identities(embeds, uniform(len(batch), self._random)).flatten(0, 1)
         with torch.no_grad():
             text = step.base.read(batch)
             mixed = step.encode(replace(batch, id_embeds=mixed_embeds))
@@ -128,7 +132,7 @@ class DenoisingInputs(FaceInputs):
         with torch.no_grad(), step.base_only():
             identity = encode_with(older, batch)
             predict = partial(step.predict, batch, text=step.base.read(batch, identity))
-            with older.activate([identity], len(batch)):
+            with older.activate(identity.by_person(batch.people), len(batch), **step.places(batch)):
                 output = predict(self.noisy_latents, self.timesteps)
                 return self._predicted_x0(output, predict)
 
@@ -193,20 +197,35 @@ class DenoisingInputs(FaceInputs):
     @cached_property
     def token_positions(self) -> torch.Tensor:
         """(batch, words), positions of the pseudo-words in the prompts; 0 where a prompt has none."""
-        return self._words[0]
+        return self._batch.by_picture(self._words[0]).flatten(1)
 
     @cached_property
     def token_masks(self) -> torch.Tensor:
         """(batch, words, height, width), the face for each pseudo-word; empty where a prompt has none."""
         places, named = self._words
-        masks = self.face_mask * named.view(-1, 1, 1, 1)
-        return masks.expand(-1, places.shape[1], -1, -1)
+        masks = self.person_masks * self._batch.by_picture(named)[..., None, None]
+        return masks.repeat_interleave(places.shape[1], 1)
 
     @cached_property
     def face_mask(self) -> torch.Tensor:
-        """(batch, 1, height, width), 1 on the target's face, at the resolution of the latent."""
+        """(batch, 1, height, width), 1 on the targets' faces, at the resolution of the latent."""
+        return self.person_masks.amax(1, keepdim=True)
+
+    @cached_property
+    def person_masks(self) -> torch.Tensor:
+        """(batch, people, height, width), 1 in the box around each person's face, at the resolution of the latent."""
+        return self._step.person_masks(self._batch)
+
+    @cached_property
+    def person_landmarks(self) -> torch.Tensor:
+        """(batch, people, 5, 2), of the targets, in pixels of the latent."""
+        return self._batch.by_picture(self._batch.landmarks) / self._step.scale
+
+    @cached_property
+    def people(self) -> torch.Tensor:
+        """(batch, people), whether a person has a face in the target and conditions the picture."""
         batch = self._batch
-        return face_mask(batch.landmarks / self._step.scale, batch.face_found, *batch.latents.shape[-2:])
+        return batch.known & batch.by_picture(batch.face_found & batch.has_identity)
 
     @cached_property
     def predicted_latents(self) -> torch.Tensor:
@@ -214,7 +233,7 @@ class DenoisingInputs(FaceInputs):
         step, batch, short = self._step, self._batch, self._step.rollout
         if short is None:
             return self._predicted_x0(self.model_output, partial(step.predict, batch, text=self._text))
-        text = step.base.encode([short.prompt] * len(batch), self.identity)
+        text = step.base.encode([short.prompt] * len(batch), self.identity, batch.people)
         noise = normal(batch.latents.shape, self._random).to(batch.latents)
         with nullcontext() if short.distilled is None else short.distilled.activate():
             return short.rollout(
@@ -223,7 +242,7 @@ class DenoisingInputs(FaceInputs):
 
     @cached_property
     def _faces(self) -> GeneratedFaces:
-        return self._reader(self.predicted_latents, self._batch.landmarks, self._batch.face_found)
+        return self._reader(self.predicted_latents, FacesWanted.of(self._batch))
 
     @cached_property
     def _chosen_prior(self) -> torch.Tensor:
@@ -242,7 +261,7 @@ class DenoisingInputs(FaceInputs):
     @cached_property
     def _words(self) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.identity is not None
-        return self._step.base.word_places(self._batch.prompts, self.identity)
+        return self._step.base.word_places(self._batch.prompts, self.identity, self._batch.people)
 
     @cached_property
     def _with_id(self) -> Predictions:
@@ -265,7 +284,7 @@ class DenoisingInputs(FaceInputs):
             output, recorded = predict(text), recorder.take()
             if edited not in self._reads:
                 return Predictions(output, recorded, {})
-            predict(base.encode(self._edited_prompts, identity))
+            predict(base.encode(self._edited_prompts, identity, self._batch.people))
             return Predictions(output, recorded, recorder.take())
 
     def _edit(self) -> tuple[str, ...]:

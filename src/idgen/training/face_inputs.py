@@ -16,14 +16,14 @@ from ..losses.patches import face_patches
 from ..losses.several_encoders import OF_ENCODER
 from ..losses.symmetry import frontality, mirrored_halves
 from .batch import Batch
-from .faces import FaceReader, GeneratedFaces
+from .faces import FaceReader, FacesWanted, GeneratedFaces
 
 if TYPE_CHECKING:
     from .denoiser import IdentityDenoiser
 
 
 class FaceInputs(Inputs):
-    """Inputs that a face encoder computes.
+    """Inputs that a face encoder computes; those of faces are (faces, …) where pictures show several people.
 
     Subclasses set the attributes, and say which faces are read.
 
@@ -70,11 +70,14 @@ class FaceInputs(Inputs):
         """Targets of all processes, and people drawn from the bank."""
         step, batch = self._step, self._batch
         embeds, persons = step.gather(batch.target_embeds), step.gather(batch.persons)
+        if batch.people > 1:  # the other people of a picture are among the negatives of each; rows of nobody are not
+            embeds, persons = embeds[persons >= 0], persons[persons >= 0]
         if self._bank is None:
             return Bank(embeds, persons)
         others = self._bank(batch.persons)
         if others.embeds.ndim == 3:
-            embeds, persons = embeds.expand(len(batch), -1, -1), persons.expand(len(batch), -1)
+            rows = len(batch.persons)
+            embeds, persons = embeds.expand(rows, -1, -1), persons.expand(rows, -1)
         return Bank(
             torch.cat([embeds, others.embeds.to(embeds)], -2), torch.cat([persons, others.persons.to(persons)], -1)
         )
@@ -85,14 +88,13 @@ class FaceInputs(Inputs):
         prior = self._prior
         if prior is None:
             raise TrainingError("The triplet loss compares with faces that the base model generated: give `prior`.")
-        return prior[self._chosen_prior].to(self.latents.device)
+        return prior[self._chosen_prior].to(self.latents.device).repeat_interleave(self._batch.people, 0)
 
     @cached_property
     def older_embeds(self) -> torch.Tensor:
         """(batch, dim), embeddings of the faces that the older adapter predicts of the same noise."""
-        batch = self._batch
         with torch.no_grad():
-            crops = self._reader(self._older_latents, batch.landmarks, batch.face_found).crops
+            crops = self._reader(self._older_latents, FacesWanted.of(self._batch)).crops
             return self._reader.embedder.encoder(crops)
 
     @cached_property
@@ -136,8 +138,8 @@ class FaceInputs(Inputs):
     @cached_property
     def face_found(self) -> torch.Tensor:
         """(batch,), whether there is a face: in the target, or with a detector in the prediction."""
-        found = self._batch.face_found if self._step.detector is None else self._faces.found
-        return self._batch.comparable(found)
+        of_targets = self._batch.face_found & self._batch.known.flatten()
+        return self._batch.comparable(of_targets if self._step.detector is None else self._faces.found)
 
     @cached_property
     def _reader(self) -> FaceReader:
@@ -159,7 +161,7 @@ class FaceInputs(Inputs):
     def _target_crops(self) -> torch.Tensor:
         batch, faces = self._batch, replace(self._reader, detector=None)
         with torch.no_grad():
-            return faces(batch.latents, batch.landmarks, batch.face_found).crops
+            return faces(batch.latents, FacesWanted.of(batch)).crops
 
 
 class OtherEncoderInputs(FaceInputs):
@@ -195,7 +197,7 @@ class OtherEncoderInputs(FaceInputs):
     def _faces(self) -> GeneratedFaces:
         found = self._main._faces
         reader = replace(self._reader, detector=None)
-        return reader(self.predicted_latents, found.landmarks, found.found)
+        return reader(self.predicted_latents, FacesWanted(found.landmarks, found.found, self.target_embeds))
 
     @cached_property
     def _reader(self) -> FaceReader:

@@ -12,9 +12,10 @@ from diffusers import AutoencoderTiny
 
 from ..errors import CheckpointError, DataError
 from ..faces import DlibDetector, FaceAnalyzer, FaceDetector, FaceEncoder
-from ..losses import FaceDecoder, FaceEmbedder, find_landmarks
+from ..losses import FaceDecoder, FaceEmbedder, find_people
 from ..losses.parametrisation import at_least_float32
 from .base import BaseModel
+from .batch import Batch
 from .face_config import DecoderConfig
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -51,8 +52,27 @@ def open_decoder(config: DecoderConfig, base: BaseModel) -> FaceDecoder:
     return FaceDecoder(vae=vae, margin=config.margin, checkpointing=config.checkpointing)
 
 
+class FacesWanted(NamedTuple):
+    """The faces that generated pictures should show; rows of several faces per picture are next to each other.
+
+    Attributes:
+        landmarks: (faces, 5, 2), of the targets, pixels.
+        found: (faces,), whether the target has this face.
+        embeds: (faces, dim), to tell the people in a picture apart.
+    """
+
+    landmarks: torch.Tensor
+    found: torch.Tensor
+    embeds: torch.Tensor
+
+    @classmethod
+    def of(cls, batch: Batch) -> FacesWanted:
+        """The people of a batch."""
+        return cls(batch.landmarks, batch.face_found & batch.known.flatten(), batch.target_embeds)
+
+
 class GeneratedFaces(NamedTuple):
-    """One face per sample.
+    """Faces in generated pictures, (batch, …), or (faces, …) of several in each.
 
     Attributes:
         crops: (batch, 3, size, size), aligned for the face encoder, with the graph.
@@ -80,18 +100,17 @@ class FaceReader:
     decoder: FaceDecoder
     detector: FaceDetector | None = None
 
-    def __call__(self, latents: torch.Tensor, landmarks: torch.Tensor, found: torch.Tensor) -> GeneratedFaces:
+    def __call__(self, latents: torch.Tensor, faces: FacesWanted) -> GeneratedFaces:
         """Crop the faces.
 
         Args:
             latents: x0, (batch, channels, height, width).
-            landmarks: (batch, 5, 2), of the targets, pixels.
-            found: (batch,), whether the target has a face.
+            faces: Those of the targets; several per picture are next to each other.
         """
-        whole = None
+        whole, landmarks, found = None, faces.landmarks, faces.found
         if self.detector is not None:
             whole = self.decoder.whole(latents)
-            landmarks, found = find_landmarks(whole.images, self.detector)
+            landmarks, found = find_people(whole.images, self.detector, self.embedder, faces.embeds, found)
         images, offsets = self.decoder(latents, self.embedder.boxes(landmarks), whole)
         crops = self.embedder.crop(at_least_float32(images), landmarks - offsets[:, None])
         return GeneratedFaces(crops, landmarks, found)
@@ -121,13 +140,17 @@ def embed_prior(folder: str, encoder: FaceEncoder) -> torch.Tensor:
     return torch.from_numpy(np.stack([face.embedding for face in faces]))
 
 
-def face_mask(points: torch.Tensor, found: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Landmarks (batch, 5, 2) in latent pixels → (batch, 1, height, width), 1 in the box around each face."""
+def face_mask(points: torch.Tensor, found: torch.Tensor, height: int, width: int, soft: bool = False) -> torch.Tensor:
+    """Landmarks (batch, 5, 2) in latent pixels → (batch, 1, height, width), 1 in the box around each face.
+
+    A soft mask falls to 0 over a quarter of the box's side.
+    """
     middle = points.mean(1)
     reach = 1.25 * (points.amax(1) - points.amin(1)).amax(1)  # from the middle of the landmarks to hair and chin
     y = torch.arange(height, device=points.device) + 0.5
     x = torch.arange(width, device=points.device) + 0.5
-    inside_y = (y[None] - middle[:, 1:]).abs() <= reach[:, None]
-    inside_x = (x[None] - middle[:, :1]).abs() <= reach[:, None]
-    mask = inside_y[:, None, :, None] & inside_x[:, None, None, :]
-    return (mask & found[:, None, None, None]).float()
+    away_y, away_x = (at[None] - middle[:, i : i + 1] for i, at in ((1, y), (0, x)))
+    away = torch.maximum(away_y.abs()[:, None, :, None], away_x.abs()[:, None, None, :])
+    reach = reach[:, None, None, None]
+    mask = (3 - 2 * away / reach.clamp(min=1e-6)).clamp(0, 1) if soft else (away <= reach).float()
+    return mask * found[:, None, None, None]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from .. import files
+from ..data.people_options import PeopleOptions
 from ..errors import CheckpointError, TrainingError
 from .checkpoint import check_whole, list_checkpoints, load_state, set_aside, step_of
 from .distributed import on_main
@@ -51,6 +53,14 @@ MAY_CHANGE = frozenset(
 
 _GONE = frozenset({"validation.judge"})
 """Settings of earlier versions that have another name now, and may change."""
+
+ADDED: dict[str, Any] = {
+    "data.group": "face",
+    "losses.divergence": "js",
+    "rewards.over_people": "mean",
+    **{f"people.{name}": value for name, value in flatten(asdict(PeopleOptions())).items()},
+}
+"""Settings that checkpoints of earlier versions lack, and what they were then."""
 
 ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
 """Learning rate schedules that do not depend on the length of the run."""
@@ -162,6 +172,7 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], where: st
     Raises:
         TrainingError: Settings that must not change have changed; they are named.
     """
+    before = {name: value for name, value in ADDED.items() if name in now} | {**before}
     may_change = MAY_CHANGE
     if before.get("optimizer.lr_scheduler") not in ENDLESS_SCHEDULES:
         may_change = may_change - {"loop.max_train_steps"}

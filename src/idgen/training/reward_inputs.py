@@ -10,7 +10,7 @@ import torch
 
 from ..errors import LossError
 from ..faces import FaceDetector
-from ..losses import FaceCrops, FaceDecoder, FaceEmbedder, Inputs, Landmarks, find_landmarks
+from ..losses import FaceCrops, FaceDecoder, FaceEmbedder, Inputs, Landmarks, find_landmarks, find_people
 from ..losses.parametrisation import at_least_float32
 from .base import BaseModel
 from .batch import Batch
@@ -18,6 +18,8 @@ from .batch import Batch
 
 class RewardInputs(Inputs):
     """Inputs of rewards on generated pictures; pictures and faces are computed when they are first read.
+
+    With several people in a picture, inputs of faces are (faces, …), those of one picture next to each other.
 
     Args:
         base: Decodes the pictures.
@@ -30,6 +32,7 @@ class RewardInputs(Inputs):
         target_embeds: (pictures, dim), embeddings of the targets' faces.
         reference_embeds: (pictures, photos, dim), of the photos to compare with, the target first.
         has_identity: (pictures,), False where the identity was dropped.
+        known: (pictures, people), which faces are people of the data; only if pictures show several people.
     """
 
     def __init__(self, base: BaseModel, latents: torch.Tensor, batch: Batch) -> None:
@@ -39,6 +42,10 @@ class RewardInputs(Inputs):
         self.persons, self.has_identity = batch.persons.repeat(copies), batch.has_identity.repeat(copies)
         self.target_embeds = batch.target_embeds.repeat(copies, 1)
         self.reference_embeds = batch.references().repeat(copies, 1, 1)
+        self._found = (batch.face_found & batch.known.flatten()).repeat(copies)
+        self._people = batch.people
+        if batch.people > 1:
+            self.persons, self.known = self.persons.clamp(min=0), batch.known.repeat(copies, 1)
         self._by_encoder = {name: each.repeat(copies, 1, 1) for name, each in batch.by_encoder.items()}
 
     def by(self, encoder: str) -> Inputs:
@@ -73,13 +80,19 @@ class PictureInputs(RewardInputs):
     Args:
         base: See `RewardInputs`; so are `latents` and `batch`.
         detector: Finds the faces, if a reward reads them.
+        embedder: Face encoder that tells several people in a picture apart.
     """
 
     def __init__(
-        self, base: BaseModel, latents: torch.Tensor, batch: Batch, detector: FaceDetector | None = None
+        self,
+        base: BaseModel,
+        latents: torch.Tensor,
+        batch: Batch,
+        detector: FaceDetector | None = None,
+        embedder: FaceEmbedder | None = None,
     ) -> None:
         super().__init__(base, latents, batch)
-        self._detector = detector
+        self._detector, self._embedder = detector, embedder
 
     @cached_property
     def images(self) -> torch.Tensor:
@@ -89,7 +102,7 @@ class PictureInputs(RewardInputs):
     @property
     def face_images(self) -> torch.Tensor:
         """The whole pictures, in which the faces are at `landmarks`."""
-        return self.images
+        return self.images.repeat_interleave(self._people, 0)
 
     @property
     def landmarks(self) -> torch.Tensor:
@@ -105,7 +118,11 @@ class PictureInputs(RewardInputs):
     def _faces(self) -> Landmarks:
         if self._detector is None:
             raise LossError("A reward reads the faces of the pictures: give the step a detector.")
-        return find_landmarks(self.images, self._detector)
+        if self._people == 1:
+            return find_landmarks(self.images, self._detector)
+        if self._embedder is None:
+            raise LossError("A reward reads the faces of several people: give the step an embedder.")
+        return find_people(self.images, self._detector, self._embedder, self.target_embeds, self._found)
 
 
 class DifferentiableInputs(RewardInputs):
@@ -133,7 +150,8 @@ class DifferentiableInputs(RewardInputs):
         super().__init__(base, latents, batch)
         self._embedders, self._decoder = embedders, decoder
         self._whole = decoder.whole(latents)
-        self._faces = find_landmarks(self._whole.images, detector)
+        images = self._whole.images
+        self._faces = find_people(images, detector, embedders[0], self.target_embeds, self._found)
         self.face_found = self._faces.found
 
     @cached_property

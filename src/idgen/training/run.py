@@ -129,6 +129,7 @@ def _denoiser(
     step = kind(
         base,
         **modules._asdict(),
+        masks=config.people.masks,
         losses=terms,
         **(own[0]._asdict() if own else {}),
         others=own[1:],
@@ -174,11 +175,12 @@ def _reward_step(
     """The step of the configured method."""
     method, passes = config.rollout, config.loop.gradient_accumulation_steps
     rewards = over_encoders({each.name: make_rewards(fitted[each.name], each, base.unet.device) for each in embedders})
-    networks: dict[str, Any] = {"detector": open_detector(method.detector, embedders[0]), **modules._asdict()}
+    networks: dict[str, Any] = {"detector": open_detector(method.detector, embedders[0]), "masks": config.people.masks}
+    networks |= modules._asdict()
     if isinstance(method, GRPOConfig):
-        return GRPOStep(base, rewards=rewards, config=method, passes=passes, **networks)
+        return GRPOStep(base, rewards=rewards, config=method, passes=passes, embedder=embedders[0], **networks)
     if isinstance(method, DDPOConfig):
-        return DDPOStep(base, rewards=rewards, config=method, **networks)
+        return DDPOStep(base, rewards=rewards, config=method, embedder=embedders[0], **networks)
     decoder = open_decoder(method, base)
     return RewardStep(base, rewards=rewards, config=method, embedders=embedders, decoder=decoder, **networks)
 

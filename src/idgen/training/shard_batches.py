@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..data.bank import IdentityBank
 from ..data.columns import column_url
 from ..data.dataset import RELIABILITY, PairedIdentityDataset, Pairing, Sample
 from ..data.framing import framing_for
+from ..data.group_dataset import NOBODY, GroupDataset, GroupSample
 from ..data.index import read_index
 from ..data.loader import PairedLoader
 from ..data.makers import LatentMaker, TextMaker, encode_images
@@ -146,30 +147,33 @@ class ShardBatches:
         drawn = self.negatives[encoder or self.compare[0]].draw(persons, self._number)
         return Bank(*(part.to(persons.device) for part in drawn))
 
-    def _batch(self, samples: Sequence[Sample]) -> Batch:
-        pictures = torch.stack([sample.picture for sample in samples])
+    def _batch(self, samples: Sequence[Sample | GroupSample]) -> Batch:
+        dataset, pictures = self.loader.dataset, torch.stack([sample.picture for sample in samples])
+        people = dataset.slots if isinstance(dataset, GroupDataset) else 1
+        faces = [face for each in samples for face in (each.rows(people) if isinstance(each, GroupSample) else [each])]
         if self.loader.dataset.latents is None:
             pictures = encode_images(self.vae, pictures.numpy())
-        main, *others = [(name, torch.stack([sample.compared[name] for sample in samples])) for name in self.compare]
+        main, *others = [(name, torch.stack([face.compared[name] for face in faces])) for name in self.compare]
         return Batch(
             latents=pictures.float(),
             prompts=tuple(sample.prompt for sample in samples),
-            id_embeds=torch.stack([sample.id_embeds for sample in samples]).squeeze(1),
+            people=people,
+            id_embeds=torch.stack([face.id_embeds for face in faces]).squeeze(1),
             encoder=self.encoder,
-            target_embeds=torch.stack([sample.target_embeds for sample in samples]).float(),
+            target_embeds=torch.stack([face.target_embeds for face in faces]).float(),
             reference_embeds=main[1],
             by_encoder=dict(others),
-            landmarks=torch.stack([sample.landmarks for sample in samples]),
-            face_found=torch.ones(len(samples), dtype=torch.bool),  # every sample is a detected face
-            has_identity=torch.tensor([sample.has_identity for sample in samples]),
-            is_reference=torch.tensor([sample.is_reference for sample in samples]),
-            reliability=torch.tensor([sample.reliability for sample in samples]),
-            persons=torch.from_numpy(np.array([sample.person for sample in samples])),
+            landmarks=torch.stack([face.landmarks for face in faces]),
+            face_found=torch.tensor([face.person != NOBODY for face in faces]),  # every sample is a detected face
+            has_identity=torch.tensor([face.has_identity for face in faces]),
+            is_reference=torch.tensor([face.is_reference for face in faces]),
+            reliability=torch.tensor([face.reliability for face in faces]),
+            persons=torch.from_numpy(np.array([face.person for face in faces])),
             time_ids=torch.stack([sample.time_ids for sample in samples]),
             encoder_hidden_states=None if self.loader.dataset.text is None else self._text(samples),
         )
 
-    def _text(self, samples: Sequence[Sample]) -> torch.Tensor:
+    def _text(self, samples: Sequence[Sample | GroupSample]) -> torch.Tensor:
         """Prompt embeddings, (batch, length, dim)."""
         return torch.stack(
             [self._encoded(sample.prompt) if sample.text is None else sample.text.float() for sample in samples]
@@ -198,10 +202,11 @@ def open_batches(
     data, name = config.data, config.base
     framing = framing_for(name, data.resolution)
     cached, said = (exists(column_url(config.train_data_dir, "000000", column)) for column in ("latents", "text"))
-    cached = cached and not data.poses
+    cached = cached and not data.poses and data.group == "face"
     latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
     text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
-    dataset = PairedIdentityDataset(
+    kind = PairedIdentityDataset if data.group == "face" else partial(GroupDataset, people=config.people)
+    dataset = kind(
         config.train_data_dir,
         framing=framing,
         latents=latents.key() if cached else None,

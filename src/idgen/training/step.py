@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from torch import nn
 
 from ..adapter import Fusion, IdentityAdapter, IdentityNet, IdentityTokens
 from ..convert import NET
+from ..data.people_options import Masks
 from ..errors import EncoderMismatchError, TrainingError
 from ..faces import draw_keypoints
 from ..files import write_folder
 from ..losses import Weighted
 from .base import BaseModel
 from .batch import Batch
+from .faces import face_mask
 from .trainable import UNetLoRA
 
 CONFIG = "config.json"
@@ -44,6 +46,7 @@ class TrainingStep(nn.Module):
         lora: LoRA on the base's UNet.
         identity_net: Reads the adapter's tokens and the landmarks of the targets.
         image_branch: Whether the UNet reads the adapter's tokens itself. If not, the adapter's branches are frozen.
+        masks: Where each of several people conditions a picture; see `PeopleOptions`.
 
     Attributes:
         loss_parts: Parts of the losses that are trained with the adapter. A checkpoint contains them, the trained
@@ -60,10 +63,12 @@ class TrainingStep(nn.Module):
         lora: UNetLoRA | None = None,
         identity_net: IdentityNet | None = None,
         image_branch: bool = True,
+        masks: Masks = "boxes",
     ) -> None:
         super().__init__()
         self.loss_parts = nn.ModuleDict()
         self.adapter, self.lora, self.identity_net, self.image_branch = adapter, lora, identity_net, image_branch
+        self.masks: Masks = masks
         self._base = [base]  # in a list, so that torch does not register its networks
         self._base_only = False
         self._held: ExitStack | None = None
@@ -122,11 +127,27 @@ class TrainingStep(nn.Module):
     def activate(self, batch: Batch, identity: IdentityTokens | None, fusion: Fusion | None = None) -> Iterator[None]:
         """Activate identity conditioning for every `predict` inside the `with`, and for their backward passes."""
         with ExitStack() as stack:
-            if self.adapter is not None and identity is not None and self.image_branch:
-                stack.enter_context(self.adapter.activate([identity], len(batch), fusion=fusion))
-            if self.identity_net is not None and identity is not None:
-                stack.enter_context(self.identity_net.activate([identity], len(batch)))
+            people = [] if identity is None else identity.by_person(batch.people)
+            where = self.places(batch)
+            if self.adapter is not None and people and self.image_branch:
+                stack.enter_context(self.adapter.activate(people, len(batch), fusion=fusion, **where))
+            if self.identity_net is not None and people:
+                stack.enter_context(self.identity_net.activate(people, len(batch), **where))
             yield
+
+    def places(self, batch: Batch) -> dict[str, Any]:
+        """Where each of several people may appear, as arguments of `activate`."""
+        if batch.people == 1:
+            return {}
+        if self.masks == "none":
+            return {"shown": batch.known}
+        return {"masks": list(self.person_masks(batch, self.masks == "soft").unbind(1))}
+
+    def person_masks(self, batch: Batch, soft: bool = False) -> torch.Tensor:
+        """(batch, people, height, width), 1 in the box around the face of each person, at the size of the latents."""
+        found = batch.face_found & batch.known.flatten()
+        masks = face_mask(batch.landmarks / self.scale, found, *batch.latents.shape[-2:], soft=soft)
+        return batch.by_picture(masks[:, 0])
 
     @contextmanager
     def base_only(self) -> Iterator[None]:
@@ -168,12 +189,12 @@ class TrainingStep(nn.Module):
         return self.base.predict(noisy, timesteps, text, time_ids, residuals)
 
     def _keypoints(self, batch: Batch) -> torch.Tensor:
-        """Drawings of the landmarks, (batch, 3, height, width) in [0, 1]; black where there is no face."""
+        """Drawings of the landmarks of all faces, (batch, 3, height, width) in [0, 1]; black where there is none."""
         height, width = (side * self.scale for side in batch.latents.shape[-2:])
-        empty = np.zeros((height, width, 3), np.uint8)
+        empty, faces = np.zeros((height, width, 3), np.uint8), (batch.landmarks, batch.face_found)
         drawn = [
-            draw_keypoints(points, (width, height)) if found else empty
-            for points, found in zip(batch.landmarks.cpu().numpy(), batch.face_found.tolist(), strict=True)
+            draw_keypoints(points[found], (width, height)) if found.any() else empty
+            for points, found in zip(*(batch.by_picture(each).cpu().numpy() for each in faces), strict=True)
         ]
         return torch.from_numpy(np.stack(drawn)).to(batch.latents.device).permute(0, 3, 1, 2).float() / 255
 

@@ -55,6 +55,8 @@ def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batche
     if adapter is not None:
         _check_encoder(adapter, batches)
         adapter.to(base.unet.device).attach(base.unet)
+        if config.data.group == "photo" and config.people.masks == "none":
+            adapter.register_to_config(max_people=max(adapter.config["max_people"], config.people.count[1]))
     folder = None if given is None else Path(given)
     rank = config.unet_lora_rank if isinstance(config, RewardConfig) else config.adapter.unet_lora_rank
     wanted = ours is not None and ours.identity_net
