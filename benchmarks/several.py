@@ -22,9 +22,9 @@ from PIL import Image
 from idgen import IdentityAdapter
 from idgen.commands.shared import open_pipeline
 from idgen.data.bank import IdentityBank
-from idgen.data.cache import framing_for
 from idgen.data.columns import open_photo
 from idgen.data.dataset import Pairing
+from idgen.data.framing import framing_for
 from idgen.data.group_dataset import GroupDataset
 from idgen.data.index import read_index
 from idgen.data.loader import PairedLoader
