@@ -84,7 +84,7 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
         id_scale=options.id_scale,
         steps=options.steps,
         guidance_scale=_guidance_scale(options),
-        width=_width(options),
+        **_size(options),
         masks="none" if options.masks == "none" else None,
     )
     prompts = load_prompts(options.prompts) if options.prompts else ()
@@ -123,10 +123,10 @@ def _cases(options: EvaluateOptions, identities: Path) -> list[Case]:
     return cases
 
 
-def _width(options: EvaluateOptions) -> int | None:
-    """The width of pictures of several people by a model that draws one face at one size."""
+def _size(options: EvaluateOptions) -> dict[str, int]:
+    """The size of pictures of several people by a model that draws one face at one size: as many faces wide."""
     side = usage_of(options.base).resolution
-    return None if side is None or options.people == 1 else side * options.people
+    return {} if side is None or options.people == 1 else {"width": side * options.people, "height": side}
 
 
 def _drawn_elsewhere(cases: Sequence[Case]) -> list[Shot]:

@@ -38,7 +38,7 @@ class DrawingSettings:
     """Settings that all pictures of a run share.
 
     Attributes:
-        width: Width of the pictures in pixels; None for the base model's.
+        width: Width of the pictures in pixels; None for the base model's. So is `height`.
         masks: "none" to draw several people without masks; None for strips from left to right.
 
     Raises:
@@ -52,6 +52,7 @@ class DrawingSettings:
     guidance_scale: float = 5.0
     negative_prompt: str = ""
     width: int | None = None
+    height: int | None = None
     masks: Literal["none"] | None = None
 
     def __post_init__(self) -> None:
@@ -233,7 +234,7 @@ def _draw_batch(
     if len(shown) > len(batch) and settings.masks is None:
         options["id_masks"] = strips(len(shown))
     if settings.width is not None:
-        options["width"] = settings.width
+        options |= {"width": settings.width, "height": settings.height}  # diffusers ignores one without the other
     start = time.perf_counter()
     pictures = pipeline(
         [drawing.prompt for drawing in batch],
