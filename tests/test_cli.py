@@ -82,6 +82,10 @@ def test_a_face_is_swapped_and_the_rest_of_the_picture_stays(
     changed = np.abs(new - old).max(-1) > 0
     assert changed[120, 220], "the face"
     assert 0.01 < changed.mean() < 0.2
+    run("swap", photo, "--anonymise", *common, "--output", "nobody.png")
+    nobody = np.asarray(Image.open("nobody.png"), np.int16)
+    assert (nobody != new)[changed].any(), "the anonymised face is another one"
+    assert np.array_equal((nobody - old)[~changed], 0 * old[~changed])
     shown = run("inspect", "eileen-swap.png")
     assert "swap" in shown
 
@@ -107,6 +111,7 @@ PERSON = ["generate", "a face", "--identity", "person.safetensors"]
         (["generate", "a face"], "--photo or --identity is required"),
         (["swap", "photo.jpg"], "--photo or --identity is required"),
         (["swap", "photo.jpg", "--identity", *["person.safetensors"] * 2, "--face", "0"], "2 people, but --face 1"),
+        (["swap", "photo.jpg", "--identity", "person.safetensors", "--anonymise"], "leave out --photo and --identity"),
         (["swap", "photo.jpg", "--identity", "person.safetensors", "--strength", "2"], "--strength must be"),
         (["swap", "photo.jpg", "--identity", "person.safetensors", "--output", "a.jpg"], "must end in .png"),
         ([*PERSON, "--base", "no/base"], "--id-adapter is required"),

@@ -11,11 +11,12 @@ import torch
 
 from .commands.shared import open_pipeline
 from .errors import ProvenanceError
+from .evaluation.scores import beside_strangers
 from .evaluation.similarity import cosine_similarity
 from .faces import Choice, FaceAnalyzer, load_photo, register_encoder
 from .files import write_bytes
 from .identity import Identity
-from .pipelines.face_crop import EditedPicture
+from .pipelines.face_crop import EditedPicture, chosen_faces, identity_of
 from .terminal import say
 from .tiny import TINY_IDENTITY_NET_PATH
 
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 def swap_faces(options: SwapOptions, faces: Sequence[Choice | None]) -> Path:
     """Replace faces of a picture, and print how similar the new ones are; returns the file."""
     people, pipeline = _open(options)
-    person: Any = people if len(people) > 1 else people[0]
+    photo, shown = load_photo(options.picture), people
+    if options.anonymise:
+        loaded = next(iter(pipeline._loaded_adapters.values()))
+        people = [identity_of(face) for face in chosen_faces(loaded, photo, list(faces) or None)]
+        shown = [one.anonymise(seed=options.seed + i, keep=one.attributes) for i, one in enumerate(people)]
+    person: Any = shown if len(shown) > 1 else shown[0]
     edited = pipeline.swap(
         options.picture,
         id_embeds=person,
@@ -37,7 +43,7 @@ def swap_faces(options: SwapOptions, faces: Sequence[Choice | None]) -> Path:
         identity_net=_open_net(options),
         **_arguments(options),
     )
-    for line in similarities(load_photo(options.picture), edited, people):
+    for line in similarities(photo, edited, people):
         say(line)
     return _write(options, edited, "swap")
 
@@ -57,7 +63,7 @@ def similarities(before: np.ndarray, edited: EditedPicture, people: Sequence[Ide
         found = analyzer.encoder.embed(np.stack([analyzer.encoder.crop(image, points) for image in (before, after)]))
         old, new = cosine_similarity(found, person[None])
         lines.append(f"face {i}: similarity to the person {new:.3f}, before {old:.3f}")
-    return [*lines, f"By {people[0].encoder}, which the adapter reads."]
+    return [*lines, f"By {people[0].encoder}, which the adapter reads{beside_strangers(people[0].encoder)}."]
 
 
 def _open(options: EditOptions) -> tuple[list[Identity], Any]:

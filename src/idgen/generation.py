@@ -13,22 +13,20 @@ import torch
 from PIL import Image
 
 from .commands.shared import open_pipeline, read_face_option
-from .errors import IdgenError, ProvenanceError, StatisticsError
+from .errors import IdgenError, ProvenanceError
 from .evaluation.cases import adapter_of
 from .evaluation.drawing import DrawingSettings, FileOf
 from .evaluation.judges import Judges, open_judges, read_faces
+from .evaluation.scores import beside_strangers
 from .evaluation.similarity import cosine_similarity
 from .evaluation.synthesis import generate_table, random_people
-from .faces import EncoderStatistics, FaceAnalyzer, register_encoder
+from .faces import FaceAnalyzer, register_encoder
 from .files import write_bytes
 from .identity import Identity
 from .terminal import say, warn
 
 if TYPE_CHECKING:
     from .commands.generate import GenerateOptions
-
-FALSE_MATCH_RATE = 1e-3
-"""Of the threshold that similarities are shown with."""
 
 
 def generate_one(options: GenerateOptions) -> list[Path]:
@@ -173,16 +171,4 @@ def _similarities(pictures: Sequence[Image.Image], paths: Sequence[Path], person
         faces, crop = read_faces(np.asarray(picture.convert("RGB")), reference, judges)
         cosine = cosine_similarity(faces[person.encoder], reference[person.encoder])[0]
         lines.append(f"{path.name}: " + ("no face was found" if crop is None else f"similarity {cosine:.3f}"))
-    return [*lines, f"By {person.encoder}, which the adapter reads{_strangers(person.encoder)}."]
-
-
-def _strangers(encoder: str) -> str:
-    try:
-        statistics = EncoderStatistics.of(encoder)
-    except StatisticsError:
-        return ""
-    return (
-        f": two photos of one person have {statistics.genuine.mean:.3f} on average, two strangers "
-        f"{statistics.impostor.mean:.3f}; only one pair of strangers in {1 / FALSE_MATCH_RATE:,.0f} exceeds "
-        f"{statistics.threshold(FALSE_MATCH_RATE):.3f}, the threshold for the same person"
-    )
+    return [*lines, f"By {person.encoder}, which the adapter reads{beside_strangers(person.encoder)}."]

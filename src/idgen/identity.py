@@ -76,6 +76,11 @@ class Identity:
         """Length of an embedding."""
         return self.embeddings.shape[1]
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes that `anonymise` can keep with this encoder."""
+        return tuple(_space(self.encoder, self.dim).attributes)
+
     def embedding(self, *, normalised: bool = False) -> torch.Tensor:
         """The weighted mean over the photos, (dim,).
 

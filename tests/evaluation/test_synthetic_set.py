@@ -82,3 +82,11 @@ def test_what_a_set_needs_is_said_before_anything_is_opened(
         with pytest.raises(SystemExit):
             run("generate", *flags)
         assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_people_are_as_far_apart_as_their_number_allows(count: int) -> None:
+    people = random_people(count, DlibEncoder.name, DlibEncoder.dim)
+    directions = np.stack([person.embedding(normalised=True).numpy() for person in people])
+    cosines = (directions @ directions.T)[np.triu_indices(count, 1)]
+    assert cosines.max() <= EncoderStatistics.of(DlibEncoder.name).threshold(min(1e-2, 2 / count))

@@ -24,6 +24,7 @@ MANIFEST = Manifest(
     dropped={},
     aside={},
     splits={"train": {"people": 13, "usable": 50}},
+    groups={"train": {"": 1, "a": 4, "b": 8}},
     settings={},
 )
 
@@ -50,6 +51,7 @@ def test_stage_one(base: str, tmp_path: Path) -> None:
         assert text.count("## Training") == 1
         assert f"| base model | {base} |" in text
         assert "| data | 50 photos of 13 people |" in text
+        assert "| groups of the people | 8 b, 4 a, 1 not known |" in text
         assert "| updates | 2 of 8 samples per process |" in text  # it was stopped
         assert "| losses | denoising=1, identity=0.5@0.85 |" in text
         assert "| similarity to unseen people, a | 0.750 (to other people 0.500) |" in text

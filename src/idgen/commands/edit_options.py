@@ -63,12 +63,17 @@ class EditOptions:
         if self.steps is not None and self.steps < 1:
             raise IdgenError(f"--steps must be at least 1, got {self.steps}.")
 
+    @property
+    def names_person(self) -> bool:
+        """Whether the options say whom to draw."""
+        return bool(self.photo or self.identity)
+
     def check(self) -> None:
         """Check what can be checked without a model."""
         check_adapter(self.base, self.id_adapter)
         if self.photo and self.identity:
             raise IdgenError("Give either --photo or --identity, not both.")
-        if self.needs_person and not (self.photo or self.identity):
+        if self.needs_person and not self.names_person:
             raise IdgenError("--photo or --identity is required.")
         if self.output is not None and self.output.suffix.lower() != ".png":
             raise IdgenError(

@@ -51,7 +51,8 @@ class GenerateOptions:
         real: Shards of real people: nobody of --random resembles one of them more than one in 10,000 pairs of
             strangers resemble each other, and the report of --set says how similar they are.
         eval_encoder: Face encoders that the report of --set measures with, besides the adapter's own.
-        false_match_rate: Invented people are no more similar to each other than this share of pairs of real strangers.
+        false_match_rate: Invented people are no more similar to each other than this share of pairs of real strangers;
+            by default 2 divided by their number, and at most 0.01.
         batch_size: Images generated at once with --table or --random.
         prompts: Prompts for --table and --random: a set (fastcomposer, pulid-portrait, tiny) or a text file with one
             prompt per line.
@@ -81,7 +82,7 @@ class GenerateOptions:
     pictures: int = 16
     real: InputPlace | None = None
     eval_encoder: tuple[EncoderSpec, ...] = ()
-    false_match_rate: float = 1e-3
+    false_match_rate: float | None = None
     batch_size: int = 1
     prompts: str = ""
     marks: Annotated[MarkOptions, tyro.conf.arg(name="")] = field(default_factory=MarkOptions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from .columns import Column
 from .index import read_index, usable_rows
 from .makers import embeds_column
 from .manifest import Manifest
-from .storage import delete, exists, find, join, local_copy, locked, write_file
+from .storage import delete, exists, find, join, local_copy, locked, open_file, write_file
 
 FOLDER, EMBEDDINGS = "bank", "embeddings.npy"
 REFERENCES = "references"
@@ -67,6 +68,17 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
         np.save(file, rows, allow_pickle=False)
     with write_file(join(output, f"{FOLDER}/people.parquet")) as path:
         pq.write_table(people, path)
+
+
+def count_groups(output: str) -> dict[str, dict[str, int]]:
+    """Split → group → people of the bank that `write_bank` wrote; people without a group are under ""."""
+    with open_file(join(output, f"{FOLDER}/people.parquet")) as file:
+        people = pq.read_table(file, columns=["split", "group"]).to_pydict()
+    found: dict[str, dict[str, int]] = {}
+    groups = [group or "" for group in people["group"]]
+    for (split, group), count in sorted(Counter(zip(people["split"], groups, strict=True)).items()):
+        found.setdefault(split, {})[group] = count
+    return found
 
 
 def write_embeddings(shards: str, encoder: str) -> None:

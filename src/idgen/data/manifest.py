@@ -34,6 +34,7 @@ class Manifest:
         thresholds: Cosines that were used; see `Assigned`.
         similarity: Histograms "same" and "different" of the cosines of pairs, with bins between "edges".
         versions: Versions of the packages.
+        groups: Split → group → people; "" are those without a group. Empty in manifests of earlier versions.
     """
 
     format: str
@@ -49,6 +50,7 @@ class Manifest:
     thresholds: dict[str, float | None] = field(default_factory=dict)
     similarity: dict[str, list[float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def save(self, output: str) -> None:
         """Write it into the set's folder."""

@@ -18,7 +18,7 @@ from .. import __version__
 from ..errors import DataError
 from ..faces import FaceAnalyzer, register_encoder
 from .assign import Assigned, AssignOptions, assign_people
-from .bank import FOLDER, write_bank
+from .bank import FOLDER, count_groups, write_bank
 from .engines import Engine, InProcess
 from .index import FORMAT, read_index, readable_metadata, usable_rows
 from .manifest import NAME, Manifest, check_encoder, check_shard
@@ -181,6 +181,7 @@ def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str,
         settings=_settings(options),
         thresholds=assigned.thresholds,
         similarity=_histograms(assigned),
+        groups=count_groups(options.output),
         versions={"idgen": __version__, **{name: version(name) for name in ("torch", "pyarrow")}},
     )
 

@@ -120,3 +120,15 @@ def yardstick(encoder: str, scores: Scores | None = None) -> Yardstick:
     if scores is None or (~scores.genuine).sum() * FMR_TARGET < 1:
         return Yardstick(strangers, None)
     return Yardstick(strangers, scores.rates(np.ones(len(scores.people))).threshold)
+
+
+def beside_strangers(encoder: str) -> str:
+    """What a similarity by an encoder is to be compared with, as the end of a sentence; empty without statistics."""
+    statistics = EncoderStatistics.find(encoder)
+    if statistics is None:
+        return ""
+    return (
+        f": two photos of one person have {statistics.genuine.mean:.3f} on average, two strangers "
+        f"{statistics.impostor.mean:.3f}; only one pair of strangers in {1 / FMR_TARGET:,.0f} exceeds "
+        f"{statistics.threshold(FMR_TARGET):.3f}, the threshold for the same person"
+    )

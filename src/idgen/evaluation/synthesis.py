@@ -21,6 +21,7 @@ from .drawing import DrawingSettings, FileOf, draw, plan
 from .prompts import PROMPT_SETS, Prompt, load_prompts
 
 ATTEMPTS = 1000
+HIGHEST_RATE = 1e-2
 NEAR = 1e-4
 """False-match rate of the threshold above which an invented person is too similar to a real one."""
 
@@ -72,7 +73,7 @@ def random_people(
     encoder: str,
     dim: int,
     *,
-    false_match_rate: float = 1e-3,
+    false_match_rate: float | None = None,
     real: np.ndarray | None = None,
     seed: int = 0,
 ) -> list[Identity]:
@@ -82,16 +83,19 @@ def random_people(
         count: Number of people.
         encoder: Name of the encoder.
         dim: Length of its embeddings.
-        false_match_rate: No two people are more similar than this share of pairs of real strangers. It is not checked
-            for an encoder without statistics.
+        false_match_rate: No two people are more similar than this share of pairs of real strangers. The default is as
+            high as so many people allow, 2 / count and at most 0.01: a person is drawn about seven times then. It is
+            not checked for an encoder without statistics.
         real: (people, dim), unit length: real people. No invented person is more similar to one of them than one in
             10,000 pairs of strangers.
-        seed: Seed of the people; more of them begin with the same ones.
+        seed: Seed of the people; at the same rate, more of them begin with the same ones.
 
     Raises:
         EvaluationError: No more people fit at this rate.
         StatisticsError: The encoder was measured on too few pairs for this rate.
     """
+    if false_match_rate is None:
+        false_match_rate = min(HIGHEST_RATE, 2 / max(count, 1))
     people: list[Identity] = []
     chosen = torch.empty(0, dim)
     largest, nearest = (_threshold(encoder, rate) for rate in (false_match_rate, NEAR))

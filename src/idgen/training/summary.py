@@ -11,6 +11,7 @@ from ..checkpoints.model_card import with_places
 from ..convert import NET
 from ..data.manifest import Manifest
 from ..errors import TrainingError
+from ..evaluation.scores import yardstick
 from ..faces import register_encoder
 from ..files import write_bytes
 from ..losses import Weight
@@ -63,6 +64,7 @@ def describe_training(
     table = {
         "base model": base,
         "data": f"{train.get('usable', 0)} photos of {train.get('people', 0)} people",
+        "groups of the people": _groups(manifest.groups.get("train", {})),
         **_face_encoders(config, RunEncoders.of(config, manifest)),
         "updates": f"{updates} of {config.loop.train_batch_size} samples per process",
         **_stage(config),
@@ -130,6 +132,15 @@ def _settings(config: WeightedConfig) -> dict[str, str]:
     return {"settings": ", ".join(numbers)} if numbers else {}
 
 
+def _groups(people: Mapping[str, int]) -> str:
+    """The groups of the training people by size."""
+    named = sorted(((count, group) for group, count in people.items() if group), reverse=True)
+    if not named:
+        return "not known"
+    unknown = [f"{people['']} not known"] if "" in people else []
+    return ", ".join([f"{count} {group}" for count, group in named] + unknown)
+
+
 def _measured(rows: list[dict[str, Any]]) -> dict[str, str]:
     """The last validation, on people of the validation split."""
     last = next((row for row in reversed(rows) if FACES in row), {})
@@ -141,6 +152,8 @@ def _measured(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _others(row: dict[str, float], name: str) -> str:
-    """The similarity to other people than the one drawn, as a baseline."""
-    value = row.get(name.replace(SIMILARITY, OTHERS))
-    return "" if value is None else f" (to other people {value:.3f})"
+    """The similarity to other people than the one drawn, and the threshold of the encoder if it is known."""
+    value, match = row.get(name.replace(SIMILARITY, OTHERS)), yardstick(name.removeprefix(SIMILARITY)).match
+    beside = [] if value is None else [f"to other people {value:.3f}"]
+    beside += [] if match is None else [f"threshold {match:.3f}"]
+    return f" ({', '.join(beside)})" if beside else ""
