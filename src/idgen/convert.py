@@ -44,11 +44,11 @@ def convert(
     Raises:
         CheckpointError: The source cannot be opened, or the target's format cannot represent a part of it.
     """
-    place = _local(source, weight_name)
-    adapter = IdentityAdapter.from_pretrained(place, weight_name=weight_name, variant=variant, **_dtype(place))
+    place = local_copy(source, weight_name)
+    adapter = IdentityAdapter.from_pretrained(place, weight_name=weight_name, variant=variant, **stored_dtype(place))
     if change is not None:
         adapter.load_state_dict(change(adapter.state_dict()))
-    net = _open_net(place)
+    net = open_net(place)
     if target.suffix == ".safetensors":
         tensors = {} if net is None else {f"{NET}.{name}": tensor for name, tensor in net.state_dict().items()}
         header = {} if net is None else {NET: json.dumps(plain_config(net))}
@@ -64,7 +64,7 @@ def convert(
     return ["adapter"] if net is None else ["adapter", NET]
 
 
-def _local(source: str, weight_name: str | None) -> Path:
+def local_copy(source: str, weight_name: str | None) -> Path:
     """The folder or file itself, or a local copy of the required files of a hub repository."""
     if Path(source).exists():
         return Path(source)
@@ -73,7 +73,8 @@ def _local(source: str, weight_name: str | None) -> Path:
     return Path(snapshot_download(source, allow_patterns=[*wanted, *(f"{folder}/*" for folder in NET_FOLDERS)]))
 
 
-def _open_net(place: Path) -> IdentityNet | None:
+def open_net(place: Path) -> IdentityNet | None:
+    """The IdentityNet beside an adapter or in the same file, or `None`."""
     if place.is_file():
         if place.suffix != ".safetensors":
             return None
@@ -82,11 +83,11 @@ def _open_net(place: Path) -> IdentityNet | None:
         return IdentityNet.from_pretrained(place) if has_net else None
     for folder in NET_FOLDERS:
         if (place / folder).is_dir():
-            return IdentityNet.from_pretrained(place, subfolder=folder, **_dtype(place / folder))
+            return IdentityNet.from_pretrained(place, subfolder=folder, **stored_dtype(place / folder))
     return None
 
 
-def _dtype(folder: Path) -> dict[str, Any]:
+def stored_dtype(folder: Path) -> dict[str, Any]:
     """The type of a folder's tensors, which diffusers would convert to float32."""
     for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
         with open_tensors(file) as opened:

@@ -161,6 +161,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         monkeypatch.setattr("sys.argv", words)
         main()
         written = load_file("forgotten/diffusion_pytorch_model.safetensors")
+        assert {name: each.dtype for name, each in written.items()} == {n: each.dtype for n, each in original.items()}
         assert {name.split(".")[0] for name in original if not torch.equal(written[name], original[name])} == changed
         assert (tmp_path / "forgotten" / "identity_net").is_dir()
         assert "likeness of" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from ...adapter import IdentityAdapter
 from ...base_model import open_base
-from ...convert import NET_FOLDERS
+from ...convert import NET, local_copy, open_net, stored_dtype
 from ...data.members import hidden, is_picture
 from ...errors import ProvenanceError
 from ...evaluation.judges import open_judges
@@ -46,14 +45,15 @@ class ForgetCommand:
     """
 
     def __init__(self, adapter: str, weight_name: str | None, base: str | None, device: str | None) -> None:
-        self.place = str(TINY_ADAPTER_PATH) if adapter == "tiny" else adapter
+        self.place = TINY_ADAPTER_PATH if adapter == "tiny" else local_copy(adapter, weight_name)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.base = base
         self._pipeline: Any = None
         unet = None if base is None else self.pipeline.unet
-        self.adapter = IdentityAdapter.from_pretrained(self.place, weight_name=weight_name, unet=unet)
+        options = {"weight_name": weight_name, "unet": unet, **stored_dtype(self.place)}
+        self.adapter = IdentityAdapter.from_pretrained(self.place, **options)
         torch.nn.Module.to(self.adapter, self.device)
-        self.loaded = LoadedAdapter(self.adapter)
+        self.loaded = LoadedAdapter(copy.deepcopy(self.adapter).float())
 
     @property
     def pipeline(self) -> Any:
@@ -83,10 +83,9 @@ class ForgetCommand:
                     self.pipeline, self.forgotten, self.task, settings.unet_steps, self._prompts, progress=True
                 )
         self.forgotten.save_pretrained(output)
-        for name in NET_FOLDERS:
-            if (folder := Path(self.place) / name).is_dir():
-                shutil.copytree(folder, output / name, dirs_exist_ok=True)
-                yield "The IdentityNet beside the adapter is copied: it reads the adapter's tokens."
+        if (net := open_net(self.place)) is not None:
+            net.save_pretrained(output / NET)
+            yield "The IdentityNet is copied unchanged: it reads the adapter's tokens."
 
     def report(
         self,
