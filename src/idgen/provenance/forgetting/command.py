@@ -50,7 +50,7 @@ class ForgetCommand:
         self.base = base
         self._pipeline: Any = None
         unet = None if base is None else self.pipeline.unet
-        options = {"weight_name": weight_name, "unet": unet, **stored_dtype(self.place)}
+        options: dict[str, Any] = {"weight_name": weight_name, "unet": unet, **stored_dtype(self.place)}
         self.adapter = IdentityAdapter.from_pretrained(self.place, **options)
         torch.nn.Module.to(self.adapter, self.device)
         self.loaded = LoadedAdapter(copy.deepcopy(self.adapter).float())

@@ -70,9 +70,9 @@ def line_of(name: str, encoder: str, group: Group, before: np.ndarray, after: np
     sums = [np.bincount(index, value - strangers) for value in values]
 
     def left(weights: np.ndarray) -> float:
-        was = float(weights @ sums[0])
-        return float(weights @ sums[1]) / was if was > 0 else float("nan")
+        likeness = float(weights @ sums[0])
+        return float(weights @ sums[1]) / likeness if likeness > 0 else float("nan")
 
     found = float((~np.isnan(after).any(-1)).mean())
-    both = (mean_interval(value, persons) for value in values)
-    return Line(name, encoder, *both, strangers, interval(left, len(sums[0])), found)
+    was, now = (mean_interval(value, persons) for value in values)
+    return Line(name, encoder, was, now, strangers, interval(left, len(sums[0])), found)

@@ -16,7 +16,8 @@ class ForgettingSettings:
     """How people are forgotten.
 
     Attributes:
-        steps: Gradient steps in token space. 0 changes nothing there.
+        steps: Gradient steps in token space, at each of which up to four people are forgotten: more people need more.
+            0 changes nothing there.
         learning_rate: Learning rate of Adam; it falls to 0.
         anchor: What is drawn instead of a forgotten person: the average face of the encoder ("nobody"), or one
             invented person for each forgotten one ("stranger").

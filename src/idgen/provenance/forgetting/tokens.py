@@ -149,7 +149,6 @@ def forget(
     """
     settings = settings or ForgettingSettings()
     result = copy.deepcopy(adapter)
-    result.detach()
     if not people:
         return result
     task = TokenForgetting(result, people, settings, keep)
