@@ -183,6 +183,7 @@ class _Measurement:
 
     def _attacked(self, attack: Attack, adapter: IdentityAdapter, group: Group) -> Rows:
         read = _like(adapter, self.before)
+        self.task.random.manual_seed(self.seed)  # the same change for both adapters
         rows = [attack(self.task, read, int(who), group.rows[i : i + 1]) for i, who in enumerate(group.persons)]
         return Rows.cat(rows)
 
