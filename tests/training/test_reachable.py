@@ -95,8 +95,8 @@ REWARDS = {
         *("--rollout.method", "grpo", "--rollout.group", "2", "--rollout.updates", "4", "--rollout.kl", "0.1"),
         *("--rewards", "{OWN}:colours=1", "identity=0.5", "--unet_lora_rank", "2"),
     ),
-    "ddpo, several people": (
-        *("--rollout.method", "ddpo", "--rollout.learned", "1", "--group", "photo", "--people.count", "2", "2"),
+    "draft, several people": (
+        *(*LAST, "--rollout.method", "draft", "--group", "photo", "--people.count", "2", "2"),
         *("--rewards", "blending=1", "identity=1", "--rewards.over_people", "least"),
     ),
     "a LoRA alone": (*LAST, "--unet_lora_rank", "2"),

@@ -90,6 +90,10 @@ def test_masks_are_boxes_around_faces() -> None:
     assert ((soft > 0) & (soft < 1)).any()
     assert torch.equal(masks[0, :1], face_mask(batch.landmarks[:1] / 2, batch.face_found[:1], *masks.shape[-2:])[0])
     assert step.places(make_batch(1)) == {}
+    drawn = step._keypoints(batch)[0].amax(0)
+    x, y = batch.landmarks[:2].round().long().unbind(-1)
+    assert drawn[y, x].all()  # of both people
+    assert not step._keypoints(rearranged(make_batch(2), [-1, -1, 2, 3], 2))[0].any()
     repeated = batch.repeat(2)
     assert repeated.persons.tolist() == [*batch.persons[:3].tolist() * 2, *batch.persons[3:].tolist() * 2]
     assert len(repeated) == 4
