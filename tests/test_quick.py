@@ -17,7 +17,7 @@ from PIL import Image
 
 from idgen import inputs
 from idgen.commands import COMMANDS
-from idgen.training.config import DenoisingConfig, RewardConfig
+from idgen.training.stages import STAGES as ROWS
 
 SLOW = ("torch", "diffusers", "transformers", "accelerate", "gradio", "dlib")
 OUTPUTS = {"output", "output_dir", "target", "file", "set"}
@@ -39,8 +39,9 @@ VALID: dict[str, list[str]] = {
     "trace": ["photo.png", "--tracing-key", "."],
 }
 """What a command needs beside the missing file."""
-STAGES: dict[str, type] = {"denoise": DenoisingConfig, "reward": RewardConfig}
-NEEDED = ["--train_data_dir", ".", "--output_dir", "run", "--id_adapter", "."]
+STAGES: dict[str, type] = {name: row.config for name, row in ROWS.items()}
+SHARDS = ["--train_data_dir", ".", "--output_dir", "run", "--id_adapter", "."]
+NEEDED = dict.fromkeys(STAGES, SHARDS) | {"person": ["photo.png", "--output", "run"]}
 
 PROGRAM = """
 import contextlib, io, json, sys
@@ -112,9 +113,12 @@ def missing_files() -> Iterator[list[str]]:
             missing = [_missing(kinds)] * (2 if name == "compare" else 1)
             yield [command, *(missing if positional else []), *valid, *flag, *([] if positional else missing)]
     for stage, kind in STAGES.items():
-        for name, hint, _ in named(kind):
+        for name, hint, positional in named(kind):
             if kinds := list(inputs.input_types(hint)):
-                yield ["train", stage, *NEEDED, f"--{name}", _missing(kinds)]
+                wrong = (
+                    ["nowhere", *NEEDED[stage][1:]] if positional else [*NEEDED[stage], f"--{name}", _missing(kinds)]
+                )
+                yield ["train", stage, *wrong]
         yield ["train", stage, "--config", "nowhere"]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def generate_one(options: GenerateOptions) -> list[Path]:
     """Generate images of one person and print their similarity; returns the files."""
-    person = Identity.load(options.identity) if options.identity is not None else None
+    person = None if options.identity_file is None else Identity.load(options.identity_file)
     pipeline, settings = _open(options)
     person = person or pipeline.encode_identity(list(options.photo), face=read_face_option(options.face))
     pictures = pipeline(
@@ -134,10 +134,11 @@ def _open(options: GenerateOptions) -> tuple[Any, DrawingSettings]:
         steps=options.steps or usage.num_inference_steps,
         guidance_scale=usage.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         negative_prompt=options.negative_prompt,
+        lora=options.lora or "",
     )
     if options.encoder is not None:
         register_encoder(options.encoder)
-    pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, options.device)
+    pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, options.device, lora=options.lora)
     options.marks.prepare(pipeline)
     return pipeline, settings
 
@@ -152,7 +153,7 @@ def _paths(options: GenerateOptions, person: Identity) -> list[Path]:
         several = options.count > 1
         seeds = [f"-{seed}" if several else "" for seed in options.seeds]
         return [options.output.with_stem(options.output.stem + seed) for seed in seeds]
-    first = options.identity or options.photo[0]
+    first = options.identity_file or options.photo[0]
     name = re.sub(r"[^\w.-]+", "-", person.name or first.stem).strip("-.") or "person"
     return [(options.output or Path()) / f"{name}-{seed}.png" for seed in options.seeds]
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from idgen.errors import LossError
-from idgen.losses import DenoisingLoss, Parametrisation
+from idgen.losses import DenoisingLoss, Parametrisation, TwoPhaseLoss
 
 from .inputs import face_mask, normal
 
@@ -87,6 +87,25 @@ def test_half_precision_is_summed_in_float32() -> None:
     torch.testing.assert_close(
         found.double(), loss(snr_gamma=5.0)(OUTPUT, LATENTS, NOISE, TIMESTEPS), rtol=0.02, atol=0
     )
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_the_two_phases_compare_noise_and_clean_pictures(kind: str) -> None:
+    """StableIdentity, eq. 4: ‖ε̂ − ε‖² from t* on, ‖x̂0 − x0‖² below."""
+    parametrisation = Parametrisation(TABLE, kind)
+    ratio = TABLE[TIMESTEPS].view(2, 1, 1, 1)
+    noisy = ratio.sqrt() * LATENTS + (1 - ratio).sqrt() * NOISE
+    x0 = parametrisation.predict_x0(OUTPUT, noisy, TIMESTEPS)
+    noise = (noisy - ratio.sqrt() * x0) / (1 - ratio).sqrt()
+    mask = face_mask()[:, 0]
+    weights = 0.3 + 0.7 * mask
+    clean, noised = (error.square().mean(1) for error in (x0 - LATENTS, noise - NOISE))
+    for phase, errors in ((0.0, noised), (0.6, torch.stack([clean[0], noised[1]])), (1.0, clean)):
+        two = TwoPhaseLoss(parametrisation=parametrisation, phase=phase, background_weight=0.3)
+        found = two(OUTPUT, noisy, LATENTS, NOISE, TIMESTEPS, mask[:, None])
+        torch.testing.assert_close(found, (weights * errors).sum((1, 2)) / weights.sum((1, 2)))
+    with pytest.raises(LossError, match="phase"):
+        TwoPhaseLoss(parametrisation=parametrisation, phase=2.0)
 
 
 def test_what_is_refused() -> None:

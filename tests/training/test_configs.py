@@ -15,7 +15,8 @@ from idgen import IdentityAdapter
 from idgen.errors import TrainingError
 from idgen.losses.settings import DEFAULTS
 from idgen.training.config import DenoisingConfig, RewardConfig
-from idgen.training.parsing import PRESETS, from_toml, parse
+from idgen.training.parsing import from_toml, parse
+from idgen.training.stages import STAGES
 from tests.data import sets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ KINDS = {
 
 def test_every_file_is_tested() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == KINDS.keys()
-    assert {f"{name}.toml" for names in PRESETS.values() for name in names} == {*PRESET_FILES}
+    assert {f"{name}.toml" for row in STAGES.values() for name in row.presets} == {*PRESET_FILES}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -54,9 +55,9 @@ def test_accelerate_loads_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 NEEDED = ["--train_data_dir", "shards", "--output_dir", "run"]
 
 
-@pytest.mark.parametrize("stage", PRESETS)
+@pytest.mark.parametrize("stage", ["denoise", "reward"])
 def test_presets_give_values_that_files_and_flags_replace(stage: Any, tmp_path: Path, capsys) -> None:
-    for name in PRESETS[stage]:
+    for name in STAGES[stage].presets:
         config = parse(stage, ["--preset", name, *NEEDED], "idgen")
         assert config.loop.max_train_steps >= 300
         assert settings(config) == RECOMMENDED[stage]
@@ -72,7 +73,7 @@ def test_presets_give_values_that_files_and_flags_replace(stage: Any, tmp_path: 
         parse(stage, ["--preset", "nothing", *NEEDED], "idgen")
 
 
-@pytest.mark.parametrize("stage", PRESETS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_help_is_short_and_all_of_it_is_in_help_all(stage: Any, capsys: pytest.CaptureFixture[str]) -> None:
     said = []
     for flag in ("--help", "--help-all"):
@@ -81,10 +82,7 @@ def test_help_is_short_and_all_of_it_is_in_help_all(stage: Any, capsys: pytest.C
         said.append({*re.findall(r"(--[a-z][\w.-]+)", capsys.readouterr().out)})
     short, all_of_it = said
     assert len(short) < 40 < len(all_of_it)
-    assert (
-        short - {"--preset", "--config", "--help-all", f"--{'losses' if stage == 'denoise' else 'rewards'}"}
-        <= all_of_it
-    )
+    assert short - {"--preset", "--config", "--help-all", "--losses", "--rewards"} <= all_of_it
 
 
 def settings(config: DenoisingConfig | RewardConfig) -> dict[str, Any]:

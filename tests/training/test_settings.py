@@ -15,8 +15,10 @@ from idgen.errors import TrainingError
 from idgen.losses import LossConfig
 from idgen.rewards import RewardsConfig
 from idgen.training.config import DenoisingConfig, LoopConfig, OptimizerConfig, RewardConfig, Schedule
+from idgen.training.distil.config import DistilConfig
 from idgen.training.loop import Loop
 from idgen.training.optimization import make_schedule
+from idgen.training.person.config import PersonConfig
 from idgen.training.resume import ENDLESS_SCHEDULES, MAY_CHANGE, check_start, check_unchanged
 from idgen.training.tracking import flatten
 
@@ -28,6 +30,8 @@ CONFIGS = [
     RewardConfig(
         train_data_dir="shards", output_dir=Path("run"), id_adapter="adapter", rewards=RewardsConfig().fitted()
     ),
+    PersonConfig(photos=Path("photos"), output_dir=Path("run")),
+    DistilConfig(train_data_dir="shards", output_dir=Path("run")),
 ]
 
 
@@ -58,7 +62,7 @@ def changed_ones(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + field.name, another(hints[field.name], value)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["denoise", "reward"])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stage)
 def test_every_setting_is_used_or_refused_by_its_name(config: Any) -> None:
     before = flatten(asdict(config))
     seen = set()

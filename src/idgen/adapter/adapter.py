@@ -52,6 +52,8 @@ class IdentityAdapter(UNetMixin):
         num_zero: Zero tokens behind the identity tokens, to which attention can go without an effect (PuLID).
         max_people: Number of people in one image that the adapter places itself, without masks. It is 1 unless the
             adapter was trained with several people and `--people.masks none`.
+        adaptive_words: Whether pseudo-words have the mean and deviation of a set of words (StableIdentity), see
+            `WordProjection.set_statistics`.
 
     Raises:
         AdapterError: The projection is not known, has unknown or invalid sizes, or `ortho`,
@@ -79,6 +81,7 @@ class IdentityAdapter(UNetMixin):
         ortho: Ortho | None = None,
         num_zero: int = 0,
         max_people: int = 1,
+        adaptive_words: bool = False,
     ) -> None:
         super().__init__()
         check_fusion(ortho, num_zero)
@@ -89,7 +92,7 @@ class IdentityAdapter(UNetMixin):
             projection, embedding_dim=embedding_dim, num_tokens=num_tokens, cross_attention_dim=cross_attention_dim
         )
         self._scale = self.to_tokens.default_scale
-        with_branches = {} if self.to_tokens.fuses_text else layers
+        with_branches = layers if self.to_tokens.has_branches else {}
         self.branches = nn.ModuleDict(
             {module_key(path): IdentityBranch(cross_attention_dim, dim) for path, dim in with_branches.items()}
         )
@@ -98,7 +101,11 @@ class IdentityAdapter(UNetMixin):
             self.loras[module_key(self_attention_path(path))] = LayerLoRA(inner_dim, inner_dim, lora_rank)
             self.loras[module_key(path)] = LayerLoRA(inner_dim, cross_attention_dim, lora_rank)
         self.to_words = nn.ModuleDict(
-            {str(i): WordProjection(embedding_dim, num_words, dim) for i, dim in enumerate(text_dims or ()) if dim}
+            {
+                str(i): WordProjection(embedding_dim, num_words, dim, adaptive_words)
+                for i, dim in enumerate(text_dims or ())
+                if dim
+            }
             if num_words
             else {}
         )

@@ -70,6 +70,7 @@ class PhotoMakerProjection(Projection):
     reads_features = True
     has_image_encoder = True
     fuses_text = True
+    has_branches = False
     default_scale = ScaleSchedule(start=0.22)
 
     def __init__(

@@ -27,6 +27,7 @@ class Projection(nn.Module, ABC):
         has_image_encoder: Whether the image encoder is a part of the projection: `encode_images`.
         fuses_text: Whether tokens are fused with text embeddings of the prompt, by `fuse`, instead of being read by
             attention layers.
+        has_branches: Whether attention layers read the tokens, each by a branch of its own.
         default_scale: Scale of a new adapter.
     """
 
@@ -36,6 +37,7 @@ class Projection(nn.Module, ABC):
     in_float32: ClassVar[bool] = False
     has_image_encoder: ClassVar[bool] = False
     fuses_text: ClassVar[bool] = False
+    has_branches: ClassVar[bool] = True
     default_scale: ClassVar[Scale] = 1.0
 
     @abstractmethod

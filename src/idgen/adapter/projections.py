@@ -26,6 +26,7 @@ PROJECTIONS: dict[str, type[Projection] | str] = {
     "idformer": "idgen.adapter.pulid:IDFormerProjection",
     "photomaker": "idgen.adapter.photomaker:PhotoMakerProjection",
     "photomaker-v2": "idgen.adapter.photomaker:PhotoMakerV2Projection",
+    "none": "idgen.adapter.no_tokens:NoTokens",
 }
 """Type → class, or its place as MODULE:CLASS."""
 

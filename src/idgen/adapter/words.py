@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..errors import AdapterError
@@ -24,10 +25,14 @@ class WordProjection(nn.Module):
         embedding_dim: Length of an identity embedding.
         num_words: Pseudo-words per identity.
         text_dim: Width of the text encoder's word embeddings.
+        adaptive: Whether the words have the mean and deviation of a set of words: `σ (v − mean v)/std v + μ`
+            (adaptive instance normalisation, StableIdentity, arXiv 2401.15975, section 3.2). μ and σ, one number for
+            each dimension, are set by `set_statistics`.
     """
 
-    def __init__(self, embedding_dim: int, num_words: int, text_dim: int) -> None:
+    def __init__(self, embedding_dim: int, num_words: int, text_dim: int, adaptive: bool = False) -> None:
         super().__init__()
+        self.adaptive = adaptive
         self.num_words = num_words
         self.proj = nn.Sequential(
             nn.Linear(embedding_dim, 2 * embedding_dim),
@@ -35,10 +40,34 @@ class WordProjection(nn.Module):
             nn.GELU(),
             nn.Linear(2 * embedding_dim, num_words * text_dim),
         )
+        if adaptive:
+            self.mean: torch.Tensor
+            self.deviation: torch.Tensor
+            self.register_buffer("mean", torch.zeros(text_dim))
+            self.register_buffer("deviation", torch.ones(text_dim))
 
     def forward(self, id_embeds: torch.Tensor) -> torch.Tensor:
         """(batch, embedding_dim) → (batch, num_words, text_dim)."""
-        return self.proj(id_embeds).unflatten(-1, (self.num_words, -1))
+        words = self.proj(id_embeds).unflatten(-1, (self.num_words, -1))
+        return F.layer_norm(words, words.shape[-1:]) * self.deviation + self.mean if self.adaptive else words
+
+    @torch.no_grad()
+    def set_statistics(self, words: torch.Tensor) -> None:
+        """Give the pseudo-words the mean and deviation of word embeddings, (words, text_dim), two or more."""
+        self.mean.copy_(words.float().mean(0))
+        self.deviation.copy_(words.float().std(0))
+
+    @torch.no_grad()
+    def initialise_at(self, words: torch.Tensor) -> None:
+        """Initialise the pseudo-words of every identity with word embeddings, (num_words, text_dim).
+
+        Adaptive words are as close to them as their statistics allow.
+        """
+        last = self.proj[-1]
+        assert isinstance(last, nn.Linear)
+        start = (words.float() - self.mean) / self.deviation.clamp(min=1e-6) if self.adaptive else words.float()
+        last.weight.zero_()
+        last.bias.copy_(start.flatten())
 
     @torch.no_grad()
     def initialise_like(self, embeddings: nn.Module) -> None:

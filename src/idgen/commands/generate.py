@@ -25,11 +25,14 @@ class GenerateOptions:
     Attributes:
         prompt: Prompt.
         photo: One or several photos of the person.
-        identity: Identity file of the person, written by `idgen enroll`, instead of photos.
+        identity: Identity file of the person, written by `idgen enroll`, instead of photos. The default is the file in
+            the folder of the adapter, if it was tuned on one person.
         base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model of the package.
         id_adapter: Identity adapter for this base: a folder, a file or a hub id, of idgen or in a public format
             (InstantX/InstantID, h94/IP-Adapter-FaceID).
         weight_name: File of the adapter, if its folder or repository holds several.
+        lora: LoRA for this base: a folder, a file or a hub id. With one of `idgen train distil`, steps and
+            guidance_scale are those that it is made for. A LoRA in the folder of the adapter is loaded without this.
         encoder: Face encoder that the adapter reads; needed only if it is a file or code of your own.
         output: PNG file, or folder for files named PERSON-SEED.png. By default the folder is the current one; with
             --table or --random it is "pictures". With --count above 1 a file's name gets the seed.
@@ -65,6 +68,7 @@ class GenerateOptions:
     base: BaseName = "tiny"
     id_adapter: AdapterName | None = None
     weight_name: str | None = None
+    lora: AdapterName | None = None
     encoder: EncoderSpec | None = None
     output: Path | None = None
     id_scale: float = 0.8
@@ -114,7 +118,15 @@ class GenerateOptions:
     @property
     def usage(self) -> Usage:
         """What the base model recommends, and the words that it knows."""
-        return usage_of(self.base)
+        return usage_of(self.base, self.lora)
+
+    @property
+    def identity_file(self) -> Path | None:
+        """The identity file that is given, or that lies in the folder of the adapter."""
+        own = None if self.id_adapter is None else Path(self.id_adapter) / "identity.safetensors"
+        if self.identity is not None or self.photo or own is None or not own.is_file():
+            return self.identity
+        return own
 
     @property
     def texts(self) -> list[str]:
@@ -152,7 +164,7 @@ def _check_one_person(options: GenerateOptions) -> None:
             f"Images are written as PNG, which keeps their marks intact; '{options.output}' must end in .png, or be a "
             "folder."
         )
-    if options.identity is None and not options.photo:
+    if options.identity_file is None and not options.photo:
         raise IdgenError("--photo or --identity is required.")
     for photo in options.photo:
         load_photo(photo)

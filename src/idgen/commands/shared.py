@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..errors import AdapterError, IdgenError
+from ..errors import AdapterError, CheckpointError, IdgenError
 from ..terminal import working
 
 if TYPE_CHECKING:
@@ -22,9 +23,14 @@ def check_adapter(base: str, adapter: str | None) -> None:
 
 
 def open_pipeline(
-    base: str, adapter: str | None, weight_name: str | None, device: str | None, adapter_name: str = "default"
+    base: str,
+    adapter: str | None,
+    weight_name: str | None,
+    device: str | None,
+    adapter_name: str = "default",
+    lora: str | None = None,
 ) -> Any:
-    """Open a base model with an identity adapter.
+    """Open a base model with an identity adapter, and with the LoRA that lies in the adapter's folder.
 
     Args:
         base: A folder, a hub id, or "tiny".
@@ -32,6 +38,7 @@ def open_pipeline(
         weight_name: File of the adapter.
         device: Defaults to a GPU if there is one.
         adapter_name: Name that the adapter is loaded under.
+        lora: A LoRA, see `load_lora`.
 
     Raises:
         AdapterError: Another base than "tiny" is given without an adapter.
@@ -49,7 +56,38 @@ def open_pipeline(
         pipeline: Any = load_tiny() if base == "tiny" and adapter is None else open_base(base, dtype)
         if adapter is not None:
             pipeline.load_id_adapter(adapter, adapter_name=adapter_name, weight_name=weight_name)
+        loras = [place for place in (adapter, lora) if place is not None and (place is lora or has_lora(place))]
+        for number, place in enumerate(loras):
+            load_lora(pipeline, place, f"lora{number}")
+        if len(loras) > 1:
+            pipeline.set_adapters([f"lora{number}" for number in range(len(loras))])
     return pipeline.to(device)
+
+
+def has_lora(adapter: str) -> bool:
+    """Whether a LoRA lies in the folder of an adapter, as `idgen train` writes it."""
+    return (Path(adapter) / "pytorch_lora_weights.safetensors").is_file()
+
+
+def load_lora(pipeline: Any, lora: str, name: str) -> None:
+    """Load a LoRA, and the scheduler that it is made for, if its folder has one (`idgen train distil`).
+
+    Args:
+        pipeline: A pipeline of diffusers.
+        lora: A folder, a file or a hub id.
+        name: Name that it is loaded under.
+
+    Raises:
+        CheckpointError: It cannot be opened, or does not fit the base model.
+    """
+    try:
+        pipeline.load_lora_weights(lora, adapter_name=name)
+        if (Path(lora) / "scheduler").is_dir():
+            from diffusers import LCMScheduler
+
+            pipeline.scheduler = LCMScheduler.from_pretrained(lora, subfolder="scheduler", local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"The LoRA '{lora}' could not be loaded: {error}") from error
 
 
 def read_face_option(face: str | None) -> Choice | None:

@@ -31,7 +31,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
 
     Args:
         options: Options of the command line.
-        open_pipeline: `(base, adapter, weight_name, device)` → a pipeline with an adapter.
+        open_pipeline: `(base, adapter, weight_name, device, lora=…)` → a pipeline with an adapter.
 
     Returns:
         The page that was written; None in all but the main process.
@@ -51,7 +51,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
         if options.encoder is not None:
             register_encoder(options.encoder)
         device = options.device or (str(state.device) if state.num_processes > 1 else None)
-        pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device)
+        pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device, lora=options.lora)
         conditioning = adapter_of(pipeline).config["encoder"]
     judges = open_judges(
         conditioning,
@@ -82,10 +82,11 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
         base=options.base,
         adapter=options.id_adapter or options.base,
         id_scale=options.id_scale,
-        steps=options.steps,
+        steps=_steps(options),
         guidance_scale=_guidance_scale(options),
         **_size(options),
         masks="none" if options.masks == "none" else None,
+        lora=options.lora or "",
     )
     prompts = load_prompts(options.prompts) if options.prompts else ()
     drawings = plan(cases, prompts, range(options.seed, options.seed + options.count))
@@ -135,8 +136,13 @@ def _drawn_elsewhere(cases: Sequence[Case]) -> list[Shot]:
     return [Shot(case=case, file=case.output, prompt=case.prompt or "") for case in cases if case.output]
 
 
+def _steps(options: EvaluateOptions) -> int:
+    return usage_of(options.base, options.lora).num_inference_steps if options.steps is None else options.steps
+
+
 def _guidance_scale(options: EvaluateOptions) -> float:
-    return usage_of(options.base).guidance_scale if options.guidance_scale is None else options.guidance_scale
+    usage = usage_of(options.base, options.lora)
+    return usage.guidance_scale if options.guidance_scale is None else options.guidance_scale
 
 
 def _about(options: EvaluateOptions, cases: Sequence[Case], shots: Sequence[Shot]) -> dict[str, str | float]:
@@ -149,12 +155,14 @@ def _about(options: EvaluateOptions, cases: Sequence[Case], shots: Sequence[Shot
         "base": options.base,
         "adapter": options.id_adapter or options.base,  # the small model brings its own
         "identity scale": options.id_scale,
-        "steps": options.steps,
+        "steps": _steps(options),
         "guidance scale": _guidance_scale(options),
         "prompts": options.prompts or "each person's own",
     }
     if options.people > 1:
         drawn |= {"people in a picture": options.people, "masks": options.masks}
+    if options.lora is not None:
+        drawn["LoRA"] = options.lora
     told = {} if options.drawn else drawn
     return {
         **told,

@@ -54,6 +54,7 @@ class DrawingSettings:
     width: int | None = None
     height: int | None = None
     masks: Literal["none"] | None = None
+    lora: str = ""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -209,7 +210,7 @@ def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
         told = read_json(file, EvaluationError)
         if "scale" in told:  # its name up to version 0.1.0
             told["id_scale"] = told.pop("scale")
-        return told
+        return {"lora": "", **told}  # new in version 0.2
     except EvaluationError as error:
         raise EvaluationError(f"{error} Delete it, and the picture is drawn again.") from error
 

@@ -19,6 +19,8 @@ class EvaluateOptions:
         base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model that comes with the package.
         id_adapter: Identity adapter for this base: a folder, a file or a hub id.
         weight_name: File of the adapter, if its folder or repository holds several.
+        lora: LoRA for this base: a folder, a file or a hub id. With one of `idgen train distil`, steps and
+            guidance_scale are those that it is made for. A LoRA in the folder of the adapter is loaded without this.
         encoder: Face encoder that the adapter reads; needed only if it is a file or code of your own.
         identities: People: a folder with one folder of photos per person (the first photo is the reference, the second
             the target), a .csv (person, reference, target, prompt, group, noun), or a folder in MultiID-Bench's
@@ -33,7 +35,7 @@ class EvaluateOptions:
         count: Pictures per person and prompt; they use consecutive seeds.
         seed: First seed.
         id_scale: Strength of the identity conditioning; 0 turns it off.
-        steps: Denoising steps.
+        steps: Denoising steps; by default 25, or those that the LoRA is made for.
         guidance_scale: Strength of classifier-free guidance; by default what the base model recommends, or 5.
         batch_size: Pictures drawn at once.
         eval_encoder: Face encoders to measure with, besides the adapter's own; docs/encoders.md describes them. The
@@ -56,6 +58,7 @@ class EvaluateOptions:
     base: BaseName = "tiny"
     id_adapter: AdapterName | None = None
     weight_name: str | None = None
+    lora: AdapterName | None = None
     encoder: EncoderSpec | None = None
     identities: InputPath | None = None
     prompts: str | None = None
@@ -65,7 +68,7 @@ class EvaluateOptions:
     count: Annotated[int, tyro.conf.arg(aliases=["--seeds"])] = 1
     seed: int = 0
     id_scale: float = 0.8
-    steps: int = 25
+    steps: int | None = None
     guidance_scale: float | None = None
     batch_size: int = 1
     eval_encoder: tuple[EncoderSpec, ...] = ()

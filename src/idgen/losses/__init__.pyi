@@ -26,6 +26,7 @@ from .settings import LossSettings
 from .several_encoders import over_encoders
 from .symmetry import symmetry_loss
 from .table import LOSSES, LossConfig, make_losses
+from .two_phase import TwoPhaseLoss
 from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms, learned_parts
 from .weights import Weight
 
@@ -67,6 +68,7 @@ __all__ = [
     "TermLog",
     "ThresholdLoss",
     "TripletLoss",
+    "TwoPhaseLoss",
     "UpTo",
     "Weight",
     "Weighted",

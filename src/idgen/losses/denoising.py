@@ -78,8 +78,7 @@ class DenoisingLoss:
         elif face_mask is None:
             raise LossError(f"background_weight={self.background_weight} needs a face_mask.")
         else:
-            mask = self.background_weight + (1 - self.background_weight) * face_mask[:, 0].to(error.dtype)
-            loss = (mask * error).sum((1, 2)) / mask.sum((1, 2)).clamp(min=torch.finfo(error.dtype).tiny)
+            loss = masked_mean(error, face_mask[:, 0], self.background_weight)
         if self.huber is not None:
             loss = (loss + self.huber**2).sqrt() - self.huber
         return loss if self.snr_gamma is None else loss * self.snr_weight(timesteps)
@@ -93,3 +92,12 @@ class DenoisingLoss:
         if self.parametrisation.prediction_type == "epsilon":
             return clipped / snr
         return clipped / (snr + 1) if self.parametrisation.prediction_type == "v_prediction" else clipped
+
+
+def masked_mean(error: torch.Tensor, mask: torch.Tensor, outside: float) -> torch.Tensor:
+    """Means with weight 1 inside a mask and `outside` elsewhere; (batch, height, width) each → (batch,).
+
+    The mean is 0 for a sample whose weights are all zero.
+    """
+    weights = outside + (1 - outside) * mask.to(error.dtype)
+    return (weights * error).sum((1, 2)) / weights.sum((1, 2)).clamp(min=torch.finfo(error.dtype).tiny)

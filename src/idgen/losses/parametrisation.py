@@ -88,6 +88,20 @@ class Parametrisation:
             return signal * noisy_latents - noise * model_output
         return at_least_float32(model_output)
 
+    def predict_noise(
+        self, model_output: torch.Tensor, noisy_latents: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """The ε that follows from a prediction, with its graph; shapes as for `predict_x0`.
+
+        From v, `√(1 − ᾱ) x_t + √ᾱ v`; from x0, `(x_t − √ᾱ x0) / √(1 − ᾱ)`.
+        """
+        signal, noise = self._factors(timesteps, noisy_latents.ndim)
+        if self.prediction_type == "epsilon":
+            return at_least_float32(model_output)
+        if self.prediction_type == "v_prediction":
+            return noise * noisy_latents + signal * model_output
+        return (noisy_latents - signal * model_output) / noise
+
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """The target of the prediction; v is `√ᾱ ε − √(1 − ᾱ) x0`. Shapes as for `predict_x0`."""
         if self.prediction_type == "epsilon":

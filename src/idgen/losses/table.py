@@ -39,6 +39,14 @@ LOSSES = Table(
             cost="none",
             use="always; γ = 5; a background weight below 1 when faces are small; `huber` when some photos are bad",
         ),
+        "two_phase": Row(
+            make="idgen.losses.two_phase:TwoPhaseLoss",
+            help="the noise is predicted at noisy timesteps, the clean face at the others",
+            formula="mean of m (ε̂ − ε)² from t = `phase` · T on, mean of m (x̂0 − x0)² below; m as in denoising",
+            source="StableIdentity (2401.15975)",
+            cost="none",
+            use="in place of denoising, for pseudo-words of one person from one photo",
+        ),
         "identity": Row(
             make="idgen.losses.identity_losses:IdentityLoss",
             weight=2.0,
@@ -314,7 +322,8 @@ class LossConfig(WeightedConfig):
             NAME=WEIGHT@decay with the factor (1 − t/T)². A loss of your own is FILE.py:FUNCTION=WEIGHT.
         snr_gamma: γ of min-SNR weighting in the denoising loss; 0 to weight all timesteps equally.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' scripts; 0 for none.
-        background_weight: Weight of pixels outside the face in the denoising loss, 0 to 1.
+        background_weight: Weight of pixels outside the face in the denoising and the two-phase loss, 0 to 1.
+        phase: Share of the noise schedule from which on the two-phase loss compares noise.
         huber: c of the pseudo-Huber distance in the denoising loss, which outliers influence less (0.00054 in the
             paper); 0 for the squared error.
         timesteps: Distribution of the timesteps: uniform, or lognormal in the noise level σ = √((1 − ᾱ)/ᾱ).
@@ -355,6 +364,7 @@ class LossConfig(WeightedConfig):
     snr_gamma: float = 5.0
     noise_offset: float = 0.0
     background_weight: float = 1.0
+    phase: float = 0.6
     huber: float = 0.0
     timesteps: Literal["uniform", "lognormal"] = "uniform"
     lognormal_mean: float = -1.1

@@ -150,7 +150,7 @@ class LoadedAdapter:
         return [self._encode([one]) for one in people] if together else [self._encode(people)]
 
     def _encode(self, people: Sequence[Identity]) -> IdentityTokens:
-        weight = next(self.adapter.to_tokens.parameters())
+        weight = next(self.adapter.parameters())
         where = {"device": weight.device, "dtype": weight.dtype}
         embeds = [self._embedding(identity) for identity in people]
         if len({each.shape for each in embeds}) > 1:

@@ -94,11 +94,8 @@ class MarkOptions:
 
         if self.check_output and self.people is not None:
             self.people.check_picture(picture)
-        told = {
-            **settings,
-            "base": _public_name(str(settings["base"])),
-            "adapter": _public_name(str(settings["adapter"])),
-        }
+        told = {name: value for name, value in settings.items() if name != "lora" or value}
+        told |= {name: _public_name(str(told[name])) for name in ("base", "adapter", "lora") if name in told}
         return mark(
             picture, told, watermark=self.watermark, signer=self.signer, key=self.maker, recipient=self.recipient
         )

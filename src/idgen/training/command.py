@@ -1,8 +1,9 @@
-"""`idgen train denoise | reward`, and the scripts for `accelerate launch`: a configuration → a run."""
+"""`idgen train STAGE`, and the scripts for `accelerate launch`: a configuration → a run."""
 
 from __future__ import annotations
 
 import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,32 +12,33 @@ from typing import Any
 from ..errors import IdgenError
 from ..inputs import check_inputs
 from ..terminal import guarded, say, say_error, show
-from .config import DenoisingConfig
-from .parsing import CONFIGS, PRESETS, Stage, parse
+from .parsing import parse
+from .stages import STAGES, Stage
 
 
 def train(stage: Stage, arguments: Sequence[str], program: str) -> None:
     """Parse the flags and run the training."""
-    config = parse(stage, arguments, program)
+    config: Any = parse(stage, arguments, program)
     check_inputs(config)
-    from .run import train_denoising, train_reward  # here, because it is slow and `--help` does not need it
-    from .summary import closing
-
-    done = train_denoising(config) if isinstance(config, DenoisingConfig) else train_reward(config)
+    row = STAGES[stage]
+    done = pkgutil.resolve_name(row.train)(config)  # imported here, because it is slow and `--help` does not need it
     if done and int(os.environ.get("RANK", "0")) == 0:
-        for line in closing(config):
+        for line in pkgutil.resolve_name(row.closing)(config):
             say(line)
         show(config.output_dir)
 
 
 def main(arguments: Sequence[str]) -> None:
     """`idgen train STAGE …`."""
-    if not arguments or arguments[0] not in CONFIGS:
-        print("usage: idgen train {denoise,reward} [--preset NAME] [--config FILE.toml] [OPTIONS]\n")
-        for name, kind in CONFIGS.items():
-            print(f"  {name:8} {(kind.__doc__ or '').splitlines()[0]}")
+    if not arguments or arguments[0] not in STAGES:
+        print(f"usage: idgen train {{{','.join(STAGES)}}} [--preset NAME] [--config FILE.toml] [OPTIONS]\n")
+        for name, row in STAGES.items():
+            print(f"  {name:8} {(row.config.__doc__ or '').splitlines()[0]}")
+        recipes = "; ".join(
+            f"--preset {'|'.join(row.presets)} for {name}" for name, row in STAGES.items() if row.presets
+        )
         print(
-            f"\nRecommended recipes: --preset {'|'.join(PRESETS['denoise'])} for denoise, --preset reward for reward."
+            f"\nRecommended recipes: {recipes}."
             "\n`idgen train denoise --help` lists the options. "
             "On several GPUs: accelerate launch train/train_id_adapter.py …"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Protocol, get_args
 
 import tyro
 
@@ -206,6 +206,37 @@ class ValidationConfig:
     eval_encoder: Annotated[EncoderSpec | None, tyro.conf.arg(aliases=["--judge"])] = None
 
 
+class RunConfig(Protocol):
+    """What the configurations of all stages have."""
+
+    stage: ClassVar[str]
+
+    @property
+    def base(self) -> str: ...
+
+    @property
+    def output_dir(self) -> Path: ...
+
+    @property
+    def loop(self) -> LoopConfig: ...
+
+
+class ShardConfig(RunConfig, Protocol):
+    """What the configurations of stages that read shards have."""
+
+    @property
+    def train_data_dir(self) -> str: ...
+
+    @property
+    def data(self) -> DataConfig: ...
+
+    @property
+    def validation(self) -> ValidationConfig: ...
+
+    @property
+    def terms(self) -> LossConfig | RewardsConfig | None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class DenoisingConfig:
     """Stage one: train an adapter to denoise a photo of a person, given another photo of that person.
@@ -224,6 +255,8 @@ class DenoisingConfig:
         validation: Pictures drawn during the run.
     """
 
+    stage: ClassVar[str] = "denoise"
+
     base: _Base = "tiny"
     train_data_dir: InputPlace
     output_dir: Path
@@ -235,6 +268,11 @@ class DenoisingConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
     validation: Annotated[ValidationConfig, _BARE] = field(default_factory=ValidationConfig)
+
+    @property
+    def terms(self) -> LossConfig:
+        """What compares generated faces: the losses."""
+        return self.losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +294,8 @@ class RewardConfig:
         validation: Pictures drawn during the run.
     """
 
+    stage: ClassVar[str] = "reward"
+
     base: _Base = "tiny"
     train_data_dir: InputPlace
     output_dir: Path
@@ -268,6 +308,11 @@ class RewardConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, _BARE] = field(default_factory=LoopConfig)
     validation: Annotated[ValidationConfig, _BARE] = field(default_factory=ValidationConfig)
+
+    @property
+    def terms(self) -> RewardsConfig:
+        """What compares generated faces: the rewards."""
+        return self.rewards
 
     def __post_init__(self) -> None:
         method, loop = self.rollout, self.loop

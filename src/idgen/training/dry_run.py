@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 
 import torch
 from rich.table import Table
@@ -44,6 +45,21 @@ def dry_run(loop: Loop, updates: int = 3) -> dict[str, float]:
     }
     _show(loop, found)
     return found
+
+
+def seconds_per_update(loop: Loop) -> float:
+    """Measure a pass with its gradient, without an update: the run afterwards is the same as without it."""
+    position = loop.batches.state_dict()
+    batch = next(iter(loop.batches)).to(loop.accelerator.device)
+    loop.batches.load_state_dict(position)
+    seconds = []
+    for _ in range(2):  # the first one warms up
+        start = time.perf_counter()
+        with loop.trained, loop.accelerator.autocast():
+            random = torch.Generator().manual_seed(0)
+            torch.autograd.grad(loop.trained(batch, random).total, loop.parameters, allow_unused=True)
+        seconds.append(time.perf_counter() - start)
+    return seconds[-1] * loop.config.gradient_accumulation_steps
 
 
 def _peak_memory(device: torch.device) -> float:

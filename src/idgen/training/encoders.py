@@ -10,7 +10,7 @@ from ..data.manifest import Manifest
 from ..faces import register_encoder, spec_of
 from ..losses import FaceEmbedder
 from ..losses.embedders import open_embedder
-from .config import DenoisingConfig, RewardConfig
+from .config import ShardConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RunEncoders:
     compared: tuple[str, ...]
 
     @classmethod
-    def of(cls, config: DenoisingConfig | RewardConfig, manifest: Manifest | None = None) -> RunEncoders:
+    def of(cls, config: ShardConfig, manifest: Manifest | None = None) -> RunEncoders:
         """The encoders of a configuration.
 
         Args:
@@ -39,8 +39,8 @@ class RunEncoders:
         """
         manifest, given = manifest or Manifest.open(config.train_data_dir), config.data.encoder
         adapter = manifest.encoder if given is None else register_encoder(given)
-        terms = config.losses if isinstance(config, DenoisingConfig) else config.rewards
-        compared = tuple(dict.fromkeys(map(register_encoder, terms.encoder)))
+        named = () if config.terms is None else config.terms.encoder
+        compared = tuple(dict.fromkeys(map(register_encoder, named)))
         return cls(adapter, compared or (adapter,))
 
     def open(self, device: torch.device) -> list[FaceEmbedder]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar
 
 import tyro
 
@@ -17,21 +17,11 @@ from ..files import read_text
 from ..losses.settings import WeightedConfig
 from ..typed import arguments as typed_arguments
 from ..typed import hints
-from .config import DenoisingConfig, RewardConfig
 from .methods import METHODS
 from .short_help import print_help
+from .stages import STAGES, Stage, StageRow
 
-Stage = Literal["denoise", "reward"]
 Config = TypeVar("Config")
-CONFIGS: dict[Stage, type[DenoisingConfig | RewardConfig]] = {"denoise": DenoisingConfig, "reward": RewardConfig}
-PRESETS: dict[Stage, tuple[str, ...]] = {"denoise": ("sd15", "sdxl", "tiny"), "reward": ("reward",)}
-"""Names of the recommended recipes of each stage; each is a file in `presets`."""
-
-_EXAMPLES: dict[Stage, str] = {
-    "denoise": "--preset sdxl --train_data_dir shards/ --output_dir run/",
-    "reward": "--preset reward --id_adapter run/ --train_data_dir shards/ --output_dir run-reward/",
-}
-_NEEDED = ("train_data_dir", "output_dir")
 RENAMED = {
     "pretrained_model_name_or_path": "base",
     "judge": "eval_encoder",
@@ -60,12 +50,8 @@ def from_toml(kind: type[Config], file: Path, method: str | None = None) -> Conf
     return _from_values(kind, _read(file), str(file), method)
 
 
-@overload
-def parse(stage: Literal["denoise"], arguments: Sequence[str], program: str) -> DenoisingConfig: ...
-@overload
-def parse(stage: Literal["reward"], arguments: Sequence[str], program: str) -> RewardConfig: ...
-def parse(stage: Stage, arguments: Sequence[str], program: str) -> DenoisingConfig | RewardConfig:
-    """Parse flags to a configuration.
+def parse(stage: Stage, arguments: Sequence[str], program: str) -> Any:
+    """Parse flags to the configuration of a stage.
 
     `--preset NAME` gives the settings of a recommended recipe, `--config FILE.toml` replaces some of them, and flags
     replace both.
@@ -74,28 +60,29 @@ def parse(stage: Stage, arguments: Sequence[str], program: str) -> DenoisingConf
         TrainingError: The preset or the method is not known, or the file cannot be read or has an unknown key.
         SystemExit: A flag is unknown or missing (after a message), or `--help` or `--help-all` is given.
     """
+    row = STAGES[stage]
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--config", type=Path)
     if stage == "reward":  # each method has its own settings
         first.add_argument("--rollout.method", dest="method")
     known, rest = first.parse_known_args(list(arguments))
-    kind: Any = CONFIGS[stage]
-    example = f"{program} {_EXAMPLES[stage]}\n\n{program} --config {stage}.toml --seed 1"
+    kind: Any = row.config
+    example = f"{program} {row.example}\n\n{program} --config {stage}.toml --seed 1"
     described = f"{(kind.__doc__ or '').split(chr(10) * 2)[0]}\n\n{example}"
     if {"-h", "--help"} & {*rest}:
-        print_help(stage, kind, PRESETS[stage], program, described)
-    default = _default(stage, kind, known.preset, known.config, getattr(known, "method", None))
+        print_help(row, program, described)
+    default = _default(row, known.preset, known.config, getattr(known, "method", None))
     given = {} if default is None else {"default": default}
     rest = ["--help" if word == "--help-all" else word for word in rest]
     config = tyro.cli(kind, args=rest, prog=program, description=described, **given)
     return _with_weights_of_file(config, default)
 
 
-def _default(stage: Stage, kind: Any, preset: str | None, file: Path | None, method: str | None) -> Any:
+def _default(row: StageRow, preset: str | None, file: Path | None, method: str | None) -> Any:
     """The configuration that flags change; None for that of the dataclass."""
-    if preset is not None and preset not in PRESETS[stage]:
-        raise TrainingError(f"--preset must be one of {', '.join(PRESETS[stage])}, not '{preset}'.")
+    if preset is not None and preset not in row.presets:
+        raise TrainingError(f"--preset must be one of {', '.join(row.presets)}, not '{preset}'.")
     if method is not None and method not in METHODS:
         raise TrainingError(f"rollout.method must be one of {', '.join(METHODS)}, not '{method}'.")
     if preset is None and file is None and method is None:
@@ -105,10 +92,15 @@ def _default(stage: Stage, kind: Any, preset: str | None, file: Path | None, met
     )
     if file is not None:
         values = _merged(values, _read(file))
-    missing = [name for name in _NEEDED if name not in values]
+    missing = [name for name in _needed(row.config) if name not in values]
     where = f"preset '{preset}'" if file is None else str(file)
-    config = _from_values(kind, values | dict.fromkeys(missing, ""), where, method)
+    config = _from_values(row.config, values | dict.fromkeys(missing, ""), where, method)
     return replace(config, **dict.fromkeys(missing, tyro.MISSING))  # flags must give them
+
+
+def _needed(kind: type) -> list[str]:
+    """Names of the fields without a default."""
+    return [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -145,9 +137,11 @@ def _from_values(kind: type[Config], values: dict[str, Any], where: str, method:
 
 def _with_weights_of_file(config: Any, file: Any) -> Any:
     """Weights of the file that no flag replaces: `--losses identity=1` changes no other weight."""
-    part = "losses" if isinstance(config, DenoisingConfig) else "rewards"
-    before, now = getattr(file, part, None), getattr(config, part)
-    return config if before is None else replace(config, **{part: replace(now, weights=before.weights | now.weights)})
+    part = next((name for name in ("losses", "rewards") if hasattr(config, name)), "")
+    before, now = getattr(file, part, None), getattr(config, part, None)
+    if before is None or now is None:
+        return config
+    return replace(config, **{part: replace(now, weights=before.weights | now.weights)})
 
 
 def _check_names(values: Mapping[str, Any], file: Path) -> None:

@@ -27,6 +27,7 @@ MAY_CHANGE = frozenset(
     {
         "output_dir",
         "train_data_dir",  # the photos in it may not; their checksums are compared
+        "photos",  # likewise
         "optimizer.learning_rate",
         "optimizer.weight_decay",
         "optimizer.max_grad_norm",
@@ -47,6 +48,10 @@ MAY_CHANGE = frozenset(
         "validation.validation_people",
         "validation.validation_prompts",
         "validation.eval_encoder",
+        "eval_encoder",
+        "validation_pictures",
+        "patience",
+        "draw_steps",
     }
 )
 """Settings that a resumed run may change. All others must have the values of the checkpoint."""

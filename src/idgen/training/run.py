@@ -19,7 +19,7 @@ from ..losses import Bank, FaceEmbedder, LossConfig, LossSettings, make_losses, 
 from ..losses.row import FACES
 from ..rewards import RewardsConfig, make_rewards
 from .base import BaseModel
-from .config import DenoisingConfig, RewardConfig
+from .config import DenoisingConfig, RewardConfig, RunConfig
 from .ddpo import DDPOStep
 from .denoiser import IdentityDenoiser, LossEncoder
 from .distributed import make_accelerator, on_main
@@ -58,11 +58,11 @@ def train_denoising(config: DenoisingConfig, denoiser: type[IdentityDenoiser] = 
         DataError: The shards cannot be read.
         StatisticsError: The settings of a loss follow from the statistics of the face encoder, which are not known.
     """
-    with _locked(config):
+    with lock_folder(config):
         encoders = RunEncoders.of(config)
         fitted = _fitted(config.losses, config.train_data_dir, encoders, config.losses.centred)
         config = replace(config, losses=fitted[encoders.compared[0]])
-        accelerator, base = _open(config)
+        accelerator, base = open_run(config)
         step, batches = _denoiser(config, fitted, base, accelerator, encoders, denoiser)
         return _run(config, step, batches, accelerator, base)
 
@@ -73,18 +73,18 @@ def train_reward(config: RewardConfig) -> int:
         raise TrainingError(
             "Nothing would be trained: give id_adapter, the adapter of stage one, or unet_lora_rank, a LoRA alone."
         )
-    with _locked(config):
+    with lock_folder(config):
         encoders = RunEncoders.of(config)
         fitted = _fitted(config.rewards, config.train_data_dir, encoders)
         config = replace(config, rewards=fitted[encoders.compared[0]])
-        accelerator, base = _open(config)
+        accelerator, base = open_run(config)
         batches = open_batches(config, base, accelerator, encoders)
         modules = make_modules(config, base, batches)
         step = _reward_step(config, fitted, base, modules, encoders.open(accelerator.device))
         return _run(config, step, batches, accelerator, base)
 
 
-def _locked(config: DenoisingConfig | RewardConfig) -> AbstractContextManager[None]:
+def lock_folder(config: RunConfig) -> AbstractContextManager[None]:
     """Lock the folder of a run; a dry run writes nothing."""
     return nullcontext() if config.loop.dry_run else locked(config.output_dir)
 
@@ -193,12 +193,18 @@ def _fitted(config: Weights, shards: str, encoders: RunEncoders, centred: bool =
     return {name: config.fitted(LossSettings.fitting(measured(name))) for name in encoders.compared}
 
 
-def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseModel]:
+def open_run(config: RunConfig) -> tuple[Accelerator, BaseModel]:
+    """Check the folder of a run, and open its accelerator, its trackers and the frozen base model.
+
+    Raises:
+        TrainingError: The folder holds a run that cannot be resumed, or the accelerator cannot be made.
+        CheckpointError: The base model cannot be opened.
+    """
     loop = config.loop
     check_tracker(loop.report_to)
     accelerator = make_accelerator(loop, config.output_dir)
     if not loop.dry_run:
-        on_main(check_start, config.output_dir, loop.resume_from_checkpoint, _settings(config, accelerator))
+        on_main(check_start, config.output_dir, loop.resume_from_checkpoint, settings_of(config, accelerator))
     torch.manual_seed(loop.seed)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[accelerator.mixed_precision]
     base = BaseModel.open(config.base, dtype, accelerator.device)
@@ -209,11 +215,11 @@ def _open(config: DenoisingConfig | RewardConfig) -> tuple[Accelerator, BaseMode
     return accelerator, base
 
 
-def _settings(config: DenoisingConfig | RewardConfig, accelerator: Accelerator) -> dict[str, Any]:
+def settings_of(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
     """The settings of a run that its configuration gives."""
     settings = asdict(config)
     settings["loop"]["mixed_precision"] = accelerator.mixed_precision
-    return {"stage": "denoise" if isinstance(config, DenoisingConfig) else "reward", **settings}
+    return {"stage": config.stage, **settings}
 
 
 def _short_rollout(config: DenoisingConfig, base: BaseModel, modules: TrainableModules) -> ShortRollout:
@@ -253,7 +259,7 @@ def _run(
         accelerator,
         validate=validate,
         early_stopping=early_stopping,
-        run_settings={**_settings(config, accelerator), **found},
+        run_settings={**settings_of(config, accelerator), **found},
     )
     if config.loop.dry_run:
         dry_run(loop)

@@ -29,7 +29,7 @@ from ..losses import Bank
 from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
 from .base import BaseModel
 from .batch import Batch
-from .config import DenoisingConfig, RewardConfig
+from .config import ShardConfig
 from .encoders import RunEncoders
 
 NAMED = 3
@@ -185,7 +185,7 @@ class ShardBatches:
 
 
 def open_batches(
-    config: DenoisingConfig | RewardConfig, base: BaseModel, accelerator: Accelerator, encoders: RunEncoders
+    config: ShardConfig, base: BaseModel, accelerator: Accelerator, encoders: RunEncoders
 ) -> ShardBatches:
     """Open the training split of the shards, with the latents and prompt embeddings that are cached in it.
 
@@ -224,7 +224,7 @@ def open_batches(
         ),
         encoder=encoders.adapter,
         compare=encoders.compared,
-        compare_references=(config.losses if isinstance(config, DenoisingConfig) else config.rewards).over is not None,
+        compare_references=config.terms is not None and config.terms.over is not None,
         seed=config.loop.seed,
     )
     loader = PairedLoader(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_type_hints
@@ -10,42 +9,39 @@ from typing import Annotated, Any, Literal, NoReturn, get_type_hints
 import docstring_parser
 import tyro
 
+from .stages import StageRow
+
 COMMON = (
-    *("base", "train_data_dir", "output_dir", "data.resolution"),
     *("optimizer.learning_rate", "loop.max_train_steps", "loop.train_batch_size", "loop.gradient_accumulation_steps"),
     *("loop.gradient_checkpointing", "loop.mixed_precision", "loop.checkpointing_steps"),
-    *("loop.resume_from_checkpoint", "loop.seed", "loop.dry_run", "validation.eval_encoder"),
+    *("loop.resume_from_checkpoint", "loop.seed", "loop.dry_run"),
 )
-"""Options of both stages, by the path of their fields."""
-
-OWN: Mapping[str, tuple[str, ...]] = {
-    "denoise": ("adapter.id_adapter", "adapter.projection", "adapter.num_tokens", "adapter.identity_net"),
-    "reward": ("id_adapter", "unet_lora_rank", "rollout.steps"),
-}
-"""Options of one stage."""
+"""Options of all stages, by the path of their fields."""
 
 
-def print_help(stage: str, kind: type, presets: Sequence[str], program: str, description: str) -> NoReturn:
+def print_help(row: StageRow, program: str, description: str) -> NoReturn:
     """Print the help and exit.
 
     Args:
-        stage: A key of `OWN`.
-        kind: Configuration of the stage.
-        presets: Names for --preset.
+        row: Row of the stage.
         program: Name of the program.
         description: Text above the options.
     """
-    preset: Any = Literal[tuple(presets)]
+    preset: Any = Literal[row.presets]
     flags: list[tuple[str, Any, Any]] = [
-        ("preset", _flag(preset | None, "preset", "Recommended recipe; other options change it."), None),
         ("config", _flag(Path | None, "config", "TOML file of options; flags replace its values."), None),
     ]
-    flags += [_option(kind, path) for path in (*OWN[stage], *COMMON)]
+    if row.presets:
+        flags.insert(
+            0, ("preset", _flag(preset | None, "preset", "Recommended recipe; other options change it."), None)
+        )
+    flags += [_option(row.config, path) for path in (*row.help, *COMMON)]
     required = [(name, hint) for name, hint, default in flags if default is MISSING]
     optional = [(name, hint, field(default=default)) for name, hint, default in flags if default is not MISSING]
     short = make_dataclass("Options", [*required, *optional], kw_only=True)
-    weights = "losses" if stage == "denoise" else "rewards"
-    more = f"`{program} --help-all` lists all options, among them --{weights} NAME=WEIGHT."
+    names = {each.name for each in fields(row.config)}
+    weights = [f", among them --{name} NAME=WEIGHT" for name in ("losses", "rewards") if name in names]
+    more = f"`{program} --help-all` lists all options{''.join(weights)}."
     tyro.cli(short, args=["--help"], prog=program, description=f"{description}\n\n{more}")
     raise SystemExit(0)
 
@@ -68,7 +64,8 @@ def _option(kind: type, path: str) -> tuple[str, Any, Any]:
         for part in docstring_parser.parse(owner.__doc__ or "").params
     }
     hint = get_type_hints(kind, include_extras=True)[name]
-    return path.replace(".", "_"), _flag(hint, prefix + name, texts.get(name) or ""), own.default
+    shown = next((given for part in getattr(hint, "__metadata__", ()) if (given := getattr(part, "name", None))), name)
+    return path.replace(".", "_"), _flag(hint, prefix + shown, texts.get(name) or ""), own.default
 
 
 def _flag(hint: Any, name: str, text: str) -> Any:

@@ -68,7 +68,7 @@ def describe_training(
         **_face_encoders(config, RunEncoders.of(config, manifest)),
         "updates": f"{updates} of {config.loop.train_batch_size} samples per process",
         **_stage(config),
-        **_measured(rows),
+        **measured(rows),
     }
     lines = "\n".join(f"| {name} | {value} |" for name, value in table.items())
     licence = "The adapter's licence depends on its training photos and its base model; state it before publishing."
@@ -83,7 +83,7 @@ def closing(config: DenoisingConfig | RewardConfig) -> list[str]:
     made += ["a LoRA"] if (folder / LORA_FILE).exists() else []
     made += ["an IdentityNet"] if (folder / NET).exists() else []
     lines = [f"'{folder}' holds {' and '.join(made)} for {config.base}; README.md there is its model card."]
-    lines += [f"{name}: {value}." for name, value in _measured(read_rows(folder / METRICS)).items()]
+    lines += [f"{name}: {value}." for name, value in measured(read_rows(folder / METRICS)).items()]
     if sheets := sorted((folder / "validation").glob("step-*.png")):
         lines.append(f"Pictures of people who were not trained on: {sheets[-1]}")
     if (folder / CONFIG).exists():
@@ -141,7 +141,7 @@ def _groups(people: Mapping[str, int]) -> str:
     return ", ".join([f"{count} {group}" for count, group in named] + unknown)
 
 
-def _measured(rows: list[dict[str, Any]]) -> dict[str, str]:
+def measured(rows: list[dict[str, Any]]) -> dict[str, str]:
     """The last validation, on people of the validation split."""
     last = next((row for row in reversed(rows) if FACES in row), {})
     return {

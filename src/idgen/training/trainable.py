@@ -53,7 +53,7 @@ def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batche
     else:
         adapter = _new_adapter(ours, base, batches) if ours else None
     if adapter is not None:
-        _check_encoder(adapter, batches)
+        check_encoder(adapter, batches)
         adapter.to(base.unet.device).attach(base.unet)
         if config.data.group == "photo" and config.people.masks == "none":
             adapter.register_to_config(max_people=max(adapter.config["max_people"], config.people.count[1]))
@@ -108,16 +108,14 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
 
 
 def _unet_lora(base: BaseModel, rank: int, folder: Path | None) -> UNetLoRA | None:
-    saved = folder / LORA_FILE if folder is not None and (folder / LORA_FILE).is_file() else None
-    if saved is not None:
-        with open_tensors(saved) as file:
-            rank = next(min(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
-    if not rank:
-        return None
-    lora = UNetLoRA(base.unet, rank)
-    if saved is not None:
-        lora.load(saved.parent)
-    return lora
+    if folder is not None and (folder / LORA_FILE).is_file():
+        with open_tensors(folder / LORA_FILE) as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+        is_dora = any(len(shape) < 2 for shape in shapes.values())  # the magnitudes of the columns
+        lora = UNetLoRA(base.unet, next(min(shape) for shape in shapes.values() if len(shape) == 2), is_dora)
+        lora.load(folder)
+        return lora
+    return UNetLoRA(base.unet, rank) if rank else None
 
 
 def _identity_net(base: BaseModel, wanted: bool, folder: Path | None) -> IdentityNet | None:
@@ -130,7 +128,8 @@ def _identity_net(base: BaseModel, wanted: bool, folder: Path | None) -> Identit
     return net.train().requires_grad_(True).to(base.unet.device, torch.float32)
 
 
-def _check_encoder(adapter: IdentityAdapter, batches: ShardBatches) -> None:
+def check_encoder(adapter: IdentityAdapter, batches: ShardBatches) -> None:
+    """Raise EncoderMismatchError if an adapter reads embeddings of another face encoder than that of the batches."""
     trained, found = adapter.config["encoder"], batches.encoder
     if trained != found:
         raise EncoderMismatchError(
@@ -145,13 +144,14 @@ class UNetLoRA(nn.Module):
     Args:
         unet: Frozen UNet of SD1.5 or SDXL.
         rank: Rank of the LoRA. Alpha equals the rank, so the LoRA has a scale of 1.
+        dora: Whether to train magnitudes and directions of the weights separately (DoRA, arXiv 2402.09353).
 
     Raises:
         TrainingError: The rank is not positive, or the UNet already has a LoRA of a training.
         MissingDependencyError: PEFT is not installed.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, rank: int) -> None:
+    def __init__(self, unet: UNet2DConditionModel, rank: int, dora: bool = False) -> None:
         super().__init__()
         try:
             from peft import LoraConfig
@@ -161,7 +161,9 @@ class UNetLoRA(nn.Module):
             raise TrainingError(f"A LoRA needs a rank of at least 1, not {rank}.")
         if _NAME in getattr(unet, "peft_config", {}):
             raise TrainingError("The UNet already has a LoRA of a training. Remove that one first.")
-        config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_PROJECTIONS)
+        config = LoraConfig(
+            r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_PROJECTIONS, use_dora=dora
+        )
         unet.add_adapter(config, adapter_name=_NAME)
         cast_training_params([unet], dtype=torch.float32)
         self._unet = [unet]  # in a list, so that torch does not register it as a submodule
@@ -174,13 +176,14 @@ class UNetLoRA(nn.Module):
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         layers: list[Any] = [layer for layer in self._unet[0].modules() if isinstance(layer, BaseTunerLayer)]
-        for layer in layers:  # PEFT's own switch would also set requires_grad to False
-            layer.set_scale(_NAME, 0.0)
+        before = [layer._disable_adapters for layer in layers]
+        for layer in layers:  # `enable_adapters` would also set requires_grad; a scale of 0 keeps DoRA's magnitudes
+            layer._disable_adapters = True
         try:
             yield
         finally:
-            for layer in layers:
-                layer.set_scale(_NAME, 1.0)
+            for layer, was in zip(layers, before, strict=True):
+                layer._disable_adapters = was
 
     def remove(self) -> None:
         """Remove the LoRA from the UNet."""

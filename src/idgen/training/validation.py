@@ -31,7 +31,7 @@ from ..files import write_whole
 from ..identity import Identity
 from ..rewards import RewardHackingGuard, Verdict
 from .base import BaseModel
-from .config import DenoisingConfig, RewardConfig
+from .config import ShardConfig
 from .encoders import RunEncoders
 from .tracking import read_rows, show_pictures
 
@@ -58,6 +58,7 @@ class Validation:
         steps: Denoising steps.
         guidance_scale: Guidance scale.
         seed: Seed of the noise.
+        references: For each person the identities to compare with, if they are not those that are drawn.
         show: Called with the number of updates and the (height, width, 3) uint8 pictures, a row per person.
     """
 
@@ -74,11 +75,13 @@ class Validation:
         steps: int = 25,
         guidance_scale: float = 3.0,
         seed: int = 0,
+        references: Sequence[Mapping[str, Identity]] | None = None,
         show: Callable[[int, list[list[np.ndarray]]], None] | None = None,
     ) -> None:
         self.base, self.adapter, self.people, self.prompts = base, adapter, people, prompts
         self.detector, self.encoders, self.folder = detector, encoders, folder
         self.steps, self.guidance_scale, self.seed, self.show = steps, guidance_scale, seed, show
+        self.references = people if references is None else references
 
     def __call__(self, step: int) -> dict[str, float]:
         """Draw, write a contact sheet `step-….png` with a row per person, and measure.
@@ -97,7 +100,7 @@ class Validation:
         judges = Judges(detector=self.detector, encoders=self.encoders)
         references = [
             {name: person[name].embedding(normalised=True).numpy()[None] for name in self.encoders}
-            for person in self.people
+            for person in self.references
         ]
         for i, row in enumerate(pictures):
             others = [reference for j, reference in enumerate(references) if j != i]
@@ -192,11 +195,22 @@ class EarlyStopping:
 
 
 def make_validation(
-    config: DenoisingConfig | RewardConfig, base: BaseModel, adapter: IdentityAdapter | None, accelerator: Accelerator
+    config: ShardConfig,
+    base: BaseModel,
+    adapter: IdentityAdapter | None,
+    accelerator: Accelerator,
+    **drawing: Any,
 ) -> tuple[Validation | None, EarlyStopping | None]:
     """Make the validation of a run, and early stopping if there is a second face encoder.
 
     There is no validation without an adapter, or if the validation split has no people.
+
+    Args:
+        config: Configuration of the run.
+        base: Its base model.
+        adapter: The adapter.
+        accelerator: Accelerator of the run.
+        drawing: `steps` and `guidance_scale` of `Validation`.
 
     Raises:
         TrainingError: The second face encoder is the one used in training.
@@ -222,6 +236,7 @@ def make_validation(
         config.output_dir / "validation",
         seed=config.loop.seed,
         show=partial(show_pictures, accelerator, settings.validation_prompts),
+        **drawing,
     )
     if settings.eval_encoder is None:
         return validation, None
@@ -229,9 +244,7 @@ def make_validation(
     return validation, EarlyStopping(trained=trained, unseen=unseen, rule=RewardHackingGuard())
 
 
-def _encoders(
-    config: DenoisingConfig | RewardConfig, adapter: IdentityAdapter, accelerator: Accelerator
-) -> dict[str, FaceEncoder]:
+def _encoders(config: ShardConfig, adapter: IdentityAdapter, accelerator: Accelerator) -> dict[str, FaceEncoder]:
     """The face encoders of the adapter and of losses or rewards, and last the one that training never uses."""
     used = dict.fromkeys([adapter.config["encoder"], *RunEncoders.of(config).compared])
     encoders: dict[str, FaceEncoder] = {name: open_encoder(spec_of(name)) for name in used}
@@ -240,7 +253,7 @@ def _encoders(
         if judge.name in used:
             raise TrainingError(f"'{judge.name}' is used in training; --eval_encoder must be another face encoder.")
         encoders[judge.name] = judge
-    elif isinstance(config, RewardConfig) and accelerator.is_main_process:
+    elif config.stage == "reward" and accelerator.is_main_process:
         _log.warning(
             "Only '%s', which is also rewarded, measures the pictures. Give another face encoder with --eval_encoder "
             "to detect reward hacking.",

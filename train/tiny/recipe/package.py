@@ -24,6 +24,8 @@ from .base import build_scheduler
 from .captions import taught_words
 
 GUIDANCE_SCALE = 3.0
+LEARNING_RATE = 2e-3
+"""Of tuning on one person; that of the small model's own LoRA."""
 """The guidance of the measurements in docs/results.md."""
 
 CARD, ADAPTER_CARD = (Path(__file__).with_name(name) for name in ("card.md", "adapter_card.md"))
@@ -78,7 +80,8 @@ def make_package(base: Path, adapter: Path, identity_net: Path, output: Path) ->
 def _write_usage(folder: Path) -> None:
     """Write how the base in this folder is best used; see `idgen.tiny.usage`."""
     resolution = json.loads((folder / FRAMING).read_text())["resolution"]
-    usage = Usage(resolution=resolution, guidance_scale=GUIDANCE_SCALE, words=tuple(sorted(taught_words())))
+    words = tuple(sorted(taught_words()))
+    usage = Usage(resolution=resolution, guidance_scale=GUIDANCE_SCALE, words=words, learning_rate=LEARNING_RATE)
     (folder / USAGE).write_text(json.dumps(asdict(usage), indent=2) + "\n")
 
 

@@ -1,0 +1,1 @@
+"""`idgen train person`: photos of one person → a LoRA, pseudo-words, or both."""

@@ -1,0 +1,54 @@
+"""Pictures of other people that the base model draws, for prior preservation (DreamBooth, ID-Booth)."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+
+from ...errors import TrainingError
+from ...files import write_bytes
+from ...terminal import console
+from ...tiny.usage import Usage
+
+BATCH = 4
+
+
+def draw_prior(
+    pipeline: Any, folder: Path, prompt: str, count: int, side: int, usage: Usage, seed: int = 0
+) -> list[Path]:
+    """Draw pictures without an identity. Pictures that exist are kept, so that an interrupted run continues.
+
+    Args:
+        pipeline: The base model's pipeline.
+        folder: Folder for the pictures, `000.png` and so on.
+        prompt: Prompt of all pictures.
+        count: Number of pictures.
+        side: Side of the pictures in pixels.
+        usage: Steps and guidance scale.
+        seed: Seed of the first picture.
+    """
+    files = [folder / f"{number:03d}.png" for number in range(count)]
+    missing = [number for number, file in enumerate(files) if not file.is_file()]
+    progress = getattr(pipeline, "_progress_bar_config", {})
+    pipeline.set_progress_bar_config(disable=True)
+    starts = range(0, len(missing), BATCH)
+    for start in track(starts, "Drawing prior pictures", console=console, disable=not missing):
+        numbers = missing[start : start + BATCH]
+        pictures = pipeline(
+            [prompt] * len(numbers),
+            height=side,
+            width=side,
+            num_inference_steps=usage.num_inference_steps,
+            guidance_scale=usage.guidance_scale,
+            generator=[torch.Generator().manual_seed(seed + number) for number in numbers],
+        ).images
+        for number, picture in zip(numbers, pictures, strict=True):
+            buffer = io.BytesIO()
+            picture.save(buffer, format="PNG")
+            write_bytes(files[number], buffer.getvalue(), TrainingError)
+    pipeline.set_progress_bar_config(**progress)
+    return files
