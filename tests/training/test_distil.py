@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, LCMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, LCMScheduler
 
+from idgen.commands.shared import load_lora
+from idgen.tiny.usage import usage_of
 from idgen.training.base import BaseModel
 from idgen.training.distil.config import ConsistencyConfig
 from idgen.training.distil.schedule import draw_pairs, grid, intervals
 from idgen.training.distil.step import ConsistencyStep, few_step_scheduler
+from idgen.training.schedulers import with_schedule_of
 from idgen.training.trainable import UNetLoRA
 from tests.components import SIDE, make_adapter, make_pipeline, seeded
 
@@ -31,6 +34,14 @@ def make_step(family: str = "sd", prediction: str = "epsilon", **config: Any) ->
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
     return step
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler(), LCMScheduler(beta_end=0.02), EulerDiscreteScheduler()])
+def test_another_scheduler_keeps_the_noise_schedule(scheduler: Any) -> None:
+    """Also where settings are the defaults of one class, which the others do not share."""
+    for kind in (LCMScheduler, DDPMScheduler, DDIMScheduler):
+        found = with_schedule_of(kind, scheduler)
+        torch.testing.assert_close(found.alphas_cumprod, scheduler.alphas_cumprod)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -82,8 +93,10 @@ def test_only_the_lora_is_trained_and_it_loads_in_stock_diffusers(family: str, m
     assert {name.partition(".")[0] for name, weight in step.named_parameters() if weight.grad is not None} == {"lora"}
     step.save(tmp_path)
     stock = make_pipeline(family)
-    stock.load_lora_weights(tmp_path)
-    stock.scheduler = LCMScheduler.from_pretrained(tmp_path, subfolder="scheduler")
+    load_lora(stock, str(tmp_path), "few")
+    assert isinstance(stock.scheduler, LCMScheduler)
+    few = usage_of("tiny", str(tmp_path))
+    assert (few.num_inference_steps, few.guidance_scale, few.resolution) == (4, 1.0, 64)
     options = {"num_inference_steps": 2, "guidance_scale": 1.0, "height": SIDE, "width": SIDE, "output_type": "np"}
     ours = step.base.pipeline
     ours.scheduler = few_step_scheduler(ours.scheduler)

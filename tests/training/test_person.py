@@ -17,6 +17,8 @@ from PIL import Image
 
 import idgen
 from idgen.adapter.words import WordProjection
+from idgen.commands.generate import GenerateOptions
+from idgen.commands.shared import open_pipeline
 from idgen.errors import ManyFacesError, StatisticsError, TrainingError
 from idgen.losses import LossConfig, make_losses
 from idgen.tiny import TINY_ADAPTER_PATH, load_tiny_base
@@ -86,13 +88,13 @@ def drawn(pipeline: Any, prompt: str, **options: Any) -> np.ndarray:
 
 def test_a_tuned_folder_draws_the_same_in_stock_diffusers_and_in_idgen(tuned: Path) -> None:
     logging.set_verbosity_error()
-    ours = load_tiny_base()
-    without = drawn(ours, "a photo of a person")
-    ours.load_id_adapter(tuned)
-    ours.load_lora_weights(tuned)
-    person = idgen.Identity.load(tuned / "identity.safetensors")
+    ours = open_pipeline("tiny", str(tuned), None, "cpu")
+    options = GenerateOptions(prompt="a photo of <id>", id_adapter=str(tuned))
+    assert options.identity_file is not None
+    person = idgen.Identity.load(options.identity_file)
     mine = drawn(ours, "a photo of <id>", id_embeds=person)
     stock = load_tiny_base()
+    without = drawn(stock, "a photo of a person")
     stock.load_textual_inversion(tuned)
     stock.load_lora_weights(tuned)
     np.testing.assert_allclose(drawn(stock, "a photo of <anna-b>"), mine, atol=1e-5)

@@ -18,6 +18,7 @@ from ..losses.parametrisation import at_least_float32
 from ..losses.precision import network_dtype, own_precision
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, insert_pseudo_words
 from .batch import Batch
+from .schedulers import with_schedule_of
 
 CACHED = ("vae", "text_encoder")
 """Networks whose outputs are cached in shards."""
@@ -48,7 +49,7 @@ class BaseModel:
             if isinstance(module, nn.Module):
                 to = network_dtype(module, dtype)
                 nn.Module.to(module.eval().requires_grad_(False), device=device, dtype=to)
-        self.scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
+        self.scheduler: Any = with_schedule_of(DDPMScheduler, pipeline.scheduler)
         self.parametrisation = Parametrisation.of(self.scheduler)
 
     @classmethod

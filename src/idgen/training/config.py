@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Protocol, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import tyro
 
@@ -204,37 +204,6 @@ class ValidationConfig:
     validation_people: int = 4
     validation_prompts: tuple[str, ...] = ("a photo of a person", "an oil painting of a person")
     eval_encoder: Annotated[EncoderSpec | None, tyro.conf.arg(aliases=["--judge"])] = None
-
-
-class RunConfig(Protocol):
-    """What the configurations of all stages have."""
-
-    stage: ClassVar[str]
-
-    @property
-    def base(self) -> str: ...
-
-    @property
-    def output_dir(self) -> Path: ...
-
-    @property
-    def loop(self) -> LoopConfig: ...
-
-
-class ShardConfig(RunConfig, Protocol):
-    """What the configurations of stages that read shards have."""
-
-    @property
-    def train_data_dir(self) -> str: ...
-
-    @property
-    def data(self) -> DataConfig: ...
-
-    @property
-    def validation(self) -> ValidationConfig: ...
-
-    @property
-    def terms(self) -> LossConfig | RewardsConfig | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

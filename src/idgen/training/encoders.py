@@ -10,7 +10,7 @@ from ..data.manifest import Manifest
 from ..faces import register_encoder, spec_of
 from ..losses import FaceEmbedder
 from ..losses.embedders import open_embedder
-from .config import ShardConfig
+from .run_config import ShardConfig
 
 
 @dataclass(frozen=True)

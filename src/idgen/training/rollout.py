@@ -14,6 +14,7 @@ import torch
 from ..errors import MissingDependencyError, TrainingError
 from ..losses import Parametrisation
 from .randomness import Generators, integers, normal
+from .schedulers import with_schedule_of
 
 Method = Literal["refl", "draft", "draft-lv", "alignprop"]
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -52,7 +53,7 @@ def make_scheduler(name: str | None, base: Any) -> Any:
         raise TrainingError(f"diffusers has no scheduler '{name}'; try DDIMScheduler or EulerDiscreteScheduler.")
     if not all(hasattr(kind, part) for part in ("scale_model_input", "add_noise", "step")):
         raise TrainingError(f"{name} does not fit a noise schedule of {type(base).__name__}; try DDIMScheduler.")
-    return kind.from_config(base.config, timestep_spacing="trailing")  # pyright: ignore[reportAttributeAccessIssue]
+    return with_schedule_of(kind, base, timestep_spacing="trailing")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -19,7 +19,7 @@ from ..losses import Bank, FaceEmbedder, LossConfig, LossSettings, make_losses, 
 from ..losses.row import FACES
 from ..rewards import RewardsConfig, make_rewards
 from .base import BaseModel
-from .config import DenoisingConfig, RewardConfig, RunConfig
+from .config import DenoisingConfig, RewardConfig
 from .ddpo import DDPOStep
 from .denoiser import IdentityDenoiser, LossEncoder
 from .distributed import make_accelerator, on_main
@@ -32,6 +32,7 @@ from .methods import DDPOConfig, GRPOConfig
 from .resume import check_start, locked
 from .reward_backprop import RewardStep
 from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
+from .run_config import RunConfig
 from .shard_batches import ShardBatches, check_captions, check_prompts, open_batches
 from .step import TrainingStep
 from .summary import describe_training

@@ -29,8 +29,8 @@ from ..losses import Bank
 from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
 from .base import BaseModel
 from .batch import Batch
-from .config import ShardConfig
 from .encoders import RunEncoders
+from .run_config import ShardConfig
 
 NAMED = 3
 """Number of photos that an error message names."""

@@ -31,8 +31,8 @@ from ..files import write_whole
 from ..identity import Identity
 from ..rewards import RewardHackingGuard, Verdict
 from .base import BaseModel
-from .config import ShardConfig
 from .encoders import RunEncoders
+from .run_config import ShardConfig
 from .tracking import read_rows, show_pictures
 
 FACES, SIMILARITY, OTHERS = "validation/faces", "validation/similarity/", "validation/others/"

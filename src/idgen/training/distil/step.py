@@ -18,6 +18,7 @@ from ...tiny.usage import USAGE
 from ..base import BaseModel
 from ..batch import Batch
 from ..randomness import Generators, normal
+from ..schedulers import with_schedule_of
 from ..step import TrainingStep
 from ..trainable import LORA_FILE, UNetLoRA
 from .config import ConsistencyConfig
@@ -155,6 +156,4 @@ class ConsistencyStep(TrainingStep):
 
 def few_step_scheduler(scheduler: Any) -> LCMScheduler:
     """The scheduler for few steps with the noise schedule of a base model."""
-    found = LCMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
-    assert isinstance(found, LCMScheduler)
-    return found
+    return with_schedule_of(LCMScheduler, scheduler, clip_sample=False, thresholding=False)

@@ -49,7 +49,7 @@ class PersonConfig:
         phase: Share of the noise schedule below which the clean face is compared instead of the noise (StableIdentity,
             0.6); 0 for the denoising loss at all timesteps.
         background_weight: Weight of pixels outside the face, 0 to 1.
-        resolution: Side of the training pictures in pixels; by default that of the base model, or 512.
+        resolution: Side of the training pictures in pixels; by default those of the base model.
         validation_pictures: Pictures drawn at every checkpoint.
         patience: Stop after this many checkpoints in a row that are no better than the best one; 0 to never stop.
         optimizer: Optimizer and learning rate; 0 stands for a learning rate that suits the base model.

@@ -62,7 +62,8 @@ def make_parts(config: PersonConfig, base: BaseModel, accelerator: Accelerator) 
             `train_person`.
     """
     usage = usage_of(config.base)
-    side = usage.resolution or config.resolution or 512
+    native = base.unet.config.sample_size * base.pipeline.vae_scale_factor
+    side = usage.resolution or config.resolution or native
     start = None if config.id_adapter is None else IdentityAdapter.from_pretrained(config.id_adapter)
     encoder = register_encoder(config.encoder) if start is None else start.config["encoder"]
     losses = losses_of(config, encoder)

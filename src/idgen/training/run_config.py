@@ -1,0 +1,44 @@
+"""What the configurations of all stages have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from ..losses.table import LossConfig
+    from ..rewards.table import RewardsConfig
+    from .config import DataConfig, LoopConfig, ValidationConfig
+
+
+class RunConfig(Protocol):
+    """The configuration of a run."""
+
+    stage: ClassVar[str]
+
+    @property
+    def base(self) -> str: ...
+
+    @property
+    def output_dir(self) -> Path: ...
+
+    @property
+    def loop(self) -> LoopConfig: ...
+
+
+class ShardConfig(RunConfig, Protocol):
+    """The configuration of a run that reads shards."""
+
+    @property
+    def train_data_dir(self) -> str: ...
+
+    @property
+    def data(self) -> DataConfig: ...
+
+    @property
+    def validation(self) -> ValidationConfig: ...
+
+    @property
+    def terms(self) -> LossConfig | RewardsConfig | None:
+        """What compares generated faces: the losses or the rewards, if any."""
+        ...
