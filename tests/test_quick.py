@@ -34,6 +34,7 @@ VALID: dict[str, list[str]] = {
     "inspect": ["photo.png"],
     "info": ["photo.png"],
     "calibrate": ["photo.png"],
+    "person": ["photo.png"],
     "key": ["new.key"],
     "fingerprint": ["photo.png", "--output", "copy", "--tracing-key", ".", "--recipient", "1"],
     "trace": ["photo.png", "--tracing-key", "."],
@@ -135,7 +136,7 @@ def test_help_wrong_flags_and_missing_files_import_no_torch_and_open_nothing(tmp
     (tmp_path / "base.toml").write_text('train_data_dir = "."\noutput_dir = "run"\nbase = "nowhere"\n')
     programs = [[name] for name in COMMANDS.keys() - {"train"}] + [["train", stage] for stage in STAGES]
     helped = [[*program, "--help"] for program in programs]
-    wrong = [[*program, *VALID.get(program[0], []), "--no-such-flag"] for program in programs]
+    wrong = [[*program, *VALID.get(program[-1], []), "--no-such-flag"] for program in programs]
     missing = [*missing_files(), *(["train", stage, "--config", "base.toml"] for stage in STAGES)]
     assert len(missing) > 40
     calls = [*helped, *wrong, *missing]

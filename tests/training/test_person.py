@@ -95,8 +95,8 @@ def test_a_tuned_folder_draws_the_same_in_stock_diffusers_and_in_idgen(tuned: Pa
     mine = drawn(ours, "a photo of <id>", id_embeds=person)
     stock = load_tiny_base()
     without = drawn(stock, "a photo of a person")
-    stock.load_textual_inversion(tuned)
-    stock.load_lora_weights(tuned)
+    stock.load_textual_inversion(str(tuned))
+    stock.load_lora_weights(str(tuned))
     np.testing.assert_allclose(drawn(stock, "a photo of <anna-b>"), mine, atol=1e-5)
     assert np.abs(mine - without).max() > 0.01
     assert len(person.embeddings) == 2  # the third photo is held out

@@ -32,7 +32,6 @@ from .randomness import generators
 from .resume import check_unchanged, count_weights, find_checkpoint, locked, set_newer_aside
 from .step import TrainingStep
 from .tracking import METRICS, LossMeans, append_row, cut_rows, flatten, read_rows
-from .validation import EarlyStopping
 
 LOSS_PART = "loss."
 """Prefix of the learned parts of losses among the tensors of a checkpoint."""
@@ -53,7 +52,7 @@ class Loop:
         accelerator: Accelerator of the run; see `make_accelerator`.
         validate: Called with the number of updates after each checkpoint and at the end, on the main process, with
             the averaged weights in the modules if there is an average. Its metrics are logged.
-        early_stopping: Reads the logged metrics after each validation, and may stop the run.
+        early_stopping: Called with `metrics.jsonl` after each validation; says whether to stop the run.
         run_settings: Further settings that define the run. A checkpoint with other settings is refused.
 
     Raises:
@@ -70,7 +69,7 @@ class Loop:
         optimizer: OptimizerConfig,
         accelerator: Accelerator,
         validate: Callable[[int], dict[str, float]] | None = None,
-        early_stopping: EarlyStopping | None = None,
+        early_stopping: Callable[[Path], bool] | None = None,
         run_settings: Mapping[str, Any] | None = None,
     ) -> None:
         check_accumulation(accelerator, config)

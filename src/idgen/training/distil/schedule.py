@@ -29,7 +29,7 @@ def intervals(config: ConsistencyConfig, update: int, updates: int) -> int:
 
 
 def grid(num_train_timesteps: int, count: int) -> torch.Tensor:
-    """(count + 1,) increasing timesteps: 0 and those of `LCMScheduler` with as many original steps."""
+    """Increasing timesteps: 0 and those of `LCMScheduler` with as many original steps; less where they coincide."""
     count = min(count, num_train_timesteps - 1)
     return torch.tensor([0, *((i * num_train_timesteps) // count - 1 for i in range(1, count + 1))]).unique()
 

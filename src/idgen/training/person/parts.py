@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -174,7 +175,7 @@ def _as_read(photos: PersonPhotos, adapter: IdentityAdapter) -> torch.Tensor:
     return read(normalised=config["normalised"])
 
 
-def _encode(base: BaseModel, pictures: Sequence[Any]) -> torch.Tensor:
+def _encode(base: BaseModel, pictures: Iterable[np.ndarray]) -> torch.Tensor:
     """Pictures of one size → latents, one at a time."""
     return torch.cat([encode_images(base.pipeline.vae, picture[None]) for picture in pictures])
 

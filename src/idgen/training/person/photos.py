@@ -81,7 +81,7 @@ class PersonPhotos:
         random = np.random.default_rng(seed)
         pixels, landmarks, photos = [], [], []
         for number, photo in enumerate(self.train):
-            box = photo.face.box
+            box = photo.face.box.tolist()
             place = framing.place(photo.image.shape[1], photo.image.shape[0], box, photo.face.landmarks)
             picture = framing.cut(photo.image, box, photo.face.landmarks)
             for version in range(VERSIONS):

@@ -25,7 +25,10 @@ def words_of(file: Path | None, usage: Usage) -> list[str]:
     """The words whose statistics pseudo-words have: of a file, those that the base model knows, or famous names."""
     if file is not None:
         return read_text(file, error=TrainingError).split()
-    return list(usage.words) or files(__package__).joinpath("famous_names.txt").read_text(encoding="utf-8").split()
+    return (
+        list(usage.words)
+        or files("idgen.training.person").joinpath("famous_names.txt").read_text(encoding="utf-8").split()
+    )
 
 
 def adapter_of_words(
