@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,13 @@ from idgen.training.config import LoopConfig, OptimizerConfig
 from idgen.training.parsing import parse
 from idgen.training.person import parts, run
 from idgen.training.person.config import PersonConfig
-from idgen.training.person.likeness import Likeness, Patience
+from idgen.training.person.likeness import BestWeights, Likeness, Patience
 from idgen.training.person.parts import losses_of, make_parts
 from idgen.training.person.photos import read_photos
 from idgen.training.person.run import train_person
 from idgen.training.person.step import PersonStep
 from idgen.training.run import open_run
+from idgen.training.tracking import METRICS, append_row
 from tests.components import make_adapter, make_pipeline, seeded
 
 from .runs import RandomPeople
@@ -88,15 +90,16 @@ def drawn(pipeline: Any, prompt: str, **options: Any) -> np.ndarray:
 
 def test_a_tuned_folder_draws_the_same_in_stock_diffusers_and_in_idgen(tuned: Path) -> None:
     logging.set_verbosity_error()
-    ours = open_pipeline("tiny", str(tuned), None, "cpu")
-    options = GenerateOptions(prompt="a photo of <id>", id_adapter=str(tuned))
+    folder = str(tuned / "checkpoint-2")  # the start may be the most similar
+    ours = open_pipeline("tiny", folder, None, "cpu")
+    options = GenerateOptions(prompt="a photo of <id>", id_adapter=folder)
     assert options.identity_file is not None
     person = idgen.Identity.load(options.identity_file)
     mine = drawn(ours, "a photo of <id>", id_embeds=person)
     stock = load_tiny_base()
     without = drawn(stock, "a photo of a person")
-    stock.load_textual_inversion(str(tuned))
-    stock.load_lora_weights(str(tuned))
+    stock.load_textual_inversion(folder)
+    stock.load_lora_weights(folder)
     np.testing.assert_allclose(drawn(stock, "a photo of <anna-b>"), mine, atol=1e-5)
     assert np.abs(mine - without).max() > 0.01
     assert len(person.embeddings) == 2  # the third photo is held out
@@ -109,6 +112,7 @@ def test_the_weights_with_the_highest_similarity_are_kept_and_it_is_told(tuned: 
     assert all(row["triplet"] >= 0 for row in rows if "norm" in row and "triplet" in row)
     likeness = Likeness.load(tuned)
     assert likeness.held_out
+    measured[0] = likeness.before
     assert likeness.after == max(measured.values()) == measured[likeness.update]
     weights = tuned / "pytorch_lora_weights.safetensors"
     assert weights.read_bytes() == (tuned / "best" / weights.name).read_bytes()
@@ -173,13 +177,20 @@ def test_adaptive_words_have_the_statistics_of_the_words_whatever_the_identity()
     assert (F.cosine_similarity(projection(torch.randn(2, 8)), table[:3].expand(2, -1, -1), dim=-1) > 0.9).all()
 
 
-def test_a_run_stops_if_the_similarity_does_not_rise(tmp_path: Path) -> None:
-    rule = Patience(metric="similarity", patience=2)
-    for step, (value, stops) in enumerate([(0.1, False), (0.3, False), (0.2, False), (0.3, True), (0.4, False)]):
-        with (tmp_path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, "similarity": value}) + "\n")
-        assert rule(tmp_path / "metrics.jsonl") == stops
-    assert not Patience(metric="similarity", patience=0)(tmp_path / "metrics.jsonl")
+def test_the_best_weights_are_kept_and_a_run_stops_if_the_similarity_does_not_rise(tmp_path: Path) -> None:
+    """The start is a candidate: a run that makes nothing better keeps it."""
+    values = iter([0.2, 0.1, 0.3, 0.3, 0.2])
+    saved = []
+    step: Any = SimpleNamespace(save=lambda folder: (folder.mkdir(exist_ok=True), saved.append(len(best.found()) - 1)))
+    best = BestWeights(step, lambda _: {"similarity": next(values)}, tmp_path / METRICS, "similarity")
+    best.start()
+    stops = []
+    for update in range(1, 5):
+        append_row(tmp_path / METRICS, {"step": update, **best(update)})
+        stops.append(Patience(best=best, patience=2)(tmp_path))
+    assert saved == [0, 1]  # the start, and the second checkpoint after one row
+    assert stops == [False, False, False, True]
+    assert not Patience(best=best, patience=0)(tmp_path)
 
 
 def test_what_is_refused(photos: Path, tmp_path: Path, group_photo: Path, analyzer: idgen.FaceAnalyzer) -> None:

@@ -12,6 +12,7 @@ from ...faces import EncoderStatistics, FaceEncoder, open_encoder, spec_of
 from ...files import read_json, write_bytes
 from ...terminal import warn
 from ...typed import arguments
+from ..checkpoint import list_checkpoints
 from ..step import TrainingStep
 from ..tracking import read_rows
 from ..validation import SIMILARITY
@@ -33,7 +34,7 @@ class Likeness:
         held_out: Whether the photo that pictures are compared with was not trained on.
         before: Mean cosine before the first update.
         after: Mean cosine of the weights that are saved.
-        update: Update of those weights.
+        update: Update of those weights; 0 if none was more similar than the start.
         photos: Mean cosine of that photo and the others, None for a single photo.
     """
 
@@ -61,6 +62,8 @@ class Likeness:
             f"Similarity to {photo}, by {self.encoder}: {self.before:.3f} before, {self.after:.3f} after "
             f"{self.update} updates{self._photos()}{self._strangers()}."
         ]
+        if not self.update:
+            said.append("No checkpoint was more similar than the start, which is kept.")
         if not self.held_out:
             said.append("With three photos or more, one is held out, and the figure is that of a new photo.")
         return said
@@ -99,45 +102,58 @@ def open_judge(spec: str | None, own: str, used: bool) -> FaceEncoder:
 
 
 class BestWeights:
-    """Validates, and keeps the weights with the highest similarity in the folder `best`.
+    """Validates, and keeps the weights with the highest similarity in the folder `best`; those of the start count too.
 
     Args:
         step: The trained parts; validated with their average in them.
         validate: Draws and measures.
         metrics: `metrics.jsonl` of the run: a resumed run knows the best checkpoint so far.
         metric: The similarity.
+
+    Attributes:
+        before: The similarity before the first update.
     """
 
     def __init__(
         self, step: TrainingStep, validate: Callable[[int], dict[str, float]], metrics: Path, metric: str
     ) -> None:
         self.step, self.validate, self.metrics, self.metric = step, validate, metrics, metric
+        self.before = -1.0
+
+    def start(self) -> None:
+        """Validate the weights of the start. A run that is resumed has kept better ones, or these."""
+        self.before = self.validate(0)[self.metric]
+        if not list_checkpoints(self.metrics.parent):
+            self.step.save(self.metrics.parent / BEST)
+
+    def found(self) -> list[tuple[int, float]]:
+        """Updates and similarities so far, the start first."""
+        return [(0, self.before), *series(self.metrics, self.metric)]
 
     def __call__(self, update: int) -> dict[str, float]:
         """Validate the weights after an update."""
         found = self.validate(update)
-        if found[self.metric] > max((value for _, value in series(self.metrics, self.metric)), default=-2.0):
+        if found[self.metric] > max(value for _, value in self.found()):
             self.step.save(self.metrics.parent / BEST)
         return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """Stops a run whose similarity has not risen for some checkpoints; an `EarlyStopping` for the loop.
+    """Stops a run whose similarity has not risen for some checkpoints.
 
     Attributes:
-        metric: The similarity.
+        best: Knows the similarities so far.
         patience: Checkpoints in a row that are no better than the best one; 0 to never stop.
     """
 
-    metric: str
+    best: BestWeights
     patience: int
 
-    def __call__(self, metrics: Path) -> bool:
+    def __call__(self, _: Path) -> bool:
         """Whether to stop."""
-        values = [value for _, value in series(metrics, self.metric)]
-        since_best = len(values) - 1 - values.index(max(values)) if values else 0
-        return 0 < self.patience <= since_best
+        values = [value for _, value in self.best.found()]
+        return 0 < self.patience <= len(values) - 1 - values.index(max(values))
 
 
 def series(metrics: Path, metric: str) -> list[tuple[int, float]]:

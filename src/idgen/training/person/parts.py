@@ -128,7 +128,8 @@ def _prior(config: PersonConfig, base: BaseModel, folder: Path, prompt: str, sid
     """The prior pictures, drawn by the main process."""
     if not config.prior_pictures:
         return []
-    return on_main(draw_prior, base.pipeline, folder, prompt, config.prior_pictures, side, usage, config.loop.seed)
+    about = (folder, prompt, config.prior_pictures, side, usage, config.loop.seed)
+    return on_main(draw_prior, base.pipeline, config.base, *about)
 
 
 def _new_adapter(config: PersonConfig, base: BaseModel, photos: PersonPhotos, usage: Usage) -> IdentityAdapter:

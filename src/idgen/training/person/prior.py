@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,22 @@ import torch
 from rich.progress import track
 
 from ...errors import TrainingError
-from ...files import write_bytes
+from ...files import read_text, write_bytes
 from ...terminal import console
 from ...tiny.usage import Usage
 
 BATCH = 4
+SETTINGS = "settings.json"
 
 
 def draw_prior(
-    pipeline: Any, folder: Path, prompt: str, count: int, side: int, usage: Usage, seed: int = 0
+    pipeline: Any, base: str, folder: Path, prompt: str, count: int, side: int, usage: Usage, seed: int = 0
 ) -> list[Path]:
-    """Draw pictures without an identity. Pictures that exist are kept, so that an interrupted run continues.
+    """Draw pictures without an identity. Pictures of the same settings are kept: an interrupted run continues.
 
     Args:
         pipeline: The base model's pipeline.
+        base: Name of the base model.
         folder: Folder for the pictures, `000.png` and so on.
         prompt: Prompt of all pictures.
         count: Number of pictures.
@@ -32,6 +36,7 @@ def draw_prior(
         seed: Seed of the first picture.
     """
     files = [folder / f"{number:03d}.png" for number in range(count)]
+    _forget_others(folder, {"base": base, "prompt": prompt, "side": side, "seed": seed, **asdict(usage)})
     missing = [number for number, file in enumerate(files) if not file.is_file()]
     progress = getattr(pipeline, "_progress_bar_config", {})
     pipeline.set_progress_bar_config(disable=True)
@@ -52,3 +57,13 @@ def draw_prior(
             write_bytes(files[number], buffer.getvalue(), TrainingError)
     pipeline.set_progress_bar_config(**progress)
     return files
+
+
+def _forget_others(folder: Path, settings: dict[str, Any]) -> None:
+    """Remove the pictures of an earlier run with other settings."""
+    file, text = folder / SETTINGS, json.dumps(settings, indent=1)
+    if file.is_file() and read_text(file, error=TrainingError) == text:
+        return
+    for picture in folder.glob("[0-9]*.png"):
+        picture.unlink()
+    write_bytes(file, text.encode(), TrainingError)

@@ -22,7 +22,7 @@ from ..validation import Validation
 from .batches import PROMPTS
 from .card import write_card
 from .config import PersonConfig
-from .likeness import BEST, BestWeights, Likeness, Patience, metric_of, open_judge, series
+from .likeness import BEST, BestWeights, Likeness, Patience, metric_of, open_judge
 from .parts import PersonParts, make_parts
 from .photos import PersonPhotos
 
@@ -49,7 +49,7 @@ def train_person(config: PersonConfig) -> Likeness | None:
         parts = make_parts(config, base, accelerator)
         judge = _judge(config, parts)
         validate = _validation(config, base, parts, judge)
-        metric = metric_of(judge)
+        best = BestWeights(parts.step, validate, config.output_dir / METRICS, metric_of(judge))
         loop = Loop(
             parts.step,
             parts.batches,
@@ -57,8 +57,8 @@ def train_person(config: PersonConfig) -> Likeness | None:
             config.loop,
             config.optimizer,
             accelerator,
-            validate=BestWeights(parts.step, validate, config.output_dir / METRICS, metric),
-            early_stopping=Patience(metric=metric, patience=config.patience),
+            validate=best,
+            early_stopping=Patience(best=best, patience=config.patience),
             run_settings={
                 **settings_of(config, accelerator),
                 "photos.content": parts.photos.key,
@@ -68,12 +68,12 @@ def train_person(config: PersonConfig) -> Likeness | None:
         if config.loop.dry_run:
             dry_run(loop)
             return None
-        before = _announce(loop, validate, metric, accelerator)
+        _start(loop, best, accelerator)
         done = loop.run()
         accelerator.end_training()
         if not done or not accelerator.is_main_process:
             return None
-        return _finish(config, parts, judge, before)
+        return _finish(config, parts, judge, best)
 
 
 def _with_learning_rate(config: PersonConfig) -> PersonConfig:
@@ -109,13 +109,13 @@ def _validation(config: PersonConfig, base: BaseModel, parts: PersonParts, judge
     )
 
 
-def _announce(loop: Loop, validate: Validation, metric: str, accelerator: Accelerator) -> float:
-    """Say how long the run takes at most; returns the similarity before the first update."""
+def _start(loop: Loop, best: BestWeights, accelerator: Accelerator) -> None:
+    """Measure the similarity before the first update, and say how long the run takes at most."""
     each = seconds_per_update(loop)
     if not accelerator.is_main_process:
-        return 0.0
+        return
     start = time.perf_counter()
-    before = validate(0)[metric]
+    best.start()
     check = time.perf_counter() - start
     updates = loop.config.max_train_steps
     checks = -(-updates // loop.config.checkpointing_steps)
@@ -124,19 +124,18 @@ def _announce(loop: Loop, validate: Validation, metric: str, accelerator: Accele
         f"{updates} updates of {each:.2g} s and {checks} checks of {check:.2g} s take {longest} at most. "
         "The run ends earlier if the similarity stops rising."
     )
-    return before
 
 
-def _finish(config: PersonConfig, parts: PersonParts, judge: FaceEncoder, before: float) -> Likeness:
+def _finish(config: PersonConfig, parts: PersonParts, judge: FaceEncoder, best: BestWeights) -> Likeness:
     """Write the best weights, what was measured, and the model card."""
     folder, photos = config.output_dir, parts.photos
     parts.step.load(folder / BEST)
     parts.step.save(folder)
-    update, after = max(series(folder / METRICS, metric_of(judge)), key=lambda pair: pair[1])
+    update, after = max(best.found(), key=lambda pair: pair[1])
     likeness = Likeness(
         encoder=judge.name,
         held_out=photos.is_held_out,
-        before=before,
+        before=best.before,
         after=after,
         update=update,
         photos=_between(photos, judge) if photos.is_held_out else None,
