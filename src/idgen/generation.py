@@ -134,7 +134,7 @@ def _open(options: GenerateOptions) -> tuple[Any, DrawingSettings]:
         steps=options.steps or usage.num_inference_steps,
         guidance_scale=usage.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         negative_prompt=options.negative_prompt,
-        lora=options.lora or "",
+        lora=options.lora,
     )
     if options.encoder is not None:
         register_encoder(options.encoder)

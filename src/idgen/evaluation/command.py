@@ -86,7 +86,7 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
         guidance_scale=_guidance_scale(options),
         **_size(options),
         masks="none" if options.masks == "none" else None,
-        lora=options.lora or "",
+        lora=options.lora,
     )
     prompts = load_prompts(options.prompts) if options.prompts else ()
     drawings = plan(cases, prompts, range(options.seed, options.seed + options.count))

@@ -39,6 +39,7 @@ class DrawingSettings:
 
     Attributes:
         width: Width of the pictures in pixels; None for the base model's. So is `height`.
+        lora: LoRA beside the adapter.
         masks: "none" to draw several people without masks; None for strips from left to right.
 
     Raises:
@@ -54,7 +55,7 @@ class DrawingSettings:
     width: int | None = None
     height: int | None = None
     masks: Literal["none"] | None = None
-    lora: str = ""
+    lora: str | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -210,7 +211,7 @@ def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
         told = read_json(file, EvaluationError)
         if "scale" in told:  # its name up to version 0.1.0
             told["id_scale"] = told.pop("scale")
-        return {"lora": "", **told}  # new in version 0.2
+        return told
     except EvaluationError as error:
         raise EvaluationError(f"{error} Delete it, and the picture is drawn again.") from error
 

@@ -94,7 +94,7 @@ class MarkOptions:
 
         if self.check_output and self.people is not None:
             self.people.check_picture(picture)
-        told = {name: value for name, value in settings.items() if name != "lora" or value}
+        told = {name: value for name, value in settings.items() if value is not None}
         told |= {name: _public_name(str(told[name])) for name in ("base", "adapter", "lora") if name in told}
         return mark(
             picture, told, watermark=self.watermark, signer=self.signer, key=self.maker, recipient=self.recipient
