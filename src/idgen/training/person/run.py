@@ -77,8 +77,11 @@ def train_person(config: PersonConfig) -> Likeness | None:
 
 
 def _with_learning_rate(config: PersonConfig) -> PersonConfig:
-    """The configuration with the learning rate of the base model, if it has none."""
-    rate = config.optimizer.learning_rate or usage_of(config.base).learning_rate
+    """The configuration with the learning rate of the base model, if it has none; a trained adapter needs a tenth."""
+    rate = config.optimizer.learning_rate
+    if not rate:
+        tuned = config.id_adapter is not None and config.learn != "lora"
+        rate = usage_of(config.base).learning_rate / (10 if tuned else 1)
     return replace(config, optimizer=replace(config.optimizer, learning_rate=rate))
 
 
