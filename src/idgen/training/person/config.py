@@ -52,8 +52,8 @@ class PersonConfig:
         resolution: Side of the training pictures in pixels; by default those of the base model.
         validation_pictures: Pictures drawn at every checkpoint.
         patience: Stop after this many checkpoints in a row that are no better than the best one; 0 to never stop.
-        optimizer: Optimizer and learning rate; 0 stands for a learning rate that suits the base model, or a tenth of it
-            where an adapter is tuned.
+        optimizer: Optimizer and learning rate; 0 stands for one that suits the base model, or a tenth of it where an
+            adapter is tuned.
         loop: Length of the run, checkpoints and logs.
 
     Raises:
