@@ -31,7 +31,8 @@ def swap_faces(options: SwapOptions, faces: Sequence[Choice | None]) -> Path:
     photo, shown = load_photo(options.picture), people
     if options.anonymise:
         loaded = next(iter(pipeline._loaded_adapters.values()))
-        people = [identity_of(face) for face in chosen_faces(loaded, photo, list(faces) or None)]
+        choices: Any = list(faces) or None
+        people = [identity_of(face) for face in chosen_faces(loaded, photo, choices)]
         shown = [one.anonymise(seed=options.seed + i, keep=one.attributes) for i, one in enumerate(people)]
     person: Any = shown if len(shown) > 1 else shown[0]
     edited = pipeline.swap(

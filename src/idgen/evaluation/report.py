@@ -128,7 +128,8 @@ def _render(template: str, **values: Any) -> str:
 def _row(row: Row) -> Row:
     """A row with NaN where JSON has null; rows of earlier versions have one group."""
     values = {key: math.nan if value is None else float(value) for key, value in row["values"].items()}
-    groups = row["groups"] if "groups" in row else {OWN: row["group"]} if row["group"] else {}
+    earlier: dict[str, str] = {OWN: row["group"]} if row.get("group") else {}
+    groups = row.get("groups", earlier)
     return {**row, "groups": groups, "values": values}
 
 

@@ -129,7 +129,7 @@ def _means(rows: Sequence[Row]) -> list[tuple[str, str, Interval]]:
 def _line(
     metric: str, encoder: str, by: str, group: str, people: int, figure: Interval, beside: Yardstick | None
 ) -> Line:
-    is_similarity = METRICS[metric].similarity and beside is not None
+    shown = beside if beside is not None and METRICS[metric].similarity else Yardstick(None, None)
     return Line(
         metric=metric,
         title=METRICS[metric].title,
@@ -141,6 +141,6 @@ def _line(
         value=figure.value,
         low=figure.low,
         high=figure.high,
-        strangers=beside.strangers if is_similarity else None,
-        match=beside.match if is_similarity else None,
+        strangers=shown.strangers,
+        match=shown.match,
     )
