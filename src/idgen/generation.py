@@ -28,6 +28,9 @@ from .terminal import say, warn
 if TYPE_CHECKING:
     from .commands.generate import GenerateOptions
 
+PICTURES = 16
+"""Images of each person of a set, if the option does not say."""
+
 
 def generate_one(options: GenerateOptions) -> list[Path]:
     """Generate images of one person and print their similarity; returns the files."""
@@ -80,7 +83,9 @@ def _generate_set(options: GenerateOptions, pipeline: Any, settings: DrawingSett
     from .evaluation.synthetic_set import REPORT, SetPlan, make_set
 
     people = _invented(options, pipeline)
-    plan = SetPlan.of(people, options.pictures, options.seed, lambda phrase: not options.usage.unknown_words(phrase))
+    plan = SetPlan.of(
+        people, options.pictures or PICTURES, options.seed, lambda phrase: not options.usage.unknown_words(phrase)
+    )
     judges = open_judges(people[0].encoder, eval_encoder=options.eval_encoder)
     summary = make_set(
         pipeline,

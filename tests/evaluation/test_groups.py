@@ -14,6 +14,7 @@ from idgen.errors import NoFaceError
 from idgen.evaluation import METRICS, intervals
 from idgen.evaluation.by_group import by_group
 from idgen.evaluation.cases import Case
+from idgen.evaluation.compare import compare
 from idgen.evaluation.error_rates import FMR_TARGET, error_rates
 from idgen.evaluation.groups import ESTIMATED, with_groups
 from idgen.evaluation.measure import Measured, Row
@@ -108,6 +109,11 @@ def test_every_similarity_stands_beside_strangers_and_a_threshold(tmp_path: Path
     assert f"{strangers:.3f}</td>" in page
     assert f"{match:.3f}</td>" in page
     assert all(f"group: {group}" in page for group in "abc")
+    for line in compare(tmp_path, tmp_path, tmp_path / "both"):
+        expected = (strangers, match) if METRICS[line["metric"]].similarity else (None, None)
+        assert (line["strangers"], line["match"]) == pytest.approx(
+            expected, abs=1e-4
+        )  # scores are rounded in the file
     assert any(line.startswith("By group: Sim(GT) ↑") and "'c'" in line for line in as_text(summary))
 
 

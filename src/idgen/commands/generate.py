@@ -50,7 +50,7 @@ class GenerateOptions:
         random: Generate this many invented people instead.
         set: Make a training set of the people of --random: shards in this folder, as `idgen prepare` writes them, and
             a report on how well the people can be told apart. Pose, expression, light, background and style vary.
-        pictures: Images per person of --set.
+        pictures: Images per person of --set, 16 if not given.
         real: Shards of real people: nobody of --random resembles one of them more than one in 10,000 pairs of
             strangers resemble each other, and the report of --set says how similar they are.
         eval_encoder: Face encoders that the report of --set measures with, besides the adapter's own.
@@ -83,7 +83,7 @@ class GenerateOptions:
     table: InputPath | None = None
     random: int = 0
     set: Path | None = None
-    pictures: int = 16
+    pictures: int | None = None
     real: InputPlace | None = None
     eval_encoder: tuple[EncoderSpec, ...] = ()
     false_match_rate: float | None = None
@@ -97,12 +97,23 @@ class GenerateOptions:
                 raise IdgenError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
         if self.steps is not None and self.steps < 1:
             raise IdgenError(f"--steps must be at least 1, got {self.steps}.")
-        if self.pictures < 2:
+        self._check_set()
+
+    def _check_set(self) -> None:
+        """Check the options of --set; none is ignored without it."""
+        if self.pictures is not None and self.pictures < 2:
             raise IdgenError(f"--pictures must be at least 2, got {self.pictures}.")
-        if self.set is not None and (self.random < 2 or self.prompts or self.prompt or self.output):
+        if self.real is not None and not self.random:
+            raise IdgenError("--real requires --random: it keeps invented people apart from real ones.")
+        if self.set is None:
+            if self.pictures is not None or self.eval_encoder:
+                raise IdgenError("--pictures and --eval-encoder require --set.")
+            return
+        others = self.prompts, self.prompt, self.output, self.table, self.photo, self.identity
+        if self.random < 2 or any(others) or self.count != 1:
             raise IdgenError(
-                "--set requires --random with two people or more, and neither prompts nor --output: "
-                "idgen generate --random 1000 --pictures 16 --set shards/"
+                "--set requires --random with two people or more and --pictures instead of --count, and takes no "
+                "prompt, person or --output: idgen generate --random 1000 --pictures 16 --set shards/"
             )
 
     @property

@@ -116,15 +116,16 @@ def _report(
     edits: Mapping[str, Edit],
 ) -> None:
     """Print the similarities and the visibility."""
+    from ..evaluation.scores import yardstick
     from ..provenance.protection_report import measure_protection, measure_visibility
 
-    table = Table("encoder", "after", "original", "protected", "strangers match above")
+    table = Table("encoder", "after", "original", "protected", "strangers", "threshold")
     for row in measure_protection(original, protected, analyzer.detector, encoders, edits):
         table.add_row(
             visible(row.encoder),
             row.edit,
             *("no face" if np.isnan(value) else f"{value:.3f}" for value in (row.before, row.after)),
-            "" if np.isnan(row.threshold) else f"{row.threshold:.3f}",
+            *("" if value is None else f"{value:.3f}" for value in yardstick(row.encoder)),
         )
     Console().print(table)
     seen = measure_visibility(original, protected)

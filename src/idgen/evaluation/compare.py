@@ -12,11 +12,12 @@ from .intervals import Interval, interval, mean_interval
 from .metric import Metric
 from .metrics import METRICS, metrics_of
 from .report import read_measured, write_comparison
-from .scores import Scores, scores_of
+from .scores import Scores, scores_of, yardstick
 
 
 class Difference(TypedDict):
-    """A line of a comparison: second minus first. It is `certain` if 0 lies outside the interval."""
+    """A line of a comparison: second minus first. It is `certain` if 0 lies outside the interval. `strangers` (of the
+    first report) and `match` are what a similarity is to be compared with, see `Yardstick`; None for other metrics."""
 
     metric: str
     title: str
@@ -28,6 +29,8 @@ class Difference(TypedDict):
     low: float
     high: float
     certain: bool
+    strangers: float | None
+    match: float | None
 
 
 def compare(first: Path, second: Path, output: Path) -> list[Difference]:
@@ -64,6 +67,9 @@ def compare(first: Path, second: Path, output: Path) -> list[Difference]:
         if b is not None and list(a.probes) == list(b.probes):
             rates = [*metrics_of("pairs"), *metrics_of("utilities")]
             table += [_rate(metric, encoder, a, b) for metric in rates]
+    for line in table:
+        if METRICS[line["metric"]].similarity:
+            line["strangers"], line["match"] = yardstick(line["encoder"], scores_a.get(line["encoder"]))
     table.sort(key=lambda line: list(METRICS).index(line["metric"]))
     write_comparison(output, (str(first), str(second)), table)
     return table
@@ -88,4 +94,6 @@ def _line(metric: Metric, encoder: str, first: float, second: float, figure: Int
         low=figure.low,
         high=figure.high,
         certain=bool(figure.low > 0 or figure.high < 0),
+        strangers=None,
+        match=None,
     )
