@@ -125,12 +125,12 @@ def _render(template: str, **values: Any) -> str:
     return render_page("idgen.evaluation", template, metrics=METRICS, **values)
 
 
-def _row(row: Row) -> Row:
+def _row(row: dict[str, Any]) -> Row:
     """A row with NaN where JSON has null; rows of earlier versions have one group."""
     values = {key: math.nan if value is None else float(value) for key, value in row["values"].items()}
-    earlier: dict[str, str] = {OWN: row["group"]} if row.get("group") else {}
-    groups = row.get("groups", earlier)
-    return {**row, "groups": groups, "values": values}
+    earlier = {OWN: row["group"]} if row.get("group") else {}
+    told = {name: row[name] for name in ("person", "prompt", "seed", "file")}
+    return Row(**told, groups=row.get("groups", earlier), values=values)
 
 
 def _plain(value: Any) -> Any:
