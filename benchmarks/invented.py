@@ -98,7 +98,8 @@ def distances(encoder: str, real: np.ndarray, people: int) -> None:
 
 def anonymise(space: FaceSpace, name: str, real: np.ndarray, values: np.ndarray) -> None:
     """How often turned people are still recognised, and how much of an attribute is left, by another estimator."""
-    half = len(real) // 2
+    order = np.random.default_rng(0).permutation(len(real))  # the order of names can say something of the attribute
+    real, values, half = real[order], values[order], len(real) // 2
     judge = space.with_attribute(name, real[half:], values[half:]).attributes[name]
     space = space.with_attribute(name, real[:half], values[:half])
     threshold = EncoderStatistics.of(space.encoder).threshold(1e-3)
