@@ -65,10 +65,10 @@ def main(
     /,
     output: Path = Path("several"),
     detector: Path | None = None,
-    updates: int = 300,
+    updates: int = 150,
     batch: int = 4,
-    pairs: int = 16,
-    steps: int = 12,
+    pairs: int = 10,
+    steps: int = 8,
 ) -> None:
     """Train, evaluate, and print the tables.
 
@@ -149,7 +149,7 @@ def figures(report: Path) -> list[str]:
     return [f"{lines[name]['value']:.3f} ({lines[name]['low']:.3f} to {lines[name]['high']:.3f})" for name in METRICS]
 
 
-def attention(shards: str, output: Path, adapters: dict[str, Path], batches: int = 8) -> list[str]:
+def attention(shards: str, output: Path, adapters: dict[str, Path], batches: int = 3) -> list[str]:
     """The share of each person's attention in the box around the face, and a figure of it."""
     file = output / "attention.json"
     if not file.exists():

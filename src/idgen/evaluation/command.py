@@ -78,13 +78,15 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
 def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) -> list[Shot]:
     """Draw every case, and every prompt and seed without an identity."""
     folder = options.output / "pictures"
+    width, height = _size(options)
     settings = DrawingSettings(
         base=options.base,
         adapter=options.id_adapter or options.base,
         id_scale=options.id_scale,
         steps=_steps(options),
         guidance_scale=_guidance_scale(options),
-        **_size(options),
+        width=width,
+        height=height,
         masks="none" if options.masks == "none" else None,
         lora=options.lora,
     )
@@ -124,10 +126,11 @@ def _cases(options: EvaluateOptions, identities: Path) -> list[Case]:
     return cases
 
 
-def _size(options: EvaluateOptions) -> dict[str, int]:
-    """The size of pictures of several people by a model that draws one face at one size: as many faces wide."""
+def _size(options: EvaluateOptions) -> tuple[int | None, int | None]:
+    """Width and height of pictures of several people by a model that draws one face at one size: as many faces wide.
+    None for the base model's."""
     side = usage_of(options.base).resolution
-    return {} if side is None or options.people == 1 else {"width": side * options.people, "height": side}
+    return (None, None) if side is None or options.people == 1 else (side * options.people, side)
 
 
 def _drawn_elsewhere(cases: Sequence[Case]) -> list[Shot]:
