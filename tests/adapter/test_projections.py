@@ -120,6 +120,8 @@ def test_a_projection_that_is_not_known_is_refused() -> None:
     ]:
         with pytest.raises(AdapterError, match=message):
             make_adapter(unet, projection=config)
+    with pytest.raises(AdapterError, match="needs pseudo-words"):
+        make_adapter(unet, projection="none")
 
 
 @pytest.mark.parametrize("kind", ["mlp", "resampler", "plus"])
@@ -155,7 +157,8 @@ def rewrite_header(file: Path, config: dict[str, Any]) -> None:
 def test_every_row_has_a_size_for_its_features_and_documents_its_sizes() -> None:
     for name in PROJECTIONS:
         kind = projection_class(name)
-        projection = make_adapter(make_unet(), projection=SMALL_PROJECTIONS[name], num_tokens=6)
+        words = {"num_words": 1, "text_dims": [4]}
+        projection = make_adapter(make_unet(), projection=SMALL_PROJECTIONS[name], num_tokens=6, **words)
         assert (projection.feature_dim is not None) == kind.reads_features
         documented = kind.__doc__ or ""
         assert all(f"{size}:" in documented for size in (*SHARED, *projection.config["projection"]) if size != "type")

@@ -26,7 +26,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("projection", SMALL_PROJECTIONS)
 def test_round_trip(projection: str, tmp_path: Path) -> None:
-    adapter = make_adapter(make_unet(), projection=SMALL_PROJECTIONS[projection], num_tokens=6, normalised=True)
+    words = {"num_words": 2, "text_dims": [4], "adaptive_words": True}
+    adapter = make_adapter(
+        make_unet(), projection=SMALL_PROJECTIONS[projection], num_tokens=6, normalised=True, **words
+    )
     adapter.save_pretrained(tmp_path)
     again = IdentityAdapter.from_pretrained(tmp_path)
     weights = again.state_dict()

@@ -109,6 +109,8 @@ class IdentityAdapter(UNetMixin):
             if num_words
             else {}
         )
+        if not (self.to_tokens.has_branches or self.to_tokens.fuses_text or len(self.to_words)):
+            raise AdapterError("An adapter without tokens needs pseudo-words: num_words and text_encoders.")
 
     @classmethod
     def from_unet(
