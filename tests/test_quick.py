@@ -24,6 +24,7 @@ OUTPUTS = {"output", "output_dir", "target", "file", "set"}
 """Options that name what is written; `file` is a blocklist, which --add creates."""
 VALID: dict[str, list[str]] = {
     "generate": ["a face", "--photo", "photo.png"],
+    "restore": ["photo.png", "--restorer", "."],
     "swap": ["photo.png", "--photo", "photo.png"],
     "evaluate": ["--identities", "."],
     "prepare": ["--output", "shards"],

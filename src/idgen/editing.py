@@ -1,4 +1,4 @@
-"""What `idgen swap` does: an edited picture, what was measured, and its file."""
+"""What `idgen swap` and `idgen restore` do: an edited picture, what was measured, and its file."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from .tiny import TINY_IDENTITY_NET_PATH
 
 if TYPE_CHECKING:
     from .commands.edit_options import EditOptions
+    from .commands.restore import RestoreOptions
     from .commands.swap import SwapOptions
 
 
@@ -47,6 +48,20 @@ def swap_faces(options: SwapOptions, faces: Sequence[Choice | None]) -> Path:
     for line in similarities(photo, edited, people):
         say(line)
     return _write(options, edited, "swap")
+
+
+def restore_face(options: RestoreOptions, face: Choice | None) -> Path:
+    """Restore a face of a photo; returns the file."""
+    from .adapter import Restorer
+
+    restorer = Restorer.from_pretrained(options.restorer)
+    people, pipeline = _open(options)
+    person = people[0] if people else None
+    edited = pipeline.restore(options.picture, restorer=restorer, id_embeds=person, face=face, **_arguments(options))
+    height, width = load_photo(options.picture).shape[:2]
+    if edited.images[0].size != (width, height):
+        say(f"The photo was enlarged from {width} × {height} to {edited.images[0].width} × {edited.images[0].height}.")
+    return _write(options, edited, "restore")
 
 
 def similarities(before: np.ndarray, edited: EditedPicture, people: Sequence[Identity]) -> list[str]:

@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 
 from idgen import IdentityAdapter
+from idgen.adapter import Restorer
 from idgen.cli import main
 from idgen.data.assign import AssignOptions
 from idgen.data.cache import write_caches
 from idgen.data.prepare import PrepareOptions, prepare
 from idgen.errors import TrainingError
+from idgen.training import restorer
 from idgen.training.checkpoint import list_checkpoints
 from idgen.training.parsing import parse
 from tests.processes import start_command
@@ -76,6 +78,21 @@ def test_both_stages_write_a_folder_that_a_pipeline_loads(shards, tmp_path, monk
     before, after = (IdentityAdapter.from_pretrained(folder).state_dict() for folder in (run, reward))
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert ", by " in (reward / "README.md").read_text()
+
+
+def test_a_restorer_is_trained_and_its_curve_is_fitted(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(restorer, "GRID", (0.0, 1.0))
+    monkeypatch.setattr(restorer, "DAMAGES", restorer.DAMAGES[1:2])
+    flags = ["--train_data_dir", shards, "--output_dir", str(tmp_path), "--max_train_steps", "2", "--fit_people", "1"]
+    flags += ["--train_batch_size", "2", "--optimizer.lr_warmup_steps", "1"]
+    idgen(monkeypatch, "restorer", *flags)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < row["denoising"] < 5 for row in rows)
+    trained = Restorer.from_pretrained(tmp_path)
+    assert any(block.weight.abs().max() > 0 for block in trained.controlnet_down_blocks), "it starts with zeros"
+    assert len(trained.curve.degradation) == 1
+    assert 0 < trained.curve.degradation[0] < 1
+    assert {*trained.curve.early, *trained.curve.late} <= {0.0, 1.0}
 
 
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(shards, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from .layers import cross_attention_layers
 from .orthogonal import PRESETS, Ortho, Preset
 from .projection import Projection
 from .projections import PROJECTIONS, ProjectionConfig
+from .restorer import IdScaleCurve, Restorer
 from .scale import BlockScale, Scale, ScaleSchedule
 from .tokens import BatchLayout, IdentityTokens
 
@@ -14,6 +15,7 @@ __all__ = [
     "BatchLayout",
     "BlockScale",
     "Fusion",
+    "IdScaleCurve",
     "IdentityAdapter",
     "IdentityNet",
     "IdentityTokens",
@@ -22,6 +24,7 @@ __all__ = [
     "Projection",
     "ProjectionConfig",
     "RandomFusion",
+    "Restorer",
     "Scale",
     "ScaleSchedule",
     "cross_attention_layers",

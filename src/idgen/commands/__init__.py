@@ -3,6 +3,7 @@
 COMMANDS = {
     "generate": "Generate images of a person.",
     "swap": "Replace faces of a picture by those of other people.",
+    "restore": "Restore the face of a damaged photo.",
     "enroll": "Enroll a person from photos into an identity file.",
     "prepare": "Turn photos of people into shards for training.",
     "calibrate": "Measure the similarities of a face encoder on photos of many people.",

@@ -1,6 +1,7 @@
 from .align import ARCFACE_TEMPLATE, DLIB_TEMPLATE, FFHQ_TEMPLATE, align_face, similarity_transform, warp_faces
 from .analyzer import FaceAnalyzer
 from .clip import ClipFeatures
+from .degradation import Degradation, measure_degradation
 from .detectors import DlibDetector, FaceDetector
 from .dlib_encoder import DlibEncoder
 from .encoder import AlignedEncoder, FaceEncoder, NetworkInput
@@ -25,6 +26,7 @@ __all__ = [
     "AlignedEncoder",
     "Choice",
     "ClipFeatures",
+    "Degradation",
     "Detection",
     "DlibDetector",
     "DlibEncoder",
@@ -52,6 +54,7 @@ __all__ = [
     "face_oval",
     "load_photo",
     "match_colours",
+    "measure_degradation",
     "open_encoder",
     "paste_face",
     "register_encoder",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..adapter import IdentityNet, Scale
-from ..faces import Photo
+import numpy as np
+
+from ..adapter import IdentityNet, Restorer, Scale
+from ..faces import Choice, Photo
 from .arguments import IdEmbeds, IdentityArguments, IdImage
 from .face_crop import EditedPicture, FaceChoice
 
@@ -66,3 +68,45 @@ class EditingMixin:
         )
         ours = IdentityArguments(id_image=id_image, id_embeds=id_embeds, id_scale=id_scale)
         return swap(self, picture, ours, face, settings)
+
+    def restore(
+        self,
+        photo: Photo,
+        *,
+        restorer: Restorer,
+        id_image: IdImage | Mapping[str, IdImage] | None = None,
+        id_embeds: IdEmbeds | Mapping[str, IdEmbeds] | None = None,
+        id_scale: Scale | Mapping[str, Scale] | None = None,
+        face: Choice | None = None,
+        landmarks: np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> EditedPicture:
+        """Restore a face of a damaged photo, with the person from other photos.
+
+        A small photo is enlarged, so that the face has the size that the base model draws.
+
+        Args:
+            photo: The photo, of any size.
+            restorer: The ControlNet that reads the damaged face.
+            id_image: The person, as in a call; nobody if neither this nor `id_embeds` is given.
+            id_embeds: The person, as in a call.
+            id_scale: Strength of identity conditioning; by the degradation of the photo and the restorer's curve if
+                not given. With 0 the photo is restored as without a person.
+            face: The face to restore if the photo shows several, as in `encode_identity`.
+            landmarks: (5, 2), of the face in pixels of the photo, for a photo in which no face is found.
+            kwargs: Further arguments of the image-to-image pipeline, such as `num_inference_steps`, `guidance_scale`,
+                `strength`, `generator` and `controlnet_conditioning_scale`.
+
+        Returns:
+            The enlarged photo, and where it differs from a plain enlargement.
+
+        Raises:
+            AdapterError: No adapter is loaded, or the photo would become too large.
+            NoFaceError, ManyFacesError, ImageError: See `idgen.enroll`.
+            BlockedIdentityError: The person, or the one in the photo, is on `id_blocklist`.
+        """
+        from .restore import restore
+
+        scale = id_scale if id_image is not None or id_embeds is not None else None
+        ours = IdentityArguments(id_image=id_image, id_embeds=id_embeds, id_scale=scale)
+        return restore(self, photo, ours, restorer, face, landmarks, kwargs)

@@ -83,6 +83,19 @@ class FaceCrop:
         """(1, 1, side, side), 1 wherever the oval is not 0."""
         return torch.from_numpy(self.oval > 0).float()[None, None]
 
+    @property
+    def window(self) -> np.ndarray:
+        """(side, side) float32, 1 in the crop, fading to 0 at its border."""
+        side = self.pixels.shape[0]
+        edge = np.minimum(np.arange(side), np.arange(side)[::-1]) / (0.12 * side)
+        return np.minimum(edge[:, None], edge[None]).clip(0, 1).astype(np.float32)
+
+    @property
+    def zoom(self) -> float:
+        """How many times the face is larger in the crop than in the picture."""
+        sides = (np.linalg.norm(points - points.mean(0)) for points in (self.points, self.landmarks))
+        return float(next(sides) / max(next(sides), 1e-6))
+
     def paste(self, photo: np.ndarray, drawn: np.ndarray) -> Pasted:
         """Blend a drawn crop, (side, side, 3) uint8, into the oval of the face in the photo."""
         return paste_face(photo, drawn, self.oval, self.landmarks, self.template)

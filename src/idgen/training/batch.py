@@ -44,6 +44,7 @@ class Batch:
         time_ids: (batch, 6), original size, crop corner and target size, height first; for SDXL only.
         encoder_hidden_states: (batch, length, dim), the encoded prompts of `BaseModel.encode`, if they are cached.
         text_embeds: (batch, dim), the pooled text embeddings for SDXL.
+        condition: (batch, 3, height, width) in [0, 1], the damaged pictures that a restorer reads.
 
     Raises:
         TrainingError: The parts have different lengths.
@@ -66,6 +67,7 @@ class Batch:
     time_ids: torch.Tensor | None = None
     encoder_hidden_states: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
+    condition: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         each = {name: 1 if name in OF_PICTURES else self.people for name in self._tensors()}

@@ -8,8 +8,9 @@ from typing import Literal
 from .config import DenoisingConfig, RewardConfig
 from .distil.config import DistilConfig
 from .person.config import PersonConfig
+from .restorer_config import RestorerConfig
 
-Stage = Literal["denoise", "reward", "person", "distil"]
+Stage = Literal["denoise", "reward", "person", "distil", "restorer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,5 +89,12 @@ STAGES: dict[Stage, StageRow] = {
             *("base", "train_data_dir", "output_dir", "data.resolution", "id_adapter", "lora_rank", "draw_steps"),
             *("consistency.method", "consistency.guidance_scale", "validation.eval_encoder"),
         ),
+    ),
+    "restorer": StageRow(
+        config=RestorerConfig,
+        train="idgen.training.restorer:train_restorer",
+        closing="idgen.training.restorer:closing",
+        example="--train_data_dir shards/ --output_dir restorer/",
+        help=("base", "train_data_dir", "output_dir", "resolution", "drop_text", "id_adapter", "fit_people"),
     ),
 }

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..adapter import Fusion, IdentityAdapter, IdentityNet, IdentityTokens
+from ..adapter import Fusion, IdentityAdapter, IdentityNet, IdentityTokens, Restorer
 from ..convert import NET
 from ..data.people_options import Masks
 from ..errors import EncoderMismatchError, TrainingError
@@ -45,6 +45,7 @@ class TrainingStep(nn.Module):
         adapter: Attached to the base's UNet; None to train a LoRA alone.
         lora: LoRA on the base's UNet.
         identity_net: Reads the adapter's tokens and the landmarks of the targets.
+        restorer: Reads the batch's `condition` and the text.
         image_branch: Whether the UNet reads the adapter's tokens itself. If not, the adapter's branches are frozen.
         masks: Where each of several people conditions a picture; see `PeopleOptions`.
 
@@ -64,11 +65,13 @@ class TrainingStep(nn.Module):
         identity_net: IdentityNet | None = None,
         image_branch: bool = True,
         masks: Masks = "boxes",
+        restorer: Restorer | None = None,
     ) -> None:
         super().__init__()
         self.loss_parts = nn.ModuleDict()
         self.adapter, self.lora, self.identity_net, self.image_branch = adapter, lora, identity_net, image_branch
         self.masks: Masks = masks
+        self.restorer = restorer
         self._base = [base]  # in a list, so that torch does not register its networks
         self._base_only = False
         self._held: ExitStack | None = None
@@ -176,13 +179,17 @@ class TrainingStep(nn.Module):
         """
         times = len(noisy) // len(batch)
         time_ids = None if batch.time_ids is None else batch.time_ids.repeat(times, 1)
-        if self.identity_net is None or self._base_only:
+        net = self.restorer if self.identity_net is None else self.identity_net
+        if net is None or self._base_only:
             return self.base.predict(noisy, timesteps, text, time_ids)
-        residuals = self.identity_net(
-            noisy.to(self.identity_net.dtype),
+        condition = self._keypoints(batch) if self.identity_net is not None else batch.condition
+        if condition is None:
+            raise TrainingError("A restorer reads damaged pictures: the batch has no condition.")
+        residuals = net(
+            noisy.to(net.dtype),
             timesteps,
             text["encoder_hidden_states"],
-            self._keypoints(batch).repeat(times, 1, 1, 1),
+            condition.repeat(times, 1, 1, 1),
             added_cond_kwargs=self.base.added(text, time_ids),
             return_dict=False,
         )
@@ -217,6 +224,8 @@ class TrainingStep(nn.Module):
                 self.identity_net.save_pretrained(new / NET)
             if self.adapter is not None:
                 self.adapter.save_pretrained(new)
+            if self.restorer is not None:
+                self.restorer.save_pretrained(new)
 
     def load(self, folder: Path) -> None:
         """Load what `save` wrote.
@@ -231,6 +240,8 @@ class TrainingStep(nn.Module):
             self.identity_net.load_state_dict(saved.state_dict())
         if self.adapter is not None:
             self.adapter.load_state_dict(IdentityAdapter.from_pretrained(folder).state_dict())
+        if self.restorer is not None:
+            self.restorer.load_state_dict(Restorer.from_pretrained(folder).state_dict())
 
 
 def encode_with(adapter: IdentityAdapter, batch: Batch) -> IdentityTokens:

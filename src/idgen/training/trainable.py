@@ -66,8 +66,12 @@ def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batche
 
 def new_identity_net(base: BaseModel) -> IdentityNet:
     """Create an IdentityNet that changes nothing yet and fits the size of the base's latents."""
-    channels = (16, 32, 96, 256)[: round(math.log2(base.pipeline.vae_scale_factor)) + 1]
-    return IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=channels)
+    return IdentityNet.from_unet(base.unet, conditioning_embedding_out_channels=conditioning_channels(base))
+
+
+def conditioning_channels(base: BaseModel) -> tuple[int, ...]:
+    """The channels of a ControlNet's condition, which is reduced to the size of the base's latents."""
+    return (16, 32, 96, 256)[: round(math.log2(base.pipeline.vae_scale_factor)) + 1]
 
 
 def with_lora(adapter: IdentityAdapter, rank: int) -> IdentityAdapter:
