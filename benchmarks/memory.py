@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 import tyro
 from diffusers import AutoencoderKL
-from inference import EMBEDDING_DIM, SD15, SDXL, make_unet
+from networks import EMBEDDING_DIM, SD15, SDXL, make_unet
 from recipes import FACE
 from torch import nn
 from torch.autograd import backward

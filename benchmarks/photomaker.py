@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import tyro
-from inference import SDXL, inputs, make_unet
+from networks import SDXL, inputs, make_unet
 from peft import LoraConfig
 from pulid import META, count
 from rich.console import Console

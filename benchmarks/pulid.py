@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 import tyro
 from diffusers import UNet2DConditionModel
-from inference import SDXL, inputs, make_unet
+from networks import SDXL, inputs, make_unet
 from rich.console import Console
 from rich.table import Table
 from torch import nn
