@@ -280,6 +280,7 @@ def test_every_tab_refuses_people_on_the_blocklist(serve: Any, eileen: Path, tmp
         ("/image_to_image", "Anna", (scene, 0.8)),
         ("/inpaint", "Anna", (scene, 0.8)),
         ("/compare", "Anna", ("0.8", ["two"])),
+        ("/swap", "Anna", (handle_file(str(eileen)), True, 0, 0.5, True)),
     ]
     drawing = {f"/{call.fn.__name__}" for call in served.demo.fns.values() if call.concurrency_id == "pipeline"}
     assert drawing == {endpoint for endpoint, _, _ in requests}

@@ -175,4 +175,4 @@ def test_estimated_groups_are_marked_and_warned_of(tmp_path: Path, capsys: pytes
     assert own["face size of the reference"] == "256 px and more"
     assert "The groups of 1 people are estimates" in capsys.readouterr().err
     with pytest.raises(NoFaceError, match=r"a\.png"):
-        with_groups(cases, type("Blind", (), {"detect": lambda self, image: []})(), None)
+        with_groups(cases, type("Blind", (), {"detect": lambda self, image: []})(), None)  # pyright: ignore[reportArgumentType]

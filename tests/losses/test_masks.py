@@ -35,7 +35,7 @@ EARLY, LATE = 100, 900
 
 def inputs(seed: int) -> dict[str, Any]:
     """Of two samples: all that any loss reads, but the mask and the timesteps."""
-    pictures = ("model_output", "latents", "noise", "output_without_id", "output_mixed_id")
+    pictures = ("model_output", "latents", "noisy_latents", "noise", "output_without_id", "output_mixed_id")
     faces = ("generated_embeds", "target_embeds", "prior_embeds", "older_embeds")
     recordings = ("with_id", "without_id", "with_id", "edited", "without_id", "edited_without_id")
     return {

@@ -10,7 +10,7 @@ import torch
 from diffusers.utils import logging
 from transformers import CLIPTokenizer
 
-from idgen.data.cache import FRAMING
+from idgen.data.framing import FRAMING
 from idgen.evaluation.prompts import PROMPT_SETS
 from idgen.files import read_json
 from idgen.tiny import TINY_PATH, load_tiny_base

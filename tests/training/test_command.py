@@ -89,7 +89,7 @@ def test_a_restorer_is_trained_and_its_curve_is_fitted(shards, tmp_path, monkeyp
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert all(0 < row["denoising"] < 5 for row in rows)
     trained = Restorer.from_pretrained(tmp_path)
-    assert any(block.weight.abs().max() > 0 for block in trained.controlnet_down_blocks), "it starts with zeros"
+    assert any(block.weight.any() for block in trained.controlnet_down_blocks), "it starts with zeros"  # pyright: ignore
     assert len(trained.curve.degradation) == 1
     assert 0 < trained.curve.degradation[0] < 1
     assert {*trained.curve.early, *trained.curve.late} <= {0.0, 1.0}

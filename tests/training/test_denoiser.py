@@ -128,11 +128,11 @@ def test_an_edit_is_compared_with_what_it_changes_without_the_person() -> None:
     batch = RandomPeople(2).make(0)
     prompts, encode = [], step.base.encode
 
-    def encode_edits(texts: Any, person: Any = None) -> Any:
+    def encode_edits(texts: Any, person: Any = None, *people: Any) -> Any:
         """The toy encoder reads all letters alike."""
         prompts.append(texts)
         shift = torch.randn(2, 1, 1, generator=seeded(3)) if "smiling" in texts[0] else 0
-        return {name: part + shift for name, part in encode(texts, person).items()}
+        return {name: part + shift for name, part in encode(texts, person, *people).items()}
 
     step.base.encode = encode_edits
     assert run(step, batch).terms["editing"].mean > 0

@@ -16,7 +16,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from idgen.adapter.fusion import Fusion, RandomFusion
-from idgen.data.cache import FRAMING
+from idgen.data.framing import FRAMING
 from idgen.training.base import BaseModel
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.parsing import parse

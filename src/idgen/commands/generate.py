@@ -104,7 +104,7 @@ class GenerateOptions:
         if self.pictures is not None and self.pictures < 2:
             raise IdgenError(f"--pictures must be at least 2, got {self.pictures}.")
         if self.real is not None and not self.random:
-            raise IdgenError("--real requires --random: it keeps invented people apart from real ones.")
+            raise IdgenError(f"--real {self.real} requires --random: it keeps invented people apart from real ones.")
         if self.set is None:
             if self.pictures is not None or self.eval_encoder:
                 raise IdgenError("--pictures and --eval-encoder require --set.")

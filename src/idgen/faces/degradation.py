@@ -42,8 +42,8 @@ class Degradation:
     def __call__(self, photo: np.ndarray, seed: int = 0) -> np.ndarray:
         """Damage a photo and enlarge it again; (height, width, 3) uint8 → the same shape."""
         image = Image.fromarray(photo).filter(ImageFilter.GaussianBlur(self.blur))
-        small = tuple(max(1, round(side / self.shrink)) for side in image.size)
-        pixels = np.asarray(image.resize(small, Image.Resampling.BOX), np.float64)
+        width, height = (max(1, round(side / self.shrink)) for side in image.size)
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.BOX), np.float64)
         pixels = pixels + np.random.default_rng(seed).normal(0, self.noise, pixels.shape)
         damaged = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
         if self.jpeg < 100:

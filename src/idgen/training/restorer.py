@@ -46,7 +46,7 @@ DAMAGES = (Degradation(shrink=1.5), Degradation(blur=0.8, shrink=3, jpeg=75), De
 class DegradedBatches(ShardBatches):
     """Batches with damaged pictures, `Batch.condition`; the damage follows from the seed and the batch's number."""
 
-    def _batch(self, samples: Sequence[Sample]) -> Batch:
+    def _batch(self, samples: Sequence[Sample]) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
         random = np.random.default_rng([self.loader.dataset.seed, self.loader.rank, self._number])
         damaged = [
             Degradation.draw(random)(sample.picture.numpy(), seed=int(random.integers(2**32))) for sample in samples

@@ -101,7 +101,8 @@ class RewardStep(TrainingStep):
             rows = generated.noisy.chunk(copies)
             without_id = torch.cat([self._predict(noisy, generated.timestep, text, batch) for noisy in rows])
         points = inputs.face_points / self.decoder.scale
-        masks = face_mask(points, inputs.face_found, *generated.noisy.shape[-2:])
+        height, width = generated.noisy.shape[-2:]
+        masks = face_mask(points, inputs.face_found, height, width)
         mask = masks.unflatten(0, (-1, batch.people)).amax(1)
         terms = WeightedTerms({"preservation": Term(base_preservation_loss, self.config.preservation)})
         return terms({"model_output": generated.output, "output_without_id": without_id, "face_mask": mask})

@@ -205,7 +205,8 @@ def open_batches(
     cached = cached and not data.poses and data.group == "face"
     latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
     text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
-    kind = PairedIdentityDataset if data.group == "face" else partial(GroupDataset, people=config.people)
+    people: Any = getattr(config, "people", None)  # only the stages of several people have them
+    kind = PairedIdentityDataset if data.group == "face" else partial(GroupDataset, people=people)
     dataset = kind(
         config.train_data_dir,
         framing=framing,

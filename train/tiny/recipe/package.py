@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from idgen import IdentityAdapter, IdentityNet
 from idgen.convert import NET
-from idgen.data.cache import FRAMING
+from idgen.data.framing import FRAMING
 from idgen.tiny.usage import USAGE, Usage
 
 from . import config

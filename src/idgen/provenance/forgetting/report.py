@@ -110,10 +110,10 @@ class _Measurement:
             drawn[name] = pair
             lines += self._lines(name, group, pair[0].faces, pair[1].faces, known)
         for name, attack in ATTACKS.items():
-            pair = tuple(self._draw(each, self._attacked(attack, each, forgotten)).faces for each in self._both)
-            lines += self._lines(f"attack: {name}", forgotten, *pair, known)
-        pair = tuple(self._draw(each, forgotten.rows, attack_prompts(self.before)).faces for each in self._both)
-        lines += self._lines("attack: other prompts", forgotten, *pair, known)
+            before, after = (self._draw(each, self._attacked(attack, each, forgotten)).faces for each in self._both)
+            lines += self._lines(f"attack: {name}", forgotten, before, after, known)
+        before, after = (self._draw(each, forgotten.rows, attack_prompts(self.before)).faces for each in self._both)
+        lines += self._lines("attack: other prompts", forgotten, before, after, known)
         membership = (float("nan"), float("nan"))
         if not self.before.to_tokens.fuses_text:  # such adapters cannot be trained
             pictures = drawn["forgotten people"][0]
@@ -227,4 +227,4 @@ class _Measurement:
 
 def _like(adapter: IdentityAdapter, other: IdentityAdapter) -> IdentityAdapter:
     """A copy of an adapter in the precision and on the device of another one."""
-    return torch.nn.Module.to(copy.deepcopy(adapter), device=other.device, dtype=other.dtype)
+    return torch.nn.Module.to(copy.deepcopy(adapter), device=other.device, dtype=other.dtype)  # pyright: ignore[reportReturnType]

@@ -58,13 +58,13 @@ class TokenSpace:
         found = start
         for _ in range(steps):
             watched = Rows(
-                *(None if x is None else x.detach().requires_grad_() for x in (found.embeds, found.features))
-            )  # pyright: ignore
+                *(None if x is None else x.detach().requires_grad_() for x in (found.embeds, found.features))  # pyright: ignore
+            )
             distance = (self.read(adapter, watched) - target).square().sum()
             inputs = [x for x in (watched.embeds, watched.features) if x is not None]
             gradients = torch.autograd.grad(distance, inputs, allow_unused=True)
             moved = [
-                x.detach() if slope is None else _descended(x.detach(), slope, middle, reach)
+                x.detach() if slope is None else _descended(x.detach(), slope, middle, reach)  # pyright: ignore
                 for x, slope, middle in zip(inputs, gradients, (centre.embeds, centre.features), strict=False)
             ]
             found = Rows(*moved)

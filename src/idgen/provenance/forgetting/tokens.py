@@ -163,7 +163,7 @@ def forget(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1 - step / settings.steps)
         whom = [i % len(people) for i in range(step * PEOPLE, step * PEOPLE + min(PEOPLE, len(people)))]
-        combined(*task.loss(trained, whom), weights)
+        combined(*task.loss(trained, whom), weights)  # pyright: ignore[reportArgumentType]
         optimizer.step()
         on_step(step + 1, settings.steps)
     with torch.no_grad():

@@ -101,7 +101,7 @@ class _Step:
         person = task.people[whom].draw(BATCH, task.kept, random)
         anchor = task.anchors[whom][[0] * BATCH]
         chosen = torch.randint(len(self.prompts), (BATCH,), generator=random)
-        prompts = [self.prompts[i] for i in chosen]
+        prompts = [self.prompts[int(i)] for i in chosen]
         noisy, t = self._begin(person, prompts)
         with torch.no_grad():
             goal = self._predict(self.original, person, prompts, noisy, t)
