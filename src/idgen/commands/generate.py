@@ -107,7 +107,8 @@ class GenerateOptions:
             raise IdgenError(f"--real {self.real} requires --random: it keeps invented people apart from real ones.")
         if self.set is None:
             if self.pictures is not None or self.eval_encoder:
-                raise IdgenError("--pictures and --eval-encoder require --set.")
+                given = f"--eval-encoder {self.eval_encoder}" if self.eval_encoder else "--pictures"
+                raise IdgenError(f"{given} requires --set.")
             return
         others = self.prompts, self.prompt, self.output, self.table, self.photo, self.identity
         if self.random < 2 or any(others) or self.count != 1:
