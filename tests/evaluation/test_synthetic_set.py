@@ -79,7 +79,7 @@ def test_what_a_set_needs_is_said_before_anything_is_opened(
         (("--set", tmp_path / "x", "--random", 3, "--prompts", "tiny"), "takes no prompt"),
         (("--set", tmp_path / "x", "--random", 3, "--count", 2), "--pictures instead of --count"),
         (("--pictures", 4, "--random", 3), "--pictures requires --set"),
-        (("--real", tmp_path, "a photo"), "--real requires --random"),
+        (("--real", tmp_path, "a photo"), "requires --random"),
         (("--set", tmp_path / "x", "--random", 3, "--pictures", 1), "--pictures must be at least 2"),
     ):
         with pytest.raises(SystemExit):
