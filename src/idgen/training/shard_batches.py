@@ -205,7 +205,11 @@ def open_batches(
     cached = cached and not data.poses and data.group == "face"
     latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
     text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
-    people: Any = getattr(config, "people", None)  # only the stages of several people have them
+    people: Any = getattr(config, "people", None)
+    if data.group != "face" and people is None:
+        raise DataError(
+            f"This stage trains with one person in each picture: group must be 'face', not '{data.group}'."
+        )
     kind = PairedIdentityDataset if data.group == "face" else partial(GroupDataset, people=people)
     dataset = kind(
         config.train_data_dir,
