@@ -10,6 +10,7 @@ import torch
 from ..errors import CheckpointError, DataError
 from ..faces import register_encoder, spec_of
 from ..tiny import TINY_PATH
+from ..vae import fastest_device, open_vae
 from .bank import write_embeddings
 from .columns import Maker, write_column
 from .engines import Engine
@@ -83,12 +84,6 @@ def _load(load: Callable[..., Any], base: str, part: str) -> Any:
         raise CheckpointError(f"The {part} of '{base}' could not be opened: {error}") from error
 
 
-def _device() -> torch.device:
-    """The fastest device of this machine."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")
-
-
 def _augmented(models: Models) -> Iterator[Maker]:
     yield AugmentedMaker(models.encoder, spec_of(models.encoder))
     for encoder, spec in models.others.items():
@@ -101,17 +96,14 @@ def _embeddings(models: Models) -> Iterator[Maker]:
 
 
 def _latents(models: Models) -> Iterator[Maker]:
-    from diffusers import AutoModel
-
-    vae = _load(AutoModel.from_pretrained, models.base, "vae").to(_device())
-    yield LatentMaker(vae, framing_for(models.base, models.resolution))
+    yield LatentMaker(open_vae(models.base), framing_for(models.base, models.resolution))
 
 
 def _text(models: Models) -> Iterator[Maker]:
     from diffusers import AutoModel
     from transformers import AutoTokenizer
 
-    text_encoder = _load(AutoModel.from_pretrained, models.base, "text_encoder").to(_device())
+    text_encoder = _load(AutoModel.from_pretrained, models.base, "text_encoder").to(fastest_device())
     yield TextMaker(text_encoder, _load(AutoTokenizer.from_pretrained, models.base, "tokenizer"))
 
 
@@ -119,7 +111,7 @@ def _features(models: Models) -> Iterator[Maker]:
     from ..faces.clip import ClipFeatures
 
     features = ClipFeatures(models.base)
-    torch.nn.Module.to(features.model, _device())  # the annotation of transformers' own is wrong
+    torch.nn.Module.to(features.model, fastest_device())  # the annotation of transformers' own is wrong
     yield FeatureMaker(features)
 
 

@@ -42,6 +42,8 @@ class PrepareArguments:
         test_share: Share of the people in the test split.
         validation_share: Share of the people in the validation split.
         test_people: Text file with one name per line: people who are always in the test split.
+        scrub: Remove names, e-mail addresses, telephone numbers and dates from captions. The report counts them.
+        scrub_model: spaCy pipeline that recognises names: its name or folder.
         seed: Seed of the splits.
         budget: Keep this many faces and set all others aside: people of clusters near those of --like, or evenly of
             all clusters, and of each person the photos that differ most.
@@ -67,6 +69,8 @@ class PrepareArguments:
     test_share: float = 0.05
     validation_share: float = 0.05
     test_people: InputPath | None = None
+    scrub: bool = False
+    scrub_model: str = "en_core_web_sm"
     seed: int = 0
     budget: int | None = None
     like: InputPlace | None = None
@@ -128,6 +132,9 @@ def told(manifest: Manifest) -> str:
     for title, reasons in (("Dropped", manifest.dropped), ("Set aside", manifest.aside)):
         if reasons:
             lines.append(f"{title}: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}.")
+    if manifest.settings.get("scrub") is not None:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in manifest.scrubbed.items())
+        lines.append(f"Removed from captions: {counts or 'nothing'}.")
     return "\n".join(lines)
 
 
@@ -147,6 +154,7 @@ def _options(arguments: PrepareArguments) -> PrepareOptions:
         encoder=next(iter(_encoders(arguments)), "dlib-resnet-v1"),
         shard_size=arguments.shard_size,
         min_face=arguments.min_face,
+        scrub=arguments.scrub_model if arguments.scrub else None,
         people=AssignOptions(
             threshold=arguments.threshold,
             shares={"test": arguments.test_share, "validation": arguments.validation_share},

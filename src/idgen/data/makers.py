@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance
-from torch import nn
 
 from ..faces import FaceEncoder, open_encoder, spec_of
+from ..vae import encode_images, network_key
 from .columns import Entry
 from .framing import Framing
 
@@ -22,24 +21,6 @@ if TYPE_CHECKING:
 
 PIXELS, PIXELS_ON_CPU = 1 << 21, 1 << 18
 """Pixels that a VAE encodes at once: 8 pictures of 512 px fit into a GPU of 12 GB; one uses all cores of a CPU."""
-
-DECODER = ("decoder.", "post_quant_conv.")
-"""What the names of weights start with that a VAE decodes with."""
-
-
-def network_key(network: nn.Module) -> str:
-    """A hash of the weights that cached outputs depend on, twelve hexadecimal digits.
-
-    It does not depend on the decoder of a VAE, nor on the floating-point type unless values were rounded.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        if name.startswith(DECODER):
-            continue
-        value = value.float() if value.is_floating_point() else value
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 @dataclass
@@ -83,15 +64,6 @@ def _of_one_size(pictures: Sequence[np.ndarray], pixels: int) -> Iterator[list[i
         if 2 * (len(part) + 1) * picture.shape[0] * picture.shape[1] > pixels:
             yield parts.pop(picture.shape)
     yield from parts.values()
-
-
-@torch.no_grad()
-def encode_images(vae: Any, images: np.ndarray) -> torch.Tensor:
-    """(n, height, width, 3) uint8 → latents scaled for the UNet, (n, channels, h, w), float32."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
-    encoded = vae.encode(pixels)
-    latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-    return ((latents - (vae.config.get("shift_factor") or 0)) * vae.config["scaling_factor"]).float().cpu()
 
 
 @dataclass

@@ -29,6 +29,7 @@ class Manifest:
         counts: Number of inputs, photos, faces, people, pairs and so on.
         dropped: Reason → number of inputs or faces that were dropped.
         aside: Reason → number of faces that are in the shards, but set aside.
+        scrubbed: Kind → number of people's data that were removed from captions; empty if captions were kept.
         splits: Split → people, faces and pairs in it.
         settings: Settings of `prepare`.
         thresholds: Cosines that were used; see `Assigned`.
@@ -47,6 +48,7 @@ class Manifest:
     aside: dict[str, int]
     splits: dict[str, dict[str, int]]
     settings: dict[str, Any]
+    scrubbed: dict[str, int] = field(default_factory=dict)
     thresholds: dict[str, float | None] = field(default_factory=dict)
     similarity: dict[str, list[float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -22,6 +24,7 @@ from .bank import FOLDER, count_groups, write_bank
 from .engines import Engine, InProcess
 from .index import FORMAT, read_index, readable_metadata, usable_rows
 from .manifest import NAME, Manifest, check_encoder, check_shard
+from .scrub import Scrubber
 from .shard import InputShard, ShardWorker
 from .sources import Layout, Source, find_sources
 from .storage import PARTIAL, delete, find, join, lies_in, locked
@@ -43,6 +46,7 @@ class PrepareOptions:
         encoder: Face encoder, as `open_encoder` opens it.
         shard_size: Inputs per shard.
         min_face: Smallest width of a face in pixels; smaller faces are dropped.
+        scrub: spaCy pipeline with which people's data are removed from captions; see `Scrubber`. None to keep them.
         people: How faces are assigned to people, and people to splits.
     """
 
@@ -52,6 +56,7 @@ class PrepareOptions:
     encoder: str = "dlib-resnet-v1"
     shard_size: int = 1000
     min_face: float = 24.0
+    scrub: str | None = None
     people: AssignOptions = field(default_factory=lambda: AssignOptions(shares={"test": 0.05, "validation": 0.05}))
 
     def __post_init__(self) -> None:
@@ -82,8 +87,12 @@ def prepare(options: PrepareOptions, engine: Engine | None = None, progress: Pro
     analyzer = partial(FaceAnalyzer.open, spec)
     sources = find_sources(options.photos, options.layout)
     _check_output(options)
+    scrubber = None if options.scrub is None else Scrubber(options.scrub)
+    if scrubber is not None:
+        scrubber.check()
+    worker = ShardWorker(options.output, analyzer, options.min_face, scrubber)
     with locked(options.output):
-        return _prepare(options, sources, ShardWorker(options.output, analyzer, options.min_face), engine, progress)
+        return _prepare(options, sources, worker, engine, progress)
 
 
 def _prepare(
@@ -151,7 +160,8 @@ def _delete_others(output: str, names: Sequence[str]) -> None:
 
 
 def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str, str], assigned: Assigned) -> Manifest:
-    shards = {name: check_shard(options.output, name, options.encoder)["tar_sha256"] for name in names}
+    about = {name: check_shard(options.output, name, options.encoder) for name in names}
+    scrubbed = sum((Counter(json.loads(told.get("scrubbed", "{}"))) for told in about.values()), Counter[str]())
     columns = ("key", "face", "person", "split", "dropped", "aside", "label", "reference")
     table = pa.concat_tables([read_index(join(options.output, f"{name}.parquet"), columns) for name in names])
     faces = table.filter(table["face"].is_valid())
@@ -164,7 +174,7 @@ def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str,
         encoder=options.encoder,
         dim=int(metadata["dim"]),
         detector=metadata["detector"],
-        shards=shards,
+        shards={name: told["tar_sha256"] for name, told in about.items()},
         counts={
             "inputs": _distinct(table["key"]),
             "photos": _distinct(faces["key"]),
@@ -174,6 +184,7 @@ def _describe(options: PrepareOptions, names: Sequence[str], metadata: dict[str,
         },
         dropped=_reasons(table["dropped"]),
         aside=_reasons(table["aside"]),
+        scrubbed=dict(sorted(scrubbed.items())),
         splits={
             split: _count(photos[split_of == split], references[split_of == split])
             for split in sorted(people["split"].unique().to_pylist())

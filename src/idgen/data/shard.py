@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,7 @@ from .index import FORMAT, SCHEMA, readable_metadata, write_index
 from .manifest import check_encoder, is_whole
 from .metadata import UnclearMetadataError, clean, flag, points
 from .quality import pose, sharpness, thumbnail
+from .scrub import Scrubber
 from .source import Source
 from .storage import join, sha256, size, write_file
 
@@ -44,10 +46,10 @@ class InputShard:
     def name(self) -> str:
         return f"{self.number:06d}"
 
-    def fingerprint(self, analyzer: FaceAnalyzer, min_face: float) -> str:
+    def fingerprint(self, analyzer: FaceAnalyzer, min_face: float, scrubber: Scrubber | None = None) -> str:
         """A hash of everything that the shard depends on; photos are identified by path and stamp."""
         made_by = (FORMAT, REVISION, analyzer.encoder.name, type(analyzer.detector).__name__, min_face)
-        text = repr((made_by, self.sources))
+        text = repr((made_by, self.sources) if scrubber is None else (made_by, scrubber, self.sources))
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -63,7 +65,13 @@ class _Photo:
     landmarks: np.ndarray | None = None
 
 
-def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_face: float = 24.0) -> str:
+def prepare_shard(
+    input: InputShard,
+    output: str,
+    analyzer: FaceAnalyzer,
+    min_face: float = 24.0,
+    scrubber: Scrubber | None = None,
+) -> str:
     """Detect, embed and describe all faces in some photos.
 
     A photo with given landmarks has one face, which is not detected.
@@ -77,6 +85,7 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
         output: Folder or URL of the set.
         analyzer: Detects and embeds faces.
         min_face: Smallest width of a face in pixels; smaller faces are dropped and counted.
+        scrubber: Removes people's data from captions.
 
     Returns:
         The shard's name.
@@ -86,13 +95,14 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
         EncoderMismatchError: The output has a shard of another encoder.
     """
     encoder = analyzer.encoder.name
-    fingerprint = input.fingerprint(analyzer, min_face)
+    fingerprint = input.fingerprint(analyzer, min_face, scrubber)
     tar, index = (join(output, f"{input.name}.{suffix}") for suffix in ("tar", "parquet"))
     if found := readable_metadata(index):
         check_encoder(index, found, encoder)
         if found["fingerprint"] == fingerprint and is_whole(tar, found):
             return input.name
     rows: list[dict[str, Any]] = []
+    scrubbed: Counter[str] = Counter()
     with (
         write_file(tar) as path,
         path.open("wb") as file,
@@ -100,6 +110,8 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for batch in _batches(input):
+            if scrubber is not None:
+                batch = [_scrubbed(photo, scrubber, scrubbed) for photo in batch]
             rows += _write_batch(archive, batch, analyzer, min_face)
     metadata = {
         "format": FORMAT,
@@ -110,6 +122,7 @@ def prepare_shard(input: InputShard, output: str, analyzer: FaceAnalyzer, min_fa
         "inputs": str(len(input.sources)),
         "tar_bytes": str(size(tar)),
         "tar_sha256": sha256(tar),
+        "scrubbed": json.dumps(scrubbed, sort_keys=True),
     }
     write_index(index, pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata)))
     return input.name
@@ -122,17 +135,18 @@ class ShardWorker:
     Attributes:
         output: Folder or URL of the set.
         make_analyzer: Called in the worker, for example `functools.partial(FaceAnalyzer.for_encoder, name)`.
-        min_face: See `prepare_shard`.
+        min_face: See `prepare_shard`; so is `scrubber`.
     """
 
     output: str
     make_analyzer: Callable[[], FaceAnalyzer]
     min_face: float
+    scrubber: Scrubber | None = None
     _analyzer: FaceAnalyzer | None = field(default=None, init=False)
 
     def __call__(self, shard: InputShard) -> str:
         self._analyzer = self._analyzer or self.make_analyzer()
-        return prepare_shard(shard, self.output, self._analyzer, self.min_face)
+        return prepare_shard(shard, self.output, self._analyzer, self.min_face, self.scrubber)
 
 
 def _batches(input: InputShard) -> Iterator[list[_Photo]]:
@@ -176,6 +190,15 @@ def _open(source: Source, key: str) -> _Photo:
     form = image_format(photo.data)
     found = None if landmarks is None else np.array(landmarks).reshape(5, 2)
     return replace(photo, pixels=pixels, suffix=form and form.suffix, landmarks=found)
+
+
+def _scrubbed(photo: _Photo, scrubber: Scrubber, counts: Counter[str]) -> _Photo:
+    """The photo without people's data in its caption; adds to the counts what was removed."""
+    if not (caption := photo.metadata.get("caption")):
+        return photo
+    text, removed = scrubber(caption, photo.metadata.get("label"))
+    counts.update(removed)
+    return replace(photo, metadata=photo.metadata | {"caption": text or None})
 
 
 def _write_batch(

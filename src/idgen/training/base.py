@@ -11,12 +11,12 @@ from torch import nn
 
 from ..adapter import IdentityTokens
 from ..base_model import open_base
-from ..data.makers import network_key
 from ..errors import TrainingError
 from ..losses import Parametrisation
 from ..losses.parametrisation import at_least_float32
 from ..losses.precision import network_dtype, own_precision
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, insert_pseudo_words
+from ..vae import network_key
 from .batch import Batch
 from .schedulers import with_schedule_of
 

@@ -22,11 +22,12 @@ from ..data.framing import framing_for
 from ..data.group_dataset import NOBODY, GroupDataset, GroupSample
 from ..data.index import read_index
 from ..data.loader import PairedLoader
-from ..data.makers import LatentMaker, TextMaker, encode_images
+from ..data.makers import LatentMaker, TextMaker
 from ..data.storage import exists, join
 from ..errors import AdapterError, DataError, TrainingError
 from ..losses import Bank
 from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
+from ..vae import encode_images
 from .base import BaseModel
 from .batch import Batch
 from .encoders import RunEncoders

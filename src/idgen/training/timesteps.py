@@ -17,7 +17,6 @@ from torch import nn
 from ..adapter import IdentityTokens
 from ..data.dataset import CAPTION
 from ..data.framing import Framing, Place, framing_for
-from ..data.makers import encode_images
 from ..errors import EvaluationError, NoFaceError
 from ..evaluation.cases import Case, enroll_cases, load_cases
 from ..evaluation.drawing import processes
@@ -31,6 +30,7 @@ from ..losses import LOSSES, Weight
 from ..pages import new_figure
 from ..pipelines.loaded import LoadedAdapter
 from ..terminal import working
+from ..vae import encode_images
 from .base import BaseModel
 from .probes import Predictions, Probe, probe_group, probe_identity, probe_labels
 from .randomness import normal

@@ -1,0 +1,64 @@
+"""The VAE of a base model: opening it alone, encoding images, and a key of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .errors import CheckpointError
+from .tiny import TINY_PATH
+
+DECODER = ("decoder.", "post_quant_conv.")
+"""What the names of weights start with that a VAE decodes with."""
+
+
+def network_key(network: nn.Module) -> str:
+    """A hash of the weights that cached outputs depend on, twelve hexadecimal digits.
+
+    It does not depend on the decoder of a VAE, nor on the floating-point type unless values were rounded.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        if name.startswith(DECODER):
+            continue
+        value = value.float() if value.is_floating_point() else value
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def open_vae(base: str) -> Any:
+    """The VAE of a base model, on the fastest device of this machine.
+
+    Args:
+        base: A folder, a hub id, or "tiny".
+
+    Raises:
+        CheckpointError: It cannot be opened.
+    """
+    from diffusers import AutoModel
+
+    try:
+        vae: Any = AutoModel.from_pretrained(str(TINY_PATH) if base == "tiny" else base, subfolder="vae")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"The vae of '{base}' could not be opened: {error}") from error
+    return vae.to(fastest_device())
+
+
+def fastest_device() -> torch.device:
+    """The accelerator of this machine if there is one, otherwise the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+@torch.no_grad()
+def encode_images(vae: Any, images: np.ndarray) -> torch.Tensor:
+    """(n, height, width, 3) uint8 → latents scaled for the UNet, (n, channels, h, w), float32."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+    encoded = vae.encode(pixels)
+    latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+    return ((latents - (vae.config.get("shift_factor") or 0)) * vae.config["scaling_factor"]).float().cpu()
