@@ -11,10 +11,11 @@ EVAL_ENCODER ?= $(wildcard $(IDGEN_SHARED)/models/mobilefacenet_eval.onnx)
 .PHONY: quickstart test check docs clean
 
 # constraints.txt has the version of torch that the tests ran with. pip installs a CPU build if the index has one.
+# Python compiles a module when it is first imported; to compile all at once takes a minute.
 $(BIN)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
 quickstart: $(BIN)/.installed

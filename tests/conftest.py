@@ -17,10 +17,16 @@ import pytest
 from skimage import data
 
 from idgen.faces import FaceAnalyzer
+from tests.processes import start_server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, metavar="N", help="cases of each fuzzer, instead of the few that CI runs")
+
+
+def pytest_sessionstart() -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:  # few files alone start processes
+        start_server()
 
 
 @pytest.fixture(scope="session")

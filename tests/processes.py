@@ -9,10 +9,20 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from idgen.data.engines import worker_context
+
+PRELOADED = ["idgen.training.run", "idgen.evaluation.command", "tests.preloaded"]
+"""Modules that the server of forks imports, so that its children need not."""
+
+
+def start_server() -> None:
+    """Start the process that all others are forked from, before the package starts one that has imported less."""
+    forkserver.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
 
 
 def start(work: Callable[..., Any], *arguments: Any) -> BaseProcess:

@@ -309,13 +309,14 @@ PART_WITH_FOCUS = "parts => parts.find(part => document.activeElement?.closest('
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessibility(open_page: Any, scheme: str) -> None:
-    """axe-core finds nothing serious in any tab, with an image and an error shown."""
+    """axe-core finds nothing serious in any tab, with an image and an error shown. Only colours differ in the dark."""
     axe = pytest.importorskip("axe_playwright_python", reason="axe-core comes with axe-playwright-python")
     page = open_page(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
     page.evaluate(Path(axe.__file__).with_name("axe.min.js").read_text())
     page.click("#generate")  # an error
     page.locator(".toast-message-item").first.wait_for()
-    found = page.evaluate(SERIOUS)
+    rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}
+    found = page.evaluate(SERIOUS, rules)
     if scheme == "light":
         add_example(page, "Ada")
         page.click("#generate")
@@ -326,14 +327,14 @@ def test_accessibility(open_page: Any, scheme: str) -> None:
         if tab.is_visible():
             tab.click()
             page.locator("[role=tabpanel]:visible").wait_for()
-            found += page.evaluate(SERIOUS)
+            found += page.evaluate(SERIOUS, rules)
     assert not found, "\n".join(sorted(set(found)))
 
 
-SERIOUS = """async () => {
+SERIOUS = """async rules => {
   const ending = document.getAnimations().filter(each => each.effect.getComputedTiming().endTime !== Infinity)
   ending.forEach(each => each.finish())
-  return (await axe.run()).violations
+  return (await axe.run(rules)).violations
     .filter(rule => ["serious", "critical"].includes(rule.impact))
     .flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html.slice(0, 200)} ${node.failureSummary}`))
 }"""
