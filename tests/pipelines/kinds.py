@@ -26,6 +26,7 @@ CASES = [(family, task, kind) for family in FAMILIES for task in TASKS for kind 
 CASES += [("sdxl", task, "photomaker") for task in TASKS] + [("sdxl", "txt2img", "photomaker_controlnet")]
 CASES += [("sdxl", task, "pulid") for task in TASKS]
 CASES += [("sdxl", "txt2img", "pulid_controlnet"), ("sdxl", "img2img", "pulid_identity_net")]
+CASES += [("sd", "txt2img", "sequential"), ("sdxl", "img2img", "sequential_identity_net")]
 
 every_pipeline = pytest.mark.parametrize(("family", "task", "kind"), CASES)
 
@@ -51,7 +52,9 @@ def has_net(kind: str) -> bool:
 
 
 def adapter_for(pipeline: Any, kind: str = "plain", **config: Any) -> IdentityAdapter:
-    """A random adapter: one that changes the prompt, one with orthogonal fusion, or one with a plain sum."""
+    """A random adapter: one that changes the prompt, one with orthogonal fusion, gated layers, or a plain sum."""
+    if kind.startswith("sequential"):
+        config = {"placement": "sequential"} | config
     if kind.startswith("photomaker"):
         projection = SMALL_PROJECTIONS["photomaker-v2"]
         config = {"projection": projection, "num_tokens": 2, "pool_photos": False} | config

@@ -3,6 +3,7 @@ from .fusion import Fusion, RandomFusion
 from .identity_net import IdentityNet
 from .layers import cross_attention_layers
 from .orthogonal import PRESETS, Ortho, Preset
+from .placement import Placement
 from .projection import Projection
 from .projections import PROJECTIONS, ProjectionConfig
 from .restorer import IdScaleCurve, Restorer
@@ -20,6 +21,7 @@ __all__ = [
     "IdentityNet",
     "IdentityTokens",
     "Ortho",
+    "Placement",
     "Preset",
     "Projection",
     "ProjectionConfig",

@@ -16,10 +16,12 @@ from ..checkpoints import native, public
 from ..checkpoints.building import build
 from ..checkpoints.model_card import model_card
 from ..errors import AdapterError, IdentityError
-from .attention import IdentityBranch
+from .attention import Branch, IdentityBranch
+from .gated import GatedBranch
 from .layer_lora import LayerLoRA
 from .layers import cross_attention_layers, module_key, self_attention_path
-from .orthogonal import Ortho, check_fusion
+from .orthogonal import Ortho
+from .placement import Placement, check_placement
 from .projection import Projection
 from .projection_config import ProjectionConfig, complete_config, make_projection, upgrade_config
 from .tokens import IdentityTokens
@@ -54,10 +56,12 @@ class IdentityAdapter(UNetMixin):
             adapter was trained with several people and `--people.masks none`.
         adaptive_words: Whether pseudo-words have the mean and deviation of a set of words (StableIdentity), see
             `WordProjection.set_statistics`.
+        placement: Where the identity acts in a block: `"parallel"` to the text's cross-attention, or `"sequential"`,
+            in gated layers before it; see `idgen.adapter.Placement`.
 
     Raises:
         AdapterError: The projection is not known, has unknown or invalid sizes, or `ortho`,
-            `num_zero` or `max_people` is invalid.
+            `num_zero`, `max_people` or `placement` is invalid.
     """
 
     config_name = "config.json"
@@ -82,9 +86,10 @@ class IdentityAdapter(UNetMixin):
         num_zero: int = 0,
         max_people: int = 1,
         adaptive_words: bool = False,
+        placement: Placement = "parallel",
     ) -> None:
         super().__init__()
-        check_fusion(ortho, num_zero)
+        check_placement(placement, ortho, num_zero)
         if isinstance(max_people, bool) or not isinstance(max_people, int) or max_people < 1:
             raise AdapterError(f"max_people must be an integer >= 1, got {max_people!r}.")
         self.register_to_config(projection=complete_config(projection))
@@ -93,8 +98,9 @@ class IdentityAdapter(UNetMixin):
         )
         self._scale = self.to_tokens.default_scale
         with_branches = layers if self.to_tokens.has_branches else {}
+        kind = IdentityBranch if placement == "parallel" else GatedBranch
         self.branches = nn.ModuleDict(
-            {module_key(path): IdentityBranch(cross_attention_dim, dim) for path, dim in with_branches.items()}
+            {module_key(path): kind(cross_attention_dim, dim) for path, dim in with_branches.items()}
         )
         self.loras = nn.ModuleDict()
         for path, inner_dim in layers.items() if lora_rank else ():
@@ -116,7 +122,7 @@ class IdentityAdapter(UNetMixin):
     def from_unet(
         cls, unet: nn.Module, *, encoder: str, text_encoders: Sequence[nn.Module | None] = (), **config: Any
     ) -> Self:
-        """Make an adapter for a UNet. Its branches are initialised from the UNet's own keys and values.
+        """Make an adapter for a UNet. Parallel branches are initialised from the UNet's own keys and values.
 
         Args:
             unet: A `UNet2DConditionModel` of SD or SDXL.
@@ -134,6 +140,8 @@ class IdentityAdapter(UNetMixin):
         adapter = cls(layers=sizes, cross_attention_dim=cross_attention_dim, encoder=encoder, **config)
         for path, layer in layers.items() if len(adapter.branches) else ():
             branch = adapter.branches[module_key(path)]
+            if not isinstance(branch, IdentityBranch):
+                break
             for name in ("to_k", "to_v"):
                 source = getattr(layer, name)
                 source = getattr(source, "base_layer", source)  # below a LoRA
@@ -159,7 +167,7 @@ class IdentityAdapter(UNetMixin):
         Raises:
             AdapterError: A value is invalid.
         """
-        check_fusion(ortho, num_zero)
+        check_placement(self.config["placement"], ortho, num_zero)
         self.register_to_config(ortho=ortho, num_zero=num_zero)
 
     def standardise_input(self, embeddings: torch.Tensor) -> None:
@@ -245,7 +253,7 @@ class IdentityAdapter(UNetMixin):
     def values(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
         """(batch, tokens, cross_attention_dim) → values of each layer, (batch, tokens, inner_dim)."""
         for branch in self.branches.values():
-            yield cast(IdentityBranch, branch).to_v(tokens)
+            yield cast(Branch, branch)(tokens)[1]
 
     # -- files
 

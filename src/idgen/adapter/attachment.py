@@ -13,6 +13,7 @@ from torch import nn
 from ..errors import AdapterError, BaseMismatchError
 from .attention import AttentionHooks
 from .conditioning import Conditioning, ForwardConditioning
+from .gated import GatedBranch, GatedHooks
 from .hooks import ForwardHooks, owner_of, remove_hooks
 from .layer_lora import LayerLoRA, LoRAHooks
 from .layers import base_name, cross_attention_layers, forget_compiled, module_key, self_attention_path
@@ -47,11 +48,18 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
             for path in [p for at in cross for p in (self_attention_path(at), at)] if len(adapter.loras) else []:
                 lora = cast(LayerLoRA, adapter.loras[module_key(path)])
                 self._loras[path] = LoRAHooks(cast(Attention, unet.get_submodule(path)), lora, self.token)
-            with_branch = {path: layer for path, layer in cross.items() if module_key(path) in adapter.branches}
-            is_fused = adapter.config["ortho"] is not None
-            self._layers = {path: AttentionHooks(layer, self.token, is_fused) for path, layer in with_branch.items()}
+            self._layers = {
+                path: self._hook(path, at) for path, at in cross.items() if module_key(path) in adapter.branches
+            }
         _attached.setdefault(adapter, WeakSet()).add(unet)
         forget_compiled(unet)
+
+    def _hook(self, path: str, layer: Attention) -> AttentionHooks | GatedHooks:
+        branch = self.owner.branches[module_key(path)]
+        if isinstance(branch, GatedBranch):
+            block = self.module.get_submodule(path.removesuffix(".attn2"))
+            return GatedHooks(block, branch, layer.heads, self.token)
+        return AttentionHooks(layer, self.token, is_first=self.owner.config["ortho"] is not None)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy of the UNet has a copy of this attachment, and of the adapter."""
@@ -98,11 +106,7 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
             )
         for path, hooks in self._layers.items():
             people = {batch: kept.people[path] for batch, kept in self._kept.items() if path in kept.people}
-            hooks.people = people or None if bound is not None else None
-            hooks.regions = None if bound is None else bound.regions
-            hooks.shown = None if bound is None else bound.shown
-            hooks.text_scale = None if bound is None else bound.text_scale
-            hooks.ortho = None if bound is None else bound.ortho
+            hooks.apply(people or None if bound is not None else None, bound, path)
         for path, lora in self._loras.items():
             lora.scale = 0.0 if bound is None else bound.lora_scale[path]
 

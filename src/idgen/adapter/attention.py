@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,31 @@ from .hooks import HookOwner, remove_hooks
 from .orthogonal import Ortho, orthogonal_part
 from .regions import Regions
 
+if TYPE_CHECKING:
+    from .conditioning import ForwardConditioning
+
+
+class Branch(Protocol):
+    """What an adapter trains for one cross-attention layer of the UNet.
+
+    Attributes:
+        scales_values: Whether the strength of the conditioning is a factor on the values.
+    """
+
+    scales_values: ClassVar[bool]
+
+    def __call__(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, tokens, cross_attention_dim) → keys and values, (batch, tokens, inner_dim)."""
+        ...
+
 
 class IdentityBranch(nn.Module):
     """Keys and values of the identity tokens for one layer; the query is the layer's own.
 
     Together with the layer this is decoupled cross-attention (IP-Adapter, arXiv 2308.06721, eq. 5).
     """
+
+    scales_values: ClassVar[bool] = True
 
     def __init__(self, cross_attention_dim: int, inner_dim: int) -> None:
         super().__init__()
@@ -73,6 +92,16 @@ class AttentionHooks(HookOwner):
         self._hooked: tuple[nn.Module, nn.Module] | None = None
         layer.register_forward_pre_hook(self._hook_maps)
         self._hook_maps(layer, ())
+
+    def apply(
+        self, people: Mapping[int, Sequence[KeysValues]] | None, bound: ForwardConditioning | None, path: str
+    ) -> None:
+        """Use the conditioning of a forward in the layer at `path`, or none."""
+        self.people = people
+        self.regions = None if bound is None else bound.regions
+        self.shown = None if bound is None else bound.shown
+        self.text_scale = None if bound is None else bound.text_scale
+        self.ortho = None if bound is None else bound.ortho
 
     def _hook_maps(self, layer: nn.Module, _: tuple[object, ...]) -> None:
         """Hook the layer's maps, again when they have been replaced (by PEFT or a quantiser, for example)."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import AdapterError
-from .attention import IdentityBranch, KeysValues
+from .attention import Branch, KeysValues
 from .fusion import Fusion
 from .layers import module_key
 from .orthogonal import Ortho
@@ -24,6 +24,7 @@ class ForwardConditioning(NamedTuple):
     Attributes:
         batch: Batch size of the forward.
         people: Layer path → keys and values of each person; layers at scale 0 are missing.
+        scale: Layer path → scale, which is a factor on the values already where the branch `scales_values`.
         lora_scale: Layer path → scale of the adapter's LoRA.
         regions: Where each person may appear.
         shown: (images, 1, 1, keys), which keys of several people without regions are read; `None` for all.
@@ -33,6 +34,7 @@ class ForwardConditioning(NamedTuple):
 
     batch: int
     people: Mapping[str, list[KeysValues]]
+    scale: Mapping[str, float]
     lora_scale: Mapping[str, float]
     regions: Regions | None
     shown: torch.Tensor | None
@@ -99,8 +101,9 @@ class Conditioning:
         self._keys_values = {
             path: [each.keys_values(branch, num_images, num_zero) for each in people]
             for path in heads
-            for branch in [cast(IdentityBranch, branches[module_key(path)])]
+            for branch in [cast(Branch, branches[module_key(path)])]
         }
+        self._scales_values = all(cast(Branch, branch).scales_values for branch in branches.values())
         if fusion is not None:
             for pairs in self._keys_values.values():
                 for i, (negative, positive) in enumerate(pairs):
@@ -143,13 +146,15 @@ class Conditioning:
             if layout not in self._laid_out:
                 self._laid_out[layout] = {path: self._lay_out(path, layout) for path in self._keys_values}
             people = {
-                path: [each if scale == 1 else each._replace(values=each.values * scale) for each in laid_out]
+                path: [each._replace(values=each.values * scale) for each in laid_out]
+                if self._scales_values and scale != 1
+                else laid_out
                 for path, laid_out in self._laid_out[layout].items()
                 if (scale := scales[path]) != 0
             }
         batch = len(layout) * self._num_images
         return ForwardConditioning(
-            batch, people, lora_scales, self.regions, self._shown, self._text_scale, self._ortho
+            batch, people, scales, lora_scales, self.regions, self._shown, self._text_scale, self._ortho
         )
 
     def _lay_out(self, path: str, layout: BatchLayout) -> list[KeysValues]:

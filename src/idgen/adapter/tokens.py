@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import AdapterError
-from .attention import IdentityBranch, KeysValues
+from .attention import Branch, KeysValues
 
 BatchLayout: TypeAlias = tuple[bool, ...]
 """The parts of a UNet's batch in order, each `num_images` long: `True` for a conditional part, `False` for the
@@ -43,10 +43,10 @@ class IdentityTokens:
             IdentityTokens(self.tokens[i::people], self.negative_tokens, words[i], embeds[i]) for i in range(people)
         ]
 
-    def keys_values(self, branch: IdentityBranch, num_images: int, num_zero: int = 0) -> tuple[KeysValues, KeysValues]:
+    def keys_values(self, branch: Branch, num_images: int, num_zero: int = 0) -> tuple[KeysValues, KeysValues]:
         """Negative and positive keys and values of one layer, (num_images, tokens + num_zero, inner_dim) each.
 
-        Keys and values of zero tokens are zero, because the branch has no bias.
+        Keys and values of zero tokens are zero, because branches with zero tokens have no bias.
 
         Raises:
             AdapterError: `num_images` is not a multiple of the number of rows.

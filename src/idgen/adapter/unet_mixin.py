@@ -129,6 +129,8 @@ class UNetMixin(ModelMixin, ConfigMixin):
         attached = attachments(self)
         if not attached:
             raise AdapterError("The adapter is not attached to a UNet; call attach(unet) first.")
+        if fusion is not None and self.config["placement"] != "parallel":
+            raise AdapterError("Random fusion weights text against identity, which needs placement 'parallel'.")
         # ortho_v2 reads the face tokens of one person
         most = 1 if self.config["ortho"] == "ortho_v2" else self.config["max_people"]
         if masks is None and len(people) > most:

@@ -14,6 +14,7 @@ from torch import nn
 from ..adapter import cross_attention_layers
 from ..adapter.attention import AttentionHooks
 from ..adapter.hooks import owner_of
+from ..adapter.layers import self_attention_path
 from ..errors import LossError
 from .parametrisation import at_least_float32
 
@@ -30,7 +31,10 @@ class LayerRecord:
         output: The same after the adapter has added to it.
         heads: Number of attention heads.
         identity_keys: Keys of the identity branch, (batch, heads, tokens, head_dim) for each person; one tensor with
-            the tokens of all people in a row if they have no masks. Empty without an identity.
+            the tokens of all people in a row if they have no masks. Empty without an identity, and with a sequential
+            adapter.
+        before: (batch, positions, inner_dim), output of the block's self-attention.
+        after: The same after a sequential adapter has added to it.
     """
 
     query: torch.Tensor
@@ -39,10 +43,14 @@ class LayerRecord:
     output: torch.Tensor
     heads: int
     identity_keys: list[torch.Tensor] = field(default_factory=list)
+    before: torch.Tensor | None = None
+    after: torch.Tensor | None = None
 
     @property
     def increment(self) -> torch.Tensor:
         """(batch, positions, inner_dim), what the identity adapter added, or with `Fusion` changed."""
+        if self.after is not None and self.before is not None and self.after is not self.before:
+            return self.after - self.before
         return self.output - self.text_output
 
     def attention(self) -> torch.Tensor:
@@ -64,7 +72,8 @@ class LayerRecord:
         if keys is None or keys.shape[2] % people:
             found = 0 if keys is None else keys.shape[2]
             raise LossError(
-                f"The identity branch of a layer has {found} tokens, which are not those of {people} people."
+                f"The identity branch of a layer has {found} tokens, which are not those of {people} people. A "
+                "sequential adapter has no attention to the identity's tokens alone."
             )
         query = at_least_float32(self.query).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         maps = (keys @ query.mT / query.shape[-1] ** 0.5).softmax(-1).mean(1)
@@ -110,6 +119,7 @@ class AttentionRecorder:
             raise LossError(f"There is no cross-attention layer in '{self.block}'.")
         for path, layer in self._layers.items():
             to_q, to_k, to_out = (layer.get_submodule(name) for name in ("to_q", "to_k", "to_out.0"))
+            attn1 = self.unet.get_submodule(self_attention_path(path))
             self._handles += [
                 to_q.register_forward_hook(self._keep_output(path, "query")),
                 to_k.register_forward_hook(self._keep_output(path, "key")),
@@ -117,6 +127,9 @@ class AttentionRecorder:
                 to_out.register_forward_pre_hook(self._keep_input(path, "text_output"), prepend=True),
                 to_out.register_forward_pre_hook(self._keep_identity(path), prepend=True),
                 to_out.register_forward_hook(self._keep_input(path, "output")),
+                # likewise before and after a sequential adapter, which adds to the output of self-attention
+                attn1.register_forward_hook(self._keep_output(path, "before"), prepend=True),
+                attn1.register_forward_hook(self._keep_output(path, "after")),
             ]
         return self
 
@@ -133,7 +146,7 @@ class AttentionRecorder:
             LossError: A layer was not called, or its query, key or output projection was fused or replaced after
                 entering.
         """
-        wanted = {"query", "key", "text_output", "output", "identity_keys"}
+        wanted = {"query", "key", "text_output", "output", "identity_keys", "before", "after"}
         lost = [path for path in self._layers if set(self._seen[path]) != wanted]
         if lost:
             raise LossError(

@@ -299,7 +299,7 @@ LOSSES = Table(
             formula=r"mean \|V\|",
             source="PhotoVerse, weight 0.001",
             cost="none",
-            use="with the identity branch; `[b.to_v(tokens) for b in adapter.branches.values()]`",
+            use="with the identity branch; `list(adapter.values(tokens))`",
         ),
     },
 )

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 import tyro
 
+from ..adapter.placement import Placement
 from ..adapter.projections import ProjectionConfig
 from ..data.far import Far
 from ..data.people_options import PeopleOptions
@@ -35,11 +36,14 @@ class AdapterConfig:
 
     Attributes:
         id_adapter: Adapter to continue from: a folder, a file or a hub id. Its own configuration then replaces
-            projection, num_tokens, num_words and normalised.
+            projection, num_tokens, num_words, normalised and placement.
         frozen: Do not train the adapter of id_adapter, only the IdentityNet or the separate LoRA.
         projection: How an identity embedding becomes tokens: the type of the projection, and sizes that differ from
             its defaults, as in "resampler depth=2".
         num_tokens: Identity tokens per person.
+        placement: Where the identity acts: "parallel" to the attention to the text, or "sequential", in gated layers
+            before it that start without an effect.
+        face_only: Train the identity to act only in the box around the target's face, as with id_masks.
         num_words: Pseudo-words per person, which replace `<id>` in prompts; 0 for none.
         normalised: Scale identity embeddings to unit length.
         random_fusion: Weight text against identity at random in each sample, as PhotoVerse does.
@@ -54,6 +58,8 @@ class AdapterConfig:
     frozen: bool = False
     projection: Annotated[ProjectionConfig, projection_flag()] = "mlp"
     num_tokens: int = 4
+    placement: Placement = "parallel"
+    face_only: bool = False
     num_words: int = 0
     normalised: bool = True
     random_fusion: bool = False
@@ -63,6 +69,8 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         check_trainable(self.projection)
+        if self.random_fusion and self.placement != "parallel":
+            raise TrainingError("random_fusion weights text against identity: it needs placement 'parallel'.")
         if self.frozen and self.id_adapter is None:
             raise TrainingError("frozen needs id_adapter, the adapter that is not trained.")
         if self.frozen and not (self.unet_lora_rank or self.identity_net):
@@ -161,6 +169,8 @@ class DataConfig:
         resolution: Side in pixels of a square with as many pixels as a training picture; pictures keep their aspect
             ratio. The built-in model's pictures are aligned faces of 64 px.
         paired_ratio: Share of samples whose reference is another photo of the person than the target.
+        curriculum_steps: Updates over which that share rises from 0 to paired_ratio, so that the adapter learns from
+            the same photo first (FaceChain-FACT); 0 for paired_ratio from the start.
         references: Reference photos per sample.
         far: Take references that are far from the target in pose, in time (column `date`) or in source (column
             `origin`), against copies of the reference; random ones if it is empty.
@@ -178,6 +188,7 @@ class DataConfig:
     encoder: EncoderSpec | None = None
     resolution: int = 512
     paired_ratio: float = 1.0
+    curriculum_steps: int = 0
     references: int = 1
     far: Far = ""
     drop_text: float = 0.05
