@@ -40,7 +40,7 @@ class Tokens(nn.Module):
 
 def with_gligen(family: str, adapter: IdentityAdapter, unet: nn.Module) -> UNet2DConditionModel:
     """The same UNet with GLIGEN's layers in its blocks, which diffusers calls itself."""
-    other = make_unet(family, attention_type="gated")
+    other: Any = make_unet(family, attention_type="gated")
     other.load_state_dict(unet.state_dict(), strict=False)
     for path in adapter.config["layers"]:
         block: Any = other.get_submodule(path.removesuffix(".attn2"))

@@ -110,6 +110,6 @@ def test_groups_are_dropped_as_a_whole_and_loaded_in_batches(lfw_set: str) -> No
     loader = PairedLoader(dataset, 4)  # pyright: ignore[reportArgumentType]
     samples = next(iter(loader))
     assert len(samples) == 4
-    assert loader.state_dict() == {"epoch": 0, "batch": 1}
+    assert loader.state_dict() == {"number": 1, "epoch": 0, "batch": 1}
     with pytest.raises(DataError, match="no cached latents"):
         GroupDataset(lfw_set, framing=AlignedFraming(), people=PeopleOptions(), latents="vae")

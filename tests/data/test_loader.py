@@ -13,6 +13,7 @@ from PIL import Image
 from idgen.data.dataset import PairedIdentityDataset, Pairing
 from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.data.loader import PairedLoader
+from idgen.errors import DataError
 
 from .sets import make_set, save
 
@@ -67,3 +68,29 @@ def test_several_references_are_different_photos_as_far_as_there_are(lfw_set):
         assert (face in references) == (count == 1)
     face = max(counts, key=lambda face: counts[face])
     assert len({tuple(np.sort(data[epoch, face].references)) for epoch in range(8)}) > 1
+
+
+def test_a_curriculum_goes_from_the_same_photo_to_others_and_is_resumed(lfw_set):
+    """The share of other photos is 0 in the first batch and rises; a resumed loader goes on with the same samples."""
+    pairing = Pairing(curriculum=12, drop_identity=0, drop_both=0)
+    data = PairedIdentityDataset(lfw_set, framing=AlignedFraming(64), pairing=pairing)
+
+    def others(samples):
+        faces = [s for s in samples if data.bank.counts[s.person] > 1]
+        return [s.face not in s.references for s in faces]
+
+    loader = PairedLoader(data, 16)
+    stream = iter(loader)
+    batches = [next(stream) for _ in range(6)]
+    state = loader.state_dict()
+    batches += itertools.islice(stream, 10)
+    assert not any(others(batches[0]))
+    assert 0 < np.mean([each for batch in batches[3:9] for each in others(batch)]) < 1
+    assert all(each for batch in batches[12:] for each in others(batch))
+    again = PairedLoader(data, 16)
+    again.load_state_dict(state)
+    for expected, found in zip(batches[6:], again, strict=False):
+        assert [(s.face, *s.references) for s in found] == [(s.face, *s.references) for s in expected]
+    assert all(others([data[face] for face in range(len(data))])), "a sample out of a run is one of its end"
+    with pytest.raises(DataError, match="curriculum must be >= 0"):
+        Pairing(curriculum=-1)

@@ -71,6 +71,7 @@ DENOISING = {
             "--mixed_precision",
             "bf16",
         ),
+        *("--placement", "sequential", "--face_only", "--curriculum_steps", "1"),
         *("--optimizer.ema_decay", "0.9", "--optimizer.lr_scheduler", "cosine", "--report_to", "tensorboard"),
         *("--gradient_accumulation_steps", "2", "--dataloader_num_workers", "1"),
     ),

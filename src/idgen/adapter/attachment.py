@@ -49,17 +49,12 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
                 lora = cast(LayerLoRA, adapter.loras[module_key(path)])
                 self._loras[path] = LoRAHooks(cast(Attention, unet.get_submodule(path)), lora, self.token)
             self._layers = {
-                path: self._hook(path, at) for path, at in cross.items() if module_key(path) in adapter.branches
+                path: _hook_layer(unet, adapter, path, layer, self.token)
+                for path, layer in cross.items()
+                if module_key(path) in adapter.branches
             }
         _attached.setdefault(adapter, WeakSet()).add(unet)
         forget_compiled(unet)
-
-    def _hook(self, path: str, layer: Attention) -> AttentionHooks | GatedHooks:
-        branch = self.owner.branches[module_key(path)]
-        if isinstance(branch, GatedBranch):
-            block = self.module.get_submodule(path.removesuffix(".attn2"))
-            return GatedHooks(block, branch, layer.heads, self.token)
-        return AttentionHooks(layer, self.token, is_first=self.owner.config["ortho"] is not None)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy of the UNet has a copy of this attachment, and of the adapter."""
@@ -121,6 +116,15 @@ def attachment_to(adapter: UNetMixin, unet: nn.Module) -> Attachment | None:
     """The attachment of an adapter to a UNet."""
     owners = map(owner_of, unet._forward_pre_hooks.values())
     return next((each for each in owners if isinstance(each, Attachment) and each.owner is adapter), None)
+
+
+def _hook_layer(
+    unet: nn.Module, adapter: UNetMixin, path: str, layer: Attention, token: str
+) -> AttentionHooks | GatedHooks:
+    branch = adapter.branches[module_key(path)]
+    if isinstance(branch, GatedBranch):
+        return GatedHooks(unet.get_submodule(path.removesuffix(".attn2")), branch, layer.heads, token)
+    return AttentionHooks(layer, token, is_first=adapter.config["ortho"] is not None)
 
 
 def _check_base(config: Mapping[str, Any], cross: Mapping[str, Attention]) -> None:

@@ -6,7 +6,7 @@ FaceChain-FACT (arXiv 2410.12312), whose layer is that of GLIGEN (arXiv 2301.070
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,8 @@ class GatedBranch(GatedSelfAttentionDense):
     """
 
     scales_values: ClassVar[bool] = False
+    alpha_attn: nn.Parameter
+    alpha_dense: nn.Parameter
 
     def __init__(self, cross_attention_dim: int, inner_dim: int) -> None:
         super().__init__(inner_dim, cross_attention_dim, n_heads=1, d_head=inner_dim)  # the UNet's layer knows heads
@@ -43,8 +45,8 @@ class GatedBranch(GatedSelfAttentionDense):
 
         They do not depend on the picture, because the layer norm acts on each token alone.
         """
-        tokens = self.norm1(self.linear(tokens))
-        return self.attn.to_k(tokens), self.attn.to_v(tokens)
+        attention, tokens = cast(Any, self.attn), self.norm1(self.linear(tokens))
+        return attention.to_k(tokens), attention.to_v(tokens)
 
     def increments(
         self,
@@ -63,19 +65,18 @@ class GatedBranch(GatedSelfAttentionDense):
             scale: s.
             shown: (batch, 1, 1, tokens), which tokens are read; `None` for all.
         """
-        normed = self.norm1(hidden_states)
+        attention, normed = cast(Any, self.attn), self.norm1(hidden_states)
         query, key, value = (
             layer(normed).unflatten(-1, (heads, -1)).transpose(1, 2)
-            for layer in (self.attn.to_q, self.attn.to_k, self.attn.to_v)
+            for layer in (attention.to_q, attention.to_k, attention.to_v)
         )
         if shown is not None:
             shown = F.pad(shown, (key.shape[2], 0), value=True)
-        to_out = cast(nn.ModuleList, self.attn.to_out)[0]
         found = []
         for keys, values in people:
             both = torch.cat([key, keys], 2), torch.cat([value, values], 2)
             attended = F.scaled_dot_product_attention(query, *both, shown).transpose(1, 2).flatten(2)
-            attended = scale * self.alpha_attn.tanh() * to_out(attended)
+            attended = scale * self.alpha_attn.tanh() * attention.to_out[0](attended)
             dense = scale * self.alpha_dense.tanh() * self.ff(self.norm2(hidden_states + attended))
             found.append(attended + dense)
         return found

@@ -35,6 +35,8 @@ class Pairing:
 
     Attributes:
         paired_ratio: Share of samples whose references are other photos; for the rest, the target is the reference.
+        curriculum: Batches over which that share rises linearly from 0 to `paired_ratio`; 0 for `paired_ratio` from
+            the start.
         references: Reference photos per sample; they are repeated if a person has fewer.
         far: What references are far from the target in: see `far_references`. With "", they are random photos.
         drop_text: Probability of dropping the prompt only (IP-Adapter uses 0.05 for each of the three).
@@ -50,6 +52,7 @@ class Pairing:
     """
 
     paired_ratio: float = 1.0
+    curriculum: int = 0
     references: int = 1
     far: Far = ""
     drop_text: float = 0.05
@@ -66,6 +69,13 @@ class Pairing:
             raise DataError(f"Probabilities must be between 0 and 1: {self}.")
         if self.references < 1:
             raise DataError(f"references must be >= 1, got {self.references}.")
+        if self.curriculum < 0:
+            raise DataError(f"curriculum must be >= 0 batches, got {self.curriculum}.")
+
+    def share_of_others(self, batch: int | None) -> float:
+        """The share of samples whose references are other photos, in this batch of a run; `None` for the last one."""
+        done = 1.0 if batch is None or not self.curriculum else min(1.0, batch / self.curriculum)
+        return done * self.paired_ratio
 
 
 class Sample(NamedTuple):
@@ -107,12 +117,15 @@ class Sample(NamedTuple):
     text: torch.Tensor | None = None
 
 
+Place: TypeAlias = "int | tuple[int, int] | tuple[int, int, int]"
+"""An item of a dataset; its epoch and its number; or its epoch, its number, and the number of the batch in the run."""
+
 Placed: TypeAlias = "tuple[torch.Tensor, np.ndarray, Sequence[int]]"
 """A picture or its latents, the landmarks in it, (5, 2), and its size conditioning."""
 
 
 class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
-    """Map-style dataset of faces. The sample of a face is a function of seed and epoch.
+    """Map-style dataset of faces. The sample of a face is a function of seed, epoch and, in a curriculum, the batch.
 
     Args:
         shards: Folder or URL of a prepared set.
@@ -184,23 +197,34 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         vars(self).update(state)
         self._open()
 
-    def __getitem__(self, place: int | tuple[int, int]) -> Sample:
-        """The sample of a face in an epoch: `dataset[face]` or `dataset[epoch, face]`."""
-        epoch, face = place if isinstance(place, tuple) else (0, place)
-        if not 0 <= face < len(self):
-            raise IndexError(face)
-        return self._sample(face, np.random.default_rng((self.seed, epoch, face)))
+    def __getitem__(self, place: Place) -> Sample:
+        """The sample of a face: `dataset[face]`, `dataset[epoch, face]` or `dataset[epoch, face, batch]`."""
+        epoch, face, batch = self._place(place)
+        share = self.pairing.share_of_others(batch)
+        return self._sample(face, np.random.default_rng((self.seed, epoch, face)), share)
+
+    def _place(self, place: Place) -> tuple[int, int, int | None]:
+        """Epoch, item and batch."""
+        epoch, item, batch = (*(place if isinstance(place, tuple) else (0, place)), None)[:3]
+        assert epoch is not None
+        if item is None or not 0 <= item < len(self):
+            raise IndexError(item)
+        return epoch, item, batch
 
     def _sample(
         self,
         face: int,
         random: np.random.Generator,
+        share: float,
         keeps: tuple[bool, bool] | None = None,
         placed: Placed | None = None,
     ) -> Sample:
-        """The sample of a face; `keeps`, what `_drops` returns, and the picture are those given, or drawn."""
+        """The sample of a face; `keeps`, what `_drops` returns, and the picture are those given, or drawn.
+
+        `share` is that of samples whose references are other photos.
+        """
         person = int(self.bank.person_of(np.array([face]))[0])
-        references, own = self._references(face, person, random), self._is_reference(face, person)
+        references, own = self._references(face, person, random, share), self._is_reference(face, person)
         text, known = keeps or self._drops(random)
         picture, landmarks, time_ids = placed or self._picture(face, self._flips(random), random)
         compared = self._compared(face if own else int(references[0]), references)
@@ -246,11 +270,11 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
     def _is_reference(self, face: int, person: int) -> bool:
         return face - int(self.bank.starts[person]) < int(self.bank.references[person])
 
-    def _references(self, face: int, person: int, random: np.random.Generator) -> np.ndarray:
+    def _references(self, face: int, person: int, random: np.random.Generator, share: float) -> np.ndarray:
         """Numbers of the reference faces: other ones than the target, or the target itself if it may be one."""
         start, count = int(self.bank.starts[person]), int(self.bank.references[person])
         own = self._is_reference(face, person)
-        if own and (count == 1 or random.random() >= self.pairing.paired_ratio):
+        if own and (count == 1 or random.random() >= share):
             return np.full(self.pairing.references, face)
         others = np.setdiff1d(np.arange(start, start + count), face)
         if self.pairing.far:

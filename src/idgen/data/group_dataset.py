@@ -13,6 +13,7 @@ from ..errors import DataError
 from .columns import open_photo
 from .composites import Tile, compose, tile_side
 from .dataset import CAPTION, PairedIdentityDataset, Sample
+from .dataset import Place as DatasetPlace
 from .framing import AlignedFraming, Framing, Place, SquareFraming
 from .people_options import PeopleOptions
 
@@ -105,19 +106,20 @@ class GroupDataset(PairedIdentityDataset):
         row = self.row(self.photos[face][0])
         return self.framing.size(row["width"], row["height"])
 
-    def __getitem__(self, place: int | tuple[int, int]) -> GroupSample:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The sample of a photo in an epoch: `dataset[photo]` or `dataset[epoch, photo]`."""
-        epoch, photo = place if isinstance(place, tuple) else (0, place)
-        if not 0 <= photo < len(self):
-            raise IndexError(photo)
+    def __getitem__(self, place: DatasetPlace) -> GroupSample:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The sample of a photo: `dataset[photo]`, `dataset[epoch, photo]` or `dataset[epoch, photo, batch]`."""
+        epoch, photo, batch = self._place(place)
+        share = self.pairing.share_of_others(batch)
         random = np.random.default_rng((self.seed, epoch, photo))
         faces, keeps = self.photos[photo], self._drops(random)
         aligned = isinstance(self.framing, AlignedFraming)
         if aligned or len(faces) < self.people.count[0] or random.random() < self.people.composites:
-            return self._composite(faces[0], self.size(photo), keeps, random)
-        return self._photo(faces, keeps, random)
+            return self._composite(faces[0], self.size(photo), keeps, random, share)
+        return self._photo(faces, keeps, random, share)
 
-    def _photo(self, faces: Sequence[int], keeps: tuple[bool, bool], random: np.random.Generator) -> GroupSample:
+    def _photo(
+        self, faces: Sequence[int], keeps: tuple[bool, bool], random: np.random.Generator, share: float
+    ) -> GroupSample:
         """A photo, cut so that it holds as many of its people as possible."""
         rows = [self.row(face) for face in faces]
         around = _union([row["box"] for row in rows[: self.slots]])
@@ -135,14 +137,14 @@ class GroupDataset(PairedIdentityDataset):
         people, others = [], [*rows[self.slots :], *self._strangers(faces)]
         for face, place in zip(faces, known, strict=False):
             if _is_inside(place) or not any(map(_is_inside, known)):
-                people.append(self._sample(face, random, keeps, (tensor, turn(place), place.time_ids)))
+                people.append(self._sample(face, random, share, keeps, (tensor, turn(place), place.time_ids)))
         unknown = [turn(place) for place in self._places(others, around, rows[0]) if _is_inside(place)]
         caption = rows[0]["caption"] or group_caption(len(people))
         cached = self._value(faces[0], "text", self.text) if keeps[0] and rows[0]["caption"] and self.text else None
         return self._group(tensor, caption, people, unknown, keeps, cached)
 
     def _composite(
-        self, face: int, size: tuple[int, int], keeps: tuple[bool, bool], random: np.random.Generator
+        self, face: int, size: tuple[int, int], keeps: tuple[bool, bool], random: np.random.Generator, share: float
     ) -> GroupSample:
         """Photos of this face's person and of other people in one picture."""
         count = min(int(random.integers(*self.people.count, endpoint=True)), len(self.bank))
@@ -157,7 +159,7 @@ class GroupDataset(PairedIdentityDataset):
         picture, time_ids = torch.from_numpy(found.picture), (*size, 0, 0, *size)
         visible = found.visible if found.visible.any() else ~found.visible
         people = [
-            self._sample(face, random, keeps, (picture, points, time_ids))
+            self._sample(face, random, share, keeps, (picture, points, time_ids))
             for face, points, seen in zip(chosen, found.landmarks, visible, strict=True)
             if seen
         ]

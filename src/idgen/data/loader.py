@@ -143,16 +143,18 @@ class PairedLoader:
     ) -> None:
         self.dataset, self.rank, self.world, self.workers = dataset, rank, world, workers
         self.plan = BatchPlan(dataset.shards_of_items, dataset.size, batch_size, dataset.seed, window)
-        self.position = Position(0, 0)
+        self.position, self.number = Position(0, 0), 0
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        """Continue from `position`. Workers read ahead; the position is that of the last batch that was returned."""
+        """Continue from `position`. Workers read ahead; the position is that of the last batch that was returned,
+        and `number` counts the batches that were returned in all epochs."""
         ahead: deque[Position] = deque()
 
-        def places() -> Iterator[list[tuple[int, int]]]:
-            for planned, after in self.plan.batches(self.position, self.rank, self.world):
+        def places() -> Iterator[list[tuple[int, int, int]]]:
+            planned_batches = self.plan.batches(self.position, self.rank, self.world)
+            for number, (planned, after) in enumerate(planned_batches, self.number):
                 ahead.append(after)
-                yield [(planned.position.epoch, face) for face in planned.faces]
+                yield [(planned.position.epoch, face, number) for face in planned.faces]
 
         loader = DataLoader(
             self.dataset,
@@ -163,22 +165,23 @@ class PairedLoader:
         )
         for samples in loader:
             self.position = ahead.popleft()
+            self.number += 1
             yield samples
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and batch from which all processes continue."""
-        return self.position._asdict()
+        """The number of batches so far, and the epoch and batch from which all processes continue."""
+        return {"number": self.number, **self.position._asdict()}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Continue from a state, with any number of processes."""
-        self.position = Position(**state)
+        self.position, self.number = Position(state["epoch"], state["batch"]), state["number"]
 
 
 class _Endless:
     """A batch sampler for DataLoader over an iterator that is used once."""
 
-    def __init__(self, places: Iterator[list[tuple[int, int]]]) -> None:
+    def __init__(self, places: Iterator[list[tuple[int, int, int]]]) -> None:
         self.places = places
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         return self.places

@@ -47,7 +47,7 @@ class DegradedBatches(ShardBatches):
     """Batches with damaged pictures, `Batch.condition`; the damage follows from the seed and the batch's number."""
 
     def _batch(self, samples: Sequence[Sample]) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
-        random = np.random.default_rng([self.loader.dataset.seed, self.loader.rank, self._number])
+        random = np.random.default_rng([self.loader.dataset.seed, self.loader.rank, self.loader.number])
         damaged = [
             Degradation.draw(random)(sample.picture.numpy(), seed=int(random.integers(2**32))) for sample in samples
         ]

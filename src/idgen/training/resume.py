@@ -60,6 +60,9 @@ _GONE = frozenset({"validation.judge"})
 """Settings of earlier versions that have another name now, and may change."""
 
 ADDED: dict[str, Any] = {
+    "adapter.placement": "parallel",
+    "adapter.face_only": False,
+    "data.curriculum_steps": 0,
     "data.group": "face",
     "losses.divergence": "js",
     "rewards.over_people": "mean",

@@ -131,6 +131,7 @@ def _denoiser(
         base,
         **modules._asdict(),
         masks=config.people.masks,
+        face_only=config.adapter.face_only,
         losses=terms,
         **(own[0]._asdict() if own else {}),
         others=own[1:],

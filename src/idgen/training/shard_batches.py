@@ -57,22 +57,19 @@ class ShardBatches:
         self.loader, self.vae, self.encode = loader, vae, encode
         self.negatives = {} if negatives is None else {self.compare[0]: negatives}
         self._encoded = lru_cache(16)(self._encode)  # dropped prompts, and captions that changed after caching
-        self._number = 0  # of the batch, over all epochs: it seeds the draws of negatives
 
     def __iter__(self) -> Iterator[Batch]:
         """Continue from the current position."""
         for samples in self.loader:
-            self._number += 1
             yield self._batch(samples)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the data, the same on all processes."""
-        return {"number": self._number, **self.loader.state_dict()}
+        return self.loader.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set the position."""
-        self._number = state["number"]
-        self.loader.load_state_dict({key: value for key, value in state.items() if key != "number"})
+        self.loader.load_state_dict(state)
 
     @property
     def encoder(self) -> str:
@@ -145,7 +142,7 @@ class ShardBatches:
 
     def bank(self, persons: torch.Tensor, encoder: str | None = None) -> Bank:
         """Draw people other than these, different ones at each step, by the main encoder of the losses or another."""
-        drawn = self.negatives[encoder or self.compare[0]].draw(persons, self._number)
+        drawn = self.negatives[encoder or self.compare[0]].draw(persons, self.loader.number)
         return Bank(*(part.to(persons.device) for part in drawn))
 
     def _batch(self, samples: Sequence[Sample | GroupSample]) -> Batch:
@@ -219,6 +216,7 @@ def open_batches(
         text=text.key() if said and text is not None else None,
         pairing=Pairing(
             paired_ratio=data.paired_ratio,
+            curriculum=data.curriculum_steps * config.loop.gradient_accumulation_steps,
             references=data.references,
             far=data.far,
             drop_text=data.drop_text,

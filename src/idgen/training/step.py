@@ -48,6 +48,7 @@ class TrainingStep(nn.Module):
         restorer: Reads the batch's `condition` and the text.
         image_branch: Whether the UNet reads the adapter's tokens itself. If not, the adapter's branches are frozen.
         masks: Where each of several people conditions a picture; see `PeopleOptions`.
+        face_only: Whether the person of a picture conditions only the box around the face.
 
     Attributes:
         loss_parts: Parts of the losses that are trained with the adapter. A checkpoint contains them, the trained
@@ -66,11 +67,13 @@ class TrainingStep(nn.Module):
         image_branch: bool = True,
         masks: Masks = "boxes",
         restorer: Restorer | None = None,
+        face_only: bool = False,
     ) -> None:
         super().__init__()
         self.loss_parts = nn.ModuleDict()
         self.adapter, self.lora, self.identity_net, self.image_branch = adapter, lora, identity_net, image_branch
         self.masks: Masks = masks
+        self.face_only = face_only
         self.restorer = restorer
         self._base = [base]  # in a list, so that torch does not register its networks
         self._base_only = False
@@ -139,9 +142,9 @@ class TrainingStep(nn.Module):
             yield
 
     def places(self, batch: Batch) -> dict[str, Any]:
-        """Where each of several people may appear, as arguments of `activate`."""
+        """Where each person may appear, as arguments of `activate`."""
         if batch.people == 1:
-            return {}
+            return {"masks": [self.person_masks(batch)[:, 0]]} if self.face_only else {}
         if self.masks == "none":
             return {"shown": batch.known}
         return {"masks": list(self.person_masks(batch, self.masks == "soft").unbind(1))}

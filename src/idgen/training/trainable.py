@@ -103,6 +103,7 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
         normalised=ours.normalised,
         projection=ours.projection,
         num_tokens=ours.num_tokens,
+        placement=ours.placement,
         lora_rank=ours.lora_rank,
         **words,
     )
