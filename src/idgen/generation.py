@@ -37,10 +37,11 @@ def generate_one(options: GenerateOptions) -> list[Path]:
     person = None if options.identity_file is None else Identity.load(options.identity_file)
     pipeline, settings = _open(options)
     person = person or pipeline.encode_identity(list(options.photo), face=read_face_option(options.face))
+    shown = _moved(options, pipeline, person)
     pictures = pipeline(
         options.prompt,
         negative_prompt=options.negative_prompt,
-        id_embeds=person,
+        id_embeds=shown,
         id_scale=options.id_scale,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance_scale,
@@ -49,12 +50,22 @@ def generate_one(options: GenerateOptions) -> list[Path]:
     ).images
     pictures_shown = [_enlarged(picture, options.upscale) for picture in pictures]
     told = {"prompt": options.prompt, **asdict(settings)}
+    told |= {"move": {Path(name).stem: amount for name, amount in options.move.items()}} if options.move else {}
     paths = _paths(options, person)
     for picture, seed, path in zip(pictures_shown, options.seeds, paths, strict=True):
         write_bytes(path, options.marks.file_of(picture, {**told, "seed": seed}), ProvenanceError)
     for line in _similarities(pictures, paths, person):
         say(line)
     return paths
+
+
+def _moved(options: GenerateOptions, pipeline: Any, person: Identity) -> Identity:
+    """The person with changed attributes. The blocklist sees the person as enrolled: a long move hides them."""
+    if options.move and (blocklist := pipeline.id_blocklist) is not None:
+        blocklist.check(person)
+    for name, amount in options.move.items():
+        person = person.moved(name, amount)
+    return person
 
 
 def generate_many(options: GenerateOptions) -> list[Path]:

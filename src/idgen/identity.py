@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 
+from .attributes import Direction, find_direction, packaged
 from .errors import CheckpointError, EncoderMismatchError, IdentityError, StatisticsError
 from .faces.space import FaceSpace
 from .files import parse_json, read_tensors, write_tensors
@@ -80,6 +81,11 @@ class Identity:
     def attributes(self) -> tuple[str, ...]:
         """The attributes that `anonymise` can keep with this encoder."""
         return tuple(_space(self.encoder, self.dim).attributes)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The attributes that `moved` can change with this encoder."""
+        return tuple(packaged(self.encoder))
 
     def embedding(self, *, normalised: bool = False) -> torch.Tensor:
         """The weighted mean over the photos, (dim,).
@@ -180,6 +186,26 @@ class Identity:
         embedding = self.embedding(normalised=self.normalised)
         turned = _space(self.encoder, self.dim).turn(embedding, angle, _generator(seed), keep)
         return replace(self, embeddings=turned[None], weights=None, features=None, name=None)
+
+    def moved(self, attribute: str | Direction, amount: float = 1.0) -> Self:
+        """The same person with an attribute changed, such as a smile or age: each photo's embedding is moved along a
+        direction. Features of an image encoder stay those of the photos.
+
+        Args:
+            attribute: Name of a direction of the package, a safetensors file of one, or a `Direction`. The default
+                encoder has the names in `directions`.
+            amount: How far to move, in steps of the direction: 1 is a clear change. Negative to take the attribute
+                away; 0 changes no bit. Moves along one direction add up.
+
+        Raises:
+            StatisticsError: The package has no direction of this name for the encoder.
+            EncoderMismatchError: The direction is of another encoder.
+            IdentityError: The move is too far; see `Direction.move`.
+        """
+        direction = find_direction(attribute, self.encoder) if isinstance(attribute, str) else attribute
+        if direction.encoder != self.encoder:
+            raise EncoderMismatchError(f"{direction} cannot move {self}: it is of another face encoder.")
+        return replace(self, embeddings=direction.move(self.embeddings, amount)) if amount else self
 
     def recentred(self, pipeline: Any, **options: Any) -> Self:
         """The person with embeddings of pictures that are drawn of them in several poses, which say less of the photo;

@@ -6,7 +6,7 @@ The checks look at names only, so that they answer at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import signature
@@ -105,6 +105,26 @@ TrainedAdapter: TypeAlias = Annotated[str, _option(trained_adapter, str, "tiny|F
 """An adapter, or that of the built-in model."""
 EncoderSpec: TypeAlias = Annotated[str, _option(encoder_spec, str, "NAME|insightface/PACK|KIND:FILE|FILE.py:CLASS")]
 """A face encoder; docs/encoders.md describes them."""
+
+
+def _amounts(texts: list[str]) -> dict[str, float]:
+    pairs = [text.rpartition("=") for text in texts]
+    if not all(name for name, _, _ in pairs):
+        raise ValueError(f"{' '.join(texts)} is not NAME=AMOUNT")
+    return {name: float(amount) for name, _, amount in pairs}
+
+
+Amounts: TypeAlias = Annotated[
+    Mapping[str, float],
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=AMOUNT",
+        instance_from_str=_amounts,
+        is_instance=lambda given: isinstance(given, Mapping),
+        str_from_instance=lambda given: [f"{name}={amount:g}" for name, amount in given.items()],
+    ),
+]
+"""Amounts by name, such as smile=0.8."""
 
 
 def check_inputs(options: Any) -> None:

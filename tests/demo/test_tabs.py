@@ -154,6 +154,13 @@ def test_mix(served: Served, client: Any) -> None:
     assert [row[1] for row in table["data"]] == ["Anna", "Bruno"]
 
 
+def test_attributes(served: Served, client: Any) -> None:
+    shown, table = client.predict("Anna", 1.5, 0, -0.5, **QUICK, api_name="/attributes")
+    expected = directly(served.pipe, ANNA.moved("smile", 1.5).moved("sex", -0.5), width=SIDE, height=SIDE)
+    assert np.array_equal(drawn(served, shown)[0], expected)
+    assert [row[1] for row in table["data"]] == ["Anna"]
+
+
 def test_pose(served: Served, client: Any, eileen: Path) -> None:
     pose = client.predict(gallery(eileen), [], SIDE, SIDE, api_name="/landmarks")
     landmarks = served.pipe.prepare_landmarks(str(eileen), (SIDE, SIDE))
@@ -239,6 +246,7 @@ def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path
         ("/several_people", (["Anna", "Carl"], only_red), {}, "Unknown person"),
         ("/several_people", (["Anna"], only_red), {}, "2 to 4 people, got 1"),
         ("/mix", ("Anna", "Bruno", 2), {}, "between 0 and 1|greater than"),
+        ("/attributes", ("Anna", 9, 0, 0), {}, "between -5 and 5|greater than"),
         ("/landmarks", ([], [[1, 2]], 32, 32), {}, "Five points"),
         ("/landmarks", ([], [], 32, 32), {}, "Upload a photo"),
         ("/generate_pose", ("Anna", None), {}, "No pose is given"),
@@ -277,6 +285,7 @@ def test_every_tab_refuses_people_on_the_blocklist(serve: Any, eileen: Path, tmp
         ("/several_people", ["Bruno", "Anna"], (regions,)),
         ("/mix", "Anna", ("Bruno", 0.0)),
         ("/generate_pose", "Anna", (pose, 0.8)),
+        ("/attributes", "Anna", (5.0, 5.0, 5.0)),
         ("/image_to_image", "Anna", (scene, 0.8)),
         ("/inpaint", "Anna", (scene, 0.8)),
         ("/compare", "Anna", ("0.8", ["two"])),

@@ -11,7 +11,7 @@ import tyro
 from ..errors import IdgenError
 from ..evaluation.prompts import PROMPT_SETS, load_prompts
 from ..faces import load_photo
-from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath, InputPlace
+from ..inputs import AdapterName, Amounts, BaseName, EncoderSpec, InputPath, InputPlace, existing_path
 from ..provenance.options import MarkOptions
 from ..terminal import show
 from ..tiny.usage import Usage, usage_of
@@ -37,6 +37,9 @@ class GenerateOptions:
         output: PNG file, or folder for files named PERSON-SEED.png. By default the folder is the current one; with
             --table or --random it is "pictures". With --count above 1 a file's name gets the seed.
         id_scale: Strength of the identity conditioning; 0 turns it off.
+        move: Change attributes of the person, NAME=AMOUNT, such as smile=0.8 or age=-0.5; 1 is a clear change. The
+            default encoder knows smile, age and sex; NAME may be a file of a direction of your own, which ends in
+            .safetensors.
         face: Face to use in photos that show several: the largest, an index (from 0, largest first) or a box.
         negative_prompt: Negative prompt.
         steps: Denoising steps; by default what the base model recommends, or 25.
@@ -72,6 +75,7 @@ class GenerateOptions:
     encoder: EncoderSpec | None = None
     output: Path | None = None
     id_scale: float = 0.8
+    move: Amounts = field(default_factory=dict)
     face: FaceOption = None
     negative_prompt: str = ""
     steps: int | None = None
@@ -97,6 +101,11 @@ class GenerateOptions:
                 raise IdgenError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
         if self.steps is not None and self.steps < 1:
             raise IdgenError(f"--steps must be at least 1, got {self.steps}.")
+        if self.move and self.many:
+            raise IdgenError("--move changes one person: it requires --photo or --identity.")
+        for name in self.move:
+            if name.endswith(".safetensors"):
+                existing_path(name)
         self._check_set()
 
     def _check_set(self) -> None:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ..backend import Backend
 from ..page import Page
-from . import compare, edit, generate, mix, pose, protect, report, several_people, swap, training
+from . import attributes, compare, edit, generate, mix, pose, protect, report, several_people, swap, training
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ TABS = [
     Tab("Several people", several_people.build),
     Tab("Pose", pose.build),
     Tab("Mix", mix.build),
+    Tab("Attributes", attributes.build, attributes.is_available),
     Tab("Edit", edit.build),
     Tab("Swap", swap.build),
     Tab("Compare", compare.build),
