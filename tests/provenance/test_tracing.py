@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from idgen import cli
@@ -16,7 +17,7 @@ from idgen.adapter import IdentityAdapter
 from idgen.errors import ProvenanceError
 from idgen.provenance import TracingKey, add_watermark, mark, read_watermark
 from idgen.provenance.fingerprint import fingerprint_weights, trace_weights
-from idgen.provenance.recipient_code import FALSE_POSITIVE_RATE, decode_recipient, encode_recipient
+from idgen.provenance.recipient_code import CORRECTED, FALSE_POSITIVE_RATE, decode_recipient, encode_recipient
 from idgen.provenance.tracing_key import RECIPIENTS
 from tests.components import make_adapter, make_unet
 
@@ -39,12 +40,18 @@ def test_the_code_corrects_three_bits_for_every_recipient_and_never_names_anothe
             assert decode_recipient(KEY, read) == ((recipient, 32 - wrong) if wrong <= 3 else None)
 
 
-def test_false_positives_of_other_keys_are_as_rare_as_stated_for_any_bits() -> None:
-    keys = [TracingKey(number.to_bytes(16, "big")) for number in range(10_000)]
-    for bits in (np.zeros(32, np.uint8), encode_recipient(KEY, 3)):
-        found = sum(decode_recipient(key, bits) is not None for key in keys)
-        expected = FALSE_POSITIVE_RATE * len(keys)
-        assert abs(found - expected) < 4 * expected**0.5
+def test_other_keys_read_a_recipient_exactly_as_often_as_stated() -> None:
+    words = np.stack([encode_recipient(KEY, recipient) for recipient in range(RECIPIENTS)])
+    distances = (words[:, None] != words[None]).sum(-1)
+    assert distances[~np.eye(RECIPIENTS, dtype=bool)].min() > 2 * CORRECTED  # no bits are near two words
+    assert FALSE_POSITIVE_RATE == RECIPIENTS * (1 + 32 + 496 + 4960) / 2**32
+    picture = words[3]
+    edited = picture ^ (np.arange(32) == 5)
+    keys = [TracingKey(number.to_bytes(16, "big")) for number in range(20_000)]
+    read = np.array([[decode_recipient(key, bits) is not None for bits in (picture, edited)] for key in keys])
+    for found in read.T:  # keys are independent, copies are not
+        assert binomtest(int(found.sum()), len(keys), FALSE_POSITIVE_RATE).pvalue > 1e-3
+    assert read.any(1).mean() <= 2 * FALSE_POSITIVE_RATE + 4 * (FALSE_POSITIVE_RATE / len(keys)) ** 0.5
 
 
 def test_a_watermark_names_the_recipient_after_edits_and_only_with_the_key(astronaut: np.ndarray) -> None:

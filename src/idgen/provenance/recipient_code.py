@@ -17,10 +17,12 @@ CORRECTED = 3
 """Wrong bits that are corrected. The code could correct five, at 40 times as many false positives."""
 
 FALSE_POSITIVE_RATE = RECIPIENTS * sum(comb(BITS, wrong) for wrong in range(CORRECTED + 1)) / 2**BITS
-"""How often a picture without a mark of a key seems to have one: 3.3e-4 for each key that is tried.
+"""Probability that a key reads a recipient from a picture that was not marked with it: 3.27e-4.
 
-This holds for any picture. Words of a key are scrambled with its secret bits, so whatever is read from a picture that
-was not marked with this key is like 32 random bits.
+It is exact for any picture and a random key. The words are scrambled with secret bits of the key, so what the key sees
+is 32 even random bits, and at most one word lies within three bits of them. With `k` keys and `n` pictures the
+probability of any false reading is at most `k · n` times as large (union bound). Copies of one picture have equal or
+nearly equal bits, so their false readings are not independent.
 """
 
 

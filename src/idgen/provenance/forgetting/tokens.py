@@ -1,4 +1,16 @@
-"""`forget`: an adapter that no longer makes the tokens of given people."""
+"""`forget`: an adapter that no longer makes the tokens of given people.
+
+The projection is trained so that embeddings of a person, and all that are as near as another photo of them, have the
+tokens and pseudo-words of an anchor, while those of other people stay as they are:
+
+- Only photos or identities of the people are needed, no labels and no training set (label-agnostic forgetting). The
+  people to keep are drawn from the encoder's space (data-free, as in score forgetting distillation).
+- Half of them resemble a forgotten person without being taken for them, against over-forgetting.
+- A search finds embeddings near the person that still have the person's tokens, and they are trained on too
+  (AdvUnlearn, arXiv 2405.15234). Each search continues over several training steps and costs one gradient in each
+  ("Adversarial Training for Free!", arXiv 1904.12843).
+- Where both gradients disagree, that of forgetting loses its part against keeping (DoCo's gradient surgery).
+"""
 
 from __future__ import annotations
 
@@ -20,8 +32,10 @@ PEOPLE = 4
 """People who are forgotten in one step; others take their turn."""
 NEAR, FOUND, KEPT = 16, 16, 64
 """Inputs of a step: random ones near each person, as many that a search finds, and people to keep."""
-SEARCH_STEPS, ATTACK_STEPS = 1, 10
-"""Steps of the search in training, and when it measures what is left."""
+STARTED = 2
+"""Searches that begin at each step. The oldest ones end, after `FOUND / STARTED` steps."""
+ATTACK_STEPS = 10
+"""Steps of the search that measures what is left."""
 KEEP_WEIGHT = 1.0
 POPULATION = 256
 """Random people who show how much tokens differ between people."""
@@ -56,15 +70,14 @@ class TokenForgetting:
         with torch.no_grad():
             self.anchor_vectors = [self.space.read(self.original, anchor)[0] for anchor in self.anchors]
             self.own_vectors = [self.space.read(self.original, person.mean)[0] for person in self.people]
+        self._found = [person.draw(FOUND, self.kept, self.random) for person in self.people]
 
     def loss(self, adapter: IdentityAdapter, whom: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean squared distances: of forgotten inputs to their anchors, and of kept ones to the original vectors."""
         forgotten, anchors, kept = [], [], [self.kept.draw(KEPT // 2, self.random)]
         for i in whom:
             person = self.people[i]
-            start = person.draw(FOUND, self.kept, self.random)
-            found = self.space.search(adapter, start, person.mean, self.own_vectors[i], person.reach, SEARCH_STEPS)
-            forgotten += [person.draw(NEAR, self.kept, self.random), found, person.rows]
+            forgotten += [person.draw(NEAR, self.kept, self.random), self._search(adapter, i), person.rows]
             anchors.append(self.anchor_vectors[i].expand(NEAR + FOUND + len(person.rows), -1))
             kept.append(self.kept.lookalikes(person.mean, self.threshold, KEPT // 2 // len(whom), self.random))
         inputs, others = Rows.cat(forgotten), self.outside(Rows.cat(kept))
@@ -75,6 +88,14 @@ class TokenForgetting:
             before = self.space.read(self.original, others)
         keep = (self.space.read(adapter, others) - before).square().sum(-1).mean()
         return forget, KEEP_WEIGHT * keep
+
+    def _search(self, adapter: IdentityAdapter, whom: int) -> Rows:
+        """Inputs near a person whose vectors are near the person's own: one more step of each search."""
+        person = self.people[whom]
+        start = Rows.cat([person.draw(STARTED, self.kept, self.random), self._found[whom][:-STARTED]])
+        found = self.space.search(adapter, start, person.mean, self.own_vectors[whom], person.reach, 1)
+        self._found[whom] = found
+        return found
 
     def outside(self, rows: Rows) -> Rows:
         """The rows that are not taken for any forgotten person."""
@@ -120,16 +141,6 @@ def forget(
 ) -> IdentityAdapter:
     """Make an adapter that draws somebody else in place of given people, in seconds, without photos of others.
 
-    The projection is trained so that embeddings of a person, and all that are as near as another photo of them, have
-    the tokens and pseudo-words of an anchor, while those of other people stay as they are:
-
-    - Only photos or identities of the people are needed, no labels and no training set (label-agnostic forgetting).
-      The people to keep are drawn from the encoder's space (data-free, as in score forgetting distillation).
-    - Half of them resemble a forgotten person without being taken for them, against over-forgetting.
-    - A search finds embeddings near the person that still have the person's tokens, and they are trained on too
-      (AdvUnlearn, arXiv 2405.15234).
-    - Where both gradients disagree, that of forgetting loses its part against keeping (DoCo's gradient surgery).
-
     Args:
         adapter: Any adapter; it is not changed.
         people: People to forget. With nobody, or with `steps=0`, the result is the same bit for bit.
@@ -154,19 +165,27 @@ def forget(
     task = TokenForgetting(result, people, settings, keep)
     if not settings.steps:
         return result
-    trained = copy.deepcopy(task.original)
-    weights = [
-        weight.requires_grad_() for part in (trained.to_tokens, trained.to_words) for weight in part.parameters()
-    ]
-    optimizer = torch.optim.Adam(weights, settings.learning_rate)
-    for step in tqdm(range(settings.steps), "Forgetting", disable=not progress):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * (1 - step / settings.steps)
-        whom = [i % len(people) for i in range(step * PEOPLE, step * PEOPLE + min(PEOPLE, len(people)))]
-        combined(*task.loss(trained, whom), weights)  # pyright: ignore[reportArgumentType]
-        optimizer.step()
-        on_step(step + 1, settings.steps)
+    trained = _trained(task, settings, progress, on_step)
     with torch.no_grad():
         for old, new in zip(result.parameters(), trained.parameters(), strict=True):
             old.copy_(new)
     return result
+
+
+def _trained(
+    task: TokenForgetting, settings: ForgettingSettings, progress: bool, on_step: Callable[[int, int], None]
+) -> IdentityAdapter:
+    """A copy of the original adapter, in float32, whose projection was trained to forget."""
+    trained = copy.deepcopy(task.original)
+    parts = (trained.to_tokens, trained.to_words)
+    weights = [weight.requires_grad_() for part in parts for weight in part.parameters()]
+    optimizer = torch.optim.Adam(weights, settings.learning_rate)
+    at_once = min(PEOPLE, len(task.people))
+    for step in tqdm(range(settings.steps), "Forgetting", disable=not progress):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * (1 - step / settings.steps)
+        whom = [i % len(task.people) for i in range(step * PEOPLE, step * PEOPLE + at_once)]
+        combined(*task.loss(trained, whom), weights)  # pyright: ignore[reportArgumentType]
+        optimizer.step()
+        on_step(step + 1, settings.steps)
+    return trained
