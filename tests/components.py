@@ -40,6 +40,7 @@ SMALL_PROJECTIONS: dict[str, dict[str, Any]] = {
     "mlp": {"type": "mlp"},
     "none": {"type": "none"},
     "resampler": {"type": "resampler", "hidden_dim": 16, "dim_head": 8, "depth": 1},
+    "rows": {"type": "rows", "rows": 4, "hidden_dim": 16, "dim_head": 8, "depth": 1},
     "plus": {"type": "plus", "feature_dim": 12, "dim_head": 8, "depth": 1, "shortcut": True},
     "pulid": {"type": "pulid", "feature_dim": 12, "clip_dim": 6, "hidden_dim": 16, "hidden_dim_2": 24},
     "idformer": {

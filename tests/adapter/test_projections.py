@@ -162,3 +162,21 @@ def test_every_row_has_a_size_for_its_features_and_documents_its_sizes() -> None
         assert (projection.feature_dim is not None) == kind.reads_features
         documented = kind.__doc__ or ""
         assert all(f"{size}:" in documented for size in (*SHARED, *projection.config["projection"]) if size != "type")
+
+
+@torch.no_grad()
+def test_rows_are_read_as_they_are_stored() -> None:
+    """(18, 512), as W+ has it, row after row. With positions the order of the rows matters, without it does not."""
+    rows = torch.randn(1, 18, 512, generator=seeded(1))
+    turned = rows.flip(1)
+    for positions in (True, False):
+        config = SMALL_PROJECTIONS["rows"] | {"rows": 18, "positions": positions}
+        adapter = make_adapter(make_unet(), embedding_dim=18 * 512, projection=config)
+        tokens = adapter(rows.flatten(1))
+        assert tokens.shape == (1, 4, 16)
+        assert torch.allclose(adapter(turned.flatten(1)), tokens, atol=1e-5) != positions
+        changed = rows.clone()
+        changed[0, 17, 511] += 5
+        assert not torch.allclose(adapter(changed.flatten(1)), tokens, atol=1e-5)
+    with pytest.raises(AdapterError, match="512 numbers do not have 18 rows"):
+        make_adapter(make_unet(), embedding_dim=512, projection={"type": "rows"})

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from idgen import IdentityAdapter
+from idgen.adapter.perceiver import PerceiverResampler
 from idgen.checkpoints import native, public
 from idgen.checkpoints.building import build
 from idgen.checkpoints.foreign import supported_layout
@@ -21,6 +22,7 @@ from idgen.errors import CheckpointError
 from tests.components import make_unet
 
 from .published import FULL, Published, flat
+from .published_fact import FACT, tiny_fact
 from .published_photomaker import PHOTOMAKER, tiny_photomaker
 from .published_pulid import PULID, tiny_pulid
 
@@ -30,6 +32,8 @@ TINY = [16, 32, 32, 32, 16, 16, 32]
 def tiny(variant: str, name: str = "adapter.bin", **changes) -> Published:
     if variant.startswith("photomaker"):
         return tiny_photomaker(variant, unet(128), **changes)
+    if variant == "facechain-fact":
+        return tiny_fact(unet(), name, **changes)
     if variant.startswith("pulid"):
         return tiny_pulid(variant, name, **changes)
     sizes = {"hidden": TINY, "cross": 64, "embedding": 8, "clip": 12, "rank": 3, "dim": 64, "depth": 2}
@@ -40,7 +44,7 @@ def unet(cross: int = 64):
     return make_unet("sd", cross_attention_dim=cross)
 
 
-@pytest.mark.parametrize("file", [*FULL, *PHOTOMAKER, *PULID], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [*FULL, *PHOTOMAKER, *PULID, FACT], ids=lambda file: file.name)
 def test_full_size_every_tensor_is_accounted_for(file: Published) -> None:
     file.device = "meta"
     state = flat(file.make())
@@ -155,7 +159,7 @@ def test_code_in_a_pickle_does_not_run(writer, tmp_path: Path) -> None:
         (["pulid_encoder.latents", "pulid_ca.0.to_q.weight"], "PuLID for FLUX"),
         (["FacialEncoder.x", "image_proj.x", "adapter_modules.1.to_k_ip.weight"], "ConsistentID"),
         (["id_encoder.x", "adapter_modules.1.to_k_ip.weight"], "MasterWeaver"),
-        (["local_fac_prj.x", "down_blocks.0.attentions.0.processor.linear.weight"], "FaceChain-FACT"),
+        (["local_fac_prj.latents", "down_blocks.0.attentions.0.x"], "no gated layers"),
         (["w_proj.proj_0.weight", "wplus_adapter.x"], "W[+] adapter"),
         (["lora_unet_down_blocks_0.lora_down.weight"], "LoRA of an IP-Adapter-FaceID"),
         (["image_proj.proj.weight", "image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight"], "plain IP-Adapter"),
@@ -180,3 +184,26 @@ def test_words_have_no_place_in_a_public_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="pseudo-words"):
         public.write(native.plain_config(adapter), adapter.state_dict(), tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@torch.no_grad()
+def test_facechain_facts_file_is_its_arithmetic(tmp_path: Path) -> None:
+    """Local tokens through its resampler are those of ours without positions; a norm of the base in the file is not
+    read. Its gated layers are GLIGEN's: tests/adapter/test_gated.py."""
+    published = tiny("facechain-fact", "adapter_film.ckpt")
+    tensors = flat(published.make())
+    path = next(name for name in tensors if name.endswith(".linear.weight")).removesuffix("linear.weight")
+    torch.save(tensors | {f"{path}ln.weight": torch.ones(16), f"{path}ln.bias": torch.ones(16)}, tmp_path / "a.ckpt")
+    base = unet()
+    adapter = IdentityAdapter.from_pretrained(tmp_path / "a.ckpt", unet=base)
+    assert adapter.config["placement"] == "sequential"
+    assert (adapter.config["encoder"], adapter.config["embedding_dim"]) == ("transface-s", 144 * 8)
+    local = torch.randn(2, 144, 8, generator=torch.Generator().manual_seed(1))
+    perceiver = PerceiverResampler(64, 2, 64, 1, 8, 64)
+    resampler = {n.removeprefix("local_fac_prj."): t for n, t in tensors.items() if n.startswith("local_fac_prj.")}
+    queries = resampler.pop("latents").expand(2, -1, -1)
+    perceiver.load_state_dict(resampler)
+    torch.testing.assert_close(adapter(local.flatten(1)), perceiver(local, queries))
+    torch.testing.assert_close(adapter(local[None].flatten(2)), perceiver(local, queries).flatten(0, 1)[None])
+    adapter.attach(base)
+    adapter.detach()

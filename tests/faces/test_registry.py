@@ -16,6 +16,8 @@ from idgen.errors import CheckpointError, EncoderMismatchError, IdgenError
 from idgen.evaluation.judges import open_judges
 from idgen.faces import ENCODERS, AlignedEncoder, FaceEncoder, open_encoder, spec_of
 from idgen.faces.align import ARCFACE_TEMPLATE
+from idgen.faces.encoder import inner_features
+from idgen.faces.inner_encoder import InnerEncoder
 from idgen.faces.insightface import InsightFaceEncoder, InsightFacePack
 from idgen.faces.onnx_encoder import ARCFACE, NetworkInput, OnnxEncoder
 from idgen.faces.opencv import SFaceEncoder
@@ -180,3 +182,19 @@ def test_two_networks_never_have_one_name(tmp_path: Path) -> None:
     assert OnnxEncoder(copy, ARCFACE).name in names  # wherever it lies
     with pytest.raises(CheckpointError, match="could not be opened"):
         open_encoder(f"arcface:{tmp_path / 'none.onnx'}")
+
+
+def test_an_inner_map_is_an_embedding_of_rows() -> None:
+    """Position after position of the last map before the embedding, by the name that is stored with it."""
+    inner = open_encoder("inner/dlib-resnet-v1")
+    assert isinstance(inner, InnerEncoder)
+    crops = np.random.default_rng(0).integers(0, 255, (2, inner.size, inner.size, 3), np.uint8)
+    network = open_encoder("dlib-resnet-v1").torch_module()  # pyright: ignore[reportAttributeAccessIssue]
+    found = inner_features(network, torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255)[0][-1]
+    rows = inner.embed(crops).reshape(2, inner.rows, -1)
+    assert inner.dim == rows[0].size
+    assert found.shape[1:] == (rows.shape[2], *[int(inner.rows**0.5)] * 2)
+    np.testing.assert_allclose(rows[:, 1], found[:, :, 0, 1], rtol=1e-4)
+    assert spec_of(inner.name) == "inner/dlib-resnet-v1"
+    with pytest.raises(EncoderMismatchError, match="needs an argument: inner/ENCODER"):
+        open_encoder("inner")

@@ -43,9 +43,10 @@ class PerceiverResampler(nn.Module):
             nn.ModuleList([PerceiverAttention(dim, dim_head, heads), feed_forward(dim)]) for _ in range(depth)
         )
 
-    def forward(self, x: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-        """(batch, n, input_dim), (batch, tokens, dim) → (batch, tokens, output_dim)."""
+    def forward(self, x: torch.Tensor, queries: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, n, input_dim), (batch, tokens, dim), and (1, n, dim) or nothing → (batch, tokens, output_dim)."""
         x = self.proj_in(x)
+        x = x if positions is None else x + positions
         for layer in self.layers:
             attention, feed_forward = cast(nn.ModuleList, layer)
             queries = attention(x, queries) + queries

@@ -22,6 +22,7 @@ PROJECTIONS: dict[str, type[Projection] | str] = {
     "mlp": "idgen.adapter.faceid:MLPProjection",
     "resampler": "idgen.adapter.faceid:ResamplerProjection",
     "plus": "idgen.adapter.faceid:PlusProjection",
+    "rows": "idgen.adapter.rows:RowsProjection",
     "pulid": "idgen.adapter.pulid:PuLIDProjection",
     "idformer": "idgen.adapter.pulid:IDFormerProjection",
     "photomaker": "idgen.adapter.photomaker:PhotoMakerProjection",

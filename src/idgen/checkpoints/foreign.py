@@ -38,11 +38,6 @@ FOREIGN = (
         "its CLIP identity encoder, which reads no face embedding",
     ),
     Foreign(
-        "FaceChain-FACT",
-        lambda top, keys: any(key.startswith("local_fac_prj.") for key in keys),
-        "TransFace's local tokens and gated self-attention layers in the UNet",
-    ),
-    Foreign(
         "W+ adapter",
         lambda top, keys: "wplus_adapter" in top,
         "StyleGAN's W+ encoder (e4e)",
@@ -81,7 +76,7 @@ def supported_layout(state: Mapping[str, Any], where: str) -> Layout:
             "pipe.load_ip_adapter."
         )
     if (layout := layout_in(top)) is None:
-        known = " or ".join(f"'{each.projection}' and '{each.layers}'" for each in LAYOUTS)
+        known = " or ".join(f"'{each.projection}' and '{each.layers[0]}'" for each in LAYOUTS)
         raise CheckpointError(
             f"'{where}' is not a known identity adapter: it has the parts {', '.join(sorted(top)[:6])} instead of "
             f"{known}."

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..adapter.placement import Placement
 from ..errors import CheckpointError
 from .layout import known_layers, numbered
 
@@ -26,23 +27,25 @@ class Layout:
 
     Attributes:
         projection: Part of the file with the projection: the first component of its names.
-        layers: Part with the tensors of attention layers.
+        layers: Parts with the tensors of attention layers.
         projections: Types of projections that this family has.
         layer_names: Layers, and whether there is a LoRA → name in the file → name in our state dict.
         find_layers: Tensors, and the layers of the user's base model if given → the layers that the file is for.
         renamed: Parts of names in the projection: in the file → ours.
-        ignored: Names that some files have and that nothing reads.
+        ignored: Ends of names that some files have and that nothing reads.
+        placement: See `idgen.adapter.Placement`.
         is_flat: Whether a `.bin` file is one mapping of names, instead of one mapping for each part.
     """
 
     projection: str
-    layers: str
+    layers: tuple[str, ...]
     projections: tuple[str, ...]
     layer_names: Callable[[Layers, bool], dict[str, str]]
     find_layers: Callable[[Mapping[str, torch.Tensor], Layers], Layers]
     renamed: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
     is_flat: bool = False
+    placement: Placement = "parallel"
 
     def names(self, config: Mapping[str, Any], state: Iterable[str]) -> dict[str, str]:
         """Name in the file → name in our state dict.
@@ -66,8 +69,12 @@ class Layout:
 
     def select(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors of a file that belong to the adapter."""
-        parts = (f"{self.projection}.", f"{self.layers}.")
-        return {name: tensor for name, tensor in state.items() if name.startswith(parts) and name not in self.ignored}
+        parts = tuple(f"{part}." for part in (self.projection, *self.layers))
+        return {name: tensor for name, tensor in state.items() if name.startswith(parts) and not self.ignores(name)}
+
+    def ignores(self, name: str) -> bool:
+        """Whether nothing reads this tensor of a file."""
+        return bool(self.ignored) and name.endswith(self.ignored)
 
 
 MAPS = ("q", "k", "v", "out")
@@ -105,10 +112,28 @@ def _photomaker_names(layers: Layers, lora: bool) -> dict[str, str]:
     }
 
 
+def _gated_names(layers: Layers, _: bool = False) -> dict[str, str]:
+    linear = ("linear", "attn.to_out.0", "ff.net.0.proj", "ff.net.2", "norm1", "norm2")
+    names = [f"{layer}.{part}" for layer in linear for part in ("weight", "bias")]
+    names += [*(f"attn.to_{part}.weight" for part in "qkv"), "alpha_attn", "alpha_dense"]
+    return {
+        f"{path}.processor.{name}": f"branches.{path.replace('.', '/')}.{name}" for path in layers for name in names
+    }
+
+
 def _counted(state: Mapping[str, torch.Tensor], base: Layers) -> Layers:
     """The layers of a file that numbers them: the base model's, or else those of SD1.5 or SDXL."""
     count = sum(name.endswith((".to_k_ip.weight", ".id_to_k.weight")) for name in state)
     return base if len(base) == count else known_layers(count)
+
+
+def _gated(state: Mapping[str, torch.Tensor], _: Layers) -> Layers:
+    """The layers of a file with gated layers, which names them."""
+    end = ".processor.linear.weight"
+    found = {name.removesuffix(end): tensor.shape[0] for name, tensor in state.items() if name.endswith(end)}
+    if not found:
+        raise CheckpointError("The file contains no gated layers ('….attn2.processor.linear.weight').")
+    return found
 
 
 def _named(state: Mapping[str, torch.Tensor], _: Layers) -> Layers:
@@ -126,14 +151,14 @@ def _named(state: Mapping[str, torch.Tensor], _: Layers) -> Layers:
 
 IP_ADAPTER = Layout(
     projection="image_proj",
-    layers="ip_adapter",
+    layers=("ip_adapter",),
     projections=("mlp", "resampler", "plus"),
     layer_names=_ip_adapter_names,
     find_layers=_counted,
 )
 PHOTOMAKER = Layout(
     projection="id_encoder",
-    layers="lora_weights",
+    layers=("lora_weights",),
     projections=("photomaker", "photomaker-v2"),
     layer_names=_photomaker_names,
     find_layers=_named,
@@ -145,18 +170,28 @@ PHOTOMAKER = Layout(
 )
 PULID = Layout(
     projection="id_adapter",
-    layers="id_adapter_attn_layers",
+    layers=("id_adapter_attn_layers",),
     projections=("pulid", "idformer"),
     layer_names=partial(_branch_names, "id_adapter_attn_layers", "id_to_k", "id_to_v"),
     find_layers=_counted,
     is_flat=True,
 )
-LAYOUTS = (IP_ADAPTER, PHOTOMAKER, PULID)
+FACT = Layout(
+    projection="local_fac_prj",
+    layers=("down_blocks", "up_blocks", "mid_block"),
+    projections=("rows",),
+    layer_names=_gated_names,
+    find_layers=_gated,
+    ignored=(".processor.ln.weight", ".processor.ln.bias"),  # the base model's own norm
+    is_flat=True,
+    placement="sequential",
+)
+LAYOUTS = (IP_ADAPTER, PHOTOMAKER, PULID, FACT)
 
 
 def layout_in(parts: Collection[str]) -> Layout | None:
     """The layout of a file with these parts, the first components of its names."""
-    return next((each for each in LAYOUTS if {each.projection, each.layers} <= set(parts)), None)
+    return next((each for each in LAYOUTS if each.projection in parts and {*parts} & {*each.layers}), None)
 
 
 def unpacked(state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
@@ -172,6 +207,8 @@ def unpacked(state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
 
 def layout_of(config: Mapping[str, Any]) -> Layout:
     """The layout for an adapter with this configuration; that of IP-Adapter for projections of no family."""
+    if config.get("placement") == FACT.placement:
+        return FACT
     projection = config["projection"]
     kind = projection.get("type") if isinstance(projection, Mapping) else projection  # as version 0.1 wrote it
-    return next((each for each in LAYOUTS if kind in each.projections), IP_ADAPTER)
+    return next((each for each in LAYOUTS if kind in each.projections and each is not FACT), IP_ADAPTER)

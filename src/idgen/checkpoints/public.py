@@ -52,7 +52,7 @@ def read(
     tensors = unpacked(tensors)
     layout = supported_layout(tensors, str(file))
     state = layout.select(tensors)
-    others = [name for name in tensors.keys() - state.keys() if name not in layout.ignored]
+    others = [name for name in tensors.keys() - state.keys() if not layout.ignores(name)]
     refuse_misfits(str(file), [], [name for name in others if not name.startswith(f"{NET}.")], [])
     if CONFIG in header:
         config = parse_json(header[CONFIG], f"The configuration in '{file}'")

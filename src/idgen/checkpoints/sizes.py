@@ -54,6 +54,19 @@ def _resampler(state: Tensors, head_width: int) -> Sizes:
     return shared, {"hidden_dim": dim, **_perceiver(state, "image_proj.", head_width)}
 
 
+def _rows(state: Tensors, head_width: int) -> Sizes:
+    _, num_tokens, dim = sides(state, "local_fac_prj.latents", 3)
+    cross_attention_dim, _ = sides(state, "local_fac_prj.proj_out.weight")
+    _, width = sides(state, "local_fac_prj.proj_in.weight")
+    shared = {
+        "num_tokens": num_tokens,
+        "embedding_dim": TRANSFACE_ROWS * width,
+        "cross_attention_dim": cross_attention_dim,
+    }
+    own = {"rows": TRANSFACE_ROWS, "positions": False, "hidden_dim": dim}
+    return shared, own | _perceiver(state, "local_fac_prj.", head_width)
+
+
 def _mlp(state: Tensors, _: int, first: str = "image_proj.proj.", norm: str = "image_proj.norm.weight") -> Sizes:
     hidden_dim, embedding_dim = sides(state, f"{first}0.weight")
     (cross_attention_dim,) = sides(state, norm, 1)
@@ -144,6 +157,9 @@ ANTELOPE_DIM = 512
 DLIB_DIM = 128
 """Length of the embeddings of `dlib-resnet-v1`, by which PhotoMaker v1, which reads none, knows people."""
 
+TRANSFACE_ROWS = 144
+"""Patches of a face of 112 pixels for TransFace-S, which has a local token for each."""
+
 CLIP_HEAD = 64
 """Width of an attention head of every CLIP image encoder."""
 
@@ -152,6 +168,7 @@ READERS = {
     "photomaker": Reader("id_encoder.fuse_module.layer_norm.weight", _photomaker),
     "pulid": Reader("id_adapter.body.0.weight", _pulid),
     "idformer": Reader("id_adapter.id_embedding_mapping.0.weight", _idformer),
+    "rows": Reader("local_fac_prj.latents", _rows),
     "plus": Reader("image_proj.perceiver_resampler.proj_in.weight", _plus),
     "resampler": Reader("image_proj.latents", _resampler),
     "mlp": Reader("image_proj.proj.0.weight", _mlp),

@@ -2,8 +2,8 @@
 
 `VARIANTS` is the table of all formats. To add one, add its row.
 
-Sources: the code of InstantID, IP-Adapter, PhotoMaker and PuLID, the model cards of `InstantX/InstantID` and
-`h94/IP-Adapter-FaceID`.
+Sources: the code of InstantID, IP-Adapter, PhotoMaker, PuLID and FaceChain-FACT, the model cards of
+`InstantX/InstantID` and `h94/IP-Adapter-FaceID`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Variant:
         head_width: Width of an attention head in its projection, which the tensors do not show.
         ortho: How its attention is added to the text attention; see `IdentityAdapter`.
         num_zero: Zero tokens behind its tokens.
+        placement: Where it acts in a block; see `IdentityAdapter`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Variant:
     head_width: int = 64
     ortho: str | None = None
     num_zero: int = 0
+    placement: str = "parallel"
 
     def config(self, state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, Any]:
         """The configuration of an `IdentityAdapter` for these tensors, with sizes from their shapes."""
@@ -65,6 +67,7 @@ class Variant:
             "image_encoder": _fingerprinted(self.image_encoder, state),
             "ortho": self.ortho,
             "num_zero": self.num_zero,
+            "placement": self.placement,
             "lora_rank": 0 if lora is None else sides(state, lora)[0],
             "projection": {"type": self.projection, **own, **({"shortcut": True} if self.shortcut else {})},
             **shared,
@@ -123,6 +126,15 @@ VARIANTS = {
             files=r"plus(?!.?v2)",
             lora=True,
             image_encoder="clip-1280x32",
+        ),
+        Variant(
+            name="facechain-fact",
+            projection="rows",
+            encoder="transface-s",
+            normalised=False,
+            files=r"facechain|adapter_(maj|film)",
+            pool_photos=False,
+            placement="sequential",
         ),
         Variant(
             name="photomaker-v1",

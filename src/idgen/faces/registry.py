@@ -20,6 +20,7 @@ from ..own_code import load_object
 from .detectors import DlibDetector, FaceDetector
 from .dlib_encoder import DlibEncoder
 from .encoder import FaceEncoder, NetworkInput
+from .inner_encoder import InnerEncoder
 from .insightface import InsightFaceDetector, InsightFaceEncoder, InsightFacePack
 from .onnx_encoder import ARCFACE, IMAGENET, OnnxEncoder
 from .opencv import SFaceEncoder
@@ -85,6 +86,13 @@ ENCODERS: dict[str, EncoderRow] = {
         read=ARCFACE,
         licence="that of the file",
         help="an ONNX file that is fed as ArcFace networks are",
+    ),
+    "inner": EncoderRow(
+        open=lambda spec: InnerEncoder(open_encoder(spec)),
+        argument="/ENCODER",
+        default=None,
+        licence="that of the encoder",
+        help="the last feature map before the embedding of another encoder, for the projection `rows`",
     ),
     "imagenet": EncoderRow(
         open=lambda file: OnnxEncoder(file, IMAGENET),
