@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from idgen.attributes import Direction
 from idgen.data.bank import IdentityBank, write_bank, write_embeddings
 from idgen.data.cache import write_caches
 from idgen.data.columns import BATCH, Column, Entry, write_column
@@ -24,7 +25,7 @@ from idgen.data.engines import LocalProcesses
 from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.data.loader import PairedLoader
 from idgen.data.makers import AugmentedMaker, EmbeddingMaker, LatentMaker, TextMaker, encode_images
-from idgen.errors import DataError
+from idgen.errors import DataError, StatisticsError
 from idgen.faces import ENCODERS
 from idgen.tiny import load_tiny_base
 from idgen.training.base import BaseModel
@@ -83,6 +84,26 @@ def test_drop_rates_are_those_of_the_settings(lfw_set):
     assert all(not sample.id_embeds.any() for sample in samples if not sample.has_identity)
     kept = torch.cat([sample.id_embeds for sample in samples if sample.has_identity])
     assert abs((kept == 0).float().mean() - 0.25) < 0.02
+
+
+def test_embeddings_move_along_attributes(lfw_set):
+    """Up to the given amount, otherwise in every sample; nothing else of a sample changes."""
+    pairing = Pairing(drop_identity=0, drop_both=0)
+    plain = PairedIdentityDataset(lfw_set, framing=FRAMING, pairing=pairing)
+    moved = PairedIdentityDataset(lfw_set, framing=FRAMING, pairing=replace(pairing, moves={"age": 0.5}))
+    direction, amounts = Direction.of("age", plain.encoder), []
+    for face in range(0, 40, 4):
+        before, after = plain[0, face], moved[0, face]
+        assert torch.equal(after.target_embeds, before.target_embeds)
+        if np.array_equal(after.references, before.references):
+            amounts.append(float(direction.value(after.id_embeds) - direction.value(before.id_embeds)))
+            assert torch.allclose(direction.move(before.id_embeds, amounts[-1]), after.id_embeds, atol=1e-5)
+    assert 0.1 < max(map(abs, amounts)) <= 0.5
+    assert len(set(amounts)) == len(amounts)
+    with pytest.raises(StatisticsError, match="no direction 'beard'"):
+        PairedIdentityDataset(lfw_set, framing=FRAMING, pairing=Pairing(moves={"beard": 1}))
+    with pytest.raises(DataError, match="finite numbers"):
+        Pairing(moves={"age": -1})
 
 
 def test_a_sample_follows_from_seed_and_epoch_alone(lfw_set):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
+from idgen.attributes import Direction
 from idgen.errors import LossError, TrainingError
 from idgen.losses import LOSSES, Weight
 from idgen.training.batch import Batch
@@ -299,3 +300,18 @@ def test_an_unreliable_pair_has_less_weight_where_the_person_is_compared_with() 
     identity = run(make_step(losses=LossConfig.only(identity="1@1", denoising=0)), batch, backward=False).values
     torch.testing.assert_close(values[0].values[0] - values[1].values[0], 0.75 * identity[0])
     assert torch.equal(values[0].values[1:], values[1].values[1:])
+
+
+def test_the_background_is_compared_with_moved_people() -> None:
+    """With directions, the other identity is each person moved by a uniform amount; without any, a mixture."""
+    axis = torch.randn(8, generator=seeded(3))
+    direction = Direction(name="smile", encoder="test", axis=axis, step=0.1)
+    step = make_step(losses=LossConfig.only(background=1.0), directions=[direction])
+    batch = RandomPeople(2).make(0)
+    inputs, encoded, encode = DenoisingInputs(step, batch, seeded(1)), [], step.encode
+    step.encode = lambda other: encoded.append(other.id_embeds) or encode(other)
+    assert inputs.output_mixed_id.shape == batch.latents.shape
+    amounts = direction.value(encoded[0]) - direction.value(batch.id_embeds)
+    assert torch.allclose(direction.move(batch.id_embeds, amounts), encoded[0], atol=1e-4)
+    assert 0 < float(amounts.abs().max()) <= 1
+    assert float((amounts[0] - amounts[1]).abs()) > 1e-3

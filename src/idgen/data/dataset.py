@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
+from ..attributes import find_direction
 from ..errors import DataError
 from .bank import IdentityBank
 from .columns import Column, column_url, open_photo
@@ -44,6 +45,9 @@ class Pairing:
         drop_both: Probability of dropping both.
         component_dropout: Probability of setting each number of an embedding to zero (IDiff-Face, arXiv 2308.04995:
             0.25); the others are scaled up accordingly.
+        moves: Name of an attribute → how far embeddings are moved along its direction at most, in steps: a different
+            amount in each sample, uniform in both ways. The target stays, so that tokens do not carry the attribute
+            (after MasterWeaver's augmented faces, arXiv 2405.05806). See `idgen.attributes`.
         flip: Probability of mirroring the target.
         poses: How aligned faces are turned, scaled and shifted at random.
 
@@ -59,6 +63,7 @@ class Pairing:
     drop_identity: float = 0.05
     drop_both: float = 0.05
     component_dropout: float = 0.0
+    moves: Mapping[str, float] = field(default_factory=dict)
     flip: float = 0.5
     poses: Poses = field(default_factory=Poses)
 
@@ -67,6 +72,8 @@ class Pairing:
         drops = (self.drop_text, self.drop_identity, self.drop_both)
         if not all(0 <= share <= 1 for share in (*shares, *drops)) or sum(drops) > 1 or self.component_dropout == 1:
             raise DataError(f"Probabilities must be between 0 and 1: {self}.")
+        if not all(0 <= most < math.inf for most in self.moves.values()):
+            raise DataError(f"moves must be finite numbers >= 0, got {dict(self.moves)}.")
         if self.references < 1:
             raise DataError(f"references must be >= 1, got {self.references}.")
         if self.curriculum < 0:
@@ -144,6 +151,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         DataError: The set is not finished, the split has no people, a column is missing or another model's, or poses
             are asked for where pictures are whole photos or their latents are cached.
         EncoderMismatchError: Shards of another encoder are among them.
+        StatisticsError: An attribute of `moves` has no direction for the encoder.
     """
 
     def __init__(
@@ -174,6 +182,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         self.latents, self.text = latents, text
         if self.pairing.poses and (latents is not None or not isinstance(framing, AlignedFraming)):
             raise DataError("Random poses need pictures of aligned faces, whose latents are not cached.")
+        self._directions = [(find_direction(name, self.encoder), most) for name, most in self.pairing.moves.items()]
         augmented = augmented_column(None if self.encoder == self.manifest.encoder else self.encoder)
         self._augmented = augmented if exists(column_url(shards, self.names[0], augmented)) else None
         self._open()
@@ -303,6 +312,8 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         embeds = torch.stack([self._reference(face, int(reference)) for reference in references])
         if not known:
             return torch.zeros_like(embeds)
+        for direction, most in self._directions:
+            embeds = direction.move(embeds, random.uniform(-most, most))
         if chance := self.pairing.component_dropout:
             embeds = embeds * torch.from_numpy(random.random(embeds.shape) >= chance) / (1 - chance)
         return embeds.float()

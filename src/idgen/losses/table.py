@@ -212,9 +212,9 @@ LOSSES = Table(
         ),
         "background": Row(
             function="idgen.losses.preservation:background_loss",
-            help="outside the face, the same prediction for a mixed identity",
-            formula="mean ((ε̂(id) − sg ε̂(mixed id)) · (1 − M))²",
-            source="MasterWeaver (2405.05806), W+ (weight 2.0)",
+            help="outside the face, the same prediction for a mixed identity, or one with other attributes (moved)",
+            formula="mean ((ε̂(id) − sg ε̂(mixed or moved id)) · (1 − M))²",
+            source="MasterWeaver (2405.05806); with `moved` `L_disen` of W+ Adapter (2311.17461, weight 2.0)",
             cost="one UNet forward without gradient",
             use="keeps the identity from changing the background",
         ),
@@ -354,6 +354,8 @@ class LossConfig(WeightedConfig):
         reliability: Multiply losses that compare with the person by how reliably the photos of a pair show the same
             person, as the shards say.
         edits: Words added to prompts in the editing loss, one at random.
+        moved: Attributes, such as smile or age, along whose directions the background loss moves each person at
+            random, by up to one step, as W+ Adapter does; empty to mix the people of a batch.
         divergence: Divergence of the disentanglement loss: js (Jensen-Shannon) or kl (symmetric Kullback-Leibler).
     """
 
@@ -389,6 +391,7 @@ class LossConfig(WeightedConfig):
     centred: bool = False
     reliability: bool = False
     edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
+    moved: tuple[str, ...] = ()
     divergence: Literal["js", "kl"] = "js"
 
 

@@ -14,7 +14,7 @@ from ..data.far import Far
 from ..data.people_options import PeopleOptions
 from ..data.poses import Poses
 from ..errors import TrainingError
-from ..inputs import AdapterName, BaseName, EncoderSpec, InputPlace
+from ..inputs import AdapterName, Amounts, BaseName, EncoderSpec, InputPlace
 from ..losses.table import LossConfig
 from ..rewards.table import RewardsConfig
 from .face_config import FaceConfig
@@ -178,6 +178,8 @@ class DataConfig:
         drop_identity: Probability of dropping only the identity embedding.
         drop_both: Probability of dropping both the prompt and the identity embedding.
         component_dropout: Probability of setting each component of an identity embedding to zero.
+        moves: Move input embeddings at random along directions of attributes, by at most so many steps, as in
+            smile=1 age=0.5: the adapter learns to leave these attributes to the prompt. See docs/attributes.md.
         flip: Probability of mirroring a target; 0 where captions say left or right.
         poses: Random poses of aligned faces, for an IdentityNet.
         dataloader_num_workers: Processes that load data; 0 to load in the main process.
@@ -195,6 +197,7 @@ class DataConfig:
     drop_identity: float = 0.05
     drop_both: float = 0.05
     component_dropout: float = 0.0
+    moves: Amounts = field(default_factory=dict)
     flip: float = 0.5
     poses: Poses = field(default_factory=Poses)
     dataloader_num_workers: int = 0

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..adapter import IdentityAdapter, RandomFusion
+from ..attributes import Direction
 from ..errors import TrainingError
 from ..faces import FaceDetector
 from ..losses import Bank, FaceDecoder, FaceEmbedder, Weighted, WeightedTerms, learned_parts
@@ -50,6 +51,7 @@ class IdentityDenoiser(TrainingStep):
         group_means: (1 + groups, dim), mean embeddings of all people and of each group, for the orthogonality loss.
         others: Further face encoders of the losses.
         edits: Words that are added to prompts, for the loss on editing directions.
+        directions: Attributes along which the background loss moves people, instead of mixing them.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' training scripts.
         reliability: Whether losses that compare with the person are multiplied by the reliability of the pairs.
         lognormal: Mean and standard deviation of the logarithm of the noise level, for log-normal timesteps; None for
@@ -78,6 +80,7 @@ class IdentityDenoiser(TrainingStep):
         group_means: torch.Tensor | None = None,
         others: Sequence[LossEncoder] = (),
         edits: Sequence[str] = (),
+        directions: Sequence[Direction] = (),
         noise_offset: float = 0.0,
         reliability: bool = False,
         lognormal: tuple[float, float] | None = None,
@@ -92,7 +95,7 @@ class IdentityDenoiser(TrainingStep):
         self.others = {other.embedder.name: other for other in others}
         self.bank, self.prior, self.edits, self.noise_offset = bank, prior, edits, noise_offset
         self.fusion, self.gather, self.reliability, self.lognormal = fusion, gather, reliability, lognormal
-        self.group_means = group_means
+        self.group_means, self.directions = group_means, directions
         self._older = [older]  # in a list, so that torch does not register its weights
         self._reads = losses.reads()
         if rollout is not None and older is not None:

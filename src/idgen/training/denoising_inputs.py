@@ -116,13 +116,19 @@ class DenoisingInputs(FaceInputs):
 
     @cached_property
     def output_mixed_id(self) -> torch.Tensor:
-        """(batch, channels, height, width), the prediction for mixed identities; see `mix_identities`."""
+        """(batch, channels, height, width), the prediction for mixed identities (see `mix_identities`); if the step has
+        directions, that for the same people with other attributes."""
         step, batch = self._step, self._batch
         embeds = batch.by_picture(batch.id_embeds)  # the first person of a picture with the first one of another
-        mixed_embeds = mix_identities(embeds, uniform(len(batch), self._random)).flatten(0, 1)
+        if step.directions:
+            for direction in step.directions:
+                amounts = (2 * uniform(len(batch), self._random) - 1).to(embeds)
+                embeds = direction.move(embeds, amounts.view(-1, *[1] * (embeds.ndim - 2)))
+        else:
+            embeds = mix_identities(embeds, uniform(len(batch), self._random))
         with torch.no_grad():
             text = step.base.read(batch)
-            mixed = step.encode(replace(batch, id_embeds=mixed_embeds))
+            mixed = step.encode(replace(batch, id_embeds=embeds.flatten(0, 1)))
             with step.activate(batch, mixed):
                 return step.predict(batch, self.noisy_latents, self.timesteps, text)
 

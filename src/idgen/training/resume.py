@@ -65,6 +65,7 @@ ADDED: dict[str, Any] = {
     "data.curriculum_steps": 0,
     "data.group": "face",
     "losses.divergence": "js",
+    "losses.moved": "()",
     "rewards.over_people": "mean",
     **{f"people.{name}": value for name, value in flatten(asdict(PeopleOptions())).items()},
 }

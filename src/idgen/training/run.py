@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from ..adapter import IdentityAdapter, RandomFusion
+from ..attributes import find_direction
 from ..data.statistics import statistics_for
 from ..errors import TrainingError
 from ..faces import open_encoder, spec_of
@@ -142,6 +143,7 @@ def _denoiser(
         older=_older_adapter(losses.older_adapter, base) if "older_embeds" in reads and losses.older_adapter else None,
         group_means=batches.group_means() if "group_offsets" in reads else None,
         edits=losses.edits,
+        directions=[find_direction(name, batches.encoder) for name in losses.moved],
         noise_offset=losses.noise_offset,
         reliability=losses.reliability,
         lognormal=(losses.lognormal_mean, losses.lognormal_std) if losses.timesteps == "lognormal" else None,

@@ -223,6 +223,7 @@ def open_batches(
             drop_identity=data.drop_identity,
             drop_both=data.drop_both,
             component_dropout=data.component_dropout,
+            moves=data.moves,
             flip=data.flip,
             poses=data.poses,
         ),
