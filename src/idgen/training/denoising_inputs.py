@@ -116,8 +116,8 @@ class DenoisingInputs(FaceInputs):
 
     @cached_property
     def output_mixed_id(self) -> torch.Tensor:
-        """(batch, channels, height, width), the prediction for mixed identities (see `mix_identities`); if the step has
-        directions, that for the same people with other attributes."""
+        """(batch, channels, height, width), the prediction for mixed identities (see `mix_identities`), or with
+        directions for the same people with other attributes."""
         step, batch = self._step, self._batch
         embeds = batch.by_picture(batch.id_embeds)  # the first person of a picture with the first one of another
         if step.directions:
