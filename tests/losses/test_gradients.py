@@ -43,6 +43,7 @@ from idgen.losses import (
     value_regulariser,
     word_regulariser,
 )
+from idgen.losses.style import StyleDirectionLoss, StyleDistanceLoss, fit_styles
 
 from .inputs import face_mask, normal, recording
 
@@ -101,6 +102,7 @@ def learned() -> LearnedSimilarity:
 LEARNED, SHARE = learned(), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
 
 
+STYLES = fit_styles([normal(4, 3, 4, 4, seed=52), normal(3, 3, 4, 4, seed=53)])
 PEOPLE, CENTRES = torch.tensor([4, 0, 2]), normal(5, 8, seed=47).float()
 
 
@@ -194,6 +196,11 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] =
     "disentanglement_js": (placed(DisentanglementLoss()), QUERY_AND_KEYS),
     "disentanglement_kl": (placed(DisentanglementLoss("kl")), QUERY_AND_KEYS),
     "in_box": (placed(in_box_loss, person_masks=PEOPLES_MASKS), QUERY_AND_KEYS),
+    "style_distance": (StyleDistanceLoss(lambda: STYLES), (normal(2, 3, 4, 4, seed=54),)),
+    "style_direction": (
+        lambda x: StyleDirectionLoss(lambda: STYLES)(x, normal(2, 3, 4, 4, seed=55)),
+        (normal(2, 3, 4, 4, seed=54),),
+    ),
     "words": (word_regulariser, (normal(2, 3, 4, seed=33),)),
     "values": (lambda *v: value_regulariser([*v]), (normal(2, 3, 4, seed=34), normal(2, 3, 8, seed=35))),
 }

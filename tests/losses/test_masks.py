@@ -10,6 +10,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from idgen.losses import LOSSES, Bank, LayerRecord, LossConfig, Parametrisation, Weight, WeightedTerms, make_losses
+from idgen.losses.style import fit_styles
 from idgen.losses.weighted import WHO, parameters
 
 from .inputs import normal, recording
@@ -19,6 +20,7 @@ TERMS = make_losses(
         weights={name: Weight(1.0, row.window and 0.6) for name, row in LOSSES.rows.items()},
         prior_dir="pictures",
         older_adapter="adapter",
+        styles=("pictures",),
         background_weight=0.5,
         margin=1.0,  # settings for people whose cosines lie about 0
         positive_threshold=0.9,
@@ -28,6 +30,7 @@ TERMS = make_losses(
     Parametrisation.of(DDIMScheduler()),
     centres=lambda: normal(8, 8, seed=7),
     groups=lambda: torch.tensor([0, 0, 1, 1, 0, 1, 1, -1]),
+    styles=lambda: fit_styles([normal(3, 4, 4, 4, seed=8), normal(5, 4, 4, 4, seed=9)]),
 ).terms
 EARLY, LATE = 100, 900
 """Timesteps at which the gate of losses on faces is open, and shut."""
@@ -36,6 +39,7 @@ EARLY, LATE = 100, 900
 def inputs(seed: int) -> dict[str, Any]:
     """Of two samples: all that any loss reads, but the mask and the timesteps."""
     pictures = ("model_output", "latents", "noisy_latents", "noise", "output_without_id", "output_mixed_id")
+    pictures += ("predicted_latents", "latents_without_id")
     faces = ("generated_embeds", "target_embeds", "prior_embeds", "older_embeds")
     recordings = ("with_id", "without_id", "with_id", "edited", "without_id", "edited_without_id")
     return {
@@ -125,6 +129,8 @@ def test_masked_samples_change_nothing(name: str, why: tuple[bool, bool, int]) -
     for before, after in zip(gradients, changed_gradients, strict=True):
         assert torch.equal(before[0], after[0])
     compares = WHO & parameters(TERMS[name].function).keys()  # the symmetry of a face is that of anybody's
-    if TERMS[name].gate is not None and (why[1] or compares):
+    found, known, timestep = why
+    shut = timestep == LATE and TERMS[name].gate is not None
+    if shut or (not found and TERMS[name].valid) or (not known and compares):
         assert values[1] == changed[1] == 0
         assert not any(gradient[1].any() for gradient in (*gradients, *changed_gradients))

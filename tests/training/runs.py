@@ -10,6 +10,7 @@ import torch
 
 from idgen.adapter import RandomFusion
 from idgen.losses import FaceDecoder, FaceEmbedder, make_losses
+from idgen.losses.style import Styles, fit_styles
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.config import LoopConfig, LossConfig, OptimizerConfig
@@ -30,6 +31,11 @@ def centres() -> torch.Tensor:
 def groups() -> torch.Tensor:
     """(64,), those people's groups: none, the first or the second."""
     return torch.arange(64) % 3 - 1
+
+
+def styles() -> Styles:
+    """Two styles of random latents."""
+    return fit_styles([torch.randn(3, 4, LATENT, LATENT, generator=seeded(seed)) for seed in (10, 11)])
 
 
 class RandomPeople:
@@ -84,7 +90,7 @@ def make_step(
     if older:
         options["older"] = make_adapter(base.unet, seed=5).requires_grad_(False)
         options["older"].attach(base.unet)
-    terms = make_losses(losses, base.parametrisation, embedding_dim=128, centres=centres, groups=groups)
+    terms = make_losses(losses, base.parametrisation, embedding_dim=128, centres=centres, groups=groups, styles=styles)
     return IdentityDenoiser(
         base,
         made,

@@ -26,6 +26,7 @@ EVERYTHING = LossConfig(
     background_weight=0.5,
     prior_dir="generated",
     older_adapter="older",
+    styles=("pictures",),
 )
 
 

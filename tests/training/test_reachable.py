@@ -31,9 +31,10 @@ from tests.data import sets
 
 ONE = ("--max_train_steps", "1", "--train_batch_size", "2", "--validation_people", "0", "--paired_ratio", "0.5")
 PRIOR = ("--losses.prior_dir", "{PRIOR}", "--losses.older_adapter", "{OLDER}", "--losses.learned_prototypes")
+STYLES = ("--losses.styles", "{STYLE}", "{STYLE}")
 FACES = ("--losses", "identity=0.1@1")
 DENOISING = {
-    "every loss": ("--num_words", "2", "--losses", *(f"{name}=0.1@1" for name in LOSSES.rows), *PRIOR),
+    "every loss": ("--num_words", "2", "--losses", *(f"{name}=0.1@1" for name in LOSSES.rows), *PRIOR, *STYLES),
     "settings of losses": (
         *("--losses", "contrastive=0.1@decay", "background=0.1", "--losses.whiskers", "1.5", "--losses.heads", "4"),
         *("--losses.noise_offset", "0.05", "--losses.snr_gamma", "0", "--losses.background_weight", "0.5"),
@@ -129,6 +130,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     sets.make_set(folder / "photos", folder / "shards")
     write_caches(str(folder / "shards"), ["latents", "text"], base="tiny", resolution=64)
     sets.save(sets.portrait(256), folder / "prior" / "1.png")
+    for i in (1, 2):
+        sets.save(sets.portrait(256, shift=16 * i), folder / "style" / f"{i}.png")
     tiny = load_tiny_base()
     tiny.vae.save_pretrained(folder / "vae")
     older = IdentityAdapter.from_unet(tiny.unet, encoder="dlib-resnet-v1", embedding_dim=128)
@@ -148,7 +151,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     StructureScorer((8, 8)).save(folder / "scorer.safetensors")
     (folder / "own.py").write_text(OWN)
     places = {"SHARDS": "shards", "PRIOR": "prior", "VAE": "vae", "CLIP": "clip", "HEAD": "head.safetensors"}
-    places |= {"SCORER": "scorer.safetensors", "OWN": "own.py", "OLDER": "older"}
+    places |= {"SCORER": "scorer.safetensors", "OWN": "own.py", "OLDER": "older", "STYLE": "style"}
     return {name: str(folder / place) for name, place in places.items()}
 
 

@@ -6,6 +6,7 @@ file and a row. A row names its function, which is imported when it is used: `--
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .groups import Groups
     from .parametrisation import Parametrisation
     from .prototypes import Centres
+    from .style import Styles
     from .weighted import WeightedTerms
 
 UNTIL = 0.85
@@ -227,6 +229,27 @@ LOSSES = Table(
             cost="two UNet forwards with gradient, two without",
             use="when prompts about the face (hair, age, expression) have no effect",
         ),
+        "style_distance": Row(
+            make="idgen.losses.style:StyleDistanceLoss",
+            window=UNTIL,
+            needs=("styles",),
+            help="the generated picture has the styles of folders of pictures",
+            formula="mean over styles of ‖z − P z‖²/dim, z statistics of the predicted latent, P the projection onto "
+            "the span of a style's pictures",
+            source="Hybrid domain adaptation (2310.19378); the features are ours",
+            cost="none",
+            use="with `unet_lora_rank`, so that a style LoRA and the adapter are trained to fit each other",
+        ),
+        "style_direction": Row(
+            make="idgen.losses.style:StyleDirectionLoss",
+            window=UNTIL,
+            needs=("styles",),
+            help="the picture moves from the base model's straight to the styles",
+            formula="1 − cos(z − z₀, P z₀ − z₀), z₀ of the base model's picture, P z₀ the mean over styles",
+            source="Hybrid domain adaptation (2310.19378); the features are ours",
+            cost="one UNet forward without gradient",
+            use="with style_distance, so that the pictures of the style are not copied",
+        ),
         "semantic": Row(
             function="idgen.losses.alignment:semantic_alignment_loss",
             help="text attends to the same parts of the picture as without the identity",
@@ -353,6 +376,7 @@ class LossConfig(WeightedConfig):
             compare embeddings. Settings that are None are then measured on centred embeddings.
         reliability: Multiply losses that compare with the person by how reliably the photos of a pair show the same
             person, as the shards say.
+        styles: Folders of pictures for the style losses, one for each style, with a few pictures each.
         edits: Words added to prompts in the editing loss, one at random.
         moved: Attributes, such as smile or age, along whose directions the background loss moves each person at
             random, by up to one step, as W+ Adapter does; empty to mix the people of a batch.
@@ -390,6 +414,7 @@ class LossConfig(WeightedConfig):
     robustness: float | None = None
     centred: bool = False
     reliability: bool = False
+    styles: tuple[InputPlace, ...] = ()
     edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
     moved: tuple[str, ...] = ()
     divergence: Literal["js", "kl"] = "js"
@@ -408,6 +433,7 @@ def make_losses(
     centres: Centres | None = None,
     groups: Groups | None = None,
     centre: torch.Tensor | None = None,
+    styles: Callable[[], Styles] | None = None,
 ) -> WeightedTerms:
     """The losses of a configuration.
 
@@ -419,15 +445,18 @@ def make_losses(
         centres: Mean embedding of each person, for losses with prototypes.
         groups: Group of each person, for losses that read it.
         centre: Mean of the embeddings, (dim,), to compare embeddings relative to it; None to compare them as they are.
+        styles: Subspaces of styles, for losses that read them.
 
     Raises:
-        LossError: No loss has a weight, a function of one's own is not found, or a loss needs centres or groups.
+        LossError: No loss has a weight, a function of one's own is not found, or a loss needs centres, groups or
+            styles.
     """
     from .centred import centred
     from .weighted import WeightedTerms
 
     means = centres if centre is None or centres is None else lambda: centred(centres(), centre)
     known = {"parametrisation": parametrisation, "embedding_dim": embedding_dim, "centres": means, "groups": groups}
+    known["styles"] = styles
     settings: dict[str, Any] = {**config.fitted().settings, **known}
     settings |= {name: settings[name] or None for name in ("snr_gamma", "huber", "whiskers")}  # 0 turns them off
     terms = LOSSES.terms(config.weights, settings, parametrisation.num_train_timesteps if windows else None)

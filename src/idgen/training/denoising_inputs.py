@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BEFORE_ACTIVATION = (
     *("negatives", "prior_embeds", "mixing"),
     *("output_without_id", "without_id", "edited_without_id", "output_mixed_id", "older_embeds"),
+    "latents_without_id",
 )
 """Inputs that are computed before the identity is active, in this order, and by every process alike: `negatives` are
 gathered from all processes."""
@@ -103,6 +104,14 @@ class DenoisingInputs(FaceInputs):
     def output_without_id(self) -> torch.Tensor:
         """(batch, channels, height, width), the base model's prediction."""
         return self._without_id.output
+
+    @cached_property
+    def latents_without_id(self) -> torch.Tensor:
+        """(batch, channels, height, width), x0 as the base model predicts it."""
+        step, batch = self._step, self._batch
+        with torch.no_grad(), step.base_only():
+            text = step.base.read(batch)
+            return self._predicted_x0(self.output_without_id, partial(step.predict, batch, text=text))
 
     @cached_property
     def without_id(self) -> Recording:

@@ -66,6 +66,9 @@ ADDED: dict[str, Any] = {
     "data.group": "face",
     "losses.divergence": "js",
     "losses.moved": "()",
+    "losses.styles": "()",
+    "losses.style_distance": "0",
+    "losses.style_direction": "0",
     "rewards.over_people": "mean",
     **{f"people.{name}": value for name, value in flatten(asdict(PeopleOptions())).items()},
 }

@@ -36,6 +36,7 @@ from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
 from .run_config import RunConfig
 from .shard_batches import ShardBatches, check_captions, check_prompts, open_batches
 from .step import TrainingStep
+from .styles import open_styles
 from .summary import describe_training
 from .tracking import check_tracker, start_trackers
 from .trainable import TrainableModules, make_modules
@@ -101,11 +102,13 @@ def _denoiser(
 ) -> tuple[IdentityDenoiser, ShardBatches]:
     losses, faces = config.losses, config.faces
     batches = open_batches(config, base, accelerator, encoders)
+    styles = open_styles(losses.styles, base, config.data.resolution) if losses.styles else None
     make = partial(
         make_losses,
         parametrisation=base.parametrisation,
         windows=not faces.rollout_steps,
         groups=batches.groups,
+        styles=None if styles is None else lambda: styles,
     )
     terms = over_encoders(
         {
