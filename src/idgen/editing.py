@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .commands.shared import open_pipeline
+from .commands.shared import open_identity_net, open_pipeline
 from .errors import ProvenanceError
 from .evaluation.scores import beside_strangers
 from .evaluation.similarity import cosine_similarity
@@ -18,7 +18,6 @@ from .files import write_bytes
 from .identity import Identity
 from .pipelines.face_crop import EditedPicture, chosen_faces, identity_of
 from .terminal import say
-from .tiny import TINY_IDENTITY_NET_PATH
 
 if TYPE_CHECKING:
     from .commands.edit_options import EditOptions
@@ -42,7 +41,7 @@ def swap_faces(options: SwapOptions, faces: Sequence[Choice | None]) -> Path:
         face=list(faces) or None,
         strength=options.strength,
         match_colours=options.match_colours,
-        identity_net=_open_net(options),
+        identity_net=open_identity_net(options.identity_net, options.base, options.id_adapter),
         **_arguments(options),
     )
     for line in similarities(photo, edited, people):
@@ -93,15 +92,6 @@ def _open(options: EditOptions) -> tuple[list[Identity], Any]:
     if options.photo:
         people = [pipeline.encode_identity(list(options.photo))]
     return people, pipeline
-
-
-def _open_net(options: EditOptions) -> Any:
-    from .adapter import IdentityNet
-
-    source = options.identity_net
-    if source is None and options.base == "tiny" and options.id_adapter is None:
-        source = TINY_IDENTITY_NET_PATH
-    return None if source is None else IdentityNet.from_pretrained(source)
 
 
 def _arguments(options: EditOptions) -> dict[str, Any]:

@@ -150,10 +150,18 @@ METHODS_READ = {
     "draft": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
     "draft-lv": {"copies", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
     "alignprop": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
+    "swap": {"strength", "supervision", "guidance_scale", "preservation", "denoising", "vae"},
     "ddpo": {"learned"},
     "grpo": {"learned", "group", "updates", "clip", "kl"},
 }
-VALUES = {"scheduler": "DDIMScheduler", "vae": "taesd", "clip": 0.01, "kl": 0.5, "guidance_scale": 3.0}
+VALUES = {
+    "scheduler": "DDIMScheduler",
+    "vae": "taesd",
+    "clip": 0.01,
+    "kl": 0.5,
+    "guidance_scale": 3.0,
+    "strength": 0.5,
+}
 
 
 @pytest.mark.parametrize("method", METHODS_READ)
@@ -183,10 +191,12 @@ def test_a_method_refuses_settings_of_other_methods(method, tmp_path, capsys):
 def test_invalid_settings_of_methods_are_refused():
     needed = ["--train_data_dir", "shards", "--output_dir", "run"]
     for flags, message in (
-        (["--rollout.method", "ppo"], "must be one of alignprop, refl, draft, draft-lv, ddpo, grpo, not 'ppo'"),
+        (["--rollout.method", "ppo"], "must be one of alignprop, refl, draft, draft-lv, swap, ddpo, grpo, not 'ppo'"),
         (["--rollout.method", "ddpo", "--train_batch_size", "1"], "train_batch_size must be at least 2"),
         (["--rollout.method", "grpo", "--checkpointing_steps", "3"], "must be a multiple of 2, not 3"),
         (["--rollout.method", "grpo", "--rollout.group", "1"], "group must be at least 2"),
+        (["--rollout.method", "swap", "--rollout.strength", "0"], "strength must be above 0"),
+        (["--rollout.method", "swap", "--group", "photo"], "group must be 'face', not 'photo'"),
         (["--rollout.last", "30"], "last must lie between 1 and steps=8"),
     ):
         with pytest.raises(TrainingError, match=message):

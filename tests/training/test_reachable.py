@@ -5,22 +5,32 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from idgen import IdentityAdapter
 from idgen.data.cache import write_caches
+from idgen.data.dataset import PairedIdentityDataset, Pairing
+from idgen.data.framing import AlignedFraming
+from idgen.data.makers import LatentMaker
+from idgen.data.poses import Poses
+from idgen.data.triplets import triplets_key
+from idgen.demo.examples import picture
 from idgen.errors import CheckpointError, DataError, LossError, TrainingError
 from idgen.losses import LOSSES, FaceEmbedder
 from idgen.losses.row import load_function
+from idgen.pipelines import swap
 from idgen.rewards import RewardsConfig, StructureScorer, make_rewards
 from idgen.tiny import load_tiny_base
+from idgen.tiny.usage import Usage
 from idgen.training.base import BaseModel
 from idgen.training.parsing import parse
 from idgen.training.run import train_denoising, train_reward
@@ -93,6 +103,7 @@ REWARDS = {
     ),
     "draft-lv": ("--rollout.method", "draft-lv", "--rollout.copies", "1", "--rollout.vae", "{VAE}"),
     "alignprop": (*LAST, "--rollout.method", "alignprop", "--rollout.no-checkpointing", "--gradient_checkpointing"),
+    "swap": ("--rollout.method", "swap", "--rollout.guidance_scale", "3"),
     "ddpo": ("--rollout.method", "ddpo", "--rollout.learned", "1", "--rewards", "{OWN}:colours=1"),
     "grpo": (
         *("--rollout.method", "grpo", "--rollout.group", "2", "--rollout.updates", "4", "--rollout.kl", "0.1"),
@@ -127,8 +138,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         sets.save(sets.portrait(512, shift=8 * i), folder / "photos" / "anna" / f"{i}.jpg")
         (folder / "photos" / "anna" / f"{i}.json").write_text('{"group": "adults"}')
     (folder / "photos" / "anna" / "1.txt").write_text("a photo of <id>, smiling")
+    with Image.open(picture("Ben")) as ben:
+        sets.save(ben.convert("RGB").resize((256, 256)), folder / "photos" / "ben" / "1.png")
     sets.make_set(folder / "photos", folder / "shards")
-    write_caches(str(folder / "shards"), ["latents", "text"], base="tiny", resolution=64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(swap, "pipeline_usage", lambda _: Usage(num_inference_steps=2))  # triplets are drawn quickly
+        write_caches(str(folder / "shards"), ["latents", "text", "triplets"], base="tiny", resolution=64)
     sets.save(sets.portrait(256), folder / "prior" / "1.png")
     for i in (1, 2):
         sets.save(sets.portrait(256, shift=16 * i), folder / "style" / f"{i}.png")
@@ -201,6 +216,7 @@ def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Pat
     metrics, card = train("reward", files, tmp_path, (*SHORT, *flags))
     rewards = {flag.partition("=")[0].rpartition(":")[-1] for flag in flags if "=" in flag}
     assert {"loss", *rewards} <= metrics
+    assert ("supervision" in metrics) == (name == "swap")
     assert ({"preservation", "denoising"} <= metrics) == (name.split(",")[0] not in ("ddpo", "grpo"))
     assert f"by {name.split(',')[0]}" in card or "LoRA" in name
     assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
@@ -281,6 +297,27 @@ def test_a_set_that_does_not_say_how_reliable_names_are(files: dict[str, str], t
     """One person is too few to measure it."""
     with pytest.raises(DataError, match="do not say how reliable the names of their photos are"):
         train("denoise", files, tmp_path, ("--losses", "identity=0.1@1", "--losses.reliability"))
+
+
+def test_triplets_are_the_pictures_with_another_face_and_others_are_refused(files: dict[str, str]) -> None:
+    shards, pairing = files["SHARDS"], Pairing(drop_identity=0, drop_both=0)
+    latents = LatentMaker(load_tiny_base().vae, AlignedFraming(64))
+    keys = {"latents": latents.key(), "triplets": triplets_key(shards, latents)}
+    mirrored = 0
+    for flip in (0, 1):
+        data = PairedIdentityDataset(shards, framing=latents.framing, pairing=replace(pairing, flip=flip), **keys)
+        for sample in map(data.__getitem__, range(len(data))):
+            assert sample.swapped is not None
+            changed = (sample.swapped.float() - sample.picture.float()).square().mean(0).sqrt()
+            corners = [changed[y, x] for y in (0, -1) for x in (0, -1)]
+            assert max(corners) < 0.1, "outside of the face it is the picture, mirrored like it"
+            assert changed[5:11, 5:11].mean() > 0.2
+            mirrored += flip
+    assert mirrored == len(data) > 1
+    with pytest.raises(DataError, match="the run needs"):
+        triplets_key(shards, LatentMaker(latents.vae, AlignedFraming(96)))
+    with pytest.raises(DataError, match="Random poses"):
+        PairedIdentityDataset(shards, framing=latents.framing, pairing=Pairing(poses=Poses(angle=9)), triplets="any")
 
 
 def test_missing_rewards_are_named(files: dict[str, str]) -> None:

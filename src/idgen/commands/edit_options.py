@@ -27,7 +27,8 @@ class EditOptions:
         id_adapter: Identity adapter for this base: a folder, a file or a hub id.
         weight_name: File of the adapter, if its folder or repository holds several.
         encoder: Face encoder that the adapter reads; needed only if it is a file or code of your own.
-        identity_net: IdentityNet, which keeps the pose: a folder, a file or a hub id. The small model brings its own.
+        identity_net: IdentityNet, which keeps the pose: a folder, a file or a hub id. Defaults to that in the folder
+            of the adapter.
         output: PNG file. Defaults to the picture's name with the command's name behind it, in the current folder.
         id_scale: Strength of the identity conditioning.
         prompt: Prompt; "a photo of" the person if not given.

@@ -64,6 +64,26 @@ def open_pipeline(
     return pipeline.to(device)
 
 
+def open_identity_net(net: str | None, base: str, adapter: str | None) -> Any:
+    """Open an IdentityNet: the given one, or that in the folder of the adapter; None if there is none.
+
+    Args:
+        net: A folder, a file or a hub id.
+        base: A folder, a hub id, or "tiny".
+        adapter: A folder, a file or a hub id. The small model has its own adapter.
+
+    Raises:
+        CheckpointError: It cannot be opened.
+    """
+    from ..adapter import IdentityNet
+    from ..convert import NET
+    from ..tiny import TINY_ADAPTER_PATH
+
+    folder = TINY_ADAPTER_PATH if adapter is None and base == "tiny" else Path(adapter or "")
+    source = folder / NET if net is None else net
+    return None if net is None and not Path(source).is_dir() else IdentityNet.from_pretrained(source)
+
+
 def has_lora(adapter: str) -> bool:
     """Whether a LoRA lies in the folder of an adapter, as `idgen train` writes it."""
     return (Path(adapter) / "pytorch_lora_weights.safetensors").is_file()

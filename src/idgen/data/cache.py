@@ -23,16 +23,20 @@ class Models(NamedTuple):
     """What columns are made with.
 
     Attributes:
+        shards: Folder or URL of the set.
         encoder: Name of the set's face encoder.
         others: Stored name → what opens it, of further encoders.
         base: Stable Diffusion model that latents and text are for; for "features", a CLIP image encoder.
         resolution: Resolution of the pictures that are encoded as latents.
+        id_adapter: Identity adapter that "triplets" are drawn with; the small model has its own.
     """
 
+    shards: str
     encoder: str
     others: Mapping[str, str]
     base: str
     resolution: int
+    id_adapter: str | None = None
 
 
 def write_caches(
@@ -41,6 +45,7 @@ def write_caches(
     *,
     base: str,
     resolution: int,
+    id_adapter: str | None = None,
     encoders: Sequence[str] = (),
     engine: Engine | None = None,
     progress: Callable[[str], object] | None = None,
@@ -49,9 +54,10 @@ def write_caches(
 
     Args:
         shards: Folder or URL of the set.
-        names: "augmented", "embeddings", "latents", "text" or "features".
-        base: See `Models`; so is `resolution`.
+        names: "augmented", "embeddings", "latents", "text", "features" or "triplets".
+        base: See `Models`; so are `resolution` and `id_adapter`.
         resolution: Side in pixels.
+        id_adapter: A folder, a file or a hub id.
         encoders: Face encoders, as `open_encoder` opens them. Of all but the set's, "embeddings" are written.
         engine: Runs small networks; large ones run in this process, on a GPU if there is one.
         progress: Called with the name of each finished shard.
@@ -60,6 +66,7 @@ def write_caches(
         DataError: A name is unknown, there is no other encoder for "embeddings", or a column of that name was made by
             another model.
         CheckpointError: The base model cannot be opened.
+        AdapterError: "triplets" are asked for, and there is no adapter for the base.
     """
     if unknown := [name for name in names if name not in _MAKERS]:
         raise DataError(f"Unknown columns {unknown}; known are {', '.join(_MAKERS)}.")
@@ -70,7 +77,7 @@ def write_caches(
         raise DataError(f"The set has the embeddings of '{encoder}'. Give another --encoder to cache its embeddings.")
     wanted = [*names, *(["embeddings"] if others and "embeddings" not in names else [])]
     for name in wanted:
-        for maker in _MAKERS[name](Models(encoder, others, base, resolution)):
+        for maker in _MAKERS[name](Models(shards, encoder, others, base, resolution, id_adapter)):
             write_column(shards, maker, engine, progress)
     for other in others:
         write_embeddings(shards, other)
@@ -115,10 +122,21 @@ def _features(models: Models) -> Iterator[Maker]:
     yield FeatureMaker(features)
 
 
+def _triplets(models: Models) -> Iterator[Maker]:
+    from ..commands.shared import open_identity_net, open_pipeline
+    from .triplets import TripletMaker
+
+    pipeline = open_pipeline(models.base, models.id_adapter, None, None)
+    pipeline.set_progress_bar_config(disable=True)
+    latents = LatentMaker(open_vae(models.base), framing_for(models.base, models.resolution))
+    yield TripletMaker(models.shards, pipeline, latents, open_identity_net(None, models.base, models.id_adapter))
+
+
 _MAKERS: dict[str, Callable[[Models], Iterator[Maker]]] = {
     "augmented": _augmented,
     "embeddings": _embeddings,
     "latents": _latents,
     "text": _text,
     "features": _features,
+    "triplets": _triplets,
 }

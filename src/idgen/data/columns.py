@@ -169,13 +169,9 @@ class Column:
     """
 
     def __init__(self, shards: str, shard: str, name: str, key: str | None = None) -> None:
-        url = column_url(shards, shard, name)
-        if not exists(url):
-            raise DataError(
-                f"The shard '{shard}' has no column '{name}'. Write it with `idgen prepare --cache {name}`."
-            )
+        url, found = column_url(shards, shard, name), column_key(shards, shard, name)
         if key is not None:
-            _check_key(url, _metadata(url).get("model", ""), key)
+            _check_key(url, found, key)
         self._url, self._open = url, ExitStack()
         file = self._open.enter_context(_opened(url))
         with _blamed(url):
@@ -194,6 +190,18 @@ class Column:
             if start == stop:
                 return None
             return self._values[start:stop].reshape([side for side in self._shapes[row] if side >= 0])
+
+
+def column_key(shards: str, shard: str, name: str) -> str:
+    """The key of the model that has made a column of a shard.
+
+    Raises:
+        DataError: The column does not exist, or cannot be read.
+    """
+    url = column_url(shards, shard, name)
+    if not exists(url):
+        raise DataError(f"The shard '{shard}' has no column '{name}'. Write it with `idgen prepare --cache {name}`.")
+    return _metadata(url).get("model", "")
 
 
 def column_url(shards: str, shard: str, name: str) -> str:

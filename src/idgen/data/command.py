@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from ..errors import DataError, MissingDependencyError
-from ..inputs import EncoderSpec, InputPath, InputPlace
+from ..inputs import AdapterName, EncoderSpec, InputPath, InputPlace
 from .metadata import clean, decode
 
 if TYPE_CHECKING:
@@ -51,9 +51,12 @@ class PrepareArguments:
         report: Folder or URL of a prepared set; only its report is written.
         cache: Cached columns to write, for the new set or the one in `output`: "augmented" (embeddings of augmented
             photos, for people with one photo), "embeddings" (of further encoders), "latents" and "text" (of the model
-            `base`), "features" (of the CLIP image encoder `base`).
+            `base`), "features" (of the CLIP image encoder `base`), "triplets" (latents of the photos with another
+            person's face, drawn by `base` with `id_adapter`, for `idgen train reward --rollout.method swap`).
         base: Stable Diffusion model that latents and text are cached for: a folder, a hub id, or "tiny".
         resolution: Resolution of the pictures that are encoded as latents.
+        id_adapter: Identity adapter that triplets are drawn with: a folder, a file or a hub id. The small model brings
+            its own.
     """
 
     photos: Annotated[InputPlace | Literal[""], tyro.conf.Positional] = ""
@@ -78,6 +81,7 @@ class PrepareArguments:
     cache: tuple[str, ...] = ("augmented",)
     base: str = "tiny"
     resolution: int = 512
+    id_adapter: AdapterName | None = None
 
 
 def run_prepare(arguments: PrepareArguments) -> str:
@@ -115,6 +119,7 @@ def run_prepare(arguments: PrepareArguments) -> str:
             arguments.cache,
             base=base,
             resolution=resolution,
+            id_adapter=arguments.id_adapter,
             encoders=_encoders(arguments),
             engine=engine,
             progress=lambda _: bar.update(),

@@ -23,6 +23,7 @@ from .makers import augmented_column
 from .manifest import Manifest
 from .poses import Poses
 from .storage import exists, join
+from .triplets import TRIPLETS
 
 _COLUMNS = ("key", "offset", "length", "width", "height", "box", "landmarks", "caption")
 RELIABILITY = "reliability"
@@ -106,6 +107,7 @@ class Sample(NamedTuple):
             `reliability` in the index and the references' mean. 1 if the target is its own reference, and for photos
             without a value.
         text: (length, dim) float16, the encoded prompt, if it is cached.
+        swapped: Latents of the picture with another person's face, if triplets are read.
     """
 
     picture: torch.Tensor
@@ -122,6 +124,7 @@ class Sample(NamedTuple):
     is_reference: bool
     reliability: float = 1.0
     text: torch.Tensor | None = None
+    swapped: torch.Tensor | None = None
 
 
 Place: TypeAlias = "int | tuple[int, int] | tuple[int, int, int]"
@@ -141,6 +144,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         pairing: How samples are made.
         latents: Key of the VAE whose cached latents are read (`LatentMaker.key()`); without it, pictures are read.
         text: Key of the text encoder whose cached captions are read (`TextMaker.key()`).
+        triplets: Key of the models whose triplets are read (`triplets_key`).
         encoder: Stored name of the encoder of `id_embeds`; the set's, if it is not given. Embeddings of others are
             cached by `idgen prepare --cache embeddings`.
         compare: Stored names of the encoders of `target_embeds` and `compared`; `encoder`, if there is none.
@@ -163,6 +167,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         pairing: Pairing | None = None,
         latents: str | None = None,
         text: str | None = None,
+        triplets: str | None = None,
         encoder: str | None = None,
         compare: Sequence[str] = (),
         compare_references: bool = False,
@@ -179,14 +184,15 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         if (self.bank.rows[:, 0] >= len(self.names)).any():
             raise DataError(f"The bank of '{shards}' names shards that are not there. Run `idgen prepare` again.")
         self.framing, self.pairing, self.seed = framing, pairing or Pairing(), seed
-        self.latents, self.text = latents, text
-        if self.pairing.poses and (latents is not None or not isinstance(framing, AlignedFraming)):
+        self.latents, self.text, self.triplets = latents, text, triplets
+        cached = latents is not None or triplets is not None
+        if self.pairing.poses and (cached or not isinstance(framing, AlignedFraming)):
             raise DataError("Random poses need pictures of aligned faces, whose latents are not cached.")
         self._directions = [(find_direction(name, self.encoder), most) for name, most in self.pairing.moves.items()]
         augmented = augmented_column(None if self.encoder == self.manifest.encoder else self.encoder)
         self._augmented = augmented if exists(column_url(shards, self.names[0], augmented)) else None
         self._open()
-        for column, key in (("latents", latents), ("text", text)):
+        for column, key in (("latents", latents), ("text", text), (TRIPLETS, triplets)):
             for name in self.names if key is not None else ():
                 self._column(name, column, key)
 
@@ -235,7 +241,8 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         person = int(self.bank.person_of(np.array([face]))[0])
         references, own = self._references(face, person, random, share), self._is_reference(face, person)
         text, known = keeps or self._drops(random)
-        picture, landmarks, time_ids = placed or self._picture(face, self._flips(random), random)
+        mirrored = placed is None and self._flips(random)
+        picture, landmarks, time_ids = placed or self._picture(face, mirrored, random)
         compared = self._compared(face if own else int(references[0]), references)
         return Sample(
             picture=picture,
@@ -252,6 +259,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             is_reference=own,
             reliability=self._reliability(face, references),
             text=self._value(face, "text", self.text) if text and self.text is not None else None,
+            swapped=None if self.triplets is None else self._required(face, TRIPLETS, self.triplets)[int(mirrored)],
         )
 
     @property

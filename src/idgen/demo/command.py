@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
+from ..commands.shared import open_identity_net
 from ..errors import AdapterError, DemoError
 from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
 from ..provenance.options import MarkOptions
 from ..terminal import show
-from ..tiny import TINY_IDENTITY_NET_PATH
-
-if TYPE_CHECKING:
-    from ..adapter import IdentityNet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +25,8 @@ class DemoOptions:
         id_adapter: Identity adapters for this base: folders, files or hub ids. Their last names must differ.
         weight_name: File of the first adapter, if its folder or repository holds several.
         encoder: Face encoder that the adapters read; needed only if it is a file or code of your own.
-        identity_net: IdentityNet for poses: a folder, a file or a hub id. The small model brings its own.
+        identity_net: IdentityNet for poses: a folder, a file or a hub id. Defaults to that in the folder
+            of the first adapter.
         eval_encoder: Face encoder that measures similarity beside the adapters' own; docs/encoders.md describes them.
             Defaults to dlib-resnet-v1.
         run: Folders of training runs to show.
@@ -90,7 +88,7 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
         pipe,
         base=options.base,
         eval_encoder=eval_encoder,
-        identity_net=_open_identity_net(options),
+        identity_net=open_identity_net(options.identity_net, options.base, next(iter(options.id_adapter), None)),
         marks=options.marks,
         runs=options.run,
         reports=options.report,
@@ -131,12 +129,3 @@ def _open_pipeline(options: DemoOptions, open_pipeline: Callable[..., Any]) -> A
     for source, other in zip(others, names[1:], strict=True):
         pipe.load_id_adapter(source, adapter_name=other)
     return pipe
-
-
-def _open_identity_net(options: DemoOptions) -> IdentityNet | None:
-    from ..adapter import IdentityNet
-
-    source = options.identity_net
-    if source is None and options.base == "tiny" and not options.id_adapter:
-        source = TINY_IDENTITY_NET_PATH
-    return None if source is None else IdentityNet.from_pretrained(source)

@@ -24,6 +24,7 @@ class EditingMixin:
         id_embeds: IdEmbeds | Mapping[str, IdEmbeds] | None = None,
         id_scale: Scale | Mapping[str, Scale] | None = None,
         face: FaceChoice = None,
+        landmarks: np.ndarray | None = None,
         prompt: str | None = None,
         strength: float | None = None,
         identity_net: IdentityNet | None = None,
@@ -42,6 +43,7 @@ class EditingMixin:
             id_scale: Strength of identity conditioning.
             face: The face to replace if the picture shows several: `"largest"`, an index (largest first) or a box
                 (x0, y0, x1, y1), as a tuple; or a list of these, to replace several.
+            landmarks: (5, 2), of the face in pixels of the picture, for a picture in which no face is found.
             prompt: Prompt; "a photo of" the person if not given.
             strength: How much of the face is drawn anew, in (0, 1]. Lower values keep expression and light, higher
                 ones are more like the person.
@@ -67,7 +69,7 @@ class EditingMixin:
             options=kwargs,
         )
         ours = IdentityArguments(id_image=id_image, id_embeds=id_embeds, id_scale=id_scale)
-        return swap(self, picture, ours, face, settings)
+        return swap(self, picture, ours, face, landmarks, settings)
 
     def restore(
         self,

@@ -61,16 +61,21 @@ class SwapSettings:
 
 
 def swap(
-    pipeline: Any, picture: Photo, ours: IdentityArguments, face: FaceChoice, settings: SwapSettings
+    pipeline: Any,
+    picture: Photo,
+    ours: IdentityArguments,
+    face: FaceChoice,
+    landmarks: np.ndarray | None,
+    settings: SwapSettings,
 ) -> EditedPicture:
-    """Replace faces of a picture; see `IdentityAdapterMixin.swap`."""
+    """Replace faces of a picture; see `EditingMixin.swap`."""
     people = ours.people
     if people is None:
         raise AdapterError("swap requires id_image or id_embeds, the person whose face is drawn.")
     name = "id_image" if ours.id_embeds is None else "id_embeds"
     photo = load_photo(picture)
     adapters = list(people) if isinstance(people, Mapping) else list(pipeline._loaded_or_raise())
-    faces = chosen_faces(pipeline._loaded_adapters[pipeline._checked(adapters[0])], photo, face)
+    faces = chosen_faces(pipeline._loaded_adapters[pipeline._checked(adapters[0])], photo, face, landmarks)
     refuse_blocked_faces(pipeline, faces)
     by_face = _by_face(people, len(faces), name)
     net = settings.identity_net or _net_of(pipeline)

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import TrainingError
 
-OF_PICTURES = frozenset({"latents", "time_ids", "encoder_hidden_states", "text_embeds"})
+OF_PICTURES = frozenset({"latents", "time_ids", "encoder_hidden_states", "text_embeds", "swapped"})
 """Tensors of a batch with a row for each picture; all others have a row for each face."""
 
 
@@ -45,6 +45,7 @@ class Batch:
         encoder_hidden_states: (batch, length, dim), the encoded prompts of `BaseModel.encode`, if they are cached.
         text_embeds: (batch, dim), the pooled text embeddings for SDXL.
         condition: (batch, 3, height, width) in [0, 1], the damaged pictures that a restorer reads.
+        swapped: As `latents`, of the targets with another person's face (`idgen prepare --cache triplets`).
 
     Raises:
         TrainingError: The parts have different lengths.
@@ -68,6 +69,7 @@ class Batch:
     encoder_hidden_states: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
     condition: torch.Tensor | None = None
+    swapped: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         each = {name: 1 if name in OF_PICTURES else self.people for name in self._tensors()}

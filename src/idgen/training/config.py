@@ -18,7 +18,7 @@ from ..inputs import AdapterName, Amounts, BaseName, EncoderSpec, InputPlace
 from ..losses.table import LossConfig
 from ..rewards.table import RewardsConfig
 from .face_config import FaceConfig
-from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig
+from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig, SwapConfig
 from .projection_flag import check_trainable, projection_flag
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
@@ -299,6 +299,8 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         method, loop = self.rollout, self.loop
+        if isinstance(method, SwapConfig) and self.data.group != "face":
+            raise TrainingError(f"swap edits one face of a picture: group must be 'face', not '{self.data.group}'.")
         if isinstance(method, DDPOConfig | GRPOConfig) and self.optimizer.combine != "sum":
             raise TrainingError(
                 f"{method.method} has one loss: optimizer.combine must be 'sum', not '{self.optimizer.combine}'."

@@ -22,7 +22,7 @@ class RolloutConfig:
     """How pictures are generated.
 
     Attributes:
-        method: Training method: alignprop, refl, draft, draft-lv, ddpo or grpo. Each has its own settings.
+        method: Training method: alignprop, refl, draft, draft-lv, swap, ddpo or grpo. Each has its own settings.
         steps: Denoising steps.
         detector: YuNet model file (ONNX) to detect faces with; by default dlib's detector, which is many times slower.
     """
@@ -47,17 +47,26 @@ class BackpropConfig(RolloutConfig, DecoderConfig):
     """Rewards whose gradient is propagated through the picture.
 
     Attributes:
-        scheduler: Scheduler, by its name in diffusers; by default that of the base model.
         guidance_scale: Guidance scale of the rollout. Use that of later inference; 1 is cheapest, as in ReFL.
         preservation: Weight of the loss that keeps the base model's prediction outside the face. Rewards alone reduce
             prompt fidelity.
         denoising: Weight of the denoising loss on the photos (ReFL's pre-training loss, ID-Aligner's LoRA mode).
     """
 
-    scheduler: str | None = None
     guidance_scale: float = 3.0
     preservation: float = 1.0
     denoising: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromNoiseConfig(BackpropConfig):
+    """Pictures that are generated from noise.
+
+    Attributes:
+        scheduler: Scheduler, by its name in diffusers; by default that of the base model.
+    """
+
+    scheduler: str | None = None
 
     def make_rollout(self, scheduler: Any) -> Rollout:
         """The rollout with the scheduler of these settings, or with the base model's `scheduler`.
@@ -73,7 +82,7 @@ class BackpropConfig(RolloutConfig, DecoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastStepsConfig(BackpropConfig):
+class LastStepsConfig(FromNoiseConfig):
     """A gradient through the last steps.
 
     Attributes:
@@ -102,7 +111,7 @@ class DRaFTConfig(LastStepsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DRaFTLVConfig(BackpropConfig):
+class DRaFTLVConfig(FromNoiseConfig):
     """A reward on the final picture, noised to the last step again several times (DRaFT-LV).
 
     Attributes:
@@ -121,6 +130,33 @@ class AlignPropConfig(LastStepsConfig):
     """A reward on the final picture, with a gradient through a random number of last steps (AlignProp)."""
 
     method: Literal["alignprop"] = "alignprop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapConfig(BackpropConfig):
+    """Photos with another person's face are edited back in one or few steps, and compared with the photos (DreamID).
+    The shards need triplets: `idgen prepare --cache triplets`.
+
+    Attributes:
+        steps: Denoising steps; all have a gradient.
+        guidance_scale: Guidance scale. A blurred prediction in one step needs none.
+        strength: Share of the noise schedule that the photos are noised by, in (0, 1]; that of `swap`.
+        supervision: Weight of the squared error of the latents of the face, against the photo.
+    """
+
+    method: Literal["swap"] = "swap"
+    steps: int = 1
+    guidance_scale: float = 1.0
+    strength: float = 0.8
+    supervision: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.check_at_least(steps=1)
+        if not 0 < self.strength <= 1 or self.supervision < 0:
+            raise TrainingError(
+                f"strength must be above 0 and at most 1, and supervision at least 0, not {self.strength} and "
+                f"{self.supervision}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +200,11 @@ class GRPOConfig(RolloutConfig):
             raise TrainingError(f"GRPO needs clip > 0 and kl >= 0, not clip={self.clip} and kl={self.kl}.")
 
 
-MethodConfig: TypeAlias = AlignPropConfig | ReFLConfig | DRaFTConfig | DRaFTLVConfig | DDPOConfig | GRPOConfig
+MethodConfig: TypeAlias = (
+    AlignPropConfig | ReFLConfig | DRaFTConfig | DRaFTLVConfig | SwapConfig | DDPOConfig | GRPOConfig
+)
 METHODS: dict[str, type[MethodConfig]] = {
     kind.__dataclass_fields__["method"].default: kind
-    for kind in (AlignPropConfig, ReFLConfig, DRaFTConfig, DRaFTLVConfig, DDPOConfig, GRPOConfig)
+    for kind in (AlignPropConfig, ReFLConfig, DRaFTConfig, DRaFTLVConfig, SwapConfig, DDPOConfig, GRPOConfig)
 }
 """Name of each method → its configuration."""

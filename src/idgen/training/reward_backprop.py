@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
 from .faces import face_mask
-from .methods import BackpropConfig
+from .methods import BackpropConfig, FromNoiseConfig
 from .randomness import Generators, integers, normal
 from .reward_inputs import DifferentiableInputs
 from .rollout import Generated
@@ -47,19 +47,20 @@ class RewardStep(TrainingStep):
         **parts: Any,
     ) -> None:
         super().__init__(base, adapter, **parts)
-        self.rewards, self.config, self.rollout = rewards, config, config.make_rollout(base.pipeline.scheduler)
+        self.rewards, self.config = rewards, config
+        if isinstance(config, FromNoiseConfig):
+            self.rollout = config.make_rollout(base.pipeline.scheduler)
         self.embedders, self.decoder, self.detector = embedders, decoder, detector
 
     def forward(self, batch: Batch, random: Generators) -> Weighted:
         """Generate a picture for each sample and reward it; arguments as of `IdentityDenoiser.forward`.
 
-        Of the batch's latents only the shape is used, except by the denoising loss.
+        Of the batch's latents only the shape is used, except by losses on the photos.
         """
         identity = self.encode(batch)
         text = self._text(batch, identity)
         self.hold(self.activate(batch, identity))
-        noise = normal(batch.latents.shape, random).to(batch.latents)
-        generated = self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
+        generated = self.generate(batch, text, random)
         inputs = DifferentiableInputs(self.base, generated.latents, batch, self.embedders, self.decoder, self.detector)
         rewarded = self.rewards(inputs)
         values, terms = -rewarded.values, rewarded.terms  # negated, since the loop minimises
@@ -67,11 +68,28 @@ class RewardStep(TrainingStep):
             kept = self._preservation(generated, text, batch, inputs)
             values, terms = values + kept.values, terms | kept.terms
         values, rewards = (part.unflatten(0, (-1, len(batch))).mean(0) for part in (values, -rewarded.values))
-        if self.config.denoising:
-            denoised = self._denoising(batch, identity, random)
-            values, terms = values + denoised.values, terms | denoised.terms
-        alone = not (self.config.preservation or self.config.denoising)
+        for further in self.further_losses(batch, identity, generated, random):
+            values, terms = values + further.values, terms | further.terms
+        alone = terms.keys() == rewarded.terms.keys()
         return self.connected(Weighted(values, terms, None if alone else rewards), identity)
+
+    def generate(self, batch: Batch, text: dict[str, torch.Tensor], random: Generators) -> Generated:
+        """Generate a picture for each sample, with its graph.
+
+        Args:
+            batch: Its latents give the shape.
+            text: The encoded prompts, see `_text`.
+            random: Generators.
+        """
+        noise = normal(batch.latents.shape, random).to(batch.latents)
+        return self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
+
+    def further_losses(
+        self, batch: Batch, identity: IdentityTokens | None, generated: Generated, random: Generators
+    ) -> Iterator[Weighted]:
+        """Losses beside the rewards, one value per sample each."""
+        if self.config.denoising:
+            yield self._denoising(batch, identity, random)
 
     def _text(self, batch: Batch, identity: IdentityTokens | None) -> dict[str, torch.Tensor]:
         """The encoded prompts; with guidance the half of the empty prompt first."""
@@ -86,9 +104,10 @@ class RewardStep(TrainingStep):
     ) -> torch.Tensor:
         """The prediction for one picture per sample, guidance included."""
         scale = self.config.guidance_scale
+        t = t.expand(len(noisy))
         if scale == 1:
-            return self.predict(batch, noisy, t.expand(len(noisy)), text)
-        both = self.predict(batch, noisy.repeat(2, 1, 1, 1), t.expand(2 * len(noisy)), text)
+            return self.predict(batch, noisy, t, text)
+        both = self.predict(batch, noisy.repeat(2, 1, 1, 1), t.repeat(2), text)
         negative, positive = both.chunk(2)
         return negative + scale * (positive - negative)
 

@@ -29,7 +29,7 @@ from .encoders import RunEncoders
 from .faces import embed_prior, open_decoder, open_detector
 from .grpo import GRPOStep
 from .loop import Loop
-from .methods import DDPOConfig, GRPOConfig
+from .methods import DDPOConfig, GRPOConfig, SwapConfig
 from .resume import check_start, locked
 from .reward_backprop import RewardStep
 from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
@@ -38,6 +38,7 @@ from .shard_batches import ShardBatches, check_captions, check_prompts, open_bat
 from .step import TrainingStep
 from .styles import open_styles
 from .summary import describe_training
+from .swap_step import SwapStep
 from .tracking import check_tracker, start_trackers
 from .trainable import TrainableModules, make_modules
 from .validation import make_validation
@@ -81,7 +82,7 @@ def train_reward(config: RewardConfig) -> int:
         fitted = _fitted(config.rewards, config.train_data_dir, encoders)
         config = replace(config, rewards=fitted[encoders.compared[0]])
         accelerator, base = open_run(config)
-        batches = open_batches(config, base, accelerator, encoders)
+        batches = open_batches(config, base, accelerator, encoders, isinstance(config.rollout, SwapConfig))
         modules = make_modules(config, base, batches)
         step = _reward_step(config, fitted, base, modules, encoders.open(accelerator.device))
         return _run(config, step, batches, accelerator, base)
@@ -189,7 +190,8 @@ def _reward_step(
     if isinstance(method, DDPOConfig):
         return DDPOStep(base, rewards=rewards, config=method, embedder=embedders[0], **networks)
     decoder = open_decoder(method, base)
-    return RewardStep(base, rewards=rewards, config=method, embedders=embedders, decoder=decoder, **networks)
+    kind = SwapStep if isinstance(method, SwapConfig) else RewardStep
+    return kind(base, rewards=rewards, config=method, embedders=embedders, decoder=decoder, **networks)
 
 
 def _fitted(config: Weights, shards: str, encoders: RunEncoders, centred: bool = False) -> dict[str, Weights]:

@@ -24,6 +24,7 @@ from ..data.index import read_index
 from ..data.loader import PairedLoader
 from ..data.makers import LatentMaker, TextMaker
 from ..data.storage import exists, join
+from ..data.triplets import triplets_key
 from ..errors import AdapterError, DataError, TrainingError
 from ..losses import Bank
 from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
@@ -136,6 +137,7 @@ class ShardBatches:
         encoders = [dataset.encoder, *dataset.compare]
         parts = [encoders, manifest.shards, dataset.latents, dataset.text, bank.people, bank.counts.tolist()]
         parts += [bank.groups] if any(bank.groups) else []
+        parts += [dataset.triplets] if dataset.triplets is not None else []
         digest = hashlib.sha256(json.dumps(parts).encode())
         digest.update(np.ascontiguousarray(bank.rows).tobytes())
         return digest.hexdigest()[:12]
@@ -169,6 +171,7 @@ class ShardBatches:
             persons=torch.from_numpy(np.array([face.person for face in faces])),
             time_ids=torch.stack([sample.time_ids for sample in samples]),
             encoder_hidden_states=None if self.loader.dataset.text is None else self._text(samples),
+            swapped=_swapped(samples),
         )
 
     def _text(self, samples: Sequence[Sample | GroupSample]) -> torch.Tensor:
@@ -182,8 +185,18 @@ class ShardBatches:
         return self.encode([prompt])["encoder_hidden_states"][0].float().cpu()
 
 
+def _swapped(samples: Sequence[Sample | GroupSample]) -> torch.Tensor | None:
+    """Latents of the pictures with another person's face, if triplets are read."""
+    found = [each.swapped for each in samples if isinstance(each, Sample) and each.swapped is not None]
+    return torch.stack(found).float() if found else None
+
+
 def open_batches(
-    config: ShardConfig, base: BaseModel, accelerator: Accelerator, encoders: RunEncoders
+    config: ShardConfig,
+    base: BaseModel,
+    accelerator: Accelerator,
+    encoders: RunEncoders,
+    triplets: bool = False,
 ) -> ShardBatches:
     """Open the training split of the shards, with the latents and prompt embeddings that are cached in it.
 
@@ -192,10 +205,11 @@ def open_batches(
         base: Its VAE and text encoders encode what is not cached.
         accelerator: Gives the number of this process.
         encoders: Face encoders of the adapter, and of the losses or rewards.
+        triplets: Whether to read `Batch.swapped`.
 
     Raises:
-        DataError: The shards cannot be read, they lack the embeddings of an encoder, or they cache the outputs of
-            another model.
+        DataError: The shards cannot be read, they lack triplets or the embeddings of an encoder, or they cache the
+            outputs of another model.
     """
     data, name = config.data, config.base
     framing = framing_for(name, data.resolution)
@@ -208,8 +222,11 @@ def open_batches(
         raise DataError(
             f"This stage trains with one person in each picture: group must be 'face', not '{data.group}'."
         )
-    kind = PairedIdentityDataset if data.group == "face" else partial(GroupDataset, people=people)
-    dataset = kind(
+    key = triplets_key(config.train_data_dir, latents) if triplets else None
+    read = partial(PairedIdentityDataset, triplets=key) if key else PairedIdentityDataset
+    if data.group != "face":
+        read = partial(GroupDataset, people=people)
+    dataset = read(
         config.train_data_dir,
         framing=framing,
         latents=latents.key() if cached else None,

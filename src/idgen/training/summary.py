@@ -18,7 +18,7 @@ from ..losses import Weight
 from ..losses.settings import WeightedConfig
 from .config import DenoisingConfig, RewardConfig
 from .encoders import RunEncoders
-from .methods import BackpropConfig
+from .methods import BackpropConfig, SwapConfig
 from .step import CONFIG
 from .tracking import METRICS, read_rows
 from .trainable import LORA_FILE
@@ -115,7 +115,10 @@ def _stage(config: DenoisingConfig | RewardConfig) -> dict[str, str]:
     method = config.rollout
     found = {"rewards": f"{_listed(config.rewards.active)}, by {method.method}"}
     if isinstance(method, BackpropConfig):
-        losses = {"preservation": Weight(method.preservation), "denoising": Weight(method.denoising)}
+        weights = {"preservation": method.preservation, "denoising": method.denoising}
+        if isinstance(method, SwapConfig):
+            weights["supervision"] = method.supervision
+        losses = {name: Weight(weight) for name, weight in weights.items()}
         found["losses"] = _listed({name: weight for name, weight in losses.items() if weight.value}) or "none"
     return {**found, **_settings(config.rewards), "from": config.id_adapter or "nothing"}
 
