@@ -14,11 +14,14 @@ from gradio_client import handle_file
 from PIL import Image
 
 from idgen import Identity, IdentityNet
+from idgen.adapter import IdScaleCurve
+from idgen.demo.tabs.restore import AS_SET, BY_DAMAGE, NOBODY
 from idgen.demo.tabs.several_people import COLOURS, painted_regions
 from idgen.faces import DlibEncoder, EncoderStatistics, draw_keypoints
 from idgen.provenance import IdentityBlocklist
 from tests.components import SIDE, make_adapter, make_pipeline
 from tests.demo.conftest import Served, gallery
+from tests.pipelines.test_restore import make_restorer
 
 RED, BLUE = COLOURS["red"], COLOURS["blue"]
 QUICK = {"steps": 4, "style": "As written", "seed": 0, "guidance_scale": 3.0}
@@ -35,7 +38,9 @@ def page_options() -> dict[str, Any]:
     net = IdentityNet.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8))
     for weight in net.parameters():
         torch.nn.init.normal_(weight, std=0.1)
-    return {"pipe": pipe, "base": "random", "identity_net": net.eval()}
+    restorer = make_restorer(pipe.unet)
+    restorer.curve = IdScaleCurve((0.0,), (0.3,), (0.6,))
+    return {"pipe": pipe, "base": "random", "identity_net": net.eval(), "restorer": restorer}
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +295,7 @@ def test_every_tab_refuses_people_on_the_blocklist(serve: Any, eileen: Path, tmp
         ("/inpaint", "Anna", (scene, 0.8)),
         ("/compare", "Anna", ("0.8", ["two"])),
         ("/swap", "Anna", (handle_file(str(eileen)), True, 0, 0.5, True)),
+        ("/restore", "Anna", (handle_file(str(eileen)), True, 0, AS_SET)),
     ]
     drawing = {f"/{call.fn.__name__}" for call in served.demo.fns.values() if call.concurrency_id == "pipeline"}
     assert drawing == {endpoint for endpoint, _, _ in requests}
@@ -327,3 +333,30 @@ def test_swap(served: Served, client: Any, eileen: Path) -> None:
     assert np.array_equal(picture, np.asarray(expected.images[0]))
     assert np.array_equal(picture[np.asarray(mask) == 0], original[np.asarray(mask) == 0])
     assert [row[1] for row in table["data"]] == ["Anna"]
+
+
+def test_restore(served: Served, client: Any, eileen: Path) -> None:
+    """With the person by the restorer's curve or as set, and without the person."""
+    given = handle_file(str(eileen))
+    with pytest.raises(Exception, match="Confirm first"):
+        client.predict("Anna", given, False, 0, BY_DAMAGE, **QUICK, api_name="/restore")
+    with pytest.raises(Exception, match="identity strength is one of"):
+        client.predict("Anna", given, True, 0, "a lot", **QUICK, api_name="/restore")
+    box = served.backend.analyzer.analyze(eileen)[0].box
+    restored = []
+    for scale, options in ((BY_DAMAGE, {}), (AS_SET, {"id_scale": {"one": 0.8}}), (NOBODY, {"id_scale": 0.0})):
+        shown, _ = client.predict("Anna", given, True, 0, scale, **QUICK, api_name="/restore")
+        expected = served.pipe.restore(
+            eileen,
+            restorer=served.backend.pipeline.restorer,
+            prompt="a face",
+            id_embeds={"one": ANNA},
+            face=tuple(box),
+            num_inference_steps=4,
+            guidance_scale=3.0,
+            generator=[torch.Generator().manual_seed(0)],
+            **options,
+        )
+        restored.append(drawn(served, shown)[0])
+        assert np.array_equal(restored[-1], np.asarray(expected.images[0])), scale
+    assert not np.array_equal(restored[0], restored[2])

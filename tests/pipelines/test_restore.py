@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from idgen.adapter import IdScaleCurve, Restorer
+from idgen.checkpoints.model_card import with_places
 from idgen.errors import BlockedIdentityError, CheckpointError
 from idgen.faces import Degradation, measure_degradation
 from idgen.provenance import IdentityBlocklist
@@ -65,12 +66,28 @@ def test_a_restorer_comes_back_with_its_curve_and_a_damaged_one_is_refused(tmp_p
     restorer = make_restorer(make().unet)
     restorer.curve = IdScaleCurve((0.1, 0.5), (0.0, 1.0), (0.4, 0.8))
     restorer.save_pretrained(tmp_path)
-    again = Restorer.from_pretrained(tmp_path)
-    assert again.curve.at(0.3) == pytest.approx((0.5, 0.6))
-    assert again.curve.at(0.0) == (0.0, 0.4)
     assert "| 0.50 | 1.00 | 0.80 |" in (tmp_path / "README.md").read_text()
-    for name, weight in restorer.state_dict().items():
-        assert torch.equal(weight, again.state_dict()[name]), name
+    cached = tmp_path / "cache" / "models--user--restorer"
+    for folder in (cached / "snapshots" / ("0" * 40), cached / "snapshots" / ("0" * 40) / "restorer"):
+        restorer.save_pretrained(folder)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0" * 40)
+    hub: dict[str, Any] = {"cache_dir": tmp_path / "cache", "local_files_only": True}
+    for place, options in (
+        (tmp_path, {}),
+        (cached / "snapshots" / ("0" * 40), {"subfolder": "restorer"}),
+        ("user/restorer", hub),
+        ("user/restorer", hub | {"subfolder": "restorer"}),
+    ):
+        again = Restorer.from_pretrained(place, **options)
+        assert again.curve.at(0.3) == pytest.approx((0.5, 0.6)), (place, options)
+        assert again.curve.at(0.0) == (0.0, 0.4)
+        for name, weight in restorer.state_dict().items():
+            assert torch.equal(weight, again.state_dict()[name]), name
+    with pytest.raises(CheckpointError, match="neither a folder nor a reachable hub repository"):
+        Restorer.from_pretrained("user/no-restorer", **hub)
+    card = with_places((tmp_path / "README.md").read_text(), "anna/restorer")
+    assert 'Restorer.from_pretrained("anna/restorer")' in card
     for damaged in ('{"degradation": [0.5, 0.1], "early": [1, 1], "late": [1, 1]}', '{"early": 3}'):
         (tmp_path / "id_scale.json").write_text(damaged)
         with pytest.raises(CheckpointError):

@@ -107,21 +107,27 @@ class Restorer(ControlNetModel):
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> Self:
-        """Load a restorer from a folder.
+        """Load a restorer from a folder or from the hub; arguments as in diffusers (`subfolder`, `revision`, `token`).
 
         Raises:
             CheckpointError: It cannot be found, is not safetensors, has missing or unexpected tensors, or its curve is
                 damaged.
         """
-        place = Path(pretrained_model_name_or_path)
+        place = pretrained_model_name_or_path
         made = native.load_pretrained(cls, super().from_pretrained, place, known_only=True, **kwargs)
-        if (place / CURVE).is_file():
-            values = read_json(place / CURVE)
+        if (file := native.find_file(place, CURVE, **kwargs)) is not None:
+            values = read_json(file)
             try:
-                made.curve = IdScaleCurve(**arguments(IdScaleCurve, values, f"'{place / CURVE}'", CheckpointError))
+                made.curve = IdScaleCurve(**arguments(IdScaleCurve, values, f"'{file}'", CheckpointError))
             except ValueError as error:
-                raise CheckpointError(f"'{place / CURVE}' is damaged: {error}") from error
+                raise CheckpointError(f"'{file}' is damaged: {error}") from error
         return made
+
+    def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, **kwargs: Any
+    ) -> str:
+        """Save to a hub repository; arguments and result as in `IdentityAdapter.push_to_hub`."""
+        return native.push_to_hub(self, repo_id, private=private, token=token, **kwargs)
 
     def _card(self, place: str) -> str:
         curve = self.curve

@@ -40,7 +40,7 @@ The adapter reads embeddings of this face encoder only. Generate images of peopl
 """
 
 _OPENING = re.compile(r'(pipe = StableDiffusion\w*Pipeline\.from_pretrained\(")(.*?)("\))')
-_LOADING = re.compile(r'(pipe\.load_id_adapter\(")(.*?)("\))')
+_LOADING = re.compile(r'((?:pipe\.load_id_adapter|Restorer\.from_pretrained)\(")(.*?)("\))')
 
 
 def model_card(config: Mapping[str, Any], place: str, fuses_text: bool = False) -> str:
@@ -71,7 +71,7 @@ def with_places(card: str, place: str, base: str | None = None) -> str:
     """A card whose code opens an adapter and a base model at other places.
 
     Args:
-        card: A text of `model_card`.
+        card: A text of `model_card`, or the card of a restorer.
         place: Folder or repository of the adapter.
         base: A folder, a hub id, or "tiny"; None to leave it.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import create_repo, hf_hub_download, upload_folder
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from torch import nn
 
 from ..errors import CheckpointError
@@ -120,15 +120,42 @@ def _name_repository(folder: Path, repo_id: str) -> None:
         card.write_text(with_places(card.read_text(encoding="utf-8"), repo_id), encoding="utf-8")
 
 
+def find_file(path: str | os.PathLike[str], name: str, **hub: Any) -> Path | None:
+    """A further file of a model that `load_pretrained` has loaded; None if there is none.
+
+    Args:
+        path: A folder or a hub id.
+        name: Name of the file.
+        hub: As in diffusers, `subfolder` among them; others than those of the hub are ignored.
+
+    Raises:
+        CheckpointError: The hub cannot be reached.
+    """
+    if os.path.isdir(path):
+        file = Path(path, hub.get("subfolder") or "", name)
+        return file if file.is_file() else None
+    try:
+        return Path(hf_hub_download(os.fspath(path), name, **_of_hub(hub)))
+    except EntryNotFoundError:
+        return None
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        raise CheckpointError(f"'{name}' of '{path}' cannot be fetched. ({type(error).__name__}: {error})") from error
+
+
+def _of_hub(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of diffusers that the hub reads."""
+    names = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
+    return {name: options[name] for name in names if name in options}
+
+
 def _find_config(path: str, hub: Mapping[str, Any]) -> Path:
     folder = Path(path)
     if folder.is_dir():
         if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
             raise CheckpointError(f"'{path}' contains a pickle, which could run code. Only safetensors are loaded.")
         return folder / CONFIG
-    where = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
     try:
-        return Path(hf_hub_download(path, CONFIG, **{name: hub[name] for name in where if name in hub}))
+        return Path(hf_hub_download(path, CONFIG, **_of_hub(hub)))
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise CheckpointError(
             f"'{path}' is neither a folder nor a reachable hub repository. Check the name, the network and the token. "

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from ..errors import IdgenError
-from ..inputs import InputPath
+from ..inputs import AdapterName
 from ..terminal import show
 from .edit_options import EditOptions
 from .shared import FaceOption, read_face_option
@@ -19,13 +19,13 @@ class RestoreOptions(EditOptions):
     """Options of `idgen restore`.
 
     Attributes:
-        restorer: Folder of a restorer for the base, written by `idgen train restorer`.
+        restorer: Restorer for the base, written by `idgen train restorer`: a folder or a hub id.
         face: Face to restore if the photo shows several: the largest, an index (from 0, largest first) or a box.
     """
 
     needs_person: ClassVar[bool] = False
 
-    restorer: InputPath
+    restorer: AdapterName
     face: FaceOption = None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ..adapter import IdentityNet
+from ..adapter import IdentityNet, Restorer
 from ..faces import FaceAnalyzer, FaceEncoder
 from ..provenance.options import MarkOptions
 from . import tabs
@@ -88,6 +88,7 @@ def build_demo(
     analyzer: FaceAnalyzer | None = None,
     eval_encoder: FaceEncoder | None = None,
     identity_net: IdentityNet | None = None,
+    restorer: Restorer | None = None,
     marks: MarkOptions | None = None,
     runs: Sequence[Path] = (),
     reports: Sequence[Path] = (),
@@ -102,6 +103,7 @@ def build_demo(
         eval_encoder: Evaluation encoder: measures similarity beside the adapters' own encoders, and should be one that
             no adapter reads. Defaults to dlib's.
         identity_net: IdentityNet for poses.
+        restorer: ControlNet that restores damaged faces, for the tab "Restore".
         marks: How generated images are marked, and who is refused.
         runs: Folders of training runs to show.
         reports: Folders of evaluation reports to show, with their photos.
@@ -111,7 +113,7 @@ def build_demo(
         AdapterError: No adapter is loaded.
         MissingDependencyError: Watermarks are requested and their package is not installed.
     """
-    pipeline = SharedPipeline(pipe, identity_net, batch_size)
+    pipeline = SharedPipeline(pipe, identity_net, batch_size, restorer)
     marks = marks or MarkOptions()
     marks.prepare(pipe)
     analyzer = analyzer or FaceAnalyzer.for_encoder(next(iter(pipeline.adapters.values())).config["encoder"])

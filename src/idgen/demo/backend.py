@@ -151,7 +151,38 @@ class GenerationRequest:
             path, scores = self.backend.save_result(i + 1, finish(image), own, compared_with or [people], self.session)
             captioned.append((path, f"seed {own.seed}"))
             rows += scores
-        return captioned, pd.DataFrame([vars(row) for row in rows], columns=COLUMNS).round(3)
+        return _results(captioned, rows)
+
+    def edit(
+        self,
+        task: str,
+        person: EnrolledPerson,
+        *,
+        scored: Callable[[Image.Image], Image.Image],
+        **arguments: Any,
+    ) -> Results:
+        """Edit a picture once for each seed, score the results and save them, as `generate` does.
+
+        Args:
+            task: One of `EDITS`.
+            person: The person to show.
+            scored: The part of an edited picture that is compared with the person.
+            arguments: Further arguments of the task, the `picture` among them.
+        """
+        captioned, rows = [], []
+        count = self.settings.count
+        for i in range(count):
+            own = replace(self.settings, seed=self.settings.seed + i, count=1)
+            on_step = self.part(i * own.steps, count * own.steps)
+            [image] = self.backend.pipeline.generate(task, own, [person], self.stop, on_step, **arguments)
+            path, scores = self.backend.save_result(i + 1, image, own, [[person]], self.session, scored=scored(image))
+            captioned.append((path, f"seed {own.seed}"))
+            rows += scores
+        return _results(captioned, rows)
+
+
+def _results(captioned: Captioned, scores: Sequence[Score]) -> Results:
+    return captioned, pd.DataFrame([vars(score) for score in scores], columns=COLUMNS).round(3)
 
 
 def folders_by_name(folders: Sequence[Path]) -> dict[str, Path]:

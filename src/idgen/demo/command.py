@@ -27,6 +27,7 @@ class DemoOptions:
         encoder: Face encoder that the adapters read; needed only if it is a file or code of your own.
         identity_net: IdentityNet for poses: a folder, a file or a hub id. Defaults to that in the folder
             of the first adapter.
+        restorer: Restorer for damaged photos, written by `idgen train restorer`: a folder or a hub id.
         eval_encoder: Face encoder that measures similarity beside the adapters' own; docs/encoders.md describes them.
             Defaults to dlib-resnet-v1.
         run: Folders of training runs to show.
@@ -47,6 +48,7 @@ class DemoOptions:
     weight_name: str | None = None
     encoder: EncoderSpec | None = None
     identity_net: AdapterName | None = None
+    restorer: AdapterName | None = None
     eval_encoder: EncoderSpec | None = None
     run: tuple[InputPath, ...] = ()
     report: tuple[InputPath, ...] = ()
@@ -84,11 +86,14 @@ def run_demo(options: DemoOptions, open_pipeline: Callable[..., Any]) -> None:
         register_encoder(options.encoder)
     pipe = _open_pipeline(options, open_pipeline)
     eval_encoder = None if options.eval_encoder is None else open_encoder(options.eval_encoder)
+    from ..adapter import Restorer
+
     demo = build_demo(
         pipe,
         base=options.base,
         eval_encoder=eval_encoder,
         identity_net=open_identity_net(options.identity_net, options.base, next(iter(options.id_adapter), None)),
+        restorer=None if options.restorer is None else Restorer.from_pretrained(options.restorer),
         marks=options.marks,
         runs=options.run,
         reports=options.report,

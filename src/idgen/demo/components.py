@@ -122,6 +122,26 @@ def image_gallery(columns: int = 2, label: str = "Images") -> gr.Gallery:
     )
 
 
+def face_gallery(label: str, columns: int, **options: Any) -> gr.Gallery:
+    """A gallery of small faces to click.
+
+    Args:
+        label: Says what a click does.
+        columns: Faces side by side.
+        options: Gradio's options.
+    """
+    return gr.Gallery(
+        label=label,
+        interactive=False,
+        allow_preview=False,
+        columns=columns,
+        fit_columns=False,
+        height="auto",
+        buttons=[],
+        **options,
+    )
+
+
 def enlarged(image: Image.Image) -> Image.Image:
     """A small image with larger pixels, large enough to click into."""
     factor = max(1, CANVAS // max(image.size))

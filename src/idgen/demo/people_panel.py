@@ -14,6 +14,7 @@ from ..errors import DemoError, NoFaceError
 from ..faces import Face
 from ..identity import Identity
 from .backend import Backend, Captioned
+from .components import face_gallery
 from .enrolled import MAX_NAME, checked_name, chosen_faces, enroll_person, person_from_file
 from .examples import example as find_example
 from .examples import examples, picture
@@ -65,17 +66,7 @@ def _photo_inputs(page: Page) -> tuple[gr.Gallery, gr.Checkbox, gr.JSON, gr.Row]
         elem_id="photos",
     )
     consent = gr.Checkbox(False, label=CONSENT, visible="hidden", elem_id="consent")
-    faces = gr.Gallery(
-        label="Detected faces: click the one to use",
-        interactive=False,
-        visible="hidden",
-        allow_preview=False,
-        columns=4,
-        fit_columns=False,
-        height="auto",
-        buttons=[],
-        elem_id="faces",
-    )
+    faces = face_gallery("Detected faces: click the one to use", columns=4, visible="hidden", elem_id="faces")
     enrolment = gr.Row(visible=False)
     chosen, places = gr.JSON([], visible=False, label="faces"), gr.State([])
     shows: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 from PIL import Image
 
-from ..adapter import IdentityAdapter, IdentityNet, ScaleSchedule
+from ..adapter import IdentityAdapter, IdentityNet, Restorer, ScaleSchedule
 from ..errors import AdapterError, DemoError
 from ..pipelines.face_crop import pipeline_usage
 from ..pipelines.prompts import portrait_subject
@@ -31,7 +31,7 @@ FAMILIES: Mapping[str, Any] = {
 }
 
 
-EDITS = ("swap",)
+EDITS = ("swap", "restore")
 """Tasks that are methods of the pipeline; their arguments hold the `picture`."""
 
 
@@ -42,16 +42,23 @@ class SharedPipeline:
         pipe: A text-to-image pipeline with at least one identity adapter.
         identity_net: IdentityNet for the task "pose".
         batch_size: Maximum of images in a call that requests with the same settings share.
+        restorer: ControlNet for the task "restore".
 
     Raises:
         AdapterError: No adapter is loaded.
     """
 
-    def __init__(self, pipe: Any, identity_net: IdentityNet | None = None, batch_size: int = MAX_COUNT) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        identity_net: IdentityNet | None = None,
+        batch_size: int = MAX_COUNT,
+        restorer: Restorer | None = None,
+    ) -> None:
         if not getattr(pipe, "id_adapters", None):
             raise AdapterError("The demo needs an identity adapter. Call pipe.load_id_adapter(…) first.")
         pipe.set_progress_bar_config(disable=True)
-        self.pipe, self.identity_net = pipe, identity_net
+        self.pipe, self.identity_net, self.restorer = pipe, identity_net, restorer
         self._pipelines: dict[str, Any] = {"text-to-image": pipe}
         self._turns: Turns[Drawing] = Turns(self._draw, batch_size)
         unet: Any = pipe.unet.config
@@ -165,9 +172,8 @@ class SharedPipeline:
                     for drawing in drawings
                     for i in range(drawing.images)
                 ],
-                id_scale={name: settings.schedule},
                 callback_on_step_end=after_step,
-                **first.arguments,
+                **{"id_scale": {name: settings.schedule}, **first.arguments},
             ).images
         except torch.OutOfMemoryError as error:
             raise DemoError("Out of memory. Choose a smaller size or fewer images.") from error
@@ -180,8 +186,8 @@ class SharedPipeline:
         if drawing.task not in EDITS:
             pipeline = self._pipeline(drawing.task)
             return pipeline, pipeline
-        if drawing.task == "swap":
-            drawing.arguments["identity_net"] = self.identity_net
+        network = {"swap": "identity_net", "restore": "restorer"}[drawing.task]
+        drawing.arguments[network] = getattr(self, network)
         return self.pipe, partial(getattr(self.pipe, drawing.task), drawing.arguments.pop("picture"))
 
     def adapter(self, settings: GenerationSettings) -> IdentityAdapter:

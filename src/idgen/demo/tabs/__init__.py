@@ -9,7 +9,20 @@ import gradio as gr
 
 from ..backend import Backend
 from ..page import Page
-from . import attributes, compare, edit, generate, mix, pose, protect, report, several_people, swap, training
+from . import (
+    attributes,
+    compare,
+    edit,
+    generate,
+    mix,
+    pose,
+    protect,
+    report,
+    restore,
+    several_people,
+    swap,
+    training,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ TABS = [
     Tab("Attributes", attributes.build, attributes.is_available),
     Tab("Edit", edit.build),
     Tab("Swap", swap.build),
+    Tab("Restore", restore.build, lambda backend: backend.pipeline.restorer is not None),
     Tab("Compare", compare.build),
     Tab("Protect", protect.build),
     Tab("Training", training.build, lambda backend: bool(backend.runs)),
