@@ -26,6 +26,7 @@ from idgen.tiny import TINY_ADAPTER_PATH, load_tiny_base
 from idgen.tiny.usage import usage_of
 from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig, OptimizerConfig
+from idgen.training.opening import open_run
 from idgen.training.parsing import parse
 from idgen.training.person import parts, run
 from idgen.training.person.config import PersonConfig
@@ -34,7 +35,6 @@ from idgen.training.person.parts import losses_of, make_parts
 from idgen.training.person.photos import read_photos
 from idgen.training.person.run import train_person
 from idgen.training.person.step import PersonStep
-from idgen.training.run import open_run
 from idgen.training.tracking import METRICS, append_row
 from tests.components import make_adapter, make_pipeline, seeded
 
@@ -203,6 +203,12 @@ def test_what_is_refused(photos: Path, tmp_path: Path, group_photo: Path, analyz
             config(photos, tmp_path, **wrong)
     with pytest.raises(StatisticsError, match="--margin"):
         losses_of(config(photos, tmp_path, triplet=1.0), "unknown")
+
+
+def test_a_dry_run_writes_nothing(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "anna"
+    assert train_person(config(photos, output, learn="words", loop=replace(LOOP, dry_run=True))) is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_presets_parse(photos: Path) -> None:

@@ -15,6 +15,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.modeling_utils import ModelMixin as ModelMixin  # diffusers looks here when it opens a pipeline
 
 from ..checkpoints import native
+from ..checkpoints.model_card import card_head
 from ..errors import CheckpointError
 from ..files import read_json
 from ..typed import arguments
@@ -23,13 +24,6 @@ from .scale import ScaleSchedule
 CURVE = "id_scale.json"
 
 _CARD = """\
----
-library_name: diffusers
-tags:
-- idgen
-- restoration
----
-
 # Restorer
 
 Restores damaged photos of faces, with the person from other photos:
@@ -132,4 +126,6 @@ class Restorer(ControlNetModel):
     def _card(self, place: str) -> str:
         curve = self.curve
         rows = zip(curve.degradation, curve.early, curve.late, strict=True)
-        return _CARD.format(place=place, rows="\n".join(f"| {d:.2f} | {e:.2f} | {n:.2f} |" for d, e, n in rows))
+        return card_head("restoration") + _CARD.format(
+            place=place, rows="\n".join(f"| {d:.2f} | {e:.2f} | {n:.2f} |" for d, e, n in rows)
+        )

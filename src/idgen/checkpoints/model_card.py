@@ -1,4 +1,4 @@
-"""The model card of an adapter, and the description of its projection."""
+"""Model cards: what all have, and that of an adapter with the description of its projection."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ from typing import Any
 from ..names import SD15, SDXL
 
 _TEXT = """\
----
-library_name: diffusers
-tags:
-- idgen
-- identity
-- text-to-image
----
-
 # Identity adapter
 
 Generates images of a person with Stable Diffusion, from one photo and without tuning.
@@ -43,6 +35,20 @@ _OPENING = re.compile(r'(pipe = StableDiffusion\w*Pipeline\.from_pretrained\(")(
 _LOADING = re.compile(r'((?:pipe\.load_id_adapter|Restorer\.from_pretrained)\(")(.*?)("\))')
 
 
+def card_head(*tags: str) -> str:
+    """The metadata that the hub reads at the beginning of a model card, with these tags beside "idgen"."""
+    listed = "".join(f"- {tag}\n" for tag in ("idgen", *tags))
+    return f"---\nlibrary_name: diffusers\ntags:\n{listed}---\n\n"
+
+
+def opening_code(base: str) -> list[str]:
+    """Lines of code for a model card that open a base model: a folder, a hub id, or "tiny"."""
+    if base == "tiny":
+        return ["from idgen.tiny import load_tiny_base", "", "pipe = load_tiny_base()"]
+    opened = f'pipe = AutoPipelineForText2Image.from_pretrained("{base}")'
+    return ["from diffusers import AutoPipelineForText2Image", "", opened]
+
+
 def model_card(config: Mapping[str, Any], place: str, fuses_text: bool = False) -> str:
     """The model card of an adapter, in Markdown.
 
@@ -64,7 +70,7 @@ def model_card(config: Mapping[str, Any], place: str, fuses_text: bool = False) 
         "layers": len(config["layers"]),
         "projection": describe_projection(config),
     }
-    return _TEXT.format(**fields)
+    return card_head("identity", "text-to-image") + _TEXT.format(**fields)
 
 
 def with_places(card: str, place: str, base: str | None = None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -25,15 +24,11 @@ from ..losses import TermLog, Weighted
 from ..terminal import say
 from .base import BaseModel
 from .batch import Batch
-from .distributed import make_accelerator, on_main
-from .dry_run import dry_run
-from .loop import Loop
+from .opening import lock_folder, make_loop, open_run, run_loop
 from .randomness import Generators, integers, normal
 from .restorer_config import RestorerConfig
-from .resume import check_start, locked
 from .shard_batches import ShardBatches
 from .step import TrainingStep
-from .tracking import check_tracker, start_trackers
 from .trainable import conditioning_channels
 
 GRID = (0.0, 0.5, 1.0)
@@ -80,30 +75,14 @@ def train_restorer(config: RestorerConfig) -> int:
     Raises:
         TrainingError, DataError: As `train_denoising`.
     """
-    loop_config = config.loop
-    with nullcontext() if loop_config.dry_run else locked(config.output_dir):
-        check_tracker(loop_config.report_to)
-        accelerator = make_accelerator(loop_config, config.output_dir)
-        settings = {"stage": "restorer", **asdict(config)}
-        settings["loop"]["mixed_precision"] = accelerator.mixed_precision
-        if not loop_config.dry_run:
-            on_main(check_start, config.output_dir, loop_config.resume_from_checkpoint, settings)
-        torch.manual_seed(loop_config.seed)
-        dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[accelerator.mixed_precision]
-        base = BaseModel.open(config.base, dtype, accelerator.device)
+    with lock_folder(config):
+        accelerator, base = open_run(config)
         restorer: Any = Restorer.from_unet(base.unet, conditioning_embedding_out_channels=conditioning_channels(base))
         restorer.train().to(base.unet.device, torch.float32)
-        if not loop_config.dry_run:
-            start_trackers(accelerator, asdict(config))
         batches = open_degraded(config, base, accelerator.process_index, accelerator.num_processes)
         step = RestorationStep(base, None, restorer=restorer)
-        found = {"train_data_dir.photos": batches.key(), "base.weights": base.keys}
-        parts = (config.output_dir, loop_config, config.optimizer, accelerator)
-        loop = Loop(step, batches, *parts, run_settings={**settings, **found})
-        if loop_config.dry_run:
-            dry_run(loop)
-            return 0
-        done = loop.run()
+        data = {"train_data_dir.photos": batches.key()}
+        done = run_loop(make_loop(config, step, batches, base, accelerator, data=data))
         if done and config.fit_people and accelerator.is_main_process:
             fit_curve(config, batches)
         accelerator.end_training()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ..errors import TrainingError
 from ..inputs import AdapterName, InputPlace
@@ -26,6 +26,8 @@ class RestorerConfig:
         optimizer: Optimizer and learning rate.
         loop: Length of the run, checkpoints and logs.
     """
+
+    stage: ClassVar[str] = "restorer"
 
     base: _Base = "tiny"
     train_data_dir: InputPlace

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,23 +22,19 @@ from .base import BaseModel
 from .config import DenoisingConfig, RewardConfig
 from .ddpo import DDPOStep
 from .denoiser import IdentityDenoiser, LossEncoder
-from .distributed import make_accelerator, on_main
-from .dry_run import dry_run
+from .distributed import on_main
 from .encoders import RunEncoders
 from .faces import embed_prior, open_decoder, open_detector
 from .grpo import GRPOStep
-from .loop import Loop
 from .methods import DDPOConfig, GRPOConfig, SwapConfig
-from .resume import check_start, locked
+from .opening import lock_folder, make_loop, open_run, run_loop
 from .reward_backprop import RewardStep
 from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
-from .run_config import RunConfig
 from .shard_batches import ShardBatches, check_captions, check_prompts, open_batches
 from .step import TrainingStep
 from .styles import open_styles
 from .summary import describe_training
 from .swap_step import SwapStep
-from .tracking import check_tracker, start_trackers
 from .trainable import TrainableModules, make_modules
 from .validation import make_validation
 
@@ -86,11 +81,6 @@ def train_reward(config: RewardConfig) -> int:
         modules = make_modules(config, base, batches)
         step = _reward_step(config, fitted, base, modules, encoders.open(accelerator.device))
         return _run(config, step, batches, accelerator, base)
-
-
-def lock_folder(config: RunConfig) -> AbstractContextManager[None]:
-    """Lock the folder of a run; a dry run writes nothing."""
-    return nullcontext() if config.loop.dry_run else locked(config.output_dir)
 
 
 def _denoiser(
@@ -202,35 +192,6 @@ def _fitted(config: Weights, shards: str, encoders: RunEncoders, centred: bool =
     return {name: config.fitted(LossSettings.fitting(measured(name))) for name in encoders.compared}
 
 
-def open_run(config: RunConfig) -> tuple[Accelerator, BaseModel]:
-    """Check the folder of a run, and open its accelerator, its trackers and the frozen base model.
-
-    Raises:
-        TrainingError: The folder holds a run that cannot be resumed, or the accelerator cannot be made.
-        CheckpointError: The base model cannot be opened.
-    """
-    loop = config.loop
-    check_tracker(loop.report_to)
-    accelerator = make_accelerator(loop, config.output_dir)
-    if not loop.dry_run:
-        on_main(check_start, config.output_dir, loop.resume_from_checkpoint, settings_of(config, accelerator))
-    torch.manual_seed(loop.seed)
-    dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[accelerator.mixed_precision]
-    base = BaseModel.open(config.base, dtype, accelerator.device)
-    if loop.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
-    if not loop.dry_run:
-        start_trackers(accelerator, asdict(config))
-    return accelerator, base
-
-
-def settings_of(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
-    """The settings of a run that its configuration gives."""
-    settings = asdict(config)
-    settings["loop"]["mixed_precision"] = accelerator.mixed_precision
-    return {"stage": config.stage, **settings}
-
-
 def _short_rollout(config: DenoisingConfig, base: BaseModel, modules: TrainableModules) -> ShortRollout:
     faces = config.faces
     if faces.distilled and (config.loop.gradient_checkpointing or modules.lora is not None):
@@ -258,22 +219,11 @@ def _run(
         on_main(check_captions, batches.loader.dataset, base, step.adapter)
         if validate is not None:
             check_prompts(config.validation.validation_prompts, "validation_prompts", base, step.adapter)
-    found = {"train_data_dir.photos": batches.key(), "base.weights": base.keys}
-    loop = Loop(
-        step,
-        batches,
-        config.output_dir,
-        config.loop,
-        config.optimizer,
-        accelerator,
-        validate=validate,
-        early_stopping=early_stopping,
-        run_settings={**settings_of(config, accelerator), **found},
+    data = {"train_data_dir.photos": batches.key()}
+    loop = make_loop(
+        config, step, batches, base, accelerator, data=data, validate=validate, early_stopping=early_stopping
     )
-    if config.loop.dry_run:
-        dry_run(loop)
-        return 0
-    done = loop.run()
+    done = run_loop(loop)
     if accelerator.is_main_process and done:
         describe_training(config.output_dir, batches.loader.dataset.manifest, config, done)
     accelerator.end_training()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     from ..losses.table import LossConfig
     from ..rewards.table import RewardsConfig
-    from .config import DataConfig, LoopConfig, ValidationConfig
+    from .config import DataConfig, LoopConfig, OptimizerConfig, ValidationConfig
 
 
 class RunConfig(Protocol):
@@ -25,6 +25,9 @@ class RunConfig(Protocol):
 
     @property
     def loop(self) -> LoopConfig: ...
+
+    @property
+    def optimizer(self) -> OptimizerConfig: ...
 
 
 class ShardConfig(RunConfig, Protocol):

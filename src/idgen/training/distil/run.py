@@ -8,15 +8,15 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ...adapter import IdentityAdapter
+from ...checkpoints.model_card import card_head, opening_code
 from ...errors import TrainingError
 from ...files import write_bytes
 from ...tiny import TINY_ADAPTER_PATH
 from ...tiny.usage import usage_of
 from ..base import BaseModel
-from ..dry_run import dry_run
 from ..encoders import RunEncoders
 from ..loop import Loop
-from ..run import lock_folder, open_run, settings_of
+from ..opening import lock_folder, make_loop, open_run, run_loop
 from ..shard_batches import ShardBatches, open_batches
 from ..summary import measured
 from ..tracking import METRICS, read_rows
@@ -26,15 +26,6 @@ from .config import DistilConfig
 from .step import ConsistencyStep, few_step_scheduler
 
 _CARD = """\
----
-library_name: diffusers
-tags:
-- idgen
-- lora
-- lcm
-- text-to-image
----
-
 # Few-step LoRA
 
 For `{base}`{adapter}, by `idgen train distil`. {steps} steps without guidance draw a picture.
@@ -66,10 +57,7 @@ def train_distil(config: DistilConfig) -> int:
         step = _step(config, base, batches)
         loop = _loop(config, base, step, batches, accelerator)
         step.done = lambda: loop.done
-        if config.loop.dry_run:
-            dry_run(loop)
-            return 0
-        done = loop.run()
+        done = run_loop(loop)
         accelerator.end_training()
         if done and accelerator.is_main_process:
             _write_card(config, done)
@@ -112,33 +100,15 @@ def _loop(
     base.pipeline.scheduler = few_step_scheduler(base.pipeline.scheduler)  # of the validation's pictures
     drawing = {"steps": config.draw_steps, "guidance_scale": 1.0}
     validate, _ = make_validation(config, base, step.adapter, accelerator, **drawing)
-    found = {"train_data_dir.photos": batches.key(), "base.weights": base.keys}
-    return Loop(
-        step,
-        batches,
-        config.output_dir,
-        config.loop,
-        config.optimizer,
-        accelerator,
-        validate=validate,
-        run_settings={**settings_of(config, accelerator), **found},
-    )
+    data = {"train_data_dir.photos": batches.key()}
+    return make_loop(config, step, batches, base, accelerator, data=data, validate=validate)
 
 
 def _write_card(config: DistilConfig, updates: int) -> None:
     place = config.output_dir.name
-    opened = (
-        ["from idgen.tiny import load_tiny_base", "", "pipe = load_tiny_base()"]
-        if config.base == "tiny"
-        else [
-            "from diffusers import AutoPipelineForText2Image",
-            "",
-            f'pipe = AutoPipelineForText2Image.from_pretrained("{config.base}")',
-        ]
-    )
     code = [
         "from diffusers import LCMScheduler",
-        *opened,
+        *opening_code(config.base),
         f'pipe.load_lora_weights("{place}")',
         f'pipe.scheduler = LCMScheduler.from_pretrained("{place}", subfolder="scheduler")',
         f'image = pipe("a photo of a face", num_inference_steps={config.draw_steps}, guidance_scale=1).images[0]',
@@ -149,7 +119,7 @@ def _write_card(config: DistilConfig, updates: int) -> None:
         "updates": f"{updates} of {config.loop.train_batch_size} samples per process",
         **measured(read_rows(config.output_dir / METRICS)),
     }
-    card = _CARD.format(
+    card = card_head("lora", "lcm", "text-to-image") + _CARD.format(
         base=config.base,
         adapter=f" with the identity adapter `{Path(config.id_adapter).name}`" if config.id_adapter else "",
         steps=config.draw_steps,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from ...checkpoints.model_card import card_head, opening_code
 from ...errors import TrainingError
 from ...files import write_bytes
 from ..trainable import LORA_FILE
@@ -14,15 +15,7 @@ from .likeness import Likeness
 from .parts import PersonParts
 from .step import IDENTITY_FILE, WORDS_FILE
 
-_HEAD = """\
----
-library_name: diffusers
-tags:
-- idgen
-- identity
-- text-to-image
----
-
+_TEXT = """\
 # One person
 
 Tuned on {photos} photos of one person for `{base}`, by `idgen train person`. Share it, and the images made with it,
@@ -47,7 +40,7 @@ With diffusers alone:
 
 def write_card(config: PersonConfig, parts: PersonParts, likeness: Likeness) -> None:
     """Write `README.md` of the folder."""
-    card = _HEAD.format(
+    card = card_head("identity", "text-to-image") + _TEXT.format(
         photos=len(parts.photos.train),
         base=config.base,
         identity=IDENTITY_FILE,
@@ -90,7 +83,7 @@ def _idgen(config: PersonConfig, parts: PersonParts) -> list[str]:
     lora = [f'pipe.load_lora_weights("{place}")'] if _has_lora(config) else []
     return [
         "import idgen",
-        *_open(config),
+        *opening_code(config.base),
         f'pipe.load_id_adapter("{place}")',
         *lora,
         f'person = idgen.Identity.load("{place}/{IDENTITY_FILE}")',
@@ -116,14 +109,7 @@ def _stock(config: PersonConfig, parts: PersonParts) -> list[str]:
         ]
     lora = [f'pipe.load_lora_weights("{place}")'] if _has_lora(config) else []
     note = ["# the tuned identity tokens need idgen"] if config.id_adapter and config.learn != "lora" else []
-    return [*_open(config), *words, *lora, *note, f'image = pipe("{PROMPTS[0].format(who)}").images[0]']
-
-
-def _open(config: PersonConfig) -> list[str]:
-    if config.base == "tiny":
-        return ["from idgen.tiny import load_tiny_base", "", "pipe = load_tiny_base()"]
-    opened = f'pipe = AutoPipelineForText2Image.from_pretrained("{config.base}")'
-    return ["from diffusers import AutoPipelineForText2Image", "", opened]
+    return [*opening_code(config.base), *words, *lora, *note, f'image = pipe("{PROMPTS[0].format(who)}").images[0]']
 
 
 def _has_lora(config: PersonConfig) -> bool:

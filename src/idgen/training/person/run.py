@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +15,9 @@ from ...faces import FaceEncoder
 from ...terminal import say
 from ...tiny.usage import usage_of
 from ..base import BaseModel
-from ..dry_run import dry_run, duration, seconds_per_update
+from ..dry_run import duration, seconds_per_update
 from ..loop import Loop
-from ..run import lock_folder, open_run, settings_of
+from ..opening import lock_folder, make_loop, open_run, run_loop
 from ..shard_batches import check_prompts
 from ..tracking import METRICS
 from ..validation import Validation
@@ -43,33 +45,33 @@ def train_person(config: PersonConfig) -> Likeness | None:
         BlockedIdentityError: The person is on the blocklist.
         StatisticsError: The margin follows from the statistics of a face encoder that has none.
     """
-    config = _with_learning_rate(config)
+    if not config.loop.dry_run:
+        return _train(_with_learning_rate(config))
+    with TemporaryDirectory() as folder:  # the prior pictures are files, and a dry run leaves none
+        few = min(config.prior_pictures, config.loop.train_batch_size)
+        return _train(_with_learning_rate(replace(config, output_dir=Path(folder), prior_pictures=few)))
+
+
+def _train(config: PersonConfig) -> Likeness | None:
     with lock_folder(config):
         accelerator, base = open_run(config)
         parts = make_parts(config, base, accelerator)
         judge = _judge(config, parts)
         validate = _validation(config, base, parts, judge)
         best = BestWeights(parts.step, validate, config.output_dir / METRICS, metric_of(judge))
-        loop = Loop(
+        loop = make_loop(
+            config,
             parts.step,
             parts.batches,
-            config.output_dir,
-            config.loop,
-            config.optimizer,
+            base,
             accelerator,
+            data={"photos.content": parts.photos.key},
             validate=best,
             early_stopping=Patience(best=best, patience=config.patience),
-            run_settings={
-                **settings_of(config, accelerator),
-                "photos.content": parts.photos.key,
-                "base.weights": base.keys,
-            },
         )
-        if config.loop.dry_run:
-            dry_run(loop)
-            return None
-        _start(loop, best, accelerator)
-        done = loop.run()
+        if not config.loop.dry_run:
+            _start(loop, best, accelerator)
+        done = run_loop(loop)
         accelerator.end_training()
         if not done or not accelerator.is_main_process:
             return None
