@@ -26,6 +26,7 @@ from idgen.training.trainable import LORA_FILE
 
 METHODS: dict[str, ConsistencyConfig] = {
     "distilled": ConsistencyConfig(),
+    "distilled in 8 intervals": ConsistencyConfig(steps=8),
     "consistency training": ConsistencyConfig(
         method="training", steps=640, doubling=True, timesteps="lognormal", weighted=True
     ),
@@ -34,14 +35,16 @@ METHODS: dict[str, ConsistencyConfig] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: the steps, and the LoRA of `METHODS`, if any."""
+    """A row of the table: the steps, the LoRA of `METHODS`, if any, and the guidance scale; that of the model if 0."""
 
     steps: int
     method: str = ""
+    guidance: float = 0.0
 
     @property
     def name(self) -> str:
-        return f"{self.steps} steps{', ' if self.method else ''}{self.method}"
+        told = [f"{self.steps} steps", self.method, "no guidance" if self.guidance == 1 else ""]
+        return ", ".join(filter(None, told))
 
 
 def train(shards: str, folder: Path, method: str, updates: int, rank: int) -> None:
@@ -90,7 +93,7 @@ def main(
     prompts.write_text("a photo of a face\n")
     for method in methods:
         train(shards, output / method.replace(" ", "-"), method, updates, rank)
-    rows = [Row(20), Row(4), *(Row(4, method) for method in methods)]
+    rows = [Row(20), Row(4), Row(4, guidance=1.0), *(Row(4, method) for method in methods)]
     for row in rows:
         evaluate(
             EvaluateOptions(
@@ -99,6 +102,7 @@ def main(
                 output=output / row.name.replace(", ", "-").replace(" ", "-"),
                 count=count,
                 steps=row.steps,
+                guidance_scale=row.guidance or None,
                 lora=str(output / row.method.replace(" ", "-")) if row.method else None,
                 eval_encoder=(judge,),
                 batch_size=8,

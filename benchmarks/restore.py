@@ -108,9 +108,8 @@ def pairs(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def similarity(judge: FaceEncoder, picture: np.ndarray, truth: np.ndarray, points: np.ndarray) -> float:
     """The cosine of the faces of two pictures, which lie at the same landmarks."""
-    embedded = judge.embed(np.stack([judge.crop(each, points) for each in (picture, truth)]))
-    first, second = embedded / np.linalg.norm(embedded, axis=-1, keepdims=True)
-    return float(first @ second)
+    first, second = (judge.embed(judge.crop(each, points)[None])[0] for each in (picture, truth))
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
 
 
 def show(rows: Mapping[str, list[list[float]]]) -> None:

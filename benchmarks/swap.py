@@ -3,8 +3,10 @@
     python benchmarks/swap.py lfw/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx --pose head-pose.onnx
 
 Each person's face is put into a photo of another person. The encoder has seen no training. Identity is compared with
-another photo of the person; landmarks, pose and expression with the photo that is edited. A smile is told by a
-logistic regression on mouths, fitted to the labels of LFW photos (`--expressions`) of people who are not measured.
+another photo of the person; landmarks, pose, expression and background with the photo that is edited. A smile is
+told by a logistic regression on mouths, fitted to the labels of LFW photos (`--expressions`) of people who are not
+measured. The background is what lies outside of the oval around the face, by the landmarks of YuNet. Pictures that are
+already in `--pictures` are not drawn again.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import csv
 import tarfile
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,13 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
-from idgen import IdentityNet, load_tiny
+from idgen import IdentityNet
+from idgen.commands.shared import open_identity_net, open_pipeline
+from idgen.errors import FaceError
 from idgen.evaluation.edits import landmark_error, pose_error, psnr
 from idgen.evaluation.intervals import mean_interval
-from idgen.faces import Detection, align_face, load_photo, open_encoder
+from idgen.faces import Detection, align_face, face_oval, load_photo, open_encoder
 from idgen.faces.opencv import YuNetDetector
-from idgen.tiny import TINY_IDENTITY_NET_PATH
 
 HELD_OUT = Path(__file__).parents[1] / "train" / "splits" / "lfw_test.txt"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -40,7 +44,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "0.8, no IdentityNet": {"identity_net": None},
     "0.8, own colours": {"match_colours": False},
 }
-COLUMNS = ("identity", "person replaced", "landmarks", "pose (°)", "same smile", "mask of picture", "PSNR of the rest")
+TRAINED = "0.8, trained for swapping"
+COLUMNS = ("identity", "person replaced", "landmarks", "pose (°)", "same smile", "changed", "background (dB)")
+MOST_DB = 60.0
+"""PSNR of equal pictures, which is infinite, in means."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ def main(
     expressions: Path,
     people: int = 24,
     labelled: int = 800,
-    pictures: Path | None = None,
+    pictures: Path = Path("swapped"),
+    trained: str | None = None,
 ) -> None:
     """Print the table.
 
@@ -100,6 +108,7 @@ def main(
         people: Number of people.
         labelled: Number of labelled photos that the smile is learned from.
         pictures: Folder for the pictures.
+        trained: Adapter of `idgen train reward --rollout.method swap`, for a row of its own.
     """
     held = {line for line in HELD_OUT.read_text().splitlines() if not line.startswith("#")}
     files = read_files(
@@ -110,34 +119,24 @@ def main(
     judge = Judge(detector, open_encoder(encoder), cv2.dnn.readNet(str(pose)), smile)
     chosen = [name for name in sorted(files.people) if len(files.people[name]) > 1]
     chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, people).astype(int)]
-    pipe, net = load_tiny(), IdentityNet.from_pretrained(TINY_IDENTITY_NET_PATH)
-    pipe.set_progress_bar_config(disable=True)
-    rows: dict[str, list[list[float]]] = {name: [] for name in ("no change", *SETTINGS)}
+    pictures.mkdir(parents=True, exist_ok=True)
+    drawers = [Drawer(name, None, options) for name, options in SETTINGS.items()]
+    drawers += [Drawer(TRAINED, trained, {})] if trained else []
+    rows: dict[str, list[list[float]]] = {name: [] for name in ("no change", *(each.name for each in drawers))}
     for i, name in enumerate(chosen):
         source, other = (load_photo(data) for data in files.people[name][:2])
         target = load_photo(files.people[chosen[(i + 1) % len(chosen)]][0])
         face, elsewhere = judge.find(target), judge.find(other)
+        if face is None or elsewhere is None:
+            continue
         try:
-            person = pipe.encode_identity(source, face="largest")
-            assert face is not None
-            assert elsewhere is not None
-            truth = judge.embed(other, elsewhere.landmarks)
-            rows["no change"].append(measure(judge, target, np.zeros(target.shape[:2]), target, face, truth))
-            for setting, options in SETTINGS.items():
-                edited = pipe.swap(
-                    target,
-                    id_embeds=person,
-                    generator=torch.Generator().manual_seed(i),
-                    face="largest",
-                    **{"identity_net": net, **options},
-                )
-                picture, mask = np.asarray(edited.images[0]), np.asarray(edited.masks[0])
-                rows[setting].append(measure(judge, picture, mask, target, face, truth))
-                if pictures is not None:
-                    pictures.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(np.hstack([source, target, picture])).save(pictures / f"{i}-{setting}.png")
-        except Exception as error:  # a face that the default detector does not find
+            drawn = {each.name: each(source, target, pictures / f"{i}-{each.name}.png", i) for each in drawers}
+        except FaceError as error:  # the default detector does not find a face
             print(f"{name}: {error}", flush=True)
+            continue
+        truth = judge.embed(other, elsewhere.landmarks)
+        for setting, picture in {"no change": target, **drawn}.items():
+            rows[setting].append(measure(judge, picture, target, face, truth))
     table = Table(
         "", *COLUMNS, title=f"{len(rows['no change'])} people; smile told right in {accuracy:.0%} of other photos"
     )
@@ -148,9 +147,41 @@ def main(
     Console(width=220).print(table)
 
 
-def measure(
-    judge: Judge, picture: np.ndarray, mask: np.ndarray, target: np.ndarray, face: Detection, truth: np.ndarray
-) -> list[float]:
+@dataclass(frozen=True)
+class Drawer:
+    """Swaps faces in one way.
+
+    Attributes:
+        name: Name of the row.
+        adapter: Identity adapter; the built-in one if None.
+        options: Arguments of `swap`.
+    """
+
+    name: str
+    adapter: str | None
+    options: dict[str, Any]
+
+    @cached_property
+    def opened(self) -> tuple[Any, IdentityNet]:
+        """The pipeline and the IdentityNet."""
+        pipe = open_pipeline("tiny", self.adapter, None, "cpu")
+        pipe.set_progress_bar_config(disable=True)
+        return pipe, open_identity_net(None, "tiny", self.adapter)
+
+    def __call__(self, source: np.ndarray, target: np.ndarray, file: Path, seed: int) -> np.ndarray:
+        """The target with the face of the source; the file shows both beside it."""
+        if file.is_file():
+            return np.asarray(Image.open(file).convert("RGB"))[:, -target.shape[1] :]
+        pipe, net = self.opened
+        options = {"identity_net": net, "face": "largest", **self.options}
+        person = pipe.encode_identity(source, face="largest")
+        edited = pipe.swap(target, id_embeds=person, generator=torch.Generator().manual_seed(seed), **options)
+        picture = np.asarray(edited.images[0])
+        Image.fromarray(np.hstack([source, target, picture])).save(file)
+        return picture
+
+
+def measure(judge: Judge, picture: np.ndarray, target: np.ndarray, face: Detection, truth: np.ndarray) -> list[float]:
     """The values of COLUMNS; landmarks, pose and smile are missing where no face is found any more."""
     found, before = judge.find(picture), judge.embed(target, face.landmarks)
     points = face.landmarks if found is None else found.landmarks
@@ -160,8 +191,9 @@ def measure(
         same = judge.smiles(picture, points) == judge.smiles(target, face.landmarks)
         turned = pose_error(judge.pose(picture, found), judge.pose(target, face))
         kept = [landmark_error(points, face.landmarks), turned, float(same)]
-    rest = psnr(picture, target, mask == 0)
-    return [float(embedding @ truth), float(embedding @ before), *kept, float((mask > 0).mean()), rest]
+    changed = float((picture != target).any(-1).mean())
+    background = psnr(picture, target, face_oval(face.landmarks, *target.shape[:2]) == 0)
+    return [float(embedding @ truth), float(embedding @ before), *kept, changed, min(background, MOST_DB)]
 
 
 @dataclass(frozen=True)
