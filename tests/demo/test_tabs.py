@@ -340,7 +340,7 @@ def test_restore(served: Served, client: Any, eileen: Path) -> None:
     given = handle_file(str(eileen))
     with pytest.raises(Exception, match="Confirm first"):
         client.predict("Anna", given, False, 0, BY_DAMAGE, **QUICK, api_name="/restore")
-    with pytest.raises(Exception, match="identity strength is one of"):
+    with pytest.raises(Exception, match="not in the list of choices"):
         client.predict("Anna", given, True, 0, "a lot", **QUICK, api_name="/restore")
     box = served.backend.analyzer.analyze(eileen)[0].box
     restored = []

@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 
-from ...errors import DemoError
 from ...faces import choose_face
 from ..backend import GenerationRequest, Results
 from ..components import results
@@ -36,8 +35,6 @@ def restore(
     photo, faces = faces_of(request.backend, picture, consent)
     chosen = choose_face(faces, int(face))
     scales: dict[str, dict[str, Any]] = {BY_DAMAGE: {"id_scale": None}, AS_SET: {}, NOBODY: {"id_scale": 0.0}}
-    if restore_scale not in scales:
-        raise DemoError(f"The identity strength is one of {', '.join(scales)}, not '{restore_scale}'.")
     return request.edit(
         "restore",
         enrolled,
