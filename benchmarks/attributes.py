@@ -87,6 +87,7 @@ def draw(
     yunet: Path,
     encoder: str,
     expressions: Path,
+    id_adapter: Path | None = None,
     attribute: str = "smile",
     amounts: tuple[float, ...] = (0, 0.5, 1, -1),
     people: int = 24,
@@ -100,6 +101,7 @@ def draw(
         yunet: YuNet, which finds the faces that are measured.
         encoder: Unseen face encoder, as `open_encoder` opens it.
         expressions: Table of LFW's expressions, with the columns file and emotion.
+        id_adapter: Adapter for the built-in model, instead of its own.
         attribute: Name or file of a direction of the default encoder.
         amounts: How far people are moved.
         people: Number of people.
@@ -113,6 +115,8 @@ def draw(
     smile, accuracy = fit_smile(files.labelled, detector)
     print(f"a smile is told right in {accuracy:.0%} of other photos", flush=True)
     pipe: Any = load_tiny()
+    if id_adapter is not None:
+        pipe.load_id_adapter(id_adapter)
     pipe.set_progress_bar_config(disable=True)
 
     def measured(image: np.ndarray) -> tuple[float, np.ndarray]:

@@ -11,6 +11,7 @@ from diffusers import DDPMScheduler
 
 from idgen.attributes import Direction
 from idgen.errors import LossError, TrainingError
+from idgen.faces.parts import part_masks
 from idgen.losses import LOSSES, Weight
 from idgen.training.batch import Batch
 from idgen.training.config import LossConfig
@@ -316,3 +317,22 @@ def test_the_background_is_compared_with_moved_people() -> None:
     assert torch.allclose(direction.move(batch.id_embeds, amounts), encoded[0], atol=1e-4)
     assert 0 < float(amounts.abs().max()) <= 1
     assert float((amounts[0] - amounts[1]).abs()) > 1e-3
+
+
+def test_each_pseudo_word_attends_to_its_part() -> None:
+    """Masks are those of the parts, in the order of the words; empty without a face, or without the word."""
+    step = make_step(words=2, losses=LossConfig.only(localisation=1.0), word_parts=("mouth", "eyes"))
+    batch = replace(RandomPeople(3).make(0), prompts=("a <id>", "a <id>", "the sea"))
+    masks = DenoisingInputs(step, batch, seeded(1)).token_masks
+    expected = part_masks(batch.landmarks / step.scale, LATENT, LATENT, ("mouth", "eyes"))
+    assert masks.shape == (3, 2, LATENT, LATENT)
+    assert torch.equal(masks[0], expected[0])
+    assert not masks[1:].any()  # the second target shows no face
+    own = make_step(
+        words=2,
+        word_parts=("mouth", "eyes"),
+        find_parts=lambda given, parts: torch.ones(len(given), len(parts), LATENT, LATENT),
+    )
+    assert DenoisingInputs(own, batch, seeded(1)).token_masks[0].all()
+    with pytest.raises(TrainingError, match="each of the 2 pseudo-words of the adapter, not 1: mouth"):
+        make_step(words=2, word_parts=("mouth",))

@@ -46,12 +46,21 @@ FACES = ("--losses", "identity=0.1@1")
 DENOISING = {
     "every loss": ("--num_words", "2", "--losses", *(f"{name}=0.1@1" for name in LOSSES.rows), *PRIOR, *STYLES),
     "settings of losses": (
-        *("--losses", "contrastive=0.1@decay", "background=0.1", "--losses.whiskers", "1.5", "--losses.heads", "4"),
+        *(
+            "--losses",
+            "contrastive=0.1@decay",
+            "background=0.1",
+            "localisation=0.1",
+            "--losses.whiskers",
+            "1.5",
+            "--losses.heads",
+            "4",
+        ),
         *("--losses.noise_offset", "0.05", "--losses.snr_gamma", "0", "--losses.background_weight", "0.5"),
         *("--losses.learned", "heads", "temperature", "--losses.mixup", "0.4", "--losses.huber", "0.001"),
         *("--losses.timesteps", "lognormal", "--losses.lognormal_mean", "-1"),
         *("--random_fusion", "--num_words", "2", "--references", "2", "--component_dropout", "0.25"),
-        *("--losses.moved", "smile", "age", "--moves", "smile=1", "age=0.5"),
+        *("--losses.moved", "smile", "age", "--losses.word_parts", "eyes", "mouth", "--moves", "smile=1", "age=0.5"),
         *("--losses.centred", "--losses.temperature", "0.1", "--optimizer.combine", "pcgrad"),
     ),
     "faces in two steps, found": (

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from ..faces.part_names import FacePart
 from ..inputs import AdapterName, EncoderSpec, InputPlace
 from .row import Row, Table
 from .settings import Over, Part, WeightedConfig
@@ -268,7 +269,7 @@ LOSSES = Table(
         ),
         "localisation": Row(
             function="idgen.losses.attention:localisation_loss",
-            help="pseudo-words attend to the face",
+            help="pseudo-words attend to the face, or each to its part (word_parts)",
             formula="1/N Σⱼ (mean Pⱼ outside mⱼ − mean Pⱼ inside mⱼ)",
             source="ConsistentID (eq. 1), weight 0.01",
             cost="attention maps of the text",
@@ -380,6 +381,8 @@ class LossConfig(WeightedConfig):
         edits: Words added to prompts in the editing loss, one at random.
         moved: Attributes, such as smile or age, along whose directions the background loss moves each person at
             random, by up to one step, as W+ Adapter does; empty to mix the people of a batch.
+        word_parts: The part of the face that each pseudo-word attends to in the localisation loss: face, eyes, nose or
+            mouth, one for each of num_words, as in ConsistentID; empty for the face for all.
         divergence: Divergence of the disentanglement loss: js (Jensen-Shannon) or kl (symmetric Kullback-Leibler).
     """
 
@@ -417,6 +420,7 @@ class LossConfig(WeightedConfig):
     styles: tuple[InputPlace, ...] = ()
     edits: tuple[str, ...] = ("smiling", "angry", "wearing glasses", "with long hair", "as an old person")
     moved: tuple[str, ...] = ()
+    word_parts: tuple[FacePart, ...] = ()
     divergence: Literal["js", "kl"] = "js"
 
 

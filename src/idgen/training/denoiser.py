@@ -11,6 +11,7 @@ from ..adapter import IdentityAdapter, RandomFusion
 from ..attributes import Direction
 from ..errors import TrainingError
 from ..faces import FaceDetector
+from ..faces.part_names import FacePart
 from ..losses import Bank, FaceDecoder, FaceEmbedder, Weighted, WeightedTerms, learned_parts
 from .base import BaseModel
 from .batch import Batch
@@ -52,6 +53,10 @@ class IdentityDenoiser(TrainingStep):
         others: Further face encoders of the losses.
         edits: Words that are added to prompts, for the loss on editing directions.
         directions: Attributes along which the background loss moves people, instead of mixing them.
+        word_parts: The part of the face that each pseudo-word attends to, for the localisation loss; empty for the
+            face.
+        find_parts: A batch and names of parts → masks, (faces, parts, height, width) at the resolution of the latents.
+            A face parser, for example on the decoded latents; ellipses around the landmarks if not given.
         noise_offset: Strength of noise that is constant over a channel, as in diffusers' training scripts.
         reliability: Whether losses that compare with the person are multiplied by the reliability of the pairs.
         lognormal: Mean and standard deviation of the logarithm of the noise level, for log-normal timesteps; None for
@@ -60,7 +65,8 @@ class IdentityDenoiser(TrainingStep):
         gather: Collects a tensor of all processes, for negatives from the whole batch.
 
     Raises:
-        TrainingError: There is a rollout and no detector, or a rollout and an older adapter.
+        TrainingError: There is a rollout and no detector, or a rollout and an older adapter; or `word_parts` does not
+            name a part for each pseudo-word.
     """
 
     def __init__(
@@ -81,6 +87,8 @@ class IdentityDenoiser(TrainingStep):
         others: Sequence[LossEncoder] = (),
         edits: Sequence[str] = (),
         directions: Sequence[Direction] = (),
+        word_parts: Sequence[FacePart] = (),
+        find_parts: Callable[[Batch, Sequence[FacePart]], torch.Tensor] | None = None,
         noise_offset: float = 0.0,
         reliability: bool = False,
         lognormal: tuple[float, float] | None = None,
@@ -96,6 +104,13 @@ class IdentityDenoiser(TrainingStep):
         self.bank, self.prior, self.edits, self.noise_offset = bank, prior, edits, noise_offset
         self.fusion, self.gather, self.reliability, self.lognormal = fusion, gather, reliability, lognormal
         self.group_means, self.directions = group_means, directions
+        self.word_parts, self.find_parts = word_parts, find_parts
+        words = 0 if adapter is None else adapter.config["num_words"]
+        if word_parts and len(word_parts) != words:
+            raise TrainingError(
+                f"word_parts must name a part for each of the {words} pseudo-words of the adapter, "
+                f"not {len(word_parts)}: {', '.join(word_parts)}."
+            )
         self._older = [older]  # in a list, so that torch does not register its weights
         self._reads = losses.reads()
         if rollout is not None and older is not None:

@@ -11,6 +11,7 @@ import torch
 
 from ..adapter import IdentityTokens
 from ..errors import TrainingError
+from ..faces.parts import part_masks
 from ..losses import AttentionRecorder, Recording, mix_identities
 from .batch import Batch
 from .face_inputs import FaceInputs, OtherEncoderInputs
@@ -216,10 +217,19 @@ class DenoisingInputs(FaceInputs):
 
     @cached_property
     def token_masks(self) -> torch.Tensor:
-        """(batch, words, height, width), the face for each pseudo-word; empty where a prompt has none."""
-        places, named = self._words
-        masks = self.person_masks * self._batch.by_picture(named)[..., None, None]
-        return masks.repeat_interleave(places.shape[1], 1)
+        """(batch, words, height, width), the face or a part of it for each pseudo-word; empty where a prompt has none,
+        or the target shows no face."""
+        (places, named), step, batch = self._words, self._step, self._batch
+        if not step.word_parts:
+            masks = self.person_masks * batch.by_picture(named)[..., None, None]
+            return masks.repeat_interleave(places.shape[1], 1)
+        if step.find_parts is None:
+            height, width = batch.latents.shape[-2:]
+            masks = part_masks(batch.landmarks / step.scale, height, width, step.word_parts)
+        else:
+            masks = step.find_parts(batch, step.word_parts)
+        counts = named & batch.face_found & batch.known.flatten()
+        return batch.by_picture(masks * counts[:, None, None, None]).flatten(1, 2)
 
     @cached_property
     def face_mask(self) -> torch.Tensor:

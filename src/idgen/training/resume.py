@@ -69,6 +69,7 @@ ADDED: dict[str, Any] = {
     "losses.styles": "()",
     "losses.style_distance": "0",
     "losses.style_direction": "0",
+    "losses.word_parts": "()",
     "rewards.over_people": "mean",
     **{f"people.{name}": value for name, value in flatten(asdict(PeopleOptions())).items()},
 }

@@ -138,6 +138,7 @@ def _denoiser(
         group_means=batches.group_means() if "group_offsets" in reads else None,
         edits=losses.edits,
         directions=[find_direction(name, batches.encoder) for name in losses.moved],
+        word_parts=losses.word_parts,
         noise_offset=losses.noise_offset,
         reliability=losses.reliability,
         lognormal=(losses.lognormal_mean, losses.lognormal_std) if losses.timesteps == "lognormal" else None,
