@@ -36,6 +36,8 @@ VALID: dict[str, list[str]] = {
     "info": ["photo.png"],
     "calibrate": ["photo.png"],
     "person": ["photo.png"],
+    "index": ["photo.png"],
+    "origin": ["photo.png", "--index", "photo.png"],
     "key": ["new.key"],
     "fingerprint": ["photo.png", "--output", "copy", "--tracing-key", ".", "--recipient", "1"],
     "trace": ["photo.png", "--tracing-key", "."],

@@ -15,6 +15,8 @@ COMMANDS = {
     "key": "Make a secret key that images and adapters are traced with.",
     "fingerprint": "Make a copy of an adapter that can be traced to its recipient.",
     "trace": "Tell for which recipient a copy of an adapter was made.",
+    "index": "Index pictures that were drawn.",
+    "origin": "Tell which picture of an index an image was made from.",
     "blocklist": "Edit or check a list of people who are refused.",
     "forget": "Make an adapter that no longer draws given people.",
     "protect": "Change a photo so that face encoders do not recognise the person.",

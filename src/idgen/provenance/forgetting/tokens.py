@@ -77,7 +77,7 @@ class TokenForgetting:
         forgotten, anchors, kept = [], [], [self.kept.draw(KEPT // 2, self.random)]
         for i in whom:
             person = self.people[i]
-            forgotten += [person.draw(NEAR, self.kept, self.random), self._search(adapter, i), person.rows]
+            forgotten += [person.draw(NEAR, self.kept, self.random), self.search(adapter, i), person.rows]
             anchors.append(self.anchor_vectors[i].expand(NEAR + FOUND + len(person.rows), -1))
             kept.append(self.kept.lookalikes(person.mean, self.threshold, KEPT // 2 // len(whom), self.random))
         inputs, others = Rows.cat(forgotten), self.outside(Rows.cat(kept))
@@ -89,8 +89,11 @@ class TokenForgetting:
         keep = (self.space.read(adapter, others) - before).square().sum(-1).mean()
         return forget, KEEP_WEIGHT * keep
 
-    def _search(self, adapter: IdentityAdapter, whom: int) -> Rows:
-        """Inputs near a person whose vectors are near the person's own: one more step of each search."""
+    def search(self, adapter: IdentityAdapter, whom: int) -> Rows:
+        """Inputs near a person whose vectors are near the person's own: one more step of each search.
+
+        The searches that have gone on for longest come last.
+        """
         person = self.people[whom]
         start = Rows.cat([person.draw(STARTED, self.kept, self.random), self._found[whom][:-STARTED]])
         found = self.space.search(adapter, start, person.mean, self.own_vectors[whom], person.reach, 1)

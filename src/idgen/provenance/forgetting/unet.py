@@ -40,9 +40,10 @@ def forget_in_unet(
     """Train projection and LoRA of an adapter until its predictions for forgotten people are those for the anchors.
 
     No pictures are needed: noisy latents are beginnings of pictures that the adapter draws of the person (ESD, arXiv
-    2303.07345; data-free as in score forgetting distillation, arXiv 2409.11219). Each step first searches a small
-    change of the text embeddings that brings back the original prediction for the person, and trains on the changed
-    prompt (AdvUnlearn). An adapter without a LoRA gets one.
+    2303.07345; data-free as in score forgetting distillation, arXiv 2409.11219). Half of the embeddings are
+    found by a search for the tokens of the person. Each step also searches a small change of the text embeddings that
+    brings back the original prediction, and trains on the changed prompt (AdvUnlearn). An adapter without a
+    LoRA gets one.
 
     Args:
         pipeline: Pipeline of the base model, without an adapter. Its networks are frozen and stay so.
@@ -98,7 +99,8 @@ class _Step:
     def loss(self, whom: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean squared differences of predictions: for the person to the anchor's, for kept people to those before."""
         task, random = self.task, self.task.random
-        person = task.people[whom].draw(BATCH, task.kept, random)
+        found = task.search(self.trained, whom)[-BATCH // 2 :]
+        person = Rows.cat([task.people[whom].draw(BATCH - len(found), task.kept, random), found])
         anchor = task.anchors[whom][[0] * BATCH]
         chosen = torch.randint(len(self.prompts), (BATCH,), generator=random)
         prompts = [self.prompts[int(i)] for i in chosen]
