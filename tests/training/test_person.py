@@ -128,6 +128,7 @@ def test_a_rare_word_is_the_same_in_a_prompt_and_as_a_pseudo_word(photos: Path, 
     made = make_parts(config(photos, tmp_path, learn="lora", prior_pictures=0), base, accelerator)
     assert made.person == "<id> person"
     assert trained(made.step) == {"lora"}
+    assert set(made.step.losses.terms) == {"denoising"}
     adapter = made.step.adapter
     assert adapter is not None
     identity = adapter.encode(torch.randn(1, 128))
@@ -142,6 +143,7 @@ def test_tuning_starts_from_what_an_adapter_draws(photos: Path, tmp_path: Path) 
     made = make_parts(given, base, accelerator)
     step = made.step
     assert trained(step) == {"adapter.to_tokens", "adapter.to_words"}
+    assert set(step.losses.terms) == {"denoising", "identity"}, "denoising alone would make it less like the person"
     original = idgen.IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH)
     person = made.photos.identity.embedding(normalised=True)
     with torch.no_grad():

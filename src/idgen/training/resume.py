@@ -65,6 +65,7 @@ ADDED: dict[str, Any] = {
     "data.curriculum_steps": 0,
     "data.group": "face",
     "losses.divergence": "js",
+    "identity": 0.0,
     "losses.moved": "()",
     "losses.styles": "()",
     "losses.style_distance": "0",

@@ -45,6 +45,8 @@ class PersonConfig:
             that the class word keeps its meaning (prior preservation); 0 for none.
         prior_weight: Weight of the loss on them.
         triplet: Weight of the triplet loss: the person's face is nearer to the photo than to a prior picture.
+        identity: Weight of the identity loss: the cosine distance of the generated face to the photo. By default 2 if an
+            adapter is tuned, since the denoising loss alone makes its pictures less like the person, and otherwise 0.
         margin: Margin of the triplet loss; by default it follows from the statistics of the face encoder.
         phase: Share of the noise schedule below which the clean face is compared instead of the noise (StableIdentity,
             0.6); 0 for the denoising loss at all timesteps.
@@ -81,6 +83,7 @@ class PersonConfig:
     prior_pictures: int = 32
     prior_weight: float = 1.0
     triplet: float = 0.0
+    identity: float | None = None
     margin: float | None = None
     phase: float = 0.0
     background_weight: float = 1.0
@@ -103,12 +106,24 @@ class PersonConfig:
         for name in ("prior_pictures", "prior_weight", "triplet", "patience"):
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        if self.identity_weight < 0:
+            raise TrainingError(f"identity must be at least 0, not {self.identity}.")
         if self.triplet and not self.prior_pictures:
             raise TrainingError("The triplet loss compares with prior pictures: prior_pictures must not be 0.")
         if self.prior_pictures and self.loop.train_batch_size < 2:
             raise TrainingError("Half of a batch are prior pictures: train_batch_size must be at least 2.")
         if self.dora and self.learn == "words":
             raise TrainingError("dora needs a LoRA: learn must be 'lora' or 'both'.")
+
+    @property
+    def identity_weight(self) -> float:
+        """Weight of the identity loss."""
+        return self.identity if self.identity is not None else 2.0 if self.id_adapter is not None else 0.0
+
+    @property
+    def compares_faces(self) -> bool:
+        """Whether a loss reads generated faces."""
+        return bool(self.triplet or self.identity_weight)
 
     @property
     def is_rare_word(self) -> bool:

@@ -19,6 +19,7 @@ from ...errors import StatisticsError, TrainingError
 from ...faces import EncoderStatistics, FaceAnalyzer, load_photo, register_encoder, spec_of
 from ...losses import LossConfig, LossSettings, make_losses
 from ...losses.embedders import open_embedder
+from ...losses.table import UNTIL
 from ...pipelines.prompts import PLACEHOLDER
 from ...tiny.usage import Usage, usage_of
 from ..base import BaseModel
@@ -83,7 +84,7 @@ def make_parts(config: PersonConfig, base: BaseModel, accelerator: Accelerator) 
         person=photos.identity,
         token=token_of(config.output_dir),
         prior_weight=config.prior_weight,
-        **(_triplet_networks(encoder, base, folder) if config.triplet else {}),
+        **_networks(config, encoder, base),
     )
     pictures = photos.pictures(_square(framing_for(config.base, side)), config.loop.seed)
     latents = _encode(base, pictures.pixels)
@@ -111,6 +112,7 @@ def losses_of(config: PersonConfig, encoder: str) -> LossConfig:
         denoising=0.0 if config.phase else 1.0,
         two_phase=1.0 if config.phase else 0.0,
         triplet=f"{config.triplet}@decay",
+        identity=f"{config.identity_weight}@{UNTIL}",
         phase=config.phase,
         background_weight=config.background_weight,
         margin=config.margin,
@@ -161,12 +163,17 @@ def _in_prompts(config: PersonConfig, adapter: IdentityAdapter) -> str:
     return f"{PLACEHOLDER} {config.class_word}" if config.is_rare_word else PLACEHOLDER
 
 
-def _triplet_networks(encoder: str, base: BaseModel, folder: Path) -> dict[str, Any]:
-    """What the triplet loss reads."""
+def _networks(config: PersonConfig, encoder: str, base: BaseModel) -> dict[str, Any]:
+    """What losses on generated faces read."""
+    if not config.compares_faces:
+        return {}
     embedder = open_embedder(spec_of(encoder))
     embedder.encoder.to(base.unet.device)
-    prior = on_main(embed_prior, str(folder), FaceAnalyzer.for_encoder(encoder).encoder)
-    return {"embedder": embedder, "decoder": open_decoder(FaceConfig(), base), "prior": prior}
+    found = {"embedder": embedder, "decoder": open_decoder(FaceConfig(), base)}
+    if not config.triplet:
+        return found
+    own = FaceAnalyzer.for_encoder(encoder).encoder
+    return {**found, "prior": on_main(embed_prior, str(config.output_dir / PRIOR), own)}
 
 
 def _as_read(photos: PersonPhotos, adapter: IdentityAdapter) -> torch.Tensor:

@@ -89,7 +89,7 @@ def _with_learning_rate(config: PersonConfig) -> PersonConfig:
 
 def _judge(config: PersonConfig, parts: PersonParts) -> FaceEncoder:
     own = parts.analyzer.encoder.name
-    used = bool(config.triplet) or config.id_adapter is not None
+    used = config.compares_faces or config.id_adapter is not None
     return open_judge(config.eval_encoder, own, used)
 
 
