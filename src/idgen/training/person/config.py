@@ -45,8 +45,8 @@ class PersonConfig:
             that the class word keeps its meaning (prior preservation); 0 for none.
         prior_weight: Weight of the loss on them.
         triplet: Weight of the triplet loss: the person's face is nearer to the photo than to a prior picture.
-        identity: Weight of the identity loss: the cosine distance of the generated face to the photo. By default 2 if an
-            adapter is tuned, since the denoising loss alone makes its pictures less like the person, and otherwise 0.
+        identity: Weight of the identity loss, the cosine distance of the generated face to the photo. By default 2 if
+            an adapter is tuned, since the denoising loss alone makes its pictures less like the person; otherwise 0.
         margin: Margin of the triplet loss; by default it follows from the statistics of the face encoder.
         phase: Share of the noise schedule below which the clean face is compared instead of the noise (StableIdentity,
             0.6); 0 for the denoising loss at all timesteps.
