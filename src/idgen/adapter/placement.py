@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from ..errors import AdapterError
-from .orthogonal import Ortho, check_fusion
+
+if TYPE_CHECKING:
+    from .orthogonal import Ortho
 
 Placement: TypeAlias = Literal["parallel", "sequential"]
 """`"parallel"` adds an attention to the identity tokens to the text's cross-attention (IP-Adapter). `"sequential"`
@@ -20,6 +22,8 @@ def check_placement(placement: Placement, ortho: Ortho | None, num_zero: int) ->
     """
     if placement not in get_args(Placement):
         raise AdapterError(f"placement must be one of {', '.join(get_args(Placement))}, got {placement!r}.")
+    from .orthogonal import check_fusion  # imports torch, which `idgen train --help` does without
+
     check_fusion(ortho, num_zero)
     if placement == "sequential" and (ortho is not None or num_zero):
         raise AdapterError(
