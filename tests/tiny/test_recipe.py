@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTokenizer
 
@@ -26,6 +26,7 @@ from idgen import IdentityNet
 from idgen.data.dataset import PairedIdentityDataset, Pairing
 from idgen.data.framing import FRAMING, framing_for
 from idgen.evaluation.prompts import load_prompts
+from idgen.tiny import TINY_PATH
 from tests.data import sets
 
 
@@ -60,7 +61,7 @@ def small(file: Path, folder: Path):
             entry.size = buffer.tell()
             buffer.seek(0)
             tar.addfile(entry, buffer)
-    components = found.autoencoder.components is not None
+    sizes = {} if found.start else {"channels": (16, 32), "heads_of": 16, "text_width": 32}
     return dataclasses.replace(
         found,
         sets=("lfw",),
@@ -74,15 +75,13 @@ def small(file: Path, folder: Path):
         ),
         autoencoder=dataclasses.replace(
             found.autoencoder,
-            encoder_width=48 if components else 8,
+            encoder_width=found.autoencoder.encoder_width if found.start else 8,
             decoder_width=8,
             phases=tuple(
                 dataclasses.replace(phase, samples=12, batch=4, minutes=5) for phase in found.autoencoder.phases
             ),
         ),
-        base=dataclasses.replace(
-            found.base, channels=(16, 32), heads_of=16, text_width=32, samples=12, batch=4, minutes=5
-        ),
+        base=dataclasses.replace(found.base, samples=12, batch=4, minutes=5, **sizes),
     )
 
 
@@ -197,7 +196,6 @@ def test_the_joint_training_changes_the_unet_and_continues(trained, shards, tmp_
 
 def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, tmp_path):
     """What comes back is what was trained there, up to float16, on all training photos and no other."""
-    from diffusers import AutoencoderTiny
     from gpu import collect, pack, train
     from recipe.base import open_tokenizer
     from recipe.config import STAGES
@@ -219,7 +217,8 @@ def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, tmp_path):
     assert (open_labels(folders["labels"], "train") == open_labels(there["labels"], "train")).all()
 
     folders["base"].mkdir()
-    open_tokenizer(folders["base"] / "tokenizer", 32).save_pretrained(tmp_path / "pack" / "tokenizer")
+    tokenizer = open_tokenizer(folders["base"] / "tokenizer", 32, settings_128.start)
+    tokenizer.save_pretrained(tmp_path / "pack" / "tokenizer")
     train(settings_128, tmp_path / "pack", tmp_path / "out")
     assert max(file.stat().st_size for file in (tmp_path / "out").iterdir()) < 16 << 20
     collect(settings_128, folders, tmp_path / "out")
@@ -324,31 +323,29 @@ def test_mirrored_heads_look_the_other_way():
     assert (mirror(mirror(rows)) == rows).all()
 
 
-def test_components_are_what_the_encoder_computes():
-    """The network is the projection itself, whatever the directions; with all of them nothing is lost."""
-    from diffusers import AutoencoderTiny
-    from recipe.components import as_one_layer, set_encoder
+def test_the_encoder_gives_the_latents_of_pictures_of_half_the_size(settings_128, astronaut):
+    """But for one line of pixels in six, which its convolutions do not reach; nothing of it is trained."""
+    from recipe.autoencoder import build, to_tensor
+    from recipe.half_size import HalfSize, start_encoder
 
-    torch.manual_seed(0)
-    for latents, width in ((4, 48), (48, 48), (192, 192)):
-        net = AutoencoderTiny(
-            encoder_block_out_channels=(width,) * 4,
-            decoder_block_out_channels=(8,) * 4,
-            num_encoder_blocks=(0, 0, 0, 0),
-            num_decoder_blocks=(0, 0, 0, 0),
-            latent_channels=latents,
-        )
-        basis = torch.linalg.qr(torch.randn(192, 192))[0][:, :latents].unflatten(0, (64, 3))
-        mean, picture = torch.rand(64, 3), torch.rand(1, 3, 24, 16)
-        set_encoder(net.encoder, basis, mean)
-        with torch.no_grad():
-            found = net.encode(2 * picture - 1).latents
-        patches = picture.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 4, 5, 1).flatten(3, 4) - mean
-        wanted = torch.einsum("nhwpc,pcl->nlhw", patches, basis)
-        layer = as_one_layer(net.encoder)
-        assert torch.allclose(found, wanted, atol=1e-5)
-        assert torch.allclose(layer(2 * picture - 1), wanted, atol=1e-5)
-        assert latents < 192 or torch.allclose(wanted.square().sum(), patches.square().sum(), rtol=1e-4)
+    net = build(settings_128)
+    start_encoder(net.encoder, settings_128.start)
+    picture = to_tensor(torch.from_numpy(astronaut[None, :256, 96:352].copy()))
+    with torch.no_grad():
+        wanted, found = HalfSize(settings_128.start)(picture), net.encode(picture).latents
+    assert (found - wanted).var() < 0.02 * wanted.var()
+    assert net.config.scaling_factor == AutoencoderTiny.from_pretrained(TINY_PATH / "vae").config.scaling_factor
+
+
+def test_a_base_starts_with_the_weights_and_words_of_the_model_that_it_continues(settings_128, tmp_path):
+    from recipe.base import Model, open_tokenizer, start_weights
+
+    tokenizer = open_tokenizer(tmp_path / "tokenizer", 32, settings_128.start)
+    assert tokenizer.get_vocab() == CLIPTokenizer.from_pretrained(TINY_PATH / "tokenizer").get_vocab()
+    model = Model(settings_128.base, tokenizer, 8, 16)
+    model.load_state_dict(start_weights(settings_128.start))
+    unet = UNet2DConditionModel.from_pretrained(TINY_PATH / "unet").state_dict()
+    assert all(torch.equal(weight, unet[name]) for name, weight in model.unet.state_dict().items())
 
 
 def test_a_person_of_two_sets_is_held_out_of_both():

@@ -42,7 +42,7 @@ def main() -> None:
     folders = settings.stages
     if arguments.command == "pack":
         pack(folders, arguments.pack)
-        open_tokenizer(folders["base"] / "tokenizer", settings.base.text_length).save_pretrained(
+        open_tokenizer(folders["base"] / "tokenizer", settings.base.text_length, settings.start).save_pretrained(
             arguments.pack / "tokenizer"
         )
     elif arguments.command == "train":
@@ -72,7 +72,7 @@ def train(settings: Config, source: Path, output: Path) -> None:
         unpack(settings, source, folders)
         shutil.copytree(source / "tokenizer", folders["base"] / "tokenizer")
         make_encoder(settings, folders["crops"], folders["encoder"])
-        make_latents(settings.autoencoder, folders["crops"], folders["encoder"], folders["latents"])
+        make_latents(settings, folders["crops"], folders["encoder"], folders["latents"])
         save_pieces(AutoencoderTiny.from_pretrained(folders["encoder"]).encoder, output, "encoder")
         model = train_base(settings, folders["latents"], folders["labels"], folders["base"])
         save_pieces(model, output, "base")
@@ -84,7 +84,7 @@ def train(settings: Config, source: Path, output: Path) -> None:
 def collect(settings: Config, folders: Mapping[str, Path], output: Path) -> None:
     """Write the results to the folders of their stages, and mark these as done."""
     ours = settings.autoencoder
-    net = build(ours)
+    net = build(settings)
     load_pieces(net.encoder, output, "encoder")
     load_pieces(net.decoder, output, "decoder")
     net.save_pretrained(folders["encoder"])

@@ -63,7 +63,7 @@ def current_autoencoder(settings: Config) -> AutoencoderTiny:
     net = AutoencoderTiny.from_pretrained(settings.stages["encoder"])
     for number in range(1, len(settings.autoencoder.phases) + 1):
         if (folder / str(number) / "state.pt").exists():
-            trained = net if settings.autoencoder.components is None else net.decoder
+            trained = net.decoder if settings.start else net
             read_average(trained, folder / str(number) / "state.pt")
     return net
 

@@ -35,7 +35,7 @@ _STAGES: dict[str, Stage] = {
     "labels": make_labels,
     "encoder": lambda c, f: make_encoder(c, f["crops"], f["encoder"]),
     "autoencoder": lambda c, f: train_autoencoder(c, f["crops"], f["encoder"], f["autoencoder"]),
-    "latents": lambda c, f: make_latents(c.autoencoder, f["crops"], final_encoder(c, f), f["latents"]),
+    "latents": lambda c, f: make_latents(c, f["crops"], final_encoder(c, f), f["latents"]),
     "base": lambda c, f: train_base(c, f["latents"], f["labels"], f["base"]),
     "pipeline": make_pipeline,
     "photos": write_photos,
@@ -43,8 +43,8 @@ _STAGES: dict[str, Stage] = {
 
 
 def final_encoder(settings: Config, folders: Mapping[str, Path]) -> Path:
-    """The autoencoder whose encoder is final; one that is not trained is final before its decoder."""
-    return folders["autoencoder"] / "final" if settings.autoencoder.components is None else folders["encoder"]
+    """The autoencoder whose encoder is final; that of another model is final before the decoder."""
+    return folders["encoder"] if settings.start else folders["autoencoder"] / "final"
 
 
 def run_stages(settings: Config, until: str | None = None, only: str | None = None) -> None:

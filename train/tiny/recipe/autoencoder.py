@@ -1,4 +1,4 @@
-"""Stages `encoder` and `autoencoder`: an `AutoencoderTiny` whose encoder is computed or trained."""
+"""Stages `encoder` and `autoencoder`: an `AutoencoderTiny` whose encoder is trained, or that of another model."""
 
 from __future__ import annotations
 
@@ -11,35 +11,32 @@ from diffusers import AutoencoderTiny
 from diffusers.training_utils import EMAModel
 
 from . import config
-from .components import principal_components, set_encoder
 from .crops import open_crops
 from .device import autocast, device, fast, place
 from .face_loss import FaceLoss
+from .half_size import HalfSize, open_start, start_encoder
 from .loop import Run, below, learning_rate, random_for
 
 
-def build(settings: config.Autoencoder) -> AutoencoderTiny:
-    """The network, not yet trained."""
+def build(settings: config.Config) -> AutoencoderTiny:
+    """The network, not yet trained; it scales latents as the model that is continued."""
+    ours = settings.autoencoder
     return AutoencoderTiny(
-        encoder_block_out_channels=(settings.encoder_width,) * len(settings.encoder_blocks),
-        decoder_block_out_channels=(settings.decoder_width,) * len(settings.decoder_blocks),
-        num_encoder_blocks=settings.encoder_blocks,
-        num_decoder_blocks=settings.decoder_blocks,
-        latent_channels=settings.latent_channels,
+        encoder_block_out_channels=(ours.encoder_width,) * len(ours.encoder_blocks),
+        decoder_block_out_channels=(ours.decoder_width,) * len(ours.decoder_blocks),
+        num_encoder_blocks=ours.encoder_blocks,
+        num_decoder_blocks=ours.decoder_blocks,
+        latent_channels=ours.latent_channels,
+        scaling_factor=open_start(settings.start).config.scaling_factor if settings.start else 1.0,
     )
 
 
 def make_encoder(settings: config.Config, crops: Path, folder: Path) -> None:
-    """Write the network before its training; with `components`, its encoder is already final."""
+    """Write the network before its training; its encoder is already final if it continues a model."""
     torch.manual_seed(settings.seed)
-    ours = settings.autoencoder
-    net = build(ours)
-    if ours.components is not None:
-        basis, mean, deviation = principal_components(open_crops(crops, "train"), ours.latent_channels, settings.seed)
-        wanted = (deviation / deviation[0]) ** ours.components
-        set_encoder(net.encoder, basis * wanted / deviation, mean)
-        first = next(layer for layer in net.decoder.layers if isinstance(layer, torch.nn.Conv2d))
-        first.weight.data /= wanted[None, :, None, None].clamp(min=0.1)  # small channels must not start smaller
+    net = build(settings)
+    if settings.start:
+        start_encoder(net.encoder, settings.start)
     net.save_pretrained(folder)
 
 
@@ -57,7 +54,7 @@ def train_autoencoder(settings: config.Config, crops: Path, start: Path, folder:
             _train_phase(settings, phase, net, data, own)
         start = own / "final"
     net = AutoencoderTiny.from_pretrained(start)
-    if settings.autoencoder.components is None:
+    if not settings.start:
         net.register_to_config(scaling_factor=round(1 / data.latent_deviation(place(net)), 4))
     net.save_pretrained(folder / "final")
 
@@ -66,7 +63,7 @@ def _train_phase(
     settings: config.Config, phase: config.Phase, net: AutoencoderTiny, data: Pictures, folder: Path
 ) -> None:
     ours = settings.autoencoder
-    trained = net if ours.components is None else net.decoder
+    trained = net.decoder if settings.start else net
     weights = list(trained.parameters())
     net.requires_grad_(False)
     trained.requires_grad_(True)
@@ -131,7 +128,9 @@ class Loss:
 
     def __init__(self, settings: config.Config, phase: config.Phase, net: AutoencoderTiny) -> None:
         self.ours, self.phase = settings.autoencoder, phase
-        self.encode, self.decode = fast(net.encoder), fast(net.decoder)
+        self.fixed = settings.start is not None
+        self.encode = fast(place(HalfSize(settings.start)) if settings.start else net.encoder)
+        self.decode = fast(net.decoder)
         self.faces = round(phase.face_share * phase.batch)
         if self.faces:
             self.face_loss = fast(place(FaceLoss(settings.crops.template, settings.crops.size)))
@@ -152,7 +151,7 @@ class Loss:
                 face = self.face_loss(*faces).float().mean()
             loss = loss + self.phase.face_weight * face
             losses["face"] = face.detach()
-        if self.ours.components is None:
+        if not self.fixed:
             spread = _unit_variance(latents.float())
             loss = loss + 0.01 * spread
             losses["spread"] = spread.detach()

@@ -18,13 +18,20 @@ from idgen.typed import arguments
 
 @dataclass(frozen=True)
 class Paths:
-    """Files and folders; relative paths are relative to the TOML file, and empty ones lie in the shared folder."""
+    """Files and folders; relative paths are relative to the TOML file.
+
+    Args:
+        data: Sets of photos; empty: in the shared folder.
+        yunet: File of YuNet; empty: in the shared folder.
+        start: Model of half the resolution whose latents, UNet and words this one continues; empty: none.
+    """
 
     cache: str
     test_people: str
     output: str
     data: str = ""
     yunet: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,6 @@ class Autoencoder:
 
     Args:
         encoder_width: Channels of the encoder.
-        components: With a number, the encoder is not trained but is the principal components of 8 x 8 patches, and
-            their deviations in the latents are those in the pictures to this power.
     """
 
     encoder_width: int
@@ -101,7 +106,6 @@ class Autoencoder:
     latent_noise: float
     ema: float
     phases: tuple[Phase, ...]
-    components: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,11 @@ class Config:
         defaults = {"data": shared_folder() / "data", "yunet": shared_folder() / "models" / "yunet.onnx"}
         given = getattr(self.paths, name)
         return self.folder / Path(given).expanduser() if given else defaults[name]
+
+    @property
+    def start(self) -> Path | None:
+        """Folder of the model that this one continues."""
+        return self.path("start") if self.paths.start else None
 
     @property
     def stages(self) -> Mapping[str, Path]:

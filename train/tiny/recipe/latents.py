@@ -15,19 +15,19 @@ from tqdm import tqdm
 from . import config
 from .attributes import mirror
 from .autoencoder import to_tensor
-from .components import as_one_layer
 from .crops import open_crops
 from .device import autocast, place
 from .faces import save
+from .half_size import HalfSize
 
 BATCH = 64
 
 
-def make_latents(settings: config.Autoencoder, crops: Path, autoencoder: Path, folder: Path) -> None:
+def make_latents(settings: config.Config, crops: Path, autoencoder: Path, folder: Path) -> None:
     """Write each photo as it is and mirrored, and each styled picture one of the two; see `open_latents`."""
     net: Any = place(AutoencoderTiny.from_pretrained(autoencoder)).requires_grad_(False)
-    if settings.components is not None:
-        net.encoder = place(as_one_layer(net.encoder))
+    if settings.start:
+        net.encoder = place(HalfSize(settings.start))
     data = open_crops(crops, "train")
     photos, styled = np.arange(len(data["images"])), np.arange(len(data["styled"]))
     parts = [
