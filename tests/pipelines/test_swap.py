@@ -102,6 +102,9 @@ def test_nobody_on_the_blocklist_is_replaced_or_drawn() -> None:
     with pytest.raises(BlockedIdentityError):
         swap(pipeline)
     swap(pipeline, face=1)
+    with pytest.raises(BlockedIdentityError):  # there, the embedding is that of somebody else
+        swap(pipeline, face=None, landmarks=FACES[0] + 2)
+    swap(pipeline, face=None, landmarks=FACES[1] + 2)
     pipeline.id_blocklist = IdentityBlocklist.of(ANNA, threshold=0.999)
     with pytest.raises(BlockedIdentityError):
         swap(pipeline)

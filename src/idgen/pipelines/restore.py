@@ -37,7 +37,7 @@ def restore(
     adapters = list(people) if isinstance(people, Mapping) else list(pipeline._loaded_or_raise())
     loaded = pipeline._loaded_adapters[pipeline._checked(adapters[0])]
     [found] = chosen_faces(loaded, damaged, face, landmarks)
-    refuse_blocked_faces(pipeline, [found])
+    refuse_blocked_faces(pipeline, damaged, [found])
     framing = crop_framing(pipeline)
     crop = FaceCrop.of(damaged, found.landmarks, framing)
     degradation = measure_degradation(crop.pixels, crop.zoom)

@@ -76,7 +76,7 @@ def swap(
     photo = load_photo(picture)
     adapters = list(people) if isinstance(people, Mapping) else list(pipeline._loaded_or_raise())
     faces = chosen_faces(pipeline._loaded_adapters[pipeline._checked(adapters[0])], photo, face, landmarks)
-    refuse_blocked_faces(pipeline, faces)
+    refuse_blocked_faces(pipeline, photo, faces)
     by_face = _by_face(people, len(faces), name)
     net = settings.identity_net or _net_of(pipeline)
     drawer = image_to_image(pipeline, net)
@@ -91,8 +91,11 @@ def swap(
     return EditedPicture.of(photo, mask, [each.landmarks for each in faces])
 
 
-def refuse_blocked_faces(pipeline: Any, faces: list[Face]) -> None:
+def refuse_blocked_faces(pipeline: Any, photo: np.ndarray, faces: list[Face]) -> None:
     """Refuse to change the face of a person on the blocklist.
+
+    The faces that are found in the place of the edited ones are asked about too: landmarks that are given a little
+    beside a face give the embedding of somebody else.
 
     Raises:
         BlockedIdentityError: The person is on the list.
@@ -100,8 +103,17 @@ def refuse_blocked_faces(pipeline: Any, faces: list[Face]) -> None:
     """
     apply_blocklist(pipeline)
     if (blocklist := pipeline.id_blocklist) is not None:
-        for face in faces:
+        analyzer = next(iter(pipeline._loaded_adapters.values())).face_analyzer
+        there = [found for found in analyzer.analyze(photo) if any(_overlap(found, face) for face in faces)]
+        for face in (*faces, *there):
             blocklist.check(identity_of(face))
+
+
+def _overlap(one: Face, other: Face) -> bool:
+    """Whether the circles around the landmarks of two faces meet."""
+    middles = [face.landmarks.mean(0) for face in (one, other)]
+    spreads = [np.linalg.norm(face.landmarks - face.landmarks.mean(0), axis=1).max() for face in (one, other)]
+    return bool(np.linalg.norm(middles[0] - middles[1]) < sum(spreads))
 
 
 def _draw(
