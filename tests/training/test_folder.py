@@ -16,12 +16,15 @@ import torch
 from idgen import IdentityAdapter
 from idgen.demo.tabs.training import read_metrics
 from idgen.errors import CheckpointError, TrainingError
+from idgen.losses.row import Table
+from idgen.losses.table import LOSSES
 from idgen.rewards import RewardHackingGuard
+from idgen.rewards.table import REWARDS
 from idgen.training import checkpoint
 from idgen.training.checkpoint import STATE, SUFFIXES, SUMS, check_whole, list_checkpoints
 from idgen.training.config import DenoisingConfig
 from idgen.training.loop import Loop
-from idgen.training.resume import check_start, find_checkpoint, locked
+from idgen.training.resume import check_start, check_unchanged, find_checkpoint, locked
 from idgen.training.summary import describe_training
 from idgen.training.tracking import append_row, read_rows
 from idgen.training.validation import SIMILARITY, EarlyStopping
@@ -277,3 +280,11 @@ def test_the_summary_at_the_end_of_a_run(tmp_path: Path, capsys: pytest.CaptureF
     assert run(3).startswith("Stopped after 3 of 4 updates")
     assert run(4) == "Trained 4 updates, 1 of them now."
     assert run(5) == "All 4 updates were done already: nothing was trained."
+
+
+@pytest.mark.parametrize(("kind", "table"), [("losses", LOSSES), ("rewards", REWARDS)])
+def test_a_row_that_a_checkpoint_does_not_know_was_off(kind: str, table: Table) -> None:
+    for name in table.rows:
+        check_unchanged({}, {f"{kind}.{name}": "0"}, "run")
+        with pytest.raises(TrainingError, match=rf"{kind}\.{name} was '0', now '0\.1'"):
+            check_unchanged({}, {f"{kind}.{name}": "0.1"}, "run")

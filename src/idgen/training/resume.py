@@ -14,6 +14,8 @@ from torch import nn
 from .. import files
 from ..data.people_options import PeopleOptions
 from ..errors import CheckpointError, TrainingError
+from ..losses.table import LOSSES
+from ..rewards.table import REWARDS
 from .checkpoint import check_whole, list_checkpoints, load_state, set_aside, step_of
 from .distributed import on_main
 from .step import CONFIG
@@ -68,10 +70,10 @@ ADDED: dict[str, Any] = {
     "identity": 0.0,
     "losses.moved": "()",
     "losses.styles": "()",
-    "losses.style_distance": "0",
-    "losses.style_direction": "0",
     "losses.word_parts": "()",
     "rewards.over_people": "mean",
+    **{f"losses.{name}": "0" for name in LOSSES.rows},
+    **{f"rewards.{name}": "0" for name in REWARDS.rows},
     **{f"people.{name}": value for name, value in flatten(asdict(PeopleOptions())).items()},
 }
 """Settings that checkpoints of earlier versions lack, and what they were then."""
