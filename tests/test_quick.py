@@ -37,7 +37,7 @@ VALID: dict[str, list[str]] = {
     "calibrate": ["photo.png"],
     "person": ["photo.png"],
     "index": ["photo.png"],
-    "origin": ["photo.png", "--index", "photo.png"],
+    "origin": ["photo.png", "--index", "."],
     "key": ["new.key"],
     "fingerprint": ["photo.png", "--output", "copy", "--tracing-key", ".", "--recipient", "1"],
     "trace": ["photo.png", "--tracing-key", "."],

@@ -1,5 +1,6 @@
 from .alignment import layout_alignment_loss, semantic_alignment_loss
 from .attention import increment_loss, localisation_loss, value_regulariser, word_regulariser
+from .config import LossConfig, make_losses
 from .contrastive import ContrastiveLoss, MannWhitneyLoss, ThresholdLoss
 from .decode import FaceCrops, FaceDecoder, WholePictures
 from .denoising import DenoisingLoss
@@ -25,7 +26,7 @@ from .row import Row, Table
 from .settings import LossSettings
 from .several_encoders import over_encoders
 from .symmetry import symmetry_loss
-from .table import LOSSES, LossConfig, make_losses
+from .table import LOSSES
 from .two_phase import TwoPhaseLoss
 from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms, learned_parts
 from .weights import Weight

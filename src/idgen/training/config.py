@@ -15,7 +15,7 @@ from ..data.people_options import PeopleOptions
 from ..data.poses import Poses
 from ..errors import TrainingError
 from ..inputs import AdapterName, Amounts, BaseName, EncoderSpec, InputPlace
-from ..losses.table import LossConfig
+from ..losses.config import LossConfig
 from ..rewards.table import RewardsConfig
 from .face_config import FaceConfig
 from .methods import AlignPropConfig, DDPOConfig, GRPOConfig, MethodConfig, SwapConfig

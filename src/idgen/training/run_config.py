@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from ..losses.table import LossConfig
+    from ..losses.config import LossConfig
     from ..rewards.table import RewardsConfig
     from .config import DataConfig, LoopConfig, OptimizerConfig, ValidationConfig
 
