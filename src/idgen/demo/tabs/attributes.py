@@ -27,7 +27,8 @@ def is_available(backend: Backend) -> bool:
 def build(page: Page, tab: gr.Tab) -> None:
     """Build the tab."""
     gr.Markdown(
-        "1 is the mean difference between photos with and without: not smiling or smiling, below 30 or from 60"
+        "An amount of 1 is a clear change: a smile, an older face, a face that people label as a man's. Negative "
+        "amounts go the other way. Large amounts show somebody else."
     )
     with gr.Row():
         sliders = [gr.Slider(-MAX_MOVE, MAX_MOVE, 0, step=0.1, label=name.capitalize()) for name in NAMES]
