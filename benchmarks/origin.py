@@ -18,9 +18,9 @@ from diffusers import AutoPipelineForImage2Image
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from scipy.stats import binomtest
 from tracing import EDITS, SIDE, square
 
-from idgen.evaluation.intervals import mean_interval
 from idgen.provenance import LatentReader, PictureIndex
 from idgen.tiny import load_tiny_base
 
@@ -107,9 +107,10 @@ def in_batches(act: Callable[[range], list[Image.Image]], count: int) -> list[Im
 
 
 def share(right: np.ndarray) -> str:
-    """A share with its 95 % interval over pictures."""
-    found = mean_interval(right.astype(float), np.arange(len(right)))
-    return f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
+    """A share with its 95 % Wilson interval."""
+    found = binomtest(int(right.sum()), len(right))
+    low, high = found.proportion_ci(method="wilson")
+    return f"{found.statistic:.1%} ({low:.1%} to {high:.1%})"
 
 
 if __name__ == "__main__":
