@@ -8,6 +8,7 @@ import itertools
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -96,7 +97,7 @@ class Idle(FaceAnalyzer):
 
 
 def test_a_finished_shard_is_skipped_unless_its_input_or_a_setting_changed(photos, tmp_path):
-    def made(analyzer: FaceAnalyzer, **options: float) -> str:
+    def made(analyzer: FaceAnalyzer, **options: Any) -> str:
         return prepare_shard(InputShard(7, tuple(sources)), str(tmp_path), analyzer, **options)
 
     sources = list(find_sources(str(photos), "folders"))
