@@ -4,7 +4,7 @@
     python benchmarks/attributes.py draw lfw/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx \
         --expressions lfw_expressions.csv
 
-The face encoder of `draw` has seen no training. A smile is told by a logistic regression on mouths, which reads no
+The face encoder of `draw` has seen no training. A logistic regression on mouths detects smiles, which reads no
 embedding, fitted to labelled photos of people who are not measured.
 """
 

@@ -1,4 +1,4 @@
-"""Restore damaged faces of people whom no training has seen, with and without the person, and measure what came out.
+"""Restore damaged faces of people whom no training has seen, with and without the person, and measure the results.
 
     python benchmarks/restore.py lfw/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx --restorer restorer/
 

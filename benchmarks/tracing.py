@@ -38,7 +38,7 @@ SIDE = 64
 OTHER_KEYS = 2000
 """Keys of others with which each picture is read."""
 NUMBERS = 50
-"""Recipients among whom the owner of a copy is looked for."""
+"""Recipients whose fingerprints are compared with each copy."""
 CONSOLE = Console(stderr=True)
 Edit = Callable[[Image.Image], Image.Image]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .errors import CheckpointError, EncoderMismatchError, IdentityError, MissingDependencyError, StatisticsError
-from .files import FilePath, parse_json, read_tensors, write_tensors
-from .typed import arguments
+from .errors import EncoderMismatchError, IdentityError, MissingDependencyError, StatisticsError
+from .files import FilePath
+from .records import read_record, write_record
 
 FORMAT = "idgen-direction-1"
 MAX_BYTES = 1 << 20
@@ -161,7 +160,7 @@ class Direction:
     def save(self, path: FilePath) -> None:
         """Write to a safetensors file below 1 KB for 128 numbers, atomically."""
         told = {"name": self.name, "encoder": self.encoder, "step": self.step, "auc": self.auc}
-        write_tensors(path, {"axis": self.axis}, {"format": FORMAT, "direction": json.dumps(told)})
+        write_record(path, {"axis": self.axis}, FORMAT, "direction", told)
 
     @classmethod
     def load(cls, path: FilePath) -> Self:
@@ -171,13 +170,7 @@ class Direction:
             CheckpointError: The file is missing, damaged, or not a direction.
             IdentityError: Its values are not valid; see the class.
         """
-        tensors, metadata = read_tensors(path, MAX_BYTES)
-        if metadata.get("format") != FORMAT or "axis" not in tensors:
-            raise CheckpointError(f"'{path}' is not a direction: its format is {metadata.get('format')!r}.")
-        told = parse_json(metadata.get("direction", ""), f"The description in '{path}'")
-        if not isinstance(told, dict):
-            raise CheckpointError(f"The description in '{path}' must be a table, got {type(told).__name__}.")
-        return cls(**arguments(cls, {**told, "axis": tensors["axis"]}, f"'{path}'", CheckpointError))
+        return read_record(cls, path, MAX_BYTES, FORMAT, "direction", "a direction")
 
 
 def packaged(encoder: str) -> Mapping[str, Direction]:

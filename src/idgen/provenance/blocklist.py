@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 from typing import Self
@@ -10,11 +9,10 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 
-from ..errors import BlockedIdentityError, CheckpointError, EncoderMismatchError, IdentityError, StatisticsError
+from ..errors import BlockedIdentityError, EncoderMismatchError, IdentityError, StatisticsError
 from ..faces import EncoderStatistics, FaceAnalyzer, Photo
-from ..files import parse_json, read_tensors, write_tensors
 from ..identity import Identity
-from ..typed import arguments
+from ..records import read_record, write_record
 
 FORMAT = "idgen-blocklist-1"
 MAX_BYTES = 1 << 29
@@ -109,20 +107,13 @@ class IdentityBlocklist:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file, whole or not at all."""
-        header = json.dumps({"encoder": self.encoder, "threshold": self.threshold})
-        write_tensors(path, {"embeddings": self.embeddings}, {"format": FORMAT, "blocklist": header})
+        values = {"encoder": self.encoder, "threshold": self.threshold}
+        write_record(path, {"embeddings": self.embeddings}, FORMAT, "blocklist", values)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file that `save` wrote; raises CheckpointError if it is missing, damaged or not a blocklist."""
-        tensors, metadata = read_tensors(path, MAX_BYTES)
-        where = f"'{os.fspath(path)}'"
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{where} is not a blocklist: its format is {metadata.get('format')!r}.")
-        header = parse_json(metadata.get("blocklist", ""), f"The description in {where}")
-        if not isinstance(header, dict):
-            raise CheckpointError(f"The description in {where} must be a JSON object, not {type(header).__name__}.")
-        return cls(**arguments(cls, {**header, **tensors}, where, CheckpointError))
+        return read_record(cls, path, MAX_BYTES, FORMAT, "blocklist", "a blocklist")
 
     def _directions(self, person: Identity) -> torch.Tensor:
         """(1 + photos, dim): the mean first."""

@@ -6,7 +6,6 @@ trained: it gives the channels of the latents the same variance and no correlati
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..errors import CheckpointError, ProvenanceError
+from ..errors import ProvenanceError
 from ..faces import Photo, load_photo
-from ..files import parse_json, read_tensors, write_tensors
-from ..typed import arguments
+from ..records import read_record, write_record
 from .picture_latents import GRID, LatentReader
 
 FORMAT = "idgen-pictures-1"
@@ -182,20 +180,13 @@ class PictureIndex:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file, whole or not at all."""
-        header = {"names": self.names, "base": self.base, "network": self.network}
-        write_tensors(path, {"latents": self.latents}, {"format": FORMAT, "index": json.dumps(header)})
+        values = {"names": self.names, "base": self.base, "network": self.network}
+        write_record(path, {"latents": self.latents}, FORMAT, "index", values)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file that `save` wrote; raises CheckpointError if it is missing, damaged or not an index."""
-        tensors, metadata = read_tensors(path, MAX_BYTES)
-        where = f"'{os.fspath(path)}'"
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{where} is not an index of pictures: its format is {metadata.get('format')!r}.")
-        header = parse_json(metadata.get("index", ""), f"The description in {where}")
-        if not isinstance(header, dict):
-            raise CheckpointError(f"The description in {where} must be a JSON object, not {type(header).__name__}.")
-        return cls(**arguments(cls, {**header, **tensors}, where, CheckpointError))
+        return read_record(cls, path, MAX_BYTES, FORMAT, "index", "an index of pictures")
 
 
 def _relative(cosines: torch.Tensor) -> torch.Tensor:
