@@ -184,7 +184,9 @@ def test_an_identity_net_is_trained(family: str, image_branch: bool, tmp_path: P
     assert moved == image_branch
     saved = IdentityNet.from_pretrained(tmp_path / "identity_net")
     assert all(torch.equal(weight, saved.state_dict()[name]) for name, weight in net.state_dict().items())
-    IdentityAdapter.from_pretrained(tmp_path)
+    alone = denoiser(base, IdentityAdapter.from_pretrained(tmp_path))
+    with pytest.raises(CheckpointError, match="has an IdentityNet, and this run does not train one"):
+        alone.load(tmp_path)
 
 
 def test_an_identity_net_reads_the_same_as_in_the_pipeline() -> None:

@@ -36,6 +36,7 @@ from idgen.training.parsing import parse
 from idgen.training.run import train_denoising, train_reward
 from idgen.training.shard_batches import check_prompts, may_be_long
 from idgen.training.tracking import read_rows
+from idgen.training.trainable import new_identity_net
 from tests.components import make_adapter
 from tests.data import sets
 
@@ -112,7 +113,7 @@ REWARDS = {
     ),
     "draft-lv": ("--rollout.method", "draft-lv", "--rollout.copies", "1", "--rollout.vae", "{VAE}"),
     "alignprop": (*LAST, "--rollout.method", "alignprop", "--rollout.no-checkpointing", "--gradient_checkpointing"),
-    "swap": ("--rollout.method", "swap", "--rollout.guidance_scale", "3"),
+    "swap": ("--rollout.method", "swap", "--rollout.guidance_scale", "3", "--identity_net"),
     "ddpo": ("--rollout.method", "ddpo", "--rollout.learned", "1", "--rewards", "{OWN}:colours=1"),
     "grpo": (
         *("--rollout.method", "grpo", "--rollout.group", "2", "--rollout.updates", "4", "--rollout.kl", "0.1"),
@@ -228,6 +229,7 @@ def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Pat
     assert ("supervision" in metrics) == (name == "swap")
     assert ({"preservation", "denoising"} <= metrics) == (name.split(",")[0] not in ("ddpo", "grpo"))
     assert f"by {name.split(',')[0]}" in card or "LoRA" in name
+    assert (tmp_path / "identity_net").exists() == ("--identity_net" in flags)
     assert (tmp_path / ("pytorch_lora_weights.safetensors" if "LoRA" in name else "config.json")).exists()
 
 
@@ -249,6 +251,25 @@ def test_a_lora_and_then_an_identity_net_are_added_to_an_adapter(
     after = IdentityAdapter.from_pretrained(net).state_dict()
     assert all(torch.equal(weight, after[name]) for name, weight in before.state_dict().items())
     assert (net / "identity_net" / "config.json").exists()
+
+
+def test_an_identity_net_in_the_adapters_folder_is_used_only_if_asked_for(
+    files: dict[str, str], adapter: str, tmp_path: Path
+) -> None:
+    """With a net beside it, an adapter is trained as without it, bit for bit."""
+    folder = tmp_path / "with a net"
+    shutil.copytree(adapter, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
+    net = new_identity_net(BaseModel.open("tiny", torch.float32, torch.device("cpu")))
+    torch.nn.init.ones_(net.controlnet_mid_block.bias)  # it changes every prediction
+    net.save_pretrained(folder / "identity_net")
+    for stage, flags in (("denoise", ()), ("reward", (*SHORT, *LAST))):
+        trained = []
+        for place in (adapter, str(folder)):
+            output = tmp_path / stage / Path(place).name
+            train(stage, files, output, (*flags, "--id_adapter", place))
+            assert not (output / "identity_net").exists()
+            trained.append(IdentityAdapter.from_pretrained(output).state_dict())
+        assert all(torch.equal(weight, trained[1][name]) for name, weight in trained[0].items())
 
 
 def test_a_run_is_resumed_with_its_settings_or_refused(files: dict[str, str], adapter: str, tmp_path: Path) -> None:

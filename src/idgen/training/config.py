@@ -51,7 +51,8 @@ class AdapterConfig:
             identity, as in IP-Adapter FaceID; 0 for none. If the adapter of id_adapter has no LoRA, one is added.
         unet_lora_rank: Rank of a separate LoRA on the UNet, which is stored in a file of its own for
             load_lora_weights and acts with and without an identity; 0 for none.
-        identity_net: Also train an IdentityNet, a ControlNet that reads face landmarks.
+        identity_net: Also train an IdentityNet, a ControlNet that reads face landmarks: the one in the folder of
+            id_adapter, or a new one. Otherwise the adapter is trained without it.
     """
 
     id_adapter: AdapterName | None = None
@@ -268,6 +269,8 @@ class RewardConfig:
         output_dir: Folder for the trained adapter, its checkpoints and its metrics.
         id_adapter: Adapter to continue from: a folder, a file or a hub id. Without it, only a LoRA is trained.
         unet_lora_rank: Rank of a separate LoRA on the UNet; 0 for none, or for the LoRA in the folder of id_adapter.
+        identity_net: Also train an IdentityNet, a ControlNet that reads face landmarks: the one in the folder of
+            id_adapter, or a new one. Otherwise pictures are drawn without it.
         rewards: Weights and settings of the rewards.
         rollout: Training method, and how pictures are generated; each method has its own settings.
         data: How samples are read.
@@ -284,6 +287,7 @@ class RewardConfig:
     output_dir: Path
     id_adapter: AdapterName | None = None
     unet_lora_rank: int = 0
+    identity_net: bool = False
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
     rollout: Annotated[MethodConfig, tyro.conf.AvoidSubcommands] = field(default_factory=AlignPropConfig)
     data: Annotated[DataConfig, _BARE] = field(default_factory=DataConfig)

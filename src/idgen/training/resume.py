@@ -68,6 +68,7 @@ ADDED: dict[str, Any] = {
     "data.group": "face",
     "losses.divergence": "js",
     "identity": 0.0,
+    "identity_net": False,
     "losses.moved": "()",
     "losses.styles": "()",
     "losses.word_parts": "()",

@@ -15,7 +15,7 @@ from torch import nn
 from ..adapter import Fusion, IdentityAdapter, IdentityNet, IdentityTokens, Restorer
 from ..convert import NET
 from ..data.people_options import Masks
-from ..errors import EncoderMismatchError, TrainingError
+from ..errors import CheckpointError, EncoderMismatchError, TrainingError
 from ..faces import draw_keypoints
 from ..files import write_folder
 from ..losses import Weighted
@@ -238,6 +238,11 @@ class TrainingStep(nn.Module):
         """
         if self.lora is not None:
             self.lora.load(folder)
+        if self.identity_net is None and (folder / NET).is_dir():  # earlier versions trained it without being asked
+            raise CheckpointError(
+                f"'{folder}' has an IdentityNet, and this run does not train one. "
+                f"Start a new run: --id_adapter {folder} --identity_net"
+            )
         if self.identity_net is not None:
             saved = IdentityNet.from_pretrained(folder / NET)
             self.identity_net.load_state_dict(saved.state_dict())

@@ -59,8 +59,8 @@ def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batche
             adapter.register_to_config(max_people=max(adapter.config["max_people"], config.people.count[1]))
     folder = None if given is None else Path(given)
     rank = config.unet_lora_rank if isinstance(config, RewardConfig) else config.adapter.unet_lora_rank
-    wanted = ours is not None and ours.identity_net
-    net = _identity_net(base, wanted, folder)  # before the LoRA: it starts as a copy of the UNet's weights
+    wanted = config.identity_net if isinstance(config, RewardConfig) else config.adapter.identity_net
+    net = _identity_net(base, folder) if wanted else None  # before the LoRA: it starts as a copy of the UNet's weights
     return TrainableModules(adapter, _unet_lora(base, rank, folder), net)
 
 
@@ -123,13 +123,9 @@ def _unet_lora(base: BaseModel, rank: int, folder: Path | None) -> UNetLoRA | No
     return UNetLoRA(base.unet, rank) if rank else None
 
 
-def _identity_net(base: BaseModel, wanted: bool, folder: Path | None) -> IdentityNet | None:
-    if folder is not None and (folder / NET).is_dir():
-        net = IdentityNet.from_pretrained(folder / NET)
-    elif wanted:
-        net = new_identity_net(base)
-    else:
-        return None
+def _identity_net(base: BaseModel, folder: Path | None) -> IdentityNet:
+    found = folder is not None and (folder / NET).is_dir()
+    net = IdentityNet.from_pretrained(folder / NET) if found else new_identity_net(base)
     return net.train().requires_grad_(True).to(base.unet.device, torch.float32)
 
 
