@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -53,67 +53,68 @@ def milliseconds(function: Callable[[], object], times: int) -> float:
     return (time.process_time() - start) / times * 1000
 
 
-def pairs() -> Iterator[Pair]:
-    """Measure all pairs."""
-    random = np.random.default_rng(0)
+def eer(random: np.random.Generator) -> Pair:
+    """The equal error rate of weighted pairs."""
     genuine = np.arange(40_000) < 400
     scores = random.normal(genuine * 1.5, 1)
     weights = random.integers(0, 3, len(scores)).astype(float)
     rates = PairScores(scores, genuine)
 
-    def sklearn_eer() -> float:
+    def library() -> float:
         fpr, tpr, _ = roc_curve(genuine, scores, sample_weight=weights, drop_intermediate=False)
         i = int(np.flatnonzero(fpr >= 1 - tpr)[0])
         before, after = 1 - tpr[i - 1] - fpr[i - 1], fpr[i] - (1 - tpr[i])
         return float(fpr[i - 1] + before / (before + after) * (fpr[i] - fpr[i - 1]))
 
-    difference = abs(rates(weights).eer - sklearn_eer())
-    yield Pair(
-        "EER, 40,000 pairs", milliseconds(lambda: rates(weights), 10), milliseconds(sklearn_eer, 10), difference
-    )
+    difference = abs(rates(weights).eer - library())
+    return Pair("EER, 40,000 pairs", milliseconds(lambda: rates(weights), 10), milliseconds(library, 10), difference)
 
+
+def intervals(random: np.random.Generator) -> Pair:
+    """The interval of a mean."""
     values = random.normal(0.2, 0.1, 100)
 
-    def scipy_interval() -> tuple[float, float]:
+    def library() -> tuple[float, float]:
         found = bootstrap((values,), np.mean, n_resamples=1000, method="percentile", rng=0).confidence_interval
         return float(found.low), float(found.high)
 
-    def own_interval() -> tuple[float, float]:
+    def own() -> tuple[float, float]:
         found = interval(lambda drawn: float(drawn @ values / drawn.sum()), len(values))
         return found.low, found.high
 
-    difference = float(np.abs(np.subtract(own_interval(), scipy_interval())).max())
-    yield Pair("interval over 100 people", milliseconds(own_interval, 3), milliseconds(scipy_interval, 3), difference)
+    difference = float(np.abs(np.subtract(own(), library())).max())
+    return Pair("interval over 100 people", milliseconds(own, 3), milliseconds(library, 3), difference)
 
+
+def transforms(random: np.random.Generator) -> Pair:
+    """Similarity transforms to the template of face encoders."""
     points = ARCFACE_TEMPLATE + random.normal(0, 5, (1000, 5, 2))
 
-    def skimage_transforms() -> np.ndarray:
+    def library() -> np.ndarray:
         return np.stack([SimilarityTransform.from_estimate(each, ARCFACE_TEMPLATE).params[:2] for each in points])
 
-    def own_transforms() -> np.ndarray:
+    def own() -> np.ndarray:
         target = torch.from_numpy(ARCFACE_TEMPLATE).expand(len(points), -1, -1)
         return similarity_transform(torch.from_numpy(points), target).numpy()
 
-    difference = float(np.abs(own_transforms() - skimage_transforms()).max())
-    yield Pair(
-        "1,000 similarity transforms", milliseconds(own_transforms, 5), milliseconds(skimage_transforms, 1), difference
-    )
+    difference = float(np.abs(own() - library()).max())
+    return Pair("1,000 similarity transforms", milliseconds(own, 5), milliseconds(library, 1), difference)
 
+
+def snr(_: np.random.Generator) -> Pair:
+    """The signal-to-noise ratios of a schedule."""
     scheduler = DDPMScheduler()
     timesteps, parametrisation = torch.arange(1000), Parametrisation.of(scheduler)
 
-    def own_snr() -> torch.Tensor:
+    def library() -> torch.Tensor:
+        return compute_snr(scheduler, timesteps)
+
+    def own() -> torch.Tensor:
         alpha_bar = parametrisation.alpha_bar(timesteps)
         return alpha_bar / (1 - alpha_bar)
 
-    library, own = compute_snr(scheduler, timesteps), own_snr()
-    difference = float(((own - library).abs() / library).max())
-    yield Pair(
-        "1,000 SNRs, relative",
-        milliseconds(own_snr, 50),
-        milliseconds(lambda: compute_snr(scheduler, timesteps), 50),
-        difference,
-    )
+    difference = float(((own() - library()).abs() / library()).max())
+    return Pair("1,000 SNRs, relative", milliseconds(own, 50), milliseconds(library, 50), difference)
 
 
 def import_seconds(module: str) -> float:
@@ -125,7 +126,9 @@ def import_seconds(module: str) -> float:
 def main() -> None:
     """Print two tables."""
     print("| | own | library | largest difference |\n| --- | --- | --- | --- |")
-    for pair in pairs():
+    random = np.random.default_rng(0)
+    for measure in (eer, intervals, transforms, snr):
+        pair = measure(random)
         print(f"| {pair.name} | {pair.own:.2f} ms | {pair.library:.2f} ms | {pair.difference:.1g} |")
     print("\n| import | seconds |\n| --- | --- |")
     for module in LIBRARIES:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from idgen.data.assign import AssignOptions, assign_people
-from idgen.data.bank import write_bank
+from idgen.data.bank_writing import write_bank
 from idgen.data.clustering import unit
 from idgen.data.index import SCHEMA, write_index
 

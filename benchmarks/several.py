@@ -23,12 +23,12 @@ from idgen import IdentityAdapter
 from idgen.commands.shared import open_pipeline
 from idgen.data.bank import IdentityBank
 from idgen.data.columns import open_photo
-from idgen.data.dataset import Pairing
 from idgen.data.framing import framing_for
 from idgen.data.group_dataset import GroupDataset
 from idgen.data.index import read_index
 from idgen.data.loader import PairedLoader
 from idgen.data.manifest import Manifest
+from idgen.data.pairing import Pairing
 from idgen.data.people_options import PeopleOptions
 from idgen.errors import EvaluationError
 from idgen.evaluation import mean_interval

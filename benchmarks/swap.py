@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "0.8, no IdentityNet": {"identity_net": None},
     "0.8, own colours": {"match_colours": False},
 }
-TRAINED = "0.8, trained for swapping"
+UNCHANGED, TRAINED = "no change", "0.8, trained for swapping"
 COLUMNS = ("identity", "person replaced", "landmarks", "pose (°)", "same smile", "changed", "background (dB)")
 MOST_DB = 60.0
 """PSNR of equal pictures, which is infinite, in means."""
@@ -111,34 +111,17 @@ def main(
         trained: Adapter of `idgen train reward --rollout.method swap`, for a row of its own.
     """
     held = {line for line in HELD_OUT.read_text().splitlines() if not line.startswith("#")}
-    files = read_files(
-        photos, held, {row["file"]: row["emotion"] for row in csv.DictReader(expressions.open())}, labelled
-    )
+    emotions = {row["file"]: row["emotion"] for row in csv.DictReader(expressions.open())}
+    files = read_files(photos, held, emotions, labelled)
     detector = YuNetDetector(yunet)
     smile, accuracy = fit_smile(files.labelled, detector)
     judge = Judge(detector, open_encoder(encoder), cv2.dnn.readNet(str(pose)), smile)
-    chosen = [name for name in sorted(files.people) if len(files.people[name]) > 1]
-    chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, people).astype(int)]
     pictures.mkdir(parents=True, exist_ok=True)
     drawers = [Drawer(name, None, options) for name, options in SETTINGS.items()]
     drawers += [Drawer(TRAINED, trained, {})] if trained else []
-    rows: dict[str, list[list[float]]] = {name: [] for name in ("no change", *(each.name for each in drawers))}
-    for i, name in enumerate(chosen):
-        source, other = (load_photo(data) for data in files.people[name][:2])
-        target = load_photo(files.people[chosen[(i + 1) % len(chosen)]][0])
-        face, elsewhere = judge.find(target), judge.find(other)
-        if face is None or elsewhere is None:
-            continue
-        try:
-            drawn = {each.name: each(source, target, pictures / f"{i}-{each.name}.png", i) for each in drawers}
-        except FaceError as error:  # the default detector does not find a face
-            print(f"{name}: {error}", flush=True)
-            continue
-        truth = judge.embed(other, elsewhere.landmarks)
-        for setting, picture in {"no change": target, **drawn}.items():
-            rows[setting].append(measure(judge, picture, target, face, truth))
+    rows = measured(files, people, judge, drawers, pictures)
     table = Table(
-        "", *COLUMNS, title=f"{len(rows['no change'])} people; smile told right in {accuracy:.0%} of other photos"
+        "", *COLUMNS, title=f"{len(rows[UNCHANGED])} people; smile told right in {accuracy:.0%} of other photos"
     )
     for setting, values in rows.items():
         array = np.array(values, float)
@@ -179,6 +162,30 @@ class Drawer:
         picture = np.asarray(edited.images[0])
         Image.fromarray(np.hstack([source, target, picture])).save(file)
         return picture
+
+
+def measured(
+    files: Files, people: int, judge: Judge, drawers: list[Drawer], pictures: Path
+) -> dict[str, list[list[float]]]:
+    """Setting → the values of COLUMNS for each person, with those of the unchanged photo first."""
+    chosen = [name for name in sorted(files.people) if len(files.people[name]) > 1]
+    chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, people).astype(int)]
+    rows: dict[str, list[list[float]]] = {name: [] for name in (UNCHANGED, *(each.name for each in drawers))}
+    for i, name in enumerate(chosen):
+        source, other = (load_photo(data) for data in files.people[name][:2])
+        target = load_photo(files.people[chosen[(i + 1) % len(chosen)]][0])
+        face, elsewhere = judge.find(target), judge.find(other)
+        if face is None or elsewhere is None:
+            continue
+        try:
+            drawn = {each.name: each(source, target, pictures / f"{i}-{each.name}.png", i) for each in drawers}
+        except FaceError as error:  # the default detector does not find a face
+            print(f"{name}: {error}", flush=True)
+            continue
+        truth = judge.embed(other, elsewhere.landmarks)
+        for setting, picture in {UNCHANGED: target, **drawn}.items():
+            rows[setting].append(measure(judge, picture, target, face, truth))
+    return rows
 
 
 def measure(judge: Judge, picture: np.ndarray, target: np.ndarray, face: Detection, truth: np.ndarray) -> list[float]:

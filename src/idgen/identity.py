@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from .attributes import Direction, find_direction, packaged
-from .errors import CheckpointError, EncoderMismatchError, IdentityError, StatisticsError
+from .errors import EncoderMismatchError, IdentityError, StatisticsError
 from .faces.space import FaceSpace
-from .files import parse_json, read_tensors, write_tensors
 from .identity_checks import warn_of_outliers
-from .typed import arguments
+from .records import read_record, write_record
 
 FORMAT = "idgen-identity-1"
 MAX_BYTES = 1 << 30
@@ -241,7 +239,7 @@ class Identity:
             header["image_encoder"] = self.image_encoder
         tensors = {"embeddings": self.embeddings, "weights": _weights(self), "features": self.features}
         tensors = {key: tensor for key, tensor in tensors.items() if tensor is not None}
-        write_tensors(path, tensors, {"format": FORMAT, "identity": json.dumps(header)})
+        write_record(path, tensors, FORMAT, "identity", header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -251,14 +249,7 @@ class Identity:
             CheckpointError: The file is missing, damaged, or not an identity.
             IdentityError: Its values are not valid; see the class.
         """
-        tensors, metadata = read_tensors(path, MAX_BYTES)
-        where = f"'{os.fspath(path)}'"
-        if metadata.get("format") != FORMAT or "embeddings" not in tensors:
-            raise CheckpointError(f"{where} is not an identity: its format is {metadata.get('format')!r}.")
-        header = parse_json(metadata.get("identity", ""), f"The description in {where}")
-        if not isinstance(header, dict):
-            raise CheckpointError(f"The description in {where} must be a table, got {type(header).__name__}.")
-        return cls(**arguments(cls, {**header, **tensors}, where, CheckpointError))
+        return read_record(cls, path, MAX_BYTES, FORMAT, "identity", "an identity")
 
 
 def _space(encoder: str, dim: int) -> FaceSpace:

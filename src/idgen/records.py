@@ -1,4 +1,4 @@
-"""Tensors with a description in one safetensors file, as blocklists and indexes of pictures are stored."""
+"""Tensors with a description in one safetensors file, as identities and blocklists are stored."""
 
 from __future__ import annotations
 

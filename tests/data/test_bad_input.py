@@ -11,8 +11,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image, ImageOps
 
-from idgen.data.shard import MAX_BYTES
 from idgen.errors import DataError
+from idgen.faces.image_file import MAX_BYTES
 
 from .sets import assert_nothing_is_missing, blank, fates, index, make_set, noise, portrait, save
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from idgen.data.composites import Tile, compose, tile_side
-from idgen.data.dataset import Pairing
 from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.data.group_dataset import NOBODY, UNKNOWN, GroupDataset, GroupSample, group_caption
 from idgen.data.loader import PairedLoader
+from idgen.data.pairing import Pairing
 from idgen.data.people_options import PeopleOptions
 from idgen.errors import DataError
 

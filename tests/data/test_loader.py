@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from idgen.data.dataset import PairedIdentityDataset, Pairing
+from idgen.data.dataset import PairedIdentityDataset
 from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.data.loader import PairedLoader
+from idgen.data.pairing import Pairing
 from idgen.errors import DataError
 
 from .sets import make_set, save

@@ -12,15 +12,9 @@ from PIL import Image
 from idgen.data.assign import AssignOptions
 from idgen.data.clustering import centre_cosines, find_people, nearest_centres, person_sums, split_of, unit
 from idgen.data.duplicates import same_files, same_pictures
+from idgen.data.pairs import genuine_cosines, impostor_cosines
 from idgen.data.quality import thumbnail
-from idgen.data.statistics import (
-    centre_reliability,
-    centre_threshold,
-    genuine_cosines,
-    impostor_cosines,
-    same_person_threshold,
-    stranger_threshold,
-)
+from idgen.data.thresholds import centre_reliability, centre_threshold, same_person_threshold, stranger_threshold
 from idgen.errors import DataError
 from idgen.faces import EncoderStatistics
 

@@ -17,14 +17,16 @@ import torch
 from PIL import Image
 
 from idgen.attributes import Direction
-from idgen.data.bank import IdentityBank, write_bank, write_embeddings
+from idgen.data.bank import IdentityBank
+from idgen.data.bank_writing import write_bank, write_embeddings
 from idgen.data.cache import write_caches
 from idgen.data.columns import BATCH, Column, Entry, write_column
-from idgen.data.dataset import CAPTION, PairedIdentityDataset, Pairing
+from idgen.data.dataset import CAPTION, PairedIdentityDataset
 from idgen.data.engines import LocalProcesses
 from idgen.data.framing import AlignedFraming, PhotoFraming
 from idgen.data.loader import PairedLoader
 from idgen.data.makers import AugmentedMaker, EmbeddingMaker, LatentMaker, TextMaker, encode_images
+from idgen.data.pairing import Pairing
 from idgen.errors import DataError, StatisticsError
 from idgen.faces import ENCODERS
 from idgen.tiny import load_tiny_base

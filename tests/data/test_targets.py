@@ -13,11 +13,12 @@ from PIL import ImageFilter
 
 from idgen.data.assign import AssignOptions, assign_people
 from idgen.data.bank import IdentityBank
-from idgen.data.dataset import PairedIdentityDataset, Pairing
+from idgen.data.dataset import PairedIdentityDataset
 from idgen.data.far import far_references
 from idgen.data.framing import AlignedFraming
 from idgen.data.index import read_index, write_index
 from idgen.data.metadata import UnclearMetadataError, flag, metadata_of, points
+from idgen.data.pairing import Pairing
 from idgen.faces import FaceAnalyzer
 
 from . import sets

@@ -13,7 +13,8 @@ import torch
 
 from idgen.cli import main
 from idgen.data.manifest import Manifest
-from idgen.data.statistics import NamedFaces, same_person_threshold
+from idgen.data.statistics import NamedFaces
+from idgen.data.thresholds import same_person_threshold
 from idgen.errors import StatisticsError
 from idgen.evaluation import intervals
 from idgen.evaluation.calibration import measure_similarities

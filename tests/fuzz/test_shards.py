@@ -22,13 +22,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from idgen.data.bank import FOLDER, IdentityBank, write_bank
+from idgen.data.bank import FOLDER, IdentityBank
+from idgen.data.bank_writing import write_bank
 from idgen.data.columns import Column
 from idgen.data.dataset import PairedIdentityDataset
 from idgen.data.framing import PhotoFraming
 from idgen.data.index import FORMAT, SCHEMA, write_index
 from idgen.data.manifest import Manifest
-from idgen.data.shard import _open
+from idgen.data.read_photos import read_photo
 from idgen.data.sources import find_sources
 from idgen.errors import DataError
 
@@ -160,7 +161,7 @@ INPUTS: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {
 def open_all(path: Path, layout: Any) -> None:
     """As `idgen prepare` does, until faces are looked for."""
     for i, source in enumerate(find_sources(str(path), layout)):
-        photo = _open(source, f"{i:06d}")
+        photo = read_photo(source, f"{i:06d}")
         assert (photo.pixels is None) == (photo.dropped is not None)
         source.told()
 

@@ -23,8 +23,9 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from idgen import IdentityNet
-from idgen.data.dataset import PairedIdentityDataset, Pairing
+from idgen.data.dataset import PairedIdentityDataset
 from idgen.data.framing import FRAMING, framing_for
+from idgen.data.pairing import Pairing
 from idgen.evaluation.prompts import load_prompts
 from idgen.tiny import TINY_PATH
 from tests.data import sets

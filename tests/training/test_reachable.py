@@ -18,9 +18,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from idgen import IdentityAdapter
 from idgen.data.cache import write_caches
-from idgen.data.dataset import PairedIdentityDataset, Pairing
+from idgen.data.dataset import PairedIdentityDataset
 from idgen.data.framing import AlignedFraming
 from idgen.data.makers import LatentMaker
+from idgen.data.pairing import Pairing
 from idgen.data.poses import Poses
 from idgen.data.triplets import triplets_key
 from idgen.demo.examples import picture
@@ -33,8 +34,8 @@ from idgen.tiny import load_tiny_base
 from idgen.tiny.usage import Usage
 from idgen.training.base import BaseModel
 from idgen.training.parsing import parse
+from idgen.training.prompt_checks import check_prompts, may_be_long
 from idgen.training.run import train_denoising, train_reward
-from idgen.training.shard_batches import check_prompts, may_be_long
 from idgen.training.tracking import read_rows
 from idgen.training.trainable import new_identity_net
 from tests.components import make_adapter

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
 from diffusers.configuration_utils import register_to_config
-from diffusers.utils.torch_utils import unwrap_module
 from torch import nn
 
-from ..checkpoints import native, public
-from ..checkpoints.building import build
-from ..checkpoints.model_card import model_card
 from ..errors import AdapterError, IdentityError
-from .attention import Branch, IdentityBranch
+from .attention import IdentityBranch
+from .branch import Branch
+from .file_mixin import FileMixin
 from .gated import GatedBranch
 from .layer_lora import LayerLoRA
 from .layers import cross_attention_layers, module_key, self_attention_path
 from .orthogonal import Ortho
 from .placement import Placement, check_placement
 from .projection import Projection
-from .projection_config import ProjectionConfig, complete_config, make_projection, upgrade_config
+from .projection_config import ProjectionConfig, complete_config, make_projection
 from .tokens import IdentityTokens
 from .unet_mixin import UNetMixin
 from .words import WordProjection
 
 
-class IdentityAdapter(UNetMixin):
+class IdentityAdapter(UNetMixin, FileMixin):
     """A projection (identity → tokens) and one attention branch per cross-attention layer of a UNet.
 
     The adapter is not part of the base model: no key enters the UNet's state dict, and `detach` restores the UNet bit
@@ -102,18 +98,10 @@ class IdentityAdapter(UNetMixin):
         self.branches = nn.ModuleDict(
             {module_key(path): kind(cross_attention_dim, dim) for path, dim in with_branches.items()}
         )
-        self.loras = nn.ModuleDict()
-        for path, inner_dim in layers.items() if lora_rank else ():
-            self.loras[module_key(self_attention_path(path))] = LayerLoRA(inner_dim, inner_dim, lora_rank)
-            self.loras[module_key(path)] = LayerLoRA(inner_dim, cross_attention_dim, lora_rank)
+        self.loras = _make_loras(layers, cross_attention_dim, lora_rank)
+        words = enumerate(text_dims or ()) if num_words else ()
         self.to_words = nn.ModuleDict(
-            {
-                str(i): WordProjection(embedding_dim, num_words, dim, adaptive_words)
-                for i, dim in enumerate(text_dims or ())
-                if dim
-            }
-            if num_words
-            else {}
+            {str(i): WordProjection(embedding_dim, num_words, dim, adaptive_words) for i, dim in words if dim}
         )
         if not (self.to_tokens.has_branches or self.to_tokens.fuses_text or len(self.to_words)):
             raise AdapterError("An adapter without tokens needs pseudo-words: num_words and text_encoders.")
@@ -255,70 +243,11 @@ class IdentityAdapter(UNetMixin):
         for branch in self.branches.values():
             yield cast(Branch, branch)(tokens)[1]
 
-    # -- files
 
-    upgrade_config = staticmethod(upgrade_config)
-
-    @classmethod
-    def from_config(cls, config: Any = None, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As in diffusers, also for the configurations of earlier versions."""
-        return super().from_config(config and cls.upgrade_config(config), **kwargs)
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # pyright: ignore
-        """Write `config.json`, the weights as safetensors and a model card, atomically.
-
-        Args:
-            save_directory: Created if it does not exist.
-            kwargs: As in diffusers.
-        """
-        card = model_card(self.config, Path(save_directory).name, self.to_tokens.fuses_text)
-        native.save_pretrained(super().save_pretrained, save_directory, card, **kwargs)
-
-    def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, repo_id: str, *, private: bool | None = None, token: str | None = None, **kwargs: Any
-    ) -> str:
-        """Save to a hub repository, with a model card.
-
-        Args:
-            repo_id: Repository, `user/name`; created if it does not exist.
-            private: Whether a new repository is private.
-            token: Access token of the hub; by default that of `hf auth login`.
-            kwargs: As in `huggingface_hub.upload_folder` (`commit_message`, `create_pr`, `revision`).
-
-        Returns:
-            The URL of the commit.
-        """
-        return native.push_to_hub(self, repo_id, private=private, token=token, **kwargs)
-
-    @classmethod
-    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
-        *,
-        weight_name: str | None = None,
-        variant: str | None = None,
-        unet: nn.Module | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Load an adapter from a folder, a file or the hub, in this package's format or a public one.
-
-        Args:
-            pretrained_model_name_or_path: `"InstantX/InstantID"`, a folder, `"ip-adapter-faceid_sd15.bin"`, …
-            weight_name: The file in the folder or repository, if there are several.
-            variant: The public format, if tensors and file names do not identify it; see docs/checkpoints.md.
-            unet: The base model, for a public file made for another model than SD1.5 or SDXL.
-            kwargs: As in diffusers.
-
-        Raises:
-            CheckpointError: The adapter cannot be found, is unsafe or of an unknown format, or has missing or
-                unexpected tensors.
-        """
-        file = public.find(pretrained_model_name_or_path, weight_name, **kwargs)
-        if file is None:
-            return native.load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
-        base = {} if unet is None else cross_attention_layers(unwrap_module(unet))
-        config, state = public.read(cls, file, variant, {path: layer.inner_dim for path, layer in base.items()})
-        adapter = build(cls, config, state, str(file))
-        if (dtype := kwargs.get("dtype", kwargs.get("torch_dtype"))) is not None:
-            nn.Module.to(adapter, dtype=dtype)
-        return adapter
+def _make_loras(layers: Mapping[str, int], cross_attention_dim: int, rank: int) -> nn.ModuleDict:
+    """A LoRA for each self-attention and cross-attention layer; none at rank 0."""
+    loras = nn.ModuleDict()
+    for path, inner_dim in layers.items() if rank else ():
+        loras[module_key(self_attention_path(path))] = LayerLoRA(inner_dim, inner_dim, rank)
+        loras[module_key(path)] = LayerLoRA(inner_dim, cross_attention_dim, rank)
+    return loras

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..errors import AdapterError, BaseMismatchError
 from .attention import AttentionHooks
+from .branch import BranchHooks
 from .conditioning import Conditioning, ForwardConditioning
 from .gated import GatedBranch, GatedHooks
 from .hooks import ForwardHooks, owner_of, remove_hooks
@@ -118,9 +119,7 @@ def attachment_to(adapter: UNetMixin, unet: nn.Module) -> Attachment | None:
     return next((each for each in owners if isinstance(each, Attachment) and each.owner is adapter), None)
 
 
-def _hook_layer(
-    unet: nn.Module, adapter: UNetMixin, path: str, layer: Attention, token: str
-) -> AttentionHooks | GatedHooks:
+def _hook_layer(unet: nn.Module, adapter: UNetMixin, path: str, layer: Attention, token: str) -> BranchHooks:
     branch = adapter.branches[module_key(path)]
     if isinstance(branch, GatedBranch):
         return GatedHooks(unet.get_submodule(path.removesuffix(".attn2")), branch, layer.heads, token)

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from .hooks import HookOwner, remove_hooks
+from .branch import BranchHooks, KeysValues
+from .hooks import remove_hooks
 from .orthogonal import Ortho, orthogonal_part
-from .regions import Regions
 
 if TYPE_CHECKING:
     from .conditioning import ForwardConditioning
-
-
-class Branch(Protocol):
-    """What an adapter trains for one cross-attention layer of the UNet.
-
-    Attributes:
-        scales_values: Whether the strength of the conditioning is a factor on the values.
-    """
-
-    scales_values: ClassVar[bool]
-
-    def __call__(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, tokens, cross_attention_dim) → keys and values, (batch, tokens, inner_dim)."""
-        ...
 
 
 class IdentityBranch(nn.Module):
@@ -50,19 +36,11 @@ class IdentityBranch(nn.Module):
         return self.to_k(tokens), self.to_v(tokens)
 
 
-class KeysValues(NamedTuple):
-    """One person's keys and values for one layer and one UNet batch, (batch, heads, tokens, head_dim); those of all
-    people in a row if they have no regions."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-
-
-class AttentionHooks(HookOwner):
+class AttentionHooks(BranchHooks):
     """Forward hooks that add identity attention to an `Attention` layer.
 
     A hook on `to_q` keeps the query. A pre-hook on `to_out[0]` adds the identity attention to the input of the output
-    map. The layer's processor is not replaced, so it can be any. Without `people` the output does not change.
+    map. The layer's processor is not replaced, so it can be any.
 
     Args:
         layer: The layer.
@@ -71,21 +49,14 @@ class AttentionHooks(HookOwner):
             the layer's own attention alone.
 
     Attributes:
-        people: Keys and values of each person, or `None`, by batch size: with gradient checkpointing, forwards of
-            several batch sizes run again in one backward pass.
-        regions: Where each person may appear, or `None` for everywhere.
-        shown: (images, 1, 1, keys), which keys of several people without regions are read, or `None` for all.
         text_scale: (images,), factor on the layer's own attention, or `None`.
         ortho: How the identity attention is added; see `Ortho`. It is fused with the layer's own attention over the
             whole image, also where a person has a region.
     """
 
     def __init__(self, layer: Attention, token: str, is_first: bool = False) -> None:
-        super().__init__(token)
-        self.heads, self._is_first = layer.heads, is_first
-        self.people: Mapping[int, Sequence[KeysValues]] | None = None
-        self.regions: Regions | None = None
-        self.shown: torch.Tensor | None = None
+        super().__init__(layer.heads, token)
+        self._is_first = is_first
         self.text_scale: torch.Tensor | None = None
         self.ortho: Ortho | None = None
         self._query: torch.Tensor | None = None
@@ -96,10 +67,8 @@ class AttentionHooks(HookOwner):
     def apply(
         self, people: Mapping[int, Sequence[KeysValues]] | None, bound: ForwardConditioning | None, path: str
     ) -> None:
-        """Use the conditioning of a forward in the layer at `path`, or none."""
-        self.people = people
-        self.regions = None if bound is None else bound.regions
-        self.shown = None if bound is None else bound.shown
+        """See `BranchHooks`."""
+        super().apply(people, bound, path)
         self.text_scale = None if bound is None else bound.text_scale
         self.ortho = None if bound is None else bound.ortho
 
@@ -128,11 +97,11 @@ class AttentionHooks(HookOwner):
         if self.text_scale is not None:
             scale = self.text_scale.repeat(len(query) // len(self.text_scale))
             hidden_states = hidden_states * scale.to(hidden_states)[:, None, None]
-        masks = self.regions.at(query.shape[2], len(query)) if self.regions is not None else None
-        shown = None if self.shown is None else self.shown.repeat(len(query) // len(self.shown), 1, 1, 1)
-        for i, (keys, values) in enumerate(self.people[len(query)]):
+        batch, people = len(query), self.people[len(query)]
+        shown, masks = self.shown_to(batch), self.masks(len(people), query.shape[2], batch)
+        for (keys, values), mask in zip(people, masks, strict=True):
             found = F.scaled_dot_product_attention(query, keys, values, shown).transpose(1, 2).flatten(2)
             if self.ortho is not None:
                 found = orthogonal_part(found, text, self.ortho, query, keys)
-            hidden_states = hidden_states + (found if masks is None else found * masks[i])
+            hidden_states = hidden_states + (found if mask is None else found * mask)
         return (hidden_states if self.ortho is None else hidden_states.to(text.dtype), *args[1:])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import AdapterError
-from .attention import Branch, KeysValues
+from .branch import Branch, KeysValues
 from .fusion import Fusion
 from .layers import module_key
 from .orthogonal import Ortho

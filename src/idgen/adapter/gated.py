@@ -14,9 +14,7 @@ from diffusers.models.attention import GatedSelfAttentionDense
 from torch import nn
 
 from ..errors import AdapterError
-from .attention import KeysValues
-from .hooks import HookOwner
-from .regions import Regions
+from .branch import BranchHooks, KeysValues
 
 if TYPE_CHECKING:
     from .conditioning import ForwardConditioning
@@ -82,11 +80,11 @@ class GatedBranch(GatedSelfAttentionDense):
         return found
 
 
-class GatedHooks(HookOwner):
+class GatedHooks(BranchHooks):
     """Forward hooks that add a `GatedBranch` to the features between self-attention and cross-attention.
 
     A pre-hook on `norm1` keeps the input of the block. A hook on `attn1` adds the increment to its output, which the
-    block then adds to its input. The block's code is not replaced. Without `people` the output does not change.
+    block then adds to its input. The block's code is not replaced.
 
     Args:
         block: The transformer block.
@@ -95,18 +93,12 @@ class GatedHooks(HookOwner):
         token: See `HookOwner`.
 
     Attributes:
-        people: Keys and values of each person, or `None`, by batch size; see `AttentionHooks`.
-        regions: Where each person may appear, or `None` for everywhere. The increment is zero elsewhere.
-        shown: (images, 1, 1, keys), which keys of several people without regions are read, or `None` for all.
         scale: Strength of the layer.
     """
 
     def __init__(self, block: nn.Module, branch: GatedBranch, heads: int, token: str) -> None:
-        super().__init__(token)
-        self.heads, self._branch = heads, branch
-        self.people: Mapping[int, Sequence[KeysValues]] | None = None
-        self.regions: Regions | None = None
-        self.shown: torch.Tensor | None = None
+        super().__init__(heads, token)
+        self._branch = branch
         self.scale = 0.0
         self._input: torch.Tensor | None = None
         block.get_submodule("norm1").register_forward_pre_hook(self._keep_input)
@@ -115,10 +107,8 @@ class GatedHooks(HookOwner):
     def apply(
         self, people: Mapping[int, Sequence[KeysValues]] | None, bound: ForwardConditioning | None, path: str
     ) -> None:
-        """Use the conditioning of a forward in the layer at `path`, or none."""
-        self.people = people
-        self.regions = None if bound is None else bound.regions
-        self.shown = None if bound is None else bound.shown
+        """See `BranchHooks`."""
+        super().apply(people, bound, path)
         self.scale = 0.0 if bound is None else bound.scale[path]
 
     def _keep_input(self, _: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
@@ -134,10 +124,8 @@ class GatedHooks(HookOwner):
                 f"A self-attention layer returned {output.shape[1]} positions for {before.shape[1]}. A sequential "
                 "adapter cannot be used with token merging or other changes of the UNet's resolution."
             )
-        positions, batch = output.shape[1], len(output)
-        shown = None if self.shown is None else self.shown.repeat(batch // len(self.shown), 1, 1, 1)
-        added = self._branch.increments(before + output, self.people[batch], self.heads, self.scale, shown)
-        masks = self.regions.at(positions, batch) if self.regions is not None else [None] * len(added)
-        for increment, mask in zip(added, masks, strict=True):
+        batch, people = len(output), self.people[len(output)]
+        added = self._branch.increments(before + output, people, self.heads, self.scale, self.shown_to(batch))
+        for increment, mask in zip(added, self.masks(len(people), output.shape[1], batch), strict=True):
             output = output + (increment if mask is None else increment * mask)
         return output

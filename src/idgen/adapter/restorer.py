@@ -19,6 +19,7 @@ from ..checkpoints.model_card import card_head
 from ..errors import CheckpointError
 from ..files import read_json
 from ..typed import arguments
+from .hub_mixin import HubMixin
 from .scale import ScaleSchedule
 
 CURVE = "id_scale.json"
@@ -75,7 +76,7 @@ class IdScaleCurve:
         return ScaleSchedule(function=lambda progress: early if progress < 0.5 else late)
 
 
-class Restorer(ControlNetModel):
+class Restorer(HubMixin, ControlNetModel):
     """A ControlNet that reads a damaged face, cut out and enlarged to the size of the picture, and text.
 
     It knows nobody: the person comes from an identity adapter beside it (Dual-Pivot Tuning, arXiv 2312.17234, keeps
@@ -116,12 +117,6 @@ class Restorer(ControlNetModel):
             except ValueError as error:
                 raise CheckpointError(f"'{file}' is damaged: {error}") from error
         return made
-
-    def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, repo_id: str, *, private: bool | None = None, token: str | None = None, **kwargs: Any
-    ) -> str:
-        """Save to a hub repository; arguments and result as in `IdentityAdapter.push_to_hub`."""
-        return native.push_to_hub(self, repo_id, private=private, token=token, **kwargs)
 
     def _card(self, place: str) -> str:
         curve = self.curve

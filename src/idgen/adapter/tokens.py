@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import AdapterError
-from .attention import Branch, KeysValues
+from .branch import Branch, KeysValues
 
 BatchLayout: TypeAlias = tuple[bool, ...]
 """The parts of a UNet's batch in order, each `num_images` long: `True` for a conditional part, `False` for the

@@ -126,20 +126,8 @@ class UNetMixin(ModelMixin, ConfigMixin):
                 there are more people without masks than `max_people` in the adapter's configuration.
             BlockedIdentityError: The UNet's blocklist refuses a person.
         """
-        attached = attachments(self)
-        if not attached:
-            raise AdapterError("The adapter is not attached to a UNet; call attach(unet) first.")
-        if fusion is not None and self.config["placement"] != "parallel":
-            raise AdapterError("Random fusion weights text against identity, which needs placement 'parallel'.")
-        # ortho_v2 reads the face tokens of one person
-        most = 1 if self.config["ortho"] == "ortho_v2" else self.config["max_people"]
-        if masks is None and len(people) > most:
-            raise AdapterError(
-                f"id_masks is required for {len(people)} people in one image: one mask per person. This adapter was "
-                f"trained to place at most {most} without masks (max_people)."
-            )
-        for person in people:
-            self._refuse_blocked(person.id_embeds)
+        attached = self._attachments_or_raise()
+        self._check_activation(people, masks, fusion)
         conditioning = Conditioning(
             self.branches,
             attached[0].heads,
@@ -168,6 +156,27 @@ class UNetMixin(ModelMixin, ConfigMixin):
         """Deactivate identity conditioning inside the `with`, also inside that of `activate`."""
         with active(self, None):
             yield
+
+    def _attachments_or_raise(self) -> list[Attachment]:
+        if attached := attachments(self):
+            return attached
+        raise AdapterError("The adapter is not attached to a UNet; call attach(unet) first.")
+
+    def _check_activation(
+        self, people: Sequence[IdentityTokens], masks: Sequence[torch.Tensor] | None, fusion: Fusion | None
+    ) -> None:
+        """Raise if the adapter cannot draw these people; see `activate`."""
+        if fusion is not None and self.config["placement"] != "parallel":
+            raise AdapterError("Random fusion weights text against identity, which needs placement 'parallel'.")
+        # ortho_v2 reads the face tokens of one person
+        most = 1 if self.config["ortho"] == "ortho_v2" else self.config["max_people"]
+        if masks is None and len(people) > most:
+            raise AdapterError(
+                f"id_masks is required for {len(people)} people in one image: one mask per person. This adapter was "
+                f"trained to place at most {most} without masks (max_people)."
+            )
+        for person in people:
+            self._refuse_blocked(person.id_embeds)
 
     def _refuse_blocked(self, id_embeds: torch.Tensor | None) -> None:
         unets = [attachment.module for attachment in attachments(self)]

@@ -15,15 +15,9 @@ from .clustering import centre_cosines, find_people, nearest_centres, person_sum
 from .columns import open_photo
 from .duplicates import same_files, same_pictures
 from .index import SCHEMA, read_index, write_index
-from .statistics import (
-    centre_reliability,
-    centre_threshold,
-    genuine_cosines,
-    impostor_cosines,
-    same_person_threshold,
-    stranger_threshold,
-)
+from .pairs import genuine_cosines, impostor_cosines
 from .storage import join
+from .thresholds import centre_reliability, centre_threshold, same_person_threshold, stranger_threshold
 
 _READ = ("key", "face", "label", "reference", "sha256", "size", "dropped", "crop_offset", "crop_length")
 _ASIDE = ("duplicate", "near-duplicate", "far-from-person", "no-reference", "over-budget")

@@ -11,7 +11,7 @@ from ..errors import CheckpointError, DataError
 from ..faces import register_encoder, spec_of
 from ..tiny import TINY_PATH
 from ..vae import fastest_device, open_vae
-from .bank import write_embeddings
+from .bank_writing import write_embeddings
 from .columns import Maker, write_column
 from .engines import Engine
 from .framing import framing_for

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from ..errors import DataError
 from .bank import IdentityBank
 from .columns import Column, column_url, open_photo
 from .far import COLUMNS as FAR_COLUMNS
-from .far import Far, far_references
+from .far import far_references
 from .framing import AlignedFraming, Framing
 from .index import read_index
 from .makers import augmented_column
 from .manifest import Manifest
-from .poses import Poses
+from .pairing import Pairing
+from .sample import Sample
 from .storage import exists, join
 from .triplets import TRIPLETS
 
@@ -29,103 +30,6 @@ _COLUMNS = ("key", "offset", "length", "width", "height", "box", "landmarks", "c
 RELIABILITY = "reliability"
 CAPTION = "a photo of <id>"
 """Caption of a photo without one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pairing:
-    """How samples are made from targets.
-
-    Attributes:
-        paired_ratio: Share of samples whose references are other photos; for the rest, the target is the reference.
-        curriculum: Batches over which that share rises linearly from 0 to `paired_ratio`; 0 for `paired_ratio` from
-            the start.
-        references: Reference photos per sample; they are repeated if a person has fewer.
-        far: What references are far from the target in: see `far_references`. With "", they are random photos.
-        drop_text: Probability of dropping the prompt only (IP-Adapter uses 0.05 for each of the three).
-        drop_identity: Probability of dropping the identity embedding only.
-        drop_both: Probability of dropping both.
-        component_dropout: Probability of setting each number of an embedding to zero (IDiff-Face, arXiv 2308.04995:
-            0.25); the others are scaled up accordingly.
-        moves: Name of an attribute → how far embeddings are moved along its direction at most, in steps: a different
-            amount in each sample, uniform in both ways. The target stays, so that tokens do not carry the attribute
-            (after MasterWeaver's augmented faces, arXiv 2405.05806). See `idgen.attributes`.
-        flip: Probability of mirroring the target.
-        poses: How aligned faces are turned, scaled and shifted at random.
-
-    Raises:
-        DataError: A share is not one.
-    """
-
-    paired_ratio: float = 1.0
-    curriculum: int = 0
-    references: int = 1
-    far: Far = ""
-    drop_text: float = 0.05
-    drop_identity: float = 0.05
-    drop_both: float = 0.05
-    component_dropout: float = 0.0
-    moves: Mapping[str, float] = field(default_factory=dict)
-    flip: float = 0.5
-    poses: Poses = field(default_factory=Poses)
-
-    def __post_init__(self) -> None:
-        shares = (self.paired_ratio, self.component_dropout, self.flip)
-        drops = (self.drop_text, self.drop_identity, self.drop_both)
-        if not all(0 <= share <= 1 for share in (*shares, *drops)) or sum(drops) > 1 or self.component_dropout == 1:
-            raise DataError(f"Probabilities must be between 0 and 1: {self}.")
-        if not all(0 <= most < math.inf for most in self.moves.values()):
-            raise DataError(f"moves must be finite numbers >= 0, got {dict(self.moves)}.")
-        if self.references < 1:
-            raise DataError(f"references must be >= 1, got {self.references}.")
-        if self.curriculum < 0:
-            raise DataError(f"curriculum must be >= 0 batches, got {self.curriculum}.")
-
-    def share_of_others(self, batch: int | None) -> float:
-        """The share of samples whose references are other photos, in this batch of a run; `None` for the last one."""
-        done = 1.0 if batch is None or not self.curriculum else min(1.0, batch / self.curriculum)
-        return done * self.paired_ratio
-
-
-class Sample(NamedTuple):
-    """One target picture and its person.
-
-    Attributes:
-        picture: Latents, (channels, height, width) float16, if they are cached, or (height, width, 3) uint8.
-        prompt: Empty if it is dropped.
-        id_embeds: (references, dim), float32, raw; zeros if the identity is dropped.
-        target_embeds: (dim,), of the target's own face; of the first reference where the target is no reference.
-        compared: Name of an encoder → (photos, dim), float32, raw: the embeddings that generated faces are compared
-            with, `target_embeds` first, followed by those of the references if they are asked for.
-        landmarks: (5, 2), in pixels of the picture.
-        time_ids: Size conditioning of SDXL, six numbers.
-        person: Number in the bank.
-        face: Number of the target in the bank.
-        references: (references,), numbers of the reference faces.
-        has_identity: False if the identity is dropped.
-        is_reference: Whether the target may be a reference, so that its own face shows how the person looks.
-        reliability: How reliably target and references show the same person, 0 to 1: the product of the target's
-            `reliability` in the index and the references' mean. 1 if the target is its own reference, and for photos
-            without a value.
-        text: (length, dim) float16, the encoded prompt, if it is cached.
-        swapped: Latents of the picture with another person's face, if triplets are read.
-    """
-
-    picture: torch.Tensor
-    prompt: str
-    id_embeds: torch.Tensor
-    target_embeds: torch.Tensor
-    compared: dict[str, torch.Tensor]
-    landmarks: torch.Tensor
-    time_ids: torch.Tensor
-    person: int
-    face: int
-    references: np.ndarray
-    has_identity: bool
-    is_reference: bool
-    reliability: float = 1.0
-    text: torch.Tensor | None = None
-    swapped: torch.Tensor | None = None
-
 
 Place: TypeAlias = "int | tuple[int, int] | tuple[int, int, int]"
 """An item of a dataset; its epoch and its number; or its epoch, its number, and the number of the batch in the run."""

@@ -12,10 +12,11 @@ import torch
 from ..errors import DataError
 from .columns import open_photo
 from .composites import Tile, compose, tile_side
-from .dataset import CAPTION, PairedIdentityDataset, Sample
+from .dataset import CAPTION, PairedIdentityDataset
 from .dataset import Place as DatasetPlace
 from .framing import AlignedFraming, Framing, Place, SquareFraming
 from .people_options import PeopleOptions
+from .sample import Sample
 
 UNKNOWN, NOBODY = -1, -2
 """Numbers in place of a person: of a face of nobody in the split, and of a row that only fills a batch."""

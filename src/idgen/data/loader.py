@@ -14,8 +14,9 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from ..errors import DataError
-from .dataset import PairedIdentityDataset, Sample
+from .dataset import PairedIdentityDataset
 from .engines import worker_context
+from .sample import Sample
 
 
 class Position(NamedTuple):

@@ -20,7 +20,8 @@ from .. import __version__
 from ..errors import DataError
 from ..faces import FaceAnalyzer, register_encoder
 from .assign import Assigned, AssignOptions, assign_people
-from .bank import FOLDER, count_groups, write_bank
+from .bank import FOLDER
+from .bank_writing import count_groups, write_bank
 from .engines import Engine, InProcess
 from .index import FORMAT, read_index, readable_metadata, usable_rows
 from .manifest import NAME, Manifest, check_encoder, check_shard

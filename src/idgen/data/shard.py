@@ -6,24 +6,22 @@ import hashlib
 import io
 import json
 import tarfile
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ..errors import ImageError
-from ..faces import Face, FaceAnalyzer, load_photo
-from ..faces.image_file import MAX_BYTES, image_format
+from ..faces import Face, FaceAnalyzer
 from .engines import one_thread
 from .index import FORMAT, SCHEMA, readable_metadata, write_index
 from .manifest import check_encoder, is_whole
-from .metadata import UnclearMetadataError, clean, flag, points
+from .metadata import clean
 from .quality import pose, sharpness, thumbnail
+from .read_photos import ReadPhoto, read_photos, scrubbed
 from .scrub import Scrubber
 from .source import Source
 from .storage import join, sha256, size, write_file
@@ -31,8 +29,6 @@ from .storage import join, sha256, size, write_file
 REVISION = 4
 """Increased when shards of the same photos change, so that older ones are made again."""
 _UNTOLD = ("embedding", "thumbnail", "offset", "length")
-BATCH_PHOTOS = 32
-BATCH_PIXELS = 64_000_000  # a batch of huge photos would not fit into memory
 
 
 @dataclass(frozen=True)
@@ -51,18 +47,6 @@ class InputShard:
         made_by = (FORMAT, REVISION, analyzer.encoder.name, type(analyzer.detector).__name__, min_face)
         text = repr((made_by, self.sources) if scrubber is None else (made_by, scrubber, self.sources))
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
-
-
-@dataclass(frozen=True)
-class _Photo:
-    source: Source
-    key: str
-    metadata: dict[str, Any]
-    data: bytes = b""
-    pixels: np.ndarray | None = None
-    suffix: str | None = None
-    dropped: str | None = None
-    landmarks: np.ndarray | None = None
 
 
 def prepare_shard(
@@ -94,37 +78,32 @@ def prepare_shard(
         DataError: The output cannot be written.
         EncoderMismatchError: The output has a shard of another encoder.
     """
-    encoder = analyzer.encoder.name
     fingerprint = input.fingerprint(analyzer, min_face, scrubber)
     tar, index = (join(output, f"{input.name}.{suffix}") for suffix in ("tar", "parquet"))
     if found := readable_metadata(index):
-        check_encoder(index, found, encoder)
+        check_encoder(index, found, analyzer.encoder.name)
         if found["fingerprint"] == fingerprint and is_whole(tar, found):
             return input.name
     rows: list[dict[str, Any]] = []
-    scrubbed: Counter[str] = Counter()
+    removed: Counter[str] = Counter()
     with (
         write_file(tar) as path,
         path.open("wb") as file,
         one_thread(),
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for batch in _batches(input):
+        for batch in read_photos(input.sources, input.name):
             if scrubber is not None:
-                batch = [_scrubbed(photo, scrubber, scrubbed) for photo in batch]
+                batch = [scrubbed(photo, scrubber, removed) for photo in batch]
             rows += _write_batch(archive, batch, analyzer, min_face)
-    metadata = {
-        "format": FORMAT,
-        "encoder": encoder,
-        "dim": str(analyzer.encoder.dim),
-        "detector": type(analyzer.detector).__name__,
+    about = {
         "fingerprint": fingerprint,
         "inputs": str(len(input.sources)),
         "tar_bytes": str(size(tar)),
         "tar_sha256": sha256(tar),
-        "scrubbed": json.dumps(scrubbed, sort_keys=True),
+        "scrubbed": json.dumps(removed, sort_keys=True),
     }
-    write_index(index, pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata)))
+    write_index(index, pa.Table.from_pylist(rows, SCHEMA.with_metadata(_networks(analyzer) | about)))
     return input.name
 
 
@@ -149,60 +128,8 @@ class ShardWorker:
         return prepare_shard(shard, self.output, self._analyzer, self.min_face, self.scrubber)
 
 
-def _batches(input: InputShard) -> Iterator[list[_Photo]]:
-    batch: list[_Photo] = []
-    pixels = 0
-    for i, source in enumerate(input.sources):
-        photo = _open(source, f"{input.name}{i:06d}")
-        size = 0 if photo.pixels is None else photo.pixels.shape[0] * photo.pixels.shape[1]
-        if batch and (len(batch) == BATCH_PHOTOS or pixels + size > BATCH_PIXELS):
-            yield batch
-            batch, pixels = [], 0
-        batch.append(photo)
-        pixels += size
-    if batch:
-        yield batch
-
-
-def _open(source: Source, key: str) -> _Photo:
-    told: dict[str, Any] = source.told()
-    given, said = told.pop("landmarks"), told.pop("reference")
-    photo = _Photo(source, key, told | {"reference": None})
-    if source.photo is None:
-        return replace(photo, dropped=source.missing)
-    try:
-        landmarks = points(given)
-        photo = replace(photo, metadata=told | {"reference": flag(said)})
-    except UnclearMetadataError as error:
-        return replace(photo, dropped=str(error))
-    try:
-        photo = replace(photo, data=source.photo.read(MAX_BYTES + 1))
-    except Exception:  # stores and archives raise many types
-        return replace(photo, dropped="missing")
-    if len(photo.data) > MAX_BYTES:
-        return replace(photo, data=b"", dropped="too-large")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged files are in the report
-            pixels = load_photo(photo.data)
-    except ImageError as error:
-        return replace(photo, dropped=error.reason)
-    form = image_format(photo.data)
-    found = None if landmarks is None else np.array(landmarks).reshape(5, 2)
-    return replace(photo, pixels=pixels, suffix=form and form.suffix, landmarks=found)
-
-
-def _scrubbed(photo: _Photo, scrubber: Scrubber, counts: Counter[str]) -> _Photo:
-    """The photo without people's data in its caption; adds to the counts what was removed."""
-    if not (caption := photo.metadata.get("caption")):
-        return photo
-    text, removed = scrubber(caption, photo.metadata.get("label"))
-    counts.update(removed)
-    return replace(photo, metadata=photo.metadata | {"caption": text or None})
-
-
 def _write_batch(
-    archive: tarfile.TarFile, batch: list[_Photo], analyzer: FaceAnalyzer, min_face: float
+    archive: tarfile.TarFile, batch: list[ReadPhoto], analyzer: FaceAnalyzer, min_face: float
 ) -> list[dict[str, Any]]:
     opened = [photo for photo in batch if photo.pixels is not None]
     pixels = [photo.pixels for photo in opened if photo.pixels is not None]
@@ -233,7 +160,17 @@ def _write_batch(
     return rows
 
 
-def _metadata(photo: _Photo) -> dict[str, Any]:
+def _networks(analyzer: FaceAnalyzer) -> dict[str, str]:
+    """Metadata of the index: its format, and what found and embedded the faces."""
+    return {
+        "format": FORMAT,
+        "encoder": analyzer.encoder.name,
+        "dim": str(analyzer.encoder.dim),
+        "detector": type(analyzer.detector).__name__,
+    }
+
+
+def _metadata(photo: ReadPhoto) -> dict[str, Any]:
     height, width = (None, None) if photo.pixels is None else photo.pixels.shape[:2]
     return {
         "key": photo.key,

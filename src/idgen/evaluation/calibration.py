@@ -16,8 +16,9 @@ from ..data.cache import write_caches
 from ..data.clustering import unit
 from ..data.engines import LocalProcesses
 from ..data.manifest import NAME, Manifest
+from ..data.pairs import cosines_of, genuine_pairs, impostor_pairs
 from ..data.prepare import PrepareOptions, prepare
-from ..data.statistics import NamedFaces, cosines_of, genuine_pairs, impostor_pairs, measure, named_faces
+from ..data.statistics import NamedFaces, measure, named_faces
 from ..data.storage import exists, join
 from ..faces import EncoderStatistics, register_encoder
 from .cases import OWN

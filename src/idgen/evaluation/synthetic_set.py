@@ -58,6 +58,11 @@ class SetPlan:
         return cls(people={name: replace(one, name=name) for name, one in named.items()}, prompts=prompts, seed=seed)
 
     @property
+    def encoder(self) -> str:
+        """Name of the face encoder of the people."""
+        return next(iter(self.people.values())).encoder
+
+    @property
     def drawings(self) -> list[Drawing]:
         """The pictures, person by person."""
         found = []
@@ -106,16 +111,7 @@ def make_set(
         person.save(folder / name / "identity.safetensors")
     people = {name: [person] for name, person in plan.people.items()}
     draw(pipeline, plan.drawings, people, settings, folder, file_of, batch_size)
-    write_bytes(output / TABLE, _table(plan).encode(), EvaluationError)
-    encoder = next(iter(plan.people.values())).encoder
-    options = PrepareOptions(
-        photos=str(output / TABLE),
-        output=str(output),
-        layout="jsonl",
-        encoder=spec_of(encoder),
-        people=AssignOptions(shares={}),
-    )
-    manifest = prepare(options)
+    manifest = _make_shards(plan, output)
     cases, shots, without = _cases(plan, folder, judges)
     about: dict[str, str | float] = {
         "invented people": len(plan.people),
@@ -126,7 +122,7 @@ def make_set(
     if real is not None:
         about |= nearest_real(plan.people, real)
     measured = measure(shots, judges, cases)
-    roles = encoder_roles(list(judges.encoders), encoder, ())
+    roles = encoder_roles(list(judges.encoders), plan.encoder, ())
     return write_report(output / REPORT, about, roles, measured, shots)
 
 
@@ -150,6 +146,20 @@ def real_people(shards: str, encoder: str) -> np.ndarray:
     """(people, dim), unit length: the mean direction of each person of the training split of a prepared set."""
     own = Manifest.open(shards).encoder
     return unit(IdentityBank(shards, encoder=None if encoder == own else encoder).centres)
+
+
+def _make_shards(plan: SetPlan, output: Path) -> Manifest:
+    """Shards of the pictures, beside their table."""
+    write_bytes(output / TABLE, _table(plan).encode(), EvaluationError)
+    return prepare(
+        PrepareOptions(
+            photos=str(output / TABLE),
+            output=str(output),
+            layout="jsonl",
+            encoder=spec_of(plan.encoder),
+            people=AssignOptions(shares={}),
+        )
+    )
 
 
 def _table(plan: SetPlan) -> str:

@@ -74,53 +74,64 @@ def part_masks(
     """
     if landmarks.ndim != 3 or landmarks.shape[1:] not in ((5, 2), (68, 2)):
         raise ImageError(f"landmarks must have shape (faces, 5, 2) or (faces, 68, 2), got {tuple(landmarks.shape)}.")
-    points = landmarks.float()
-    if points.shape[1] == 5:
-        left, right, nose, corners = points[:, 0], points[:, 1], points[:, 2], points[:, 3:]
-    else:
-        left, right = (points[:, POINTS[name]].mean(1) for name in ("left eye", "right eye"))
-        nose, corners = points[:, 30], points[:, [48, 54]]
-    across = right - left
-    down = corners.mean(1) - (left + right) / 2
-    tall = torch.maximum(down.norm(dim=1), across.norm(dim=1)).clamp(min=1e-6)
-    turn = torch.atan2(across[:, 1], across[:, 0])
-    axes = torch.stack([turn.cos(), turn.sin(), -turn.sin(), turn.cos()], 1).unflatten(1, (2, 2))  # right and down
-    y, x = torch.arange(height, device=points.device) + 0.5, torch.arange(width, device=points.device) + 0.5
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+    faces = _Faces(landmarks.float(), height, width)
+    return torch.stack([faces.mask(part) for part in parts], 1).float()
 
-    def ellipse(centre: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
+
+class _Faces:
+    """Faces on a grid of pixels, with the axes along which their parts are ellipses."""
+
+    def __init__(self, points: torch.Tensor, height: int, width: int) -> None:
+        self.points = points
+        if points.shape[1] == 5:
+            self.left, self.right, self.nose, self.corners = points[:, 0], points[:, 1], points[:, 2], points[:, 3:]
+        else:
+            self.left, self.right = (points[:, POINTS[name]].mean(1) for name in ("left eye", "right eye"))
+            self.nose, self.corners = points[:, 30], points[:, [48, 54]]
+        self.middle = (self.left + self.right) / 2
+        self.down, across = self.corners.mean(1) - self.middle, self.right - self.left
+        self.tall = torch.maximum(self.down.norm(dim=1), across.norm(dim=1)).clamp(min=1e-6)
+        turn = torch.atan2(across[:, 1], across[:, 0])
+        right_and_down = torch.stack([turn.cos(), turn.sin(), -turn.sin(), turn.cos()], 1)
+        self.axes = right_and_down.unflatten(1, (2, 2))
+        y, x = (torch.arange(side, device=points.device) + 0.5 for side in (height, width))
+        self.grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+    def mask(self, part: FacePart) -> torch.Tensor:
+        """(faces, height, width), whether a pixel belongs to the part."""
+        if part == "face":
+            return self._ellipse(self.middle + self.down / 2, self._sized(FACE))
+        if self.points.shape[1] == 5:
+            return self._by_five(part)
+        if part == "eyes":
+            return self._around(POINTS["left eye"]) | self._around(POINTS["right eye"])
+        return self._around(POINTS[part])
+
+    def _by_five(self, part: FacePart) -> torch.Tensor:
+        if part == "eyes":
+            return self._ellipse(self.left, self._sized(EYE)) | self._ellipse(self.right, self._sized(EYE))
+        if part == "nose":
+            tip = self.nose + self.tall[:, None] * NOSE[1] * self.axes[:, 1]
+            half = torch.stack([NOSE[0] * self.tall, ((tip - self.middle).norm(dim=1) / 2).clamp(min=1e-6)], 1)
+            return self._ellipse((self.middle + tip) / 2, half)
+        wide = (self.corners[:, 1] - self.corners[:, 0]).norm(dim=1) / 2 + MOUTH[0] * self.tall
+        return self._ellipse(self.corners.mean(1), torch.stack([wide, MOUTH[1] * self.tall], 1))
+
+    def _around(self, chosen: slice) -> torch.Tensor:
+        """The ellipse around some of the points."""
+        own = torch.einsum("fij,fnj->fni", self.axes, self.points[:, chosen])
+        low, high = own.amin(1), own.amax(1)
+        centre = torch.einsum("fji,fj->fi", self.axes, (low + high) / 2)
+        return self._ellipse(centre, MARGIN * torch.maximum((high - low) / 2, 0.1 * self.tall[:, None]))
+
+    def _ellipse(self, centre: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
         """Centres (faces, 2) in pixels and half axes (faces, 2) → (faces, height, width)."""
-        away = torch.einsum("fij,fhwj->fhwi", axes, grid - centre[:, None, None])
+        away = torch.einsum("fij,fhwj->fhwi", self.axes, self.grid - centre[:, None, None])
         return (away / half[:, None, None]).square().sum(-1) <= 1
 
-    def around(chosen: torch.Tensor) -> torch.Tensor:
-        """The ellipse around points, (faces, n, 2)."""
-        own = torch.einsum("fij,fnj->fni", axes, chosen)
-        low, high = own.amin(1), own.amax(1)
-        centre = torch.einsum("fji,fj->fi", axes, (low + high) / 2)
-        return ellipse(centre, MARGIN * torch.maximum((high - low) / 2, 0.1 * tall[:, None]))
-
-    def sized(size: tuple[float, float]) -> torch.Tensor:
-        return tall[:, None] * points.new_tensor(size)
-
-    def mask(part: FacePart) -> torch.Tensor:
-        middle = (left + right) / 2
-        if part == "face":
-            return ellipse(middle + down / 2, sized(FACE))
-        if points.shape[1] == 68:
-            if part != "eyes":
-                return around(points[:, POINTS[part]])
-            return around(points[:, POINTS["left eye"]]) | around(points[:, POINTS["right eye"]])
-        if part == "eyes":
-            return ellipse(left, sized(EYE)) | ellipse(right, sized(EYE))
-        if part == "nose":
-            tip = nose + tall[:, None] * NOSE[1] * axes[:, 1]
-            half = torch.stack([NOSE[0] * tall, ((tip - middle).norm(dim=1) / 2).clamp(min=1e-6)], 1)
-            return ellipse((middle + tip) / 2, half)
-        wide = (corners[:, 1] - corners[:, 0]).norm(dim=1) / 2 + MOUTH[0] * tall
-        return ellipse(corners.mean(1), torch.stack([wide, MOUTH[1] * tall], 1))
-
-    return torch.stack([mask(part) for part in parts], 1).float()
+    def _sized(self, size: tuple[float, float]) -> torch.Tensor:
+        """A size in distances from the eyes to the mouth → pixels, (faces, 2)."""
+        return self.tall[:, None] * self.points.new_tensor(size)
 
 
 @cache

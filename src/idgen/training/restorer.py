@@ -13,10 +13,12 @@ import torch
 
 from ..adapter import Restorer
 from ..adapter.restorer import CURVE, IdScaleCurve
-from ..data.dataset import PairedIdentityDataset, Pairing, Sample
+from ..data.dataset import PairedIdentityDataset
 from ..data.framing import framing_for
 from ..data.loader import PairedLoader
 from ..data.manifest import Manifest
+from ..data.pairing import Pairing
+from ..data.sample import Sample
 from ..evaluation.edits import psnr
 from ..faces import Degradation, FaceAnalyzer, measure_degradation
 from ..identity import Identity

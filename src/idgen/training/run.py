@@ -15,7 +15,7 @@ from ..attributes import find_direction
 from ..data.statistics import statistics_for
 from ..errors import TrainingError
 from ..faces import open_encoder, spec_of
-from ..losses import Bank, FaceEmbedder, LossConfig, LossSettings, make_losses, over_encoders
+from ..losses import Bank, FaceEmbedder, LossConfig, LossSettings, WeightedTerms, make_losses, over_encoders
 from ..losses.row import FACES
 from ..rewards import RewardsConfig, make_rewards
 from .base import BaseModel
@@ -27,10 +27,12 @@ from .encoders import RunEncoders
 from .faces import embed_prior, open_decoder, open_detector
 from .grpo import GRPOStep
 from .methods import DDPOConfig, GRPOConfig, SwapConfig
+from .open_shards import open_batches
 from .opening import lock_folder, make_loop, open_run, run_loop
+from .prompt_checks import check_captions, check_prompts
 from .reward_backprop import RewardStep
 from .rollout import DistilledLoRA, Rollout, ShortRollout, make_scheduler
-from .shard_batches import ShardBatches, check_captions, check_prompts, open_batches
+from .shard_batches import ShardBatches
 from .step import TrainingStep
 from .styles import open_styles
 from .summary import describe_training
@@ -91,27 +93,10 @@ def _denoiser(
     encoders: RunEncoders,
     kind: type[IdentityDenoiser],
 ) -> tuple[IdentityDenoiser, ShardBatches]:
+    """The training step of stage one and its batches."""
     losses, faces = config.losses, config.faces
     batches = open_batches(config, base, accelerator, encoders)
-    styles = open_styles(losses.styles, base, config.data.resolution) if losses.styles else None
-    make = partial(
-        make_losses,
-        parametrisation=base.parametrisation,
-        windows=not faces.rollout_steps,
-        groups=batches.groups,
-        styles=None if styles is None else lambda: styles,
-    )
-    terms = over_encoders(
-        {
-            name: make(
-                each,
-                embedding_dim=batches.embedding_dim(name),
-                centres=partial(batches.centres, name),
-                centre=batches.centres(name).mean(0) if losses.centred else None,
-            )
-            for name, each in fitted.items()
-        }
-    )
+    terms = _terms(config, fitted, base, batches)
     reads = terms.reads()
     if "negatives" in reads:
         batches.open_negatives(losses.negatives, config.loop.seed)
@@ -146,6 +131,32 @@ def _denoiser(
         gather=accelerator.gather,  # pyright: ignore[reportArgumentType]
     )
     return step, batches
+
+
+def _terms(
+    config: DenoisingConfig, fitted: Mapping[str, LossConfig], base: BaseModel, batches: ShardBatches
+) -> WeightedTerms:
+    """The losses, over all face encoders."""
+    losses = config.losses
+    styles = open_styles(losses.styles, base, config.data.resolution) if losses.styles else None
+    make = partial(
+        make_losses,
+        parametrisation=base.parametrisation,
+        windows=not config.faces.rollout_steps,
+        groups=batches.groups,
+        styles=None if styles is None else lambda: styles,
+    )
+    return over_encoders(
+        {
+            name: make(
+                each,
+                embedding_dim=batches.embedding_dim(name),
+                centres=partial(batches.centres, name),
+                centre=batches.centres(name).mean(0) if losses.centred else None,
+            )
+            for name, each in fitted.items()
+        }
+    )
 
 
 def _older_adapter(given: str, base: BaseModel) -> IdentityAdapter:

@@ -1,41 +1,29 @@
-"""Prepared shards -> batches for a training step; and checks of captions and prompts before a run starts."""
+"""Prepared shards -> batches for a training step."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, AutoencoderTiny
 
-from ..adapter import IdentityAdapter, IdentityTokens
 from ..data.bank import IdentityBank
-from ..data.columns import column_url
-from ..data.dataset import RELIABILITY, PairedIdentityDataset, Pairing, Sample
-from ..data.framing import framing_for
+from ..data.dataset import RELIABILITY
 from ..data.group_dataset import NOBODY, GroupDataset, GroupSample
 from ..data.index import read_index
 from ..data.loader import PairedLoader
-from ..data.makers import LatentMaker, TextMaker
-from ..data.storage import exists, join
-from ..data.triplets import triplets_key
-from ..errors import AdapterError, DataError, TrainingError
+from ..data.sample import Sample
+from ..data.storage import join
+from ..errors import DataError
 from ..losses import Bank
-from ..pipelines.prompts import PLACEHOLDER, has_placeholder, insert_pseudo_words
 from ..vae import encode_images
-from .base import BaseModel
 from .batch import Batch
-from .encoders import RunEncoders
-from .run_config import ShardConfig
-
-NAMED = 3
-"""Number of photos that an error message names."""
 
 
 class ShardBatches:
@@ -189,152 +177,3 @@ def _swapped(samples: Sequence[Sample | GroupSample]) -> torch.Tensor | None:
     """Latents of the pictures with another person's face, if triplets are read."""
     found = [each.swapped for each in samples if isinstance(each, Sample) and each.swapped is not None]
     return torch.stack(found).float() if found else None
-
-
-def open_batches(
-    config: ShardConfig,
-    base: BaseModel,
-    accelerator: Accelerator,
-    encoders: RunEncoders,
-    triplets: bool = False,
-) -> ShardBatches:
-    """Open the training split of the shards, with the latents and prompt embeddings that are cached in it.
-
-    Args:
-        config: Configuration of the run.
-        base: Its VAE and text encoders encode what is not cached.
-        accelerator: Gives the number of this process.
-        encoders: Face encoders of the adapter, and of the losses or rewards.
-        triplets: Whether to read `Batch.swapped`.
-
-    Raises:
-        DataError: The shards cannot be read, they lack triplets or the embeddings of an encoder, or they cache the
-            outputs of another model.
-    """
-    data, name = config.data, config.base
-    framing = framing_for(name, data.resolution)
-    cached, said = (exists(column_url(config.train_data_dir, "000000", column)) for column in ("latents", "text"))
-    cached = cached and not data.poses and data.group == "face"
-    latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
-    text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
-    people: Any = getattr(config, "people", None)
-    if data.group != "face" and people is None:
-        raise DataError(
-            f"This stage trains with one person in each picture: group must be 'face', not '{data.group}'."
-        )
-    key = triplets_key(config.train_data_dir, latents) if triplets else None
-    read = partial(PairedIdentityDataset, triplets=key) if key else PairedIdentityDataset
-    if data.group != "face":
-        read = partial(GroupDataset, people=people)
-    dataset = read(
-        config.train_data_dir,
-        framing=framing,
-        latents=latents.key() if cached else None,
-        text=text.key() if said and text is not None else None,
-        pairing=Pairing(
-            paired_ratio=data.paired_ratio,
-            curriculum=data.curriculum_steps * config.loop.gradient_accumulation_steps,
-            references=data.references,
-            far=data.far,
-            drop_text=data.drop_text,
-            drop_identity=data.drop_identity,
-            drop_both=data.drop_both,
-            component_dropout=data.component_dropout,
-            moves=data.moves,
-            flip=data.flip,
-            poses=data.poses,
-        ),
-        encoder=encoders.adapter,
-        compare=encoders.compared,
-        compare_references=config.terms is not None and config.terms.over is not None,
-        seed=config.loop.seed,
-    )
-    loader = PairedLoader(
-        dataset,
-        config.loop.train_batch_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        workers=data.dataloader_num_workers,
-    )
-    return ShardBatches(loader, None if cached else base.pipeline.vae, encode=base.encode)
-
-
-def check_captions(dataset: PairedIdentityDataset, base: BaseModel, adapter: IdentityAdapter) -> None:
-    """Check that in all captions `<id>` is within the length of the text encoders.
-
-    Args:
-        dataset: Dataset whose captions are checked.
-        base: Base model with the tokenizers.
-        adapter: Adapter whose pseudo-words replace `<id>`. If it has none, `<id>` becomes an ordinary word.
-
-    Raises:
-        DataError: Captions are too long; their photos are named.
-    """
-    identity = _any_identity(adapter)
-    if not any(words is not None for words in identity.words):
-        return
-    bad = [source for source, caption in _long_captions(dataset, base, identity) if not _fits(base, identity, caption)]
-    if bad:
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise DataError(
-            f"The captions of {', '.join(map(repr, bad[:NAMED]))}{more} are too long: {PLACEHOLDER} is beyond the "
-            f"length of the text encoder. Move it forward and prepare the photos again, or train without num_words."
-        )
-
-
-def check_prompts(prompts: Sequence[str], name: str, base: BaseModel, adapter: IdentityAdapter) -> None:
-    """Check that prompts of the configuration can be used with the adapter.
-
-    Args:
-        prompts: Prompts to check.
-        name: Name of the setting, for the message.
-        base: Base model with the tokenizers.
-        adapter: Adapter whose pseudo-words replace `<id>`.
-
-    Raises:
-        TrainingError: A prompt has `<id>` and the adapter has no pseudo-words, or `<id>` is too far back.
-    """
-    for prompt in prompts:
-        try:
-            if has_placeholder({"prompt": prompt}):
-                with insert_pseudo_words(base.pipeline, [_any_identity(adapter)], {"prompt": prompt}):
-                    pass
-        except AdapterError as error:
-            raise TrainingError(f"{name} '{prompt}' cannot be used: {error}") from error
-
-
-@torch.no_grad()
-def _any_identity(adapter: IdentityAdapter) -> IdentityTokens:
-    return adapter.encode(torch.zeros(1, adapter.config["embedding_dim"], device=adapter.device))
-
-
-def _long_captions(
-    dataset: PairedIdentityDataset, base: BaseModel, identity: IdentityTokens
-) -> Iterator[tuple[str, str]]:
-    """Photos and captions that may be too long, so that their tokens must be counted."""
-    room = base.pipeline.tokenizer.model_max_length - 2
-    words = max(words.shape[1] for words in identity.words if words is not None)
-    rows = np.asarray(dataset.bank.rows)
-    for shard in np.unique(rows[:, 0]).tolist():
-        table = read_index(join(dataset.shards, f"{dataset.names[shard]}.parquet"), ("source", "caption"))
-        table = table.take(np.sort(rows[rows[:, 0] == shard, 1]))
-        for source, caption in zip(table["source"].to_pylist(), table["caption"].to_pylist(), strict=True):
-            if may_be_long(caption or "", words, room):
-                yield source, caption
-
-
-def may_be_long(caption: str, words: int, room: int) -> bool:
-    """Whether the last `<id>` may lie beyond the first `room` tokens, if each `<id>` takes `words` tokens.
-
-    The bound is two tokens per byte: a token is at least one byte, and lower case may be longer than upper case.
-    """
-    before, found, _ = caption.rpartition(PLACEHOLDER)
-    return bool(found) and 2 * len(before.encode()) + words * caption.count(PLACEHOLDER) > room
-
-
-def _fits(base: BaseModel, identity: IdentityTokens, caption: str) -> bool:
-    try:
-        with insert_pseudo_words(base.pipeline, [identity], {"prompt": caption}):
-            return True
-    except AdapterError:
-        return False

@@ -16,8 +16,9 @@ from ...tiny.usage import usage_of
 from ..base import BaseModel
 from ..encoders import RunEncoders
 from ..loop import Loop
+from ..open_shards import open_batches
 from ..opening import lock_folder, make_loop, open_run, run_loop
-from ..shard_batches import ShardBatches, open_batches
+from ..shard_batches import ShardBatches
 from ..summary import measured
 from ..tracking import METRICS, read_rows
 from ..trainable import UNetLoRA, check_encoder

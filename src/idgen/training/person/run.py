@@ -18,7 +18,7 @@ from ..base import BaseModel
 from ..dry_run import duration, seconds_per_update
 from ..loop import Loop
 from ..opening import lock_folder, make_loop, open_run, run_loop
-from ..shard_batches import check_prompts
+from ..prompt_checks import check_prompts
 from ..tracking import METRICS
 from ..validation import Validation
 from .batches import PROMPTS
