@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from skimage import data
 
+from idgen import cli
 from idgen.faces import FaceAnalyzer
 from tests.processes import start_server
 
@@ -61,6 +63,18 @@ def group_photo() -> Path:
 @pytest.fixture(scope="session")
 def analyzer() -> FaceAnalyzer:
     return FaceAnalyzer()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Call `idgen` with these arguments; returns what it prints."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["idgen", *map(str, arguments)])
+        cli.main()
+        return capsys.readouterr().out
+
+    return run
 
 
 LONGEST = (

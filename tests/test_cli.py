@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +10,10 @@ import torch
 from PIL import Image
 
 import idgen
-from idgen import Identity, cli
+from idgen import Identity
 from idgen.commands import COMMANDS
 from idgen.faces import DlibEncoder
 from tests.components import make_adapter, make_pipeline
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["idgen", *map(str, arguments)])
-        cli.main()
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .attributes import Direction, find_direction, packaged
-from .errors import EncoderMismatchError, IdentityError, StatisticsError
+from .errors import EncoderMismatchError, IdentityError
 from .faces.space import FaceSpace
 from .identity_checks import warn_of_outliers
 from .records import read_record, write_record
@@ -78,7 +78,7 @@ class Identity:
     @property
     def attributes(self) -> tuple[str, ...]:
         """The attributes that `anonymise` can keep with this encoder."""
-        return tuple(_space(self.encoder, self.dim).attributes)
+        return tuple(FaceSpace.for_encoder(self.encoder, self.dim).attributes)
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ class Identity:
             StatisticsError: An attribute of the encoder is not known.
         """
         embedding = self.embedding(normalised=self.normalised)
-        turned = _space(self.encoder, self.dim).turn(embedding, angle, _generator(seed), keep)
+        turned = FaceSpace.for_encoder(self.encoder, self.dim).turn(embedding, angle, _generator(seed), keep)
         return replace(self, embeddings=turned[None], weights=None, features=None, name=None)
 
     def moved(self, attribute: str | Direction, amount: float = 1.0) -> Self:
@@ -227,7 +227,7 @@ class Identity:
         Raises:
             EncoderMismatchError: The encoder has embeddings of another length.
         """
-        embedding = _space(encoder, dim).draw(_generator(seed))
+        embedding = FaceSpace.for_encoder(encoder, dim).draw(_generator(seed))
         if norm is not None:
             embedding = F.normalize(embedding, dim=-1) * norm
         return cls(embeddings=embedding[None], encoder=encoder)
@@ -250,17 +250,6 @@ class Identity:
             IdentityError: Its values are not valid; see the class.
         """
         return read_record(cls, path, MAX_BYTES, FORMAT, "identity", "an identity")
-
-
-def _space(encoder: str, dim: int) -> FaceSpace:
-    """The space of an encoder, or the whole sphere if it is not known."""
-    try:
-        space = FaceSpace.of(encoder)
-    except StatisticsError:
-        return FaceSpace.even(encoder, dim)
-    if space.dim != dim:
-        raise EncoderMismatchError(f"Embeddings of '{encoder}' have {space.dim} numbers, not {dim}.")
-    return space
 
 
 def _check_same_encoder(a: Identity, b: Identity) -> None:

@@ -180,18 +180,24 @@ def test_other_places_than_a_disk(photos, folders, tmp_path):
         make_set("memory://in", "memory://in/anna/set")
 
 
-def test_two_processes_give_the_same_bytes(photos, tmp_path):
-    make_set(photos, tmp_path / "one", shard_size=1)
-    make_set(photos, tmp_path / "two", LocalProcesses(2), shard_size=1)
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+@pytest.fixture(scope="module")
+def one_by_one(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard for each photo, made in this process."""
+    output = tmp_path_factory.mktemp("one")
+    make_set(photos, output, shard_size=1)
+    return output
 
 
-def test_ray_gives_the_same_bytes(photos, tmp_path):
-    """A real Ray of two workers."""
+def test_two_processes_give_the_same_bytes(photos, one_by_one, tmp_path):
+    make_set(photos, tmp_path, LocalProcesses(2), shard_size=1)
+    assert contents(tmp_path) == contents(one_by_one)
+
+
+def test_ray_gives_the_same_bytes(photos, one_by_one, tmp_path):
+    """A real Ray."""
     pytest.importorskip("ray", reason="Ray is not installed")
-    make_set(photos, tmp_path / "one", shard_size=1)
-    make_set(photos, tmp_path / "ray", RayData(2), shard_size=1)
-    assert contents(tmp_path / "one") == contents(tmp_path / "ray")
+    make_set(photos, tmp_path, RayData(1), shard_size=1)
+    assert contents(tmp_path) == contents(one_by_one)
 
 
 def test_a_worker_of_ray_returns_our_errors_as_data():

@@ -130,7 +130,7 @@ def test_of_the_same_picture_the_largest_stays():
 
 def test_a_smaller_copy_and_somebody_elses_photo_are_set_aside(monkeypatch, lfw_photos, tmp_path):
     """Real photos. Thresholds are measured on fewer people than anybody should."""
-    monkeypatch.setattr("idgen.data.statistics._PAIRS_ABOVE", 0.1)
+    monkeypatch.setattr("idgen.data.thresholds._PAIRS_ABOVE", 0.1)
     people = Counter(path.parent.name for path in lfw_photos.rglob("*.jpg")).most_common()
     many, other = people[0][0], people[-1][0]
     shutil.copytree(lfw_photos, tmp_path / "photos")

@@ -87,5 +87,5 @@ def test_the_command_proposes_a_window_that_a_run_can_read(
 
 def test_people_without_a_target_are_named(tmp_path: Path, astronaut: np.ndarray) -> None:
     sets.save(Image.fromarray(astronaut), tmp_path / "eileen" / "1.jpg")
-    with pytest.raises(EvaluationError, match=r"a target photo; not so: \['eileen'\]"):
+    with pytest.raises(EvaluationError, match=r"a target photo, unlike \['eileen'\]"):
         measure(load_tiny(), "tiny", load_cases(tmp_path))

@@ -155,9 +155,9 @@ def test_compare(run, report: Path, tmp_path: Path) -> None:
 def test_table_of_people_and_of_nobody(run, people: Path, tmp_path: Path) -> None:
     table = tmp_path / "people.csv"
     table.write_text(f"person,reference,noun\neileen,{people / 'eileen' / '1.png'},woman\n")
-    common = ("--steps", 1, "--count", 2, "--prompts", "tiny", "--no-watermark")
+    common = ("--steps", 1, "--count", 2, "--prompts", PROMPTS, "--no-watermark")
     run("generate", "--table", table, *common, "--output", tmp_path / "real")
-    assert len(list((tmp_path / "real" / "eileen").glob("*.png"))) == 18
+    assert len(list((tmp_path / "real" / "eileen").glob("*.png"))) == 2 * len(PROMPTS.read_text().splitlines())
     run("generate", "a photo of a face", "--random", 3, "--steps", 1, "--output", tmp_path / "crowd")
     assert [p.name for p in sorted((tmp_path / "crowd").iterdir())] == ["person-00000", "person-00001", "person-00002"]
     for person in (tmp_path / "crowd").iterdir():

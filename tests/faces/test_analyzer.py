@@ -99,9 +99,9 @@ def test_wrong_weights(tmp_path: Path) -> None:
 
 
 def test_london_same_and_different_people(shared: Path) -> None:
-    """51 people with two photos each: all pairs, by the Euclidean distance that the network was trained for."""
+    """26 people with two photos each: all pairs, by the Euclidean distance that the network was trained for."""
     analyzer = FaceAnalyzer(detector=DlibDetector(working_side=640))  # faces fill the photos; a quarter of the time
-    people = sorted(folder for folder in (shared / "data" / "london").iterdir() if folder.is_dir())
+    people = sorted(folder for folder in (shared / "data" / "london").iterdir() if folder.is_dir())[::2]
     faces = [
         analyzer.find(photo, "largest")
         for person in people
@@ -111,7 +111,7 @@ def test_london_same_and_different_people(shared: Path) -> None:
     distance = {(i, j): np.linalg.norm(embeddings[i] - embeddings[j]) for i, j in combinations(range(len(faces)), 2)}
     same = [d for (i, j), d in distance.items() if i // 2 == j // 2]
     different = np.array([d for (i, j), d in distance.items() if i // 2 != j // 2])
-    assert len(same) == 51
+    assert len(same) == 26
     assert max(same) < 0.6
     # dlib's own pipeline has 34 such pairs on these look-alike studio portraits; no network of ours can have none.
     assert (different < 0.6).mean() < 0.01

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler
 
 from idgen.losses import LOSSES, Bank, LayerRecord, LossConfig, Parametrisation, Weight, WeightedTerms, make_losses
 from idgen.losses.style import fit_styles
-from idgen.losses.weighted import WHO, parameters
+from idgen.losses.term import WHO, parameters
 
 from .inputs import normal, recording
 

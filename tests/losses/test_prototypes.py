@@ -9,7 +9,8 @@ import torch
 
 from idgen.errors import LossError
 from idgen.losses import IdentityHeadLoss, NormDirectionLoss, PrototypeLoss, RelationLoss, learned_parts
-from idgen.losses.weighted import Term, WeightedTerms
+from idgen.losses.term import Term
+from idgen.losses.weighted import WeightedTerms
 
 CENTRES = torch.tensor([[2.0, 0, 0], [0, 1.0, 0], [0, 0, 3.0], [0.6, 0.8, 0]])
 GENERATED = torch.tensor([[0.8, 0.6, 0], [0, 0, 5.0]])

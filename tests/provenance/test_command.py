@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from idgen import cli
 from idgen.faces import DlibEncoder
 from idgen.provenance import read_settings, read_watermark
 from tests.components import make_adapter, make_pipeline
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["idgen", *map(str, arguments)])
-        cli.main()
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from idgen.data.assign import AssignOptions
 from idgen.data.cache import write_caches
 from idgen.data.prepare import PrepareOptions, prepare
 from idgen.errors import TrainingError
+from idgen.tiny.usage import Usage
 from idgen.training import restorer
 from idgen.training.checkpoint import list_checkpoints
 from idgen.training.parsing import parse
@@ -83,6 +84,7 @@ def test_both_stages_write_a_folder_that_a_pipeline_loads(shards, tmp_path, monk
 def test_a_restorer_is_trained_and_its_curve_is_fitted(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(restorer, "GRID", (0.0, 1.0))
     monkeypatch.setattr(restorer, "DAMAGES", restorer.DAMAGES[1:2])
+    monkeypatch.setattr("idgen.pipelines.restore.pipeline_usage", lambda _: Usage(num_inference_steps=2))
     flags = ["--train_data_dir", shards, "--output_dir", str(tmp_path), "--max_train_steps", "2", "--fit_people", "1"]
     flags += ["--train_batch_size", "2", "--optimizer.lr_warmup_steps", "1"]
     idgen(monkeypatch, "restorer", *flags)

@@ -20,11 +20,12 @@ from idgen import IdentityAdapter
 from idgen.errors import TrainingError
 from idgen.rewards import RewardHackingGuard
 from idgen.training.checkpoint import list_checkpoints
-from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, OptimizerConfig, Schedule
+from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, OptimizerConfig
 from idgen.training.conflicts import ConflictingGradients
 from idgen.training.distributed import make_accelerator
 from idgen.training.dry_run import dry_run, duration
 from idgen.training.optimization import UpdateFilter
+from idgen.training.optimizer_config import Schedule
 from idgen.training.parsing import from_toml
 from idgen.training.validation import EarlyStopping
 from tests.processes import run_in_two, start

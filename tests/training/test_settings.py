@@ -14,10 +14,11 @@ import torch
 from idgen.errors import TrainingError
 from idgen.losses import LossConfig
 from idgen.rewards import RewardsConfig
-from idgen.training.config import DenoisingConfig, LoopConfig, OptimizerConfig, RewardConfig, Schedule
+from idgen.training.config import DenoisingConfig, LoopConfig, OptimizerConfig, RewardConfig
 from idgen.training.distil.config import DistilConfig
 from idgen.training.loop import Loop
 from idgen.training.optimization import make_schedule
+from idgen.training.optimizer_config import Schedule
 from idgen.training.person.config import PersonConfig
 from idgen.training.resume import ENDLESS_SCHEDULES, MAY_CHANGE, check_start, check_unchanged
 from idgen.training.tracking import flatten

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,32 +20,11 @@ if TYPE_CHECKING:
     from ..provenance.forgetting.report import ForgettingReport
 
 
-def run(
-    adapter: Annotated[TrainedAdapter, tyro.conf.Positional],
-    /,
-    person: tuple[InputPath, ...] = (),
-    output: Path = Path("forgotten"),
-    settings: Annotated[ForgettingSettings, tyro.conf.arg(name="")] = ForgettingSettings(),  # noqa: B008  # frozen
-    keep: tuple[InputPath, ...] = (),
-    base: BaseName | None = None,
-    weight_name: str | None = None,
-    report: bool = False,
-    unseen: tuple[InputPath, ...] = (),
-    others: tuple[InputPath, ...] = (),
-    eval_encoder: tuple[EncoderSpec, ...] = (),
-    detector: InputPath | None = None,
-    device: str | None = None,
-) -> None:
-    """Make an adapter that no longer draws given people, from photos or identity files of them alone.
+@dataclass(frozen=True, kw_only=True)
+class ForgetOptions:
+    """Options of `idgen forget`.
 
-    idgen forget tiny --person anna/ --output forgotten/ --report
-
-    idgen forget InstantX/InstantID --person anna/ bruno.safetensors --output forgotten/ --threshold 0.35
-
-    Pictures of these people show somebody else; those of all other people stay nearly the same. docs/consent.md says
-    what it does not do: the old adapter still exists, and the base model may know the person by name.
-
-    Args:
+    Attributes:
         adapter: The adapter, which is not changed.
         person: People to forget. Each is a photo, a folder of photos, or a file of `idgen enroll`.
         output: Folder of the new adapter.
@@ -61,21 +41,57 @@ def run(
         detector: YuNet file; finds the faces for --report instead of the encoder's own detector.
         device: Defaults to a GPU if there is one.
     """
-    if not person:
-        raise ProvenanceError("--person is required: photos, folders of photos or identity files of people to forget.")
-    if unseen and len(unseen) != len(person):
-        raise ProvenanceError(f"--unseen must name as many people as --person: got {len(unseen)} and {len(person)}.")
-    base = "tiny" if base is None and adapter == "tiny" else base
-    if base is None and (report or settings.unet == "always"):
-        raise ProvenanceError("--base is required for --report and for --unet always.")
+
+    adapter: Annotated[TrainedAdapter, tyro.conf.Positional]
+    person: tuple[InputPath, ...] = ()
+    output: Path = Path("forgotten")
+    settings: Annotated[ForgettingSettings, tyro.conf.arg(name="")] = field(default_factory=ForgettingSettings)
+    keep: tuple[InputPath, ...] = ()
+    base: BaseName | None = None
+    weight_name: str | None = None
+    report: bool = False
+    unseen: tuple[InputPath, ...] = ()
+    others: tuple[InputPath, ...] = ()
+    eval_encoder: tuple[EncoderSpec, ...] = ()
+    detector: InputPath | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.person:
+            raise ProvenanceError(
+                "--person is required: photos, folders of photos or identity files of people to forget."
+            )
+        if self.unseen and len(self.unseen) != len(self.person):
+            raise ProvenanceError(
+                f"--unseen must name as many people as --person: got {len(self.unseen)} and {len(self.person)}."
+            )
+        if self.base_model is None and (self.report or self.settings.unet == "always"):
+            raise ProvenanceError("--base is required for --report and for --unet always.")
+
+    @property
+    def base_model(self) -> str | None:
+        """The base model, if it is given or known."""
+        return "tiny" if self.base is None and self.adapter == "tiny" else self.base
+
+
+def run(options: Annotated[ForgetOptions, tyro.conf.arg(name="")]) -> None:
+    """Make an adapter that no longer draws given people, from photos or identity files of them alone.
+
+    idgen forget tiny --person anna/ --output forgotten/ --report
+
+    idgen forget InstantX/InstantID --person anna/ bruno.safetensors --output forgotten/ --threshold 0.35
+
+    Pictures of these people show somebody else; those of all other people stay nearly the same. docs/consent.md says
+    what it does not do: the old adapter still exists, and the base model may know the person by name.
+    """
     from ..provenance.forgetting.command import ForgetCommand
 
-    command = ForgetCommand(adapter, weight_name, base, device)
-    for line in command.forget(person, keep, settings, output):
+    command = ForgetCommand(options.adapter, options.weight_name, options.base_model, options.device)
+    for line in command.forget(options.person, options.keep, options.settings, options.output):
         say(line)
-    if report:
-        print_report(command.report(unseen, others, eval_encoder, detector))
-    show(output)
+    if options.report:
+        print_report(command.report(options.unseen, options.others, options.eval_encoder, options.detector))
+    show(options.output)
 
 
 def print_report(found: ForgettingReport) -> None:

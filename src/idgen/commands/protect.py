@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,25 +28,11 @@ if TYPE_CHECKING:
     from ..provenance.protection_report import Edit
 
 
-def run(
-    photo: Annotated[InputPath, tyro.conf.Positional],
-    /,
-    output: Path = Path("protected.png"),
-    settings: Annotated[ProtectionSettings, tyro.conf.arg(name="")] = ProtectionSettings(),  # noqa: B008  # frozen
-    face: FaceOption = None,
-    encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--encoders"])] = ("dlib-resnet-v1",),
-    mask: InputPath | None = None,
-    report: bool = False,
-    base: BaseName = "tiny",
-    eval_encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--unseen"])] = (),
-) -> None:
-    """Change a photo a little so that face encoders do not recognise the person.
+@dataclass(frozen=True, kw_only=True)
+class ProtectOptions:
+    """Options of `idgen protect`.
 
-    idgen protect anna.jpg --output protected.png --report
-
-    It protects this photo against encoders like these, not for ever and not against every encoder.
-
-    Args:
+    Attributes:
         photo: Photo to protect.
         output: PNG file to write. JPEG at low quality weakens the protection.
         settings: Strength, steps and seed.
@@ -58,30 +45,51 @@ def run(
         eval_encoder: Face encoders that --report also measures with, which the photo is not protected against.
             Defaults to one that is at hand.
     """
-    if output.suffix.lower() != ".png":
-        raise IdgenError(f"--output must end in .png, which keeps the change as it is, got '{output}'.")
-    choice = read_face_option(face)
-    original = load_photo(photo)
-    allowed = None if mask is None else load_photo(mask).mean(2) / 255
+
+    photo: Annotated[InputPath, tyro.conf.Positional]
+    output: Path = Path("protected.png")
+    settings: Annotated[ProtectionSettings, tyro.conf.arg(name="")] = field(default_factory=ProtectionSettings)
+    face: FaceOption = None
+    encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--encoders"])] = ("dlib-resnet-v1",)
+    mask: InputPath | None = None
+    report: bool = False
+    base: BaseName = "tiny"
+    eval_encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--unseen"])] = ()
+
+    def __post_init__(self) -> None:
+        if self.output.suffix.lower() != ".png":
+            raise IdgenError(f"--output must end in .png, which keeps the change as it is, got '{self.output}'.")
+
+
+def run(options: Annotated[ProtectOptions, tyro.conf.arg(name="")]) -> None:
+    """Change a photo a little so that face encoders do not recognise the person.
+
+    idgen protect anna.jpg --output protected.png --report
+
+    It protects this photo against these encoders and similar ones. Other and future encoders may recognise the person.
+    """
+    choice = read_face_option(options.face)
+    original = load_photo(options.photo)
+    allowed = None if options.mask is None else load_photo(options.mask).mean(2) / 255
     from ..faces import FaceAnalyzer, open_encoder
     from ..losses.embedders import open_embedder
     from ..provenance.protection import protect
     from ..provenance.protection_report import DIFFUSION_PASS, EDITS
 
-    embedders = [open_embedder(name) for name in encoder]
-    others = [open_encoder(name) for name in eval_encoder]
-    if report and not others:
+    embedders = [open_embedder(name) for name in options.encoder]
+    others = [open_encoder(name) for name in options.eval_encoder]
+    if options.report and not others:
         others = _others({embedder.name for embedder in embedders})
     analyzer = FaceAnalyzer()
     found = analyzer.find(original, choice)
-    protected = protect(original, found.landmarks, embedders, settings, allowed, progress=True)
+    protected = protect(original, found.landmarks, embedders, options.settings, allowed, progress=True)
     file = io.BytesIO()
     Image.fromarray(protected).save(file, "PNG")
-    write_bytes(output, file.getvalue(), ProvenanceError)
-    if report:
-        edits = {**EDITS, DIFFUSION_PASS: _diffusion_pass(base, found.landmarks)}
-        _report(original, protected, analyzer, [open_encoder(name) for name in encoder] + others, edits)
-    show(output)
+    write_bytes(options.output, file.getvalue(), ProvenanceError)
+    if options.report:
+        edits = {**EDITS, DIFFUSION_PASS: _diffusion_pass(options.base, found.landmarks)}
+        _report(original, protected, analyzer, [open_encoder(name) for name in options.encoder] + others, edits)
+    show(options.output)
 
 
 def _others(used: Set[str]) -> list[FaceEncoder]:

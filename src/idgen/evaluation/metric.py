@@ -84,11 +84,6 @@ class Metric:
     help: str = ""
 
     @property
-    def has_interval(self) -> bool:
-        """Whether an interval is bootstrapped over people: for all metrics but those of two sets of features."""
-        return self.reads != "features"
-
-    @property
     def heading(self) -> str:
         """Title, and an arrow towards better values."""
         return self.title + {"higher": " ↑", "lower": " ↓", None: ""}[self.better]

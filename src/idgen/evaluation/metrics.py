@@ -6,95 +6,31 @@ write a function and add its row to `METRICS`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import attrgetter
 
-import numpy as np
-
 from .error_rates import operating_point_inconsistency
-from .metric import Crop, Faces, Metric, Picture
-from .similarity import (
-    assignment_accuracy,
-    copy_paste,
-    cosine_similarity,
-    detection_rate,
-    disruption,
-    diversity,
-    frechet_distance,
-    identity_blending,
-    pairwise_difference,
+from .metric import Metric, Picture
+from .metric_values import (
+    assignment,
+    between,
+    blending,
+    change,
+    clip_i,
+    copying,
+    detection,
+    face_diversity,
+    real,
+    sim_gt,
+    sim_ref,
 )
-
-
-def _detection(picture: Picture) -> float | None:
-    return detection_rate(next(iter(picture.faces.values())).drawn) if picture.faces else None
-
-
-def _sim_ref(faces: Faces) -> float:
-    return float(cosine_similarity(faces.drawn, faces.reference).mean())
-
-
-def _sim_gt(faces: Faces) -> float | None:
-    return None if faces.target is None else float(cosine_similarity(faces.drawn, faces.target).mean())
-
-
-def _copy_paste(faces: Faces) -> float | None:
-    if faces.target is None:
-        return None
-    to_target, to_reference = (cosine_similarity(faces.drawn, real) for real in (faces.target, faces.reference))
-    return float(copy_paste(to_target, to_reference, cosine_similarity(faces.target, faces.reference)).mean())
-
-
-def _real(faces: Faces) -> float | None:
-    return None if faces.target is None else float(cosine_similarity(faces.target, faces.reference).mean())
-
-
-def _blending(faces: Faces) -> float | None:
-    if faces.target is None or len(faces.target) < 2:
-        return None
-    return identity_blending(np.nan_to_num(faces.drawn) @ faces.target.T)
-
-
-def _assignment(faces: Faces) -> float | None:
-    real = faces.reference if faces.target is None else faces.target
-    return assignment_accuracy(np.nan_to_num(faces.drawn) @ real.T) if len(real) > 1 else None
-
-
-def _between(embeddings: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Mean cosine of each person's pictures to those of all others, for each picture; NaN for a single person."""
-    vectors, values = np.nan_to_num(embeddings), np.full(len(embeddings), np.nan)
-    for person in np.unique(people):
-        own = people == person
-        if not own.all():
-            others = vectors.sum(0) - vectors[own].sum(0)
-            values[own] = others @ vectors[own].mean(0) / (~own).sum()
-    return values
-
-
-def _diversity(crops: Sequence[Crop]) -> np.ndarray:
-    distance = np.zeros((len(crops), len(crops)))
-    seen = [i for i, crop in enumerate(crops) if crop is not None]
-    if seen:
-        distance[np.ix_(seen, seen)] = pairwise_difference(np.stack([crop for crop in crops if crop is not None]))
-    return diversity(distance)
-
-
-def _disruption(picture: Picture) -> float | None:
-    return None if picture.without is None else disruption(picture.pixels, picture.without)
-
-
-def _clip_i(picture: Picture) -> float | None:
-    if picture.features is None or picture.features_without is None:
-        return None
-    return float(cosine_similarity(picture.features, picture.features_without))
-
+from .similarity import frechet_distance
 
 _ROWS = (
     Metric(
         name="sim_gt",
         title="Sim(GT)",
         reads="faces",
-        compute=_sim_gt,
+        compute=sim_gt,
         similarity=True,
         better="higher",
         formula="cos(φ(g), φ(t))",
@@ -105,7 +41,7 @@ _ROWS = (
         name="sim_ref",
         title="Sim(Ref)",
         reads="faces",
-        compute=_sim_ref,
+        compute=sim_ref,
         similarity=True,
         better="higher",
         formula="cos(φ(g), φ(r))",
@@ -116,7 +52,7 @@ _ROWS = (
         name="copy_paste",
         title="Copy-Paste",
         reads="faces",
-        compute=_copy_paste,
+        compute=copying,
         better="lower",
         formula="(θ(g,t) − θ(g,r)) / max(θ(t,r), 1e-6)",
         source="WithAnyone, eq. 2",
@@ -126,7 +62,7 @@ _ROWS = (
         name="real",
         title="cos(reference, target), the photos themselves",
         reads="faces",
-        compute=_real,
+        compute=real,
         similarity=True,
         formula="cos(φ(r), φ(t))",
         help="what two real photos reach",
@@ -135,7 +71,7 @@ _ROWS = (
         name="blending",
         title="Identity blending",
         reads="faces",
-        compute=_blending,
+        compute=blending,
         similarity=True,
         better="lower",
         formula="mean of cos(φ(g_i), φ(t_j)), i ≠ j",
@@ -146,7 +82,7 @@ _ROWS = (
         name="assignment",
         title="Assignment accuracy",
         reads="faces",
-        compute=_assignment,
+        compute=assignment,
         better="higher",
         formula="share of people i with cos(φ(g_i), φ(t_i)) > cos(φ(g_i), φ(t_j)) for all j ≠ i",
         help="people in a picture with a face that is more like them than like the others; 0.75 for two people by "
@@ -156,7 +92,7 @@ _ROWS = (
         name="between",
         title="Similarity between different people's pictures",
         reads="everyone",
-        compute=_between,
+        compute=between,
         similarity=True,
         better="lower",
         formula="mean of cos(φ(g_a), φ(g_b)), a ≠ b",
@@ -207,7 +143,7 @@ _ROWS = (
         name="detection",
         title="Detection rate",
         reads="picture",
-        compute=_detection,
+        compute=detection,
         better="higher",
         formula="faces found / people in the picture",
         help="0 for a picture without a face",
@@ -216,7 +152,7 @@ _ROWS = (
         name="diversity",
         title="Diversity of a person's faces",
         reads="person",
-        compute=_diversity,
+        compute=face_diversity,
         formula="mean over pairs of a person's aligned face crops of their root mean square difference",
         source="FaceDiv of StableIdentity uses LPIPS",
         help="0: always the same face",
@@ -234,7 +170,7 @@ _ROWS = (
         name="disruption",
         title="Disruption",
         reads="picture",
-        compute=_disruption,
+        compute=change,
         better="lower",
         formula="root mean square difference to the same seed without identity",
         source="PuLID measures this by CLIP-I",
@@ -244,7 +180,7 @@ _ROWS = (
         name="clip_i",
         title="CLIP-I to the picture without identity",
         reads="picture",
-        compute=_clip_i,
+        compute=clip_i,
         better="higher",
         formula="cos of features to the same seed without identity",
         source="PuLID",

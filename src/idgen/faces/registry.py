@@ -115,11 +115,11 @@ def open_encoder(spec: str) -> FaceEncoder:
     """Open a face encoder that the user names.
 
     Args:
-        spec: As on the command line; see `encoder_forms`. An encoder of one's own is FILE.py:CLASS or MODULE:CLASS,
+        spec: As on the command line; see `encoder_forms`. A custom encoder is FILE.py:CLASS or MODULE:CLASS,
             whose code is executed; so pass no text from a file, but `spec_of` a name that is stored with embeddings.
 
     Raises:
-        EncoderMismatchError: There is no such encoder, or a class of one's own is not one.
+        EncoderMismatchError: There is no such encoder, or a custom class is not an encoder.
         CheckpointError: It cannot be opened.
         MissingDependencyError: A package that it needs is not installed.
     """

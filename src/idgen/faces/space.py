@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..errors import CheckpointError, StatisticsError
+from ..errors import CheckpointError, EncoderMismatchError, StatisticsError
 from ..files import FilePath, parse_json, read_tensors, write_tensors
 
 FORMAT = "idgen-face-space-1"
@@ -112,6 +112,25 @@ class FaceSpace:
             StatisticsError: The package has none of this encoder.
         """
         return _packaged(encoder)
+
+    @classmethod
+    def for_encoder(cls, encoder: str, dim: int) -> FaceSpace:
+        """The space of an encoder, or the whole sphere if the package has none.
+
+        Args:
+            encoder: Name of the encoder.
+            dim: Length of its embeddings.
+
+        Raises:
+            EncoderMismatchError: The encoder has embeddings of another length.
+        """
+        try:
+            space = cls.of(encoder)
+        except StatisticsError:
+            return cls.even(encoder, dim)
+        if space.dim != dim:
+            raise EncoderMismatchError(f"Embeddings of '{encoder}' have {space.dim} numbers, not {dim}.")
+        return space
 
     @property
     def dim(self) -> int:

@@ -10,6 +10,7 @@ from .gates import Between, Decay, Gate, SignalPower, UpTo
 from .groups import OrthogonalityLoss, WithinGroupLoss
 from .identity_head import IdentityHeadLoss
 from .identity_losses import TripletLoss, identity_loss
+from .inputs import Inputs
 from .learned_similarity import LearnedSimilarity
 from .mixup import MixedContrastiveLoss, make_contrastive
 from .negatives import Bank, Negatives
@@ -27,8 +28,9 @@ from .settings import LossSettings
 from .several_encoders import over_encoders
 from .symmetry import symmetry_loss
 from .table import LOSSES
+from .term import Term
 from .two_phase import TwoPhaseLoss
-from .weighted import Inputs, Term, TermLog, Weighted, WeightedTerms, learned_parts
+from .weighted import TermLog, Weighted, WeightedTerms, learned_parts
 from .weights import Weight
 
 __all__ = [

@@ -141,7 +141,7 @@ def make_losses(
         styles: Subspaces of styles, for losses that read them.
 
     Raises:
-        LossError: No loss has a weight, a function of one's own is not found, or a loss needs centres, groups or
+        LossError: No loss has a weight, a custom function is not found, or a loss needs centres, groups or
             styles.
     """
     from .centred import centred

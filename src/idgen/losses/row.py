@@ -16,7 +16,7 @@ from ..own_code import load_object
 from .weights import Weight, Weights, Window
 
 if TYPE_CHECKING:
-    from .weighted import Term
+    from .term import Term
 
 FACES = frozenset(
     {
@@ -121,7 +121,7 @@ class Table:
     def terms(
         self, weights: Weights, settings: Mapping[str, Any], num_train_timesteps: int | None = None
     ) -> dict[str, Term]:
-        """Build everything whose weight is not 0. A function of one's own has the name of the function.
+        """Build everything whose weight is not 0. A custom function has the name of the function.
 
         Args:
             weights: As in the configuration.
@@ -131,7 +131,7 @@ class Table:
         Raises:
             LossError: A function is not found, or has the name of a row.
         """
-        from .weighted import Term, parameters
+        from .term import Term, parameters
 
         found: dict[str, Term] = {}
         for name, weight in self.weights(weights).items():

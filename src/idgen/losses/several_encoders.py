@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from .weighted import WeightedTerms, parameters
+from .term import parameters
+from .weighted import WeightedTerms
 
 Terms = TypeVar("Terms", bound=WeightedTerms)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -14,21 +13,12 @@ from torch import nn
 
 from ..errors import LossError
 from .centred import relative_to
-from .gates import Gate
+from .inputs import Inputs
 from .parametrisation import at_least_float32
+from .term import WHO, Term, parameters
 
 OverPeople: TypeAlias = Literal["mean", "least"]
 """How the values of several people in a picture become one."""
-WHO = frozenset({"target_embeds", "target_features", "target_patches", "reference_embeds", "older_embeds", "persons"})
-"""Inputs that identify the person: a term that reads one of them compares with the person."""
-OF_FACES = WHO | frozenset(
-    {
-        *("generated_embeds", "generated_features", "generated_halves", "generated_patches", "frontality"),
-        *("face_images", "landmarks", "negatives", "prior_embeds", "mixing"),
-        *("token_offsets", "pseudo_words", "identity_values"),
-    }
-)
-"""Inputs with a row for each face: a term that reads one of them returns a value for each face."""
 KNOWN = "known"
 """Input, (batch, people) of booleans: which faces of a picture are people of the data. Without it, each picture shows
 one face."""
@@ -38,39 +28,6 @@ RELIABILITY = "reliability"
 """Input, (batch,) in [0, 1]: a factor on terms that compare with the person."""
 COUNTS = "counts"
 """Parameter of a loss that pools samples: a mask of the samples that count."""
-
-
-class Term(NamedTuple):
-    """A loss or a reward with its weight.
-
-    Attributes:
-        function: Called with the inputs that its parameters are named after; returns (batch,). Inputs for parameters
-            with a default are optional. A loss that pools samples has a parameter `counts`, (batch,) of booleans: the
-            samples that count for this term. It must not read the others.
-        weight: Factor in the sum.
-        gate: Factor at a sample's timestep; None for 1 everywhere.
-        valid: Name of the input, (batch,) of booleans, that masks the term: `"face_found"` for a term that reads a
-            face. Masked samples contribute 0, and do not change the value or gradient of other samples.
-        encoder: Stored name of the face encoder whose embeddings it reads, if there are several; see `Inputs.by`.
-        centre: (dim,), mean of its embeddings, for a term that compares embeddings relative to it; None for others.
-    """
-
-    function: Callable[..., Any]
-    weight: float = 1.0
-    gate: Gate | None = None
-    valid: str | None = None
-    encoder: str | None = None
-    centre: torch.Tensor | None = None
-
-    @property
-    def of_identity(self) -> bool:
-        """Whether the term compares with the person or reads a generated face."""
-        return self.valid is not None or bool(WHO & parameters(self.function).keys())
-
-    @property
-    def of_faces(self) -> bool:
-        """Whether the term returns a value for each face of a picture."""
-        return bool(OF_FACES & parameters(self.function).keys())
 
 
 class TermLog(NamedTuple):
@@ -111,39 +68,6 @@ class Weighted(NamedTuple):
         """Mean over the batch, samples without a face included. So a face has the same weight in every step, and the
         gradients of processes and accumulated steps add up to that of one large batch."""
         return self.values.mean()
-
-
-class Inputs(Mapping[str, Any]):
-    """The base of typed inputs: a mapping of the public attributes and properties of a subclass.
-
-    A `cached_property` is computed when a loss first reads it. What no loss reads costs nothing, nor what is read only
-    by losses whose gate is closed for the whole batch. So no property may run a collective operation: another process
-    may not need it, and would never join.
-    """
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._names():
-            raise KeyError(name)
-        return getattr(self, name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
-
-    def __len__(self) -> int:
-        return len(self._names())
-
-    def by(self, encoder: str) -> Inputs:
-        """The inputs with the embeddings of another face encoder."""
-        raise LossError(f"These inputs have no embeddings by '{encoder}'.")
-
-    def _names(self) -> list[str]:
-        """Names only: nothing is computed."""
-        members = (part for kind in type(self).__mro__ for part in vars(kind).items())
-        properties = [name for name, member in members if isinstance(member, cached_property | property)]
-        return sorted({name for name in (*vars(self), *properties) if not name.startswith("_")})
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,11 +177,6 @@ class WeightedTerms:
         if found.ndim != 1:
             raise LossError(f"'{name}' must return one value per sample, (batch,), not {tuple(found.shape)}.")
         return at_least_float32(found)
-
-
-def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The inputs that a loss or reward reads, by name."""
-    return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
 
 
 def learned_parts(losses: WeightedTerms) -> nn.ModuleDict:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import log, sqrt
 
 import torch
 
@@ -104,11 +104,6 @@ def trace_weights(
         )
         traces.append(Trace(recipient, fit / length, threshold))
     return sorted(traces, key=lambda trace: -trace.score)
-
-
-def false_positive_bound(score: float) -> float:
-    """Largest probability with which a copy without a recipient's fingerprint reaches this score."""
-    return exp(-(max(score, 0.0) ** 2) / 2)
 
 
 def _changes(copy: Weights, original: Weights | None) -> Iterator[tuple[str, torch.Tensor]]:

@@ -67,7 +67,7 @@ class AestheticHead(nn.Module):
                 head = cls((weights[0].shape[1], *(len(weight) for weight in weights)))
             load_strictly(head, state, str(path))
         except (CheckpointError, LossError) as error:
-            raise CheckpointError(f"The layers in '{path}' do not follow on each other: {error}") from error
+            raise CheckpointError(f"The layers in '{path}' do not fit together: {error}") from error
         return head.eval().requires_grad_(False)
 
 

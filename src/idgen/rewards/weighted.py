@@ -40,7 +40,7 @@ def make_rewards(config: RewardsConfig, embedder: FaceEmbedder, device: torch.de
 
     Raises:
         CheckpointError: A network cannot be opened.
-        LossError: No reward has a weight, or a function of one's own is not found.
+        LossError: No reward has a weight, or a custom function is not found.
     """
     settings = config.fitted().settings
     settings["over"] = config.over or "mean"  # of the target alone

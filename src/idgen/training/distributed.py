@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..errors import IdgenError, TrainingError
-from .config import LoopConfig
+from .loop_config import LoopConfig
 
 PRECISIONS = ("no", "fp16", "bf16")
 Arguments = ParamSpec("Arguments")

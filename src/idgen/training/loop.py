@@ -17,9 +17,9 @@ from tqdm import tqdm
 from ..terminal import visible
 from .batch import Batch, Batches
 from .checkpoint import RunState, load_state, load_tensors, save_checkpoint
-from .config import LoopConfig, OptimizerConfig
 from .conflicts import ConflictingGradients
 from .distributed import StopSignal, check_accumulation, on_main, whole_parameters, whole_tensor
+from .loop_config import LoopConfig
 from .optimization import (
     UpdateFilter,
     WeightAverage,
@@ -28,6 +28,7 @@ from .optimization import (
     make_schedule,
     optimizer_tensors,
 )
+from .optimizer_config import OptimizerConfig
 from .randomness import generators
 from .resume import check_unchanged, count_weights, find_checkpoint, locked, set_newer_aside
 from .step import TrainingStep

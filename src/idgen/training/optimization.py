@@ -14,8 +14,8 @@ from diffusers.training_utils import EMAModel
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..errors import MissingDependencyError, TrainingError
-from .config import OptimizerConfig
 from .distributed import split_like, whole_tensor
+from .optimizer_config import OptimizerConfig
 
 NORM_DECAY = 0.99
 """Decay of the running mean of gradient norms: about a hundred updates."""

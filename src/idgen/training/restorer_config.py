@@ -8,7 +8,9 @@ from typing import Annotated, ClassVar
 
 from ..errors import TrainingError
 from ..inputs import AdapterName, InputPlace
-from .config import _BARE, LoopConfig, OptimizerConfig, _Base
+from .config import _BARE, _Base
+from .loop_config import LoopConfig
+from .optimizer_config import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

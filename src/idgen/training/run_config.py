@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     from ..losses.config import LossConfig
     from ..rewards.table import RewardsConfig
-    from .config import DataConfig, LoopConfig, OptimizerConfig, ValidationConfig
+    from .data_config import DataConfig
+    from .loop_config import LoopConfig
+    from .optimizer_config import OptimizerConfig
+    from .validation_config import ValidationConfig
 
 
 class RunConfig(Protocol):

@@ -148,7 +148,7 @@ def measure(
 def _read(pipeline: Any, cases: Sequence[Case], framing: Framing, analyzer: FaceAnalyzer) -> Iterator[Known]:
     if wrong := [case.name for case in cases if case.target is None or len(case.references) > 1]:
         raise EvaluationError(
-            f"--by-timestep needs one person per picture, with a reference and a target photo; not so: {wrong[:5]}."
+            f"--by-timestep needs one person per picture, with a reference and a target photo, unlike {wrong[:5]}."
         )
     identities = enroll_cases(pipeline, cases)
     for case in cases:

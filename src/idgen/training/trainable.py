@@ -18,8 +18,9 @@ from ..adapter import IdentityAdapter, IdentityNet
 from ..convert import NET
 from ..errors import CheckpointError, EncoderMismatchError, MissingDependencyError, TrainingError
 from ..files import open_tensors, read_tensors, write_tensors
+from .adapter_config import AdapterConfig
 from .base import BaseModel
-from .config import AdapterConfig, DenoisingConfig, RewardConfig
+from .config import DenoisingConfig, RewardConfig
 from .shard_batches import ShardBatches
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -148,7 +149,7 @@ class UNetLoRA(nn.Module):
         dora: Whether to train magnitudes and directions of the weights separately (DoRA, arXiv 2402.09353).
 
     Raises:
-        TrainingError: The rank is not positive, or the UNet already has a LoRA of a training.
+        TrainingError: The rank is not positive, or the UNet already has a LoRA from training.
         MissingDependencyError: PEFT is not installed.
     """
 
@@ -161,7 +162,7 @@ class UNetLoRA(nn.Module):
         if rank < 1:
             raise TrainingError(f"A LoRA needs a rank of at least 1, not {rank}.")
         if _NAME in getattr(unet, "peft_config", {}):
-            raise TrainingError("The UNet already has a LoRA of a training. Remove that one first.")
+            raise TrainingError("The UNet already has a LoRA from training; remove it first.")
         config = LoraConfig(
             r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_PROJECTIONS, use_dora=dora
         )

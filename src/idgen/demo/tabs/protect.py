@@ -33,7 +33,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     """Build the tab."""
     gr.Markdown(
         "Change your own photo a little before you publish it, so that face encoders like the ones below do not "
-        "recognise you. It does not protect against every encoder, nor for ever."
+        "recognise you. It does not protect against every encoder, and future encoders may recognise you."
     )
     photo = gr.Gallery(
         label="Photo to protect",

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ...adapter import IdentityAdapter
-from ...errors import ProvenanceError, StatisticsError
+from ...errors import ProvenanceError
 from ...faces import EncoderStatistics
 from ...faces.space import FaceSpace
 from ...identity import Identity
@@ -72,7 +72,9 @@ class Kept:
                 "The adapter reads image features, which cannot be drawn at random: give at least two other people "
                 "to keep (--keep)."
             )
-        space = None if adapter.feature_dim is not None else _space(config["encoder"], config["embedding_dim"])
+        space = None
+        if adapter.feature_dim is None:
+            space = FaceSpace.for_encoder(config["encoder"], config["embedding_dim"])
         return cls(space=space, given=rows, normalised=config["normalised"], device=adapter.device)
 
     def draw(self, count: int, random: torch.Generator) -> Rows:
@@ -121,10 +123,3 @@ def match_threshold(encoder: str, given: float | None) -> float:
             "measure the encoder with `idgen calibrate`."
         )
     return statistics.threshold(FALSE_MATCH_RATE)
-
-
-def _space(encoder: str, dim: int) -> FaceSpace:
-    try:
-        return FaceSpace.of(encoder)
-    except StatisticsError:
-        return FaceSpace.even(encoder, dim)

@@ -10,7 +10,10 @@ import tyro
 
 from ...errors import TrainingError
 from ...inputs import AdapterName, BaseName, InputPlace
-from ..config import DataConfig, LoopConfig, OptimizerConfig, ValidationConfig
+from ..data_config import DataConfig
+from ..loop_config import LoopConfig
+from ..optimizer_config import OptimizerConfig
+from ..validation_config import ValidationConfig
 
 _BARE = tyro.conf.arg(name="")
 

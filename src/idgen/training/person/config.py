@@ -11,7 +11,8 @@ import tyro
 from ...commands.shared import FaceOption
 from ...errors import TrainingError
 from ...inputs import AdapterName, BaseName, EncoderSpec, InputPath
-from ..config import LoopConfig, OptimizerConfig
+from ..loop_config import LoopConfig
+from ..optimizer_config import OptimizerConfig
 
 _BARE = tyro.conf.arg(name="")
 
