@@ -22,7 +22,7 @@ from .state import active
 from .tokens import BatchLayout, IdentityTokens
 
 
-class IdentityNet(HubMixin, ControlNetModel):
+class IdentityNet(HubMixin, ControlNetModel):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A ControlNet that reads identity tokens and a drawing of five landmarks.
 
     It is used as any ControlNet, alone or in a list with others: `pipeline(controlnet=net)`. During a call, a pipeline

@@ -76,7 +76,7 @@ class IdScaleCurve:
         return ScaleSchedule(function=lambda progress: early if progress < 0.5 else late)
 
 
-class Restorer(HubMixin, ControlNetModel):
+class Restorer(HubMixin, ControlNetModel):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A ControlNet that reads a damaged face, cut out and enlarged to the size of the picture, and text.
 
     It knows nobody: the person comes from an identity adapter beside it (Dual-Pivot Tuning, arXiv 2312.17234, keeps
