@@ -125,8 +125,10 @@ def _unet_lora(base: BaseModel, rank: int, folder: Path | None) -> UNetLoRA | No
 
 
 def _identity_net(base: BaseModel, folder: Path | None) -> IdentityNet:
-    found = folder is not None and (folder / NET).is_dir()
-    net = IdentityNet.from_pretrained(folder / NET) if found else new_identity_net(base)
+    if folder is not None and (folder / NET).is_dir():
+        net = IdentityNet.from_pretrained(folder / NET)
+    else:
+        net = new_identity_net(base)
     return net.train().requires_grad_(True).to(base.unet.device, torch.float32)
 
 
