@@ -51,7 +51,7 @@ def main(
     """
     pipe = make_pipeline(share)
     person = Identity.random("random", 128, seed=1)
-    landmarks = pipe.prepare_landmarks(np.array([[20.0, 26], [43, 26], [32, 36], [23, 47], [41, 47]]), (64, 64))
+    landmarks = pipe.prepare_landmarks(np.array([[40.0, 52], [86, 52], [64, 72], [46, 94], [82, 94]]), (128, 128))
 
     def draw(interval: int, scale: float = 1.0) -> tuple[float, np.ndarray]:
         generators = [torch.Generator().manual_seed(i) for i in range(pictures)]

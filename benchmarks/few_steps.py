@@ -57,7 +57,7 @@ def train(shards: str, folder: Path, method: str, updates: int, rank: int) -> No
             output_dir=folder,
             lora_rank=rank,
             consistency=METHODS[method],
-            data=DataConfig(resolution=64, drop_text=0.0, drop_both=0.0),
+            data=DataConfig(resolution=128, drop_text=0.0, drop_both=0.0),
             optimizer=OptimizerConfig(learning_rate=1e-3, lr_warmup_steps=10, weight_decay=0.0, ema_decay=0.9),
             loop=LoopConfig(max_train_steps=updates, train_batch_size=8, checkpointing_steps=updates),
             validation=ValidationConfig(validation_people=0),

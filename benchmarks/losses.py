@@ -1,6 +1,6 @@
 """What each loss does: short runs of the built-in model that differ in one loss, and a table of them.
 
-    idgen prepare lfw/ --layout webdataset --output shards/ --validation-share 0.1 --cache latents text --resolution 64
+    idgen prepare lfw/ --layout webdataset --output shards/ --validation-share 0.1 --cache latents text
     python benchmarks/losses.py shards/ mobilefacenet.onnx --detector yunet.onnx --output ablation/
 
 Each row is `idgen train denoise` with the same seed, data and number of updates, from the built-in adapter on, and
@@ -143,7 +143,7 @@ def main(
     """Run the rows that are not done, and write `table.md` after each.
 
     Args:
-        shards: Shards of 64 px with a validation split.
+        shards: Shards of 128 px with a validation split.
         unseen: ONNX file of a face encoder that no training has used; it reads ImageNet's normalisation.
         output: Folder of the runs and of the table.
         rows: Names of the rows; all by default, and those that they are compared with.
@@ -163,7 +163,7 @@ def main(
     draw = ["--identities", photos, "--prompts", prompts, "--seeds", seeds, "--batch-size", 20, "--steps", 20]
     draw += ["--id-scale", 1, "--guidance-scale", 3, "--eval-encoder", f"imagenet:{unseen.resolve()}"]
     draw += ["--trained-with", "dlib-resnet-v1", *(["--detector", detector] if detector else [])]
-    train = ["--train_data_dir", shards, "--resolution", 64, "--id_adapter", TINY_ADAPTER_PATH, "--flip", 0]
+    train = ["--train_data_dir", shards, "--resolution", 128, "--id_adapter", TINY_ADAPTER_PATH, "--flip", 0]
     train += ["--max_train_steps", updates, "--train_batch_size", batch, "--validation_people", 0]
     train += ["--optimizer.learning_rate", learning_rate, "--optimizer.lr_warmup_steps", min(20, updates // 2)]
     train += ["--checkpointing_steps", 50, "--resume_from_checkpoint", "latest"]

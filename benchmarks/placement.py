@@ -35,7 +35,7 @@ from idgen.training.trainable import LORA_FILE
 from idgen.vae import encode_images
 
 PROMPT = "a photo of a face"
-SIDE = 64
+SIDE = 128
 
 
 class Measured:
@@ -58,8 +58,8 @@ class Measured:
 
     def similarity(self, pictures: list[Image.Image]) -> np.ndarray:
         """Cosine to the second photo. The faces of the model's pictures are all at the same place."""
-        large = [np.asarray(each.resize((4 * SIDE, 4 * SIDE), Image.Resampling.BICUBIC)) for each in pictures]
-        embeds = self.encoder.embed(np.stack([self.encoder.crop(each, 4 * template()) for each in large]))
+        large = [np.asarray(each.resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)) for each in pictures]
+        embeds = self.encoder.embed(np.stack([self.encoder.crop(each, 2 * template()) for each in large]))
         norms = np.linalg.norm(embeds, axis=1) * np.linalg.norm(self.truths, axis=1)
         return (embeds * self.truths).sum(1) / norms
 
@@ -84,7 +84,7 @@ def template() -> np.ndarray:
 
 
 def face_box() -> np.ndarray:
-    """(64, 64), True in the box around the face in pictures of the built-in model, as training takes it."""
+    """(128, 128), True in the box around the face in pictures of the built-in model, as training takes it."""
     points = torch.from_numpy(template())[None].float()
     return face_mask(points, torch.tensor([True]), SIDE, SIDE)[0, 0].numpy() > 0.5
 

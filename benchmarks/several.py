@@ -46,7 +46,7 @@ from idgen.training.randomness import generators
 from idgen.training.run import train_denoising
 from idgen.training.shard_batches import ShardBatches
 
-COUNT, RESOLUTION = 2, 64
+COUNT, RESOLUTION = 2, 128
 LOSSES = (
     *("identity=2", "contrastive=0.02", "preservation=0"),
     *("correspondence=0.1", "disentanglement=0.2", "in_box=0.2"),

@@ -2,7 +2,7 @@
 
     python benchmarks/watermark.py photos/ [--unmarked more-photos/]
 
-Photos are cropped to squares and resized to each size; at 64 px, pictures of idgen-tiny are marked too. Pictures
+Photos are cropped to squares and resized to each size; pictures of idgen-tiny are marked too. Pictures
 without a mark measure false detections.
 """
 
@@ -65,7 +65,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 def main(photos: tyro.conf.Positional[Path], unmarked: Path | None = None, count: int = 50) -> None:
     print("| pictures | PSNR |", " | ".join(CHANGES), "|")
-    measure("idgen-tiny, 64 px", list(draw(count)))
+    measure("idgen-tiny, 128 px", list(draw(count)))
     files = sorted(photos.rglob("*.jpg"))[:count]
     for size in SIZES:
         measure(f"photos, {size} px", [square(file, size) for file in files])

@@ -18,16 +18,16 @@ eileen = pipe.encode_identity(data.astronaut(), name="Eileen")  # Eileen Collins
 nobody = idgen.Identity.random(eileen.encoder, eileen.dim, norm=1.5, seed=1)
 settings: dict[str, Any] = {"prompt": "a photo of a face", "num_inference_steps": 20, "guidance_scale": 3.0}
 
-left = np.zeros((64, 64), bool)
-left[:, :32] = True
+left = np.zeros((128, 128), bool)
+left[:, :64] = True
 both = pipe(**settings, id_embeds=[eileen, nobody], id_masks=[left, ~left], generator=torch.Generator().manual_seed(0))
 
 between = [idgen.Identity.mix(eileen, nobody, t) for t in (0, 0.25, 0.5, 0.75, 1)]
 row = [pipe(**settings, id_embeds=who, generator=torch.Generator().manual_seed(0)).images[0] for who in between]
 
 output.parent.mkdir(exist_ok=True)
-sheet = Image.new("RGB", (64 * (1 + len(row)), 64))
+sheet = Image.new("RGB", (128 * (1 + len(row)), 128))
 for i, picture in enumerate([both.images[0], *row]):
-    sheet.paste(picture, (64 * i, 0))
+    sheet.paste(picture, (128 * i, 0))
 sheet.save(output)
 print(f"Both in one picture, then from one to the other: {output.resolve()}")

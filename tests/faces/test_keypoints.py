@@ -44,7 +44,7 @@ def test_every_pixel_is_as_published(seed: int, dtype: type) -> None:
 
 
 def test_colours() -> None:
-    found = draw_keypoints(FACE, (200, 200))
+    found = draw_keypoints(FACE, (300, 300))
     at = [tuple(map(int, found[int(y), int(x)])) for x, y in FACE]
     assert at == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)]
     assert {153} == set(np.unique(found)) - {0, 255}  # limbs are dimmed
@@ -63,10 +63,11 @@ def test_bad_points(bad: np.ndarray) -> None:
         draw_keypoints(bad, (64, 64))
 
 
-def test_no_point_is_hidden_in_a_small_picture() -> None:
-    points = FACE * 64 / 220
-    found = draw_keypoints(points, (64, 64)).astype(int)
-    assert found.shape == (64, 64, 3)
+@pytest.mark.parametrize("side", [64, 128, 200])
+def test_no_point_is_hidden_in_a_small_picture(side: int) -> None:
+    points = FACE * side / 220
+    found = draw_keypoints(points, (side, side)).astype(int)
+    assert found.shape == (side, side, 3)
     colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)])
     at = np.stack([found[int(y), int(x)] for x, y in points])
     assert (np.abs(at[:, None] - colours).sum(-1).argmin(1) == range(5)).all()

@@ -101,10 +101,10 @@ def test_the_identity_net_moves_the_face(astronaut: np.ndarray) -> None:
     pipe.load_id_adapter(TINY_ADAPTER_PATH)
     pipe.set_progress_bar_config(disable=True)
     eileen = pipe.encode_identity(astronaut)
-    usual = np.array([[24.0, 25], [40, 25], [32, 34], [25.5, 43], [39, 43]])
+    usual = np.array([[48.0, 50], [80, 50], [64, 68], [51, 86], [78, 86]])
     middles = []
-    for shift in (-6, 6):
-        pose = Image.fromarray(draw_keypoints(usual + np.array([shift, 0]), (64, 64)))
+    for shift in (-12, 12):
+        pose = Image.fromarray(draw_keypoints(usual + np.array([shift, 0]), (128, 128)))
         faces = [FaceAnalyzer().analyze(p) for p in draw(pipe, range(2), image=[pose] * 2, id_embeds=eileen)]
-        middles.append(np.mean([found[0].landmarks[:, 0].mean() / 4 for found in faces if found]))
-    assert middles[1] - middles[0] >= 2
+        middles.append(np.mean([found[0].landmarks[:, 0].mean() / 2 for found in faces if found]))
+    assert middles[1] - middles[0] >= 4

@@ -59,7 +59,7 @@ def test_its_usage_names_the_words_that_it_knows() -> None:
 
 def test_draws_a_finite_picture(pipe):
     picture = draw(pipe, "a photo of a face")
-    assert picture.shape == (64, 64, 3)
+    assert picture.shape == (128, 128, 3)
     assert np.isfinite(picture).all()
     assert picture.std() > 0.1
 

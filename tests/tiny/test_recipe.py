@@ -9,9 +9,11 @@ import dataclasses
 import io
 import json
 import random
+import shutil
 import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,10 +26,11 @@ from transformers import CLIPTokenizer
 
 from idgen import IdentityNet
 from idgen.data.dataset import PairedIdentityDataset
-from idgen.data.framing import FRAMING, framing_for
+from idgen.data.framing import aligned_framing, framing_for
 from idgen.data.pairing import Pairing
 from idgen.evaluation.prompts import load_prompts
 from idgen.tiny import TINY_PATH
+from idgen.tiny.usage import usage_of
 from tests.data import sets
 
 
@@ -39,8 +42,24 @@ def settings(train_folder, shared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def settings_128(train_folder, shared, tmp_path_factory):
-    """The same for the model of 128 px, with the values for a GPU."""
-    return small(train_folder / "tiny" / "tiny128.toml", tmp_path_factory.mktemp("tiny128"))
+    """The same for the model of 128 px, which continues one of 64 px, with the values for a GPU."""
+    folder = tmp_path_factory.mktemp("tiny128")
+    found = small(train_folder / "tiny" / "tiny128.toml", folder)
+    write_start(folder / "start" / "model")
+    return dataclasses.replace(found, paths=dataclasses.replace(found.paths, start=str(folder / "start" / "model")))
+
+
+def write_start(model: Path) -> None:
+    """A model of 64 px with an IdentityNet: the built-in one with another autoencoder."""
+    for part in ("unet", "text_encoder", "tokenizer"):
+        shutil.copytree(TINY_PATH / part, model / part)
+    levels = {"encoder_block_out_channels": (48,) * 3, "decoder_block_out_channels": (8,) * 3}
+    blocks = {"num_encoder_blocks": (0, 1, 3), "num_decoder_blocks": (1, 1, 0)}
+    AutoencoderTiny(latent_channels=8, scaling_factor=1.1, **levels, **blocks).save_pretrained(model / "vae")
+    unet: Any = UNet2DConditionModel.from_pretrained(model / "unet")
+    net = IdentityNet.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 96))
+    torch.nn.init.normal_(net.controlnet_cond_embedding.conv_out.weight)
+    net.save_pretrained(model.with_name("adapter") / "identity_net")
 
 
 def small(file: Path, folder: Path):
@@ -154,11 +173,12 @@ def test_exported_photos_are_what_prepare_reads(settings, trained, shards):
         assert errors.min() < 4 < np.partition(errors, 2)[2]
 
 
-def test_the_joint_training_changes_the_unet_and_continues(trained, shards, tmp_path, train_folder):
+def test_the_joint_training_changes_the_unet_and_continues(settings, trained, shards, tmp_path, train_folder):
     """What it writes is a base and an adapter that `idgen train` takes; with its IdentityNet they are packaged."""
     from average import average
     from joint import BASE, JointDenoiser
-    from recipe.package import make_package
+    from recipe.captions import words
+    from recipe.package import assemble, make_package
 
     from idgen.training.parsing import parse
     from idgen.training.run import train_denoising
@@ -180,19 +200,24 @@ def test_the_joint_training_changes_the_unet_and_continues(trained, shards, tmp_
     )
     changed = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
     assert sum(changed) > 0.9 * len(changed)
-    (joint / FRAMING).write_bytes((trained["pipeline"] / FRAMING).read_bytes())
+    assembled = tmp_path / "assembled"
+    assemble(settings, joint, assembled)
 
-    net = ("--base", str(joint), "--id_adapter", str(tmp_path / "joint"), "--max_train_steps", "1")
+    net = ("--base", str(assembled), "--id_adapter", str(tmp_path / "joint"), "--max_train_steps", "1")
     train_denoising(config("identity_net", "net", *net))
     average(tmp_path / "joint", tmp_path / "net", tmp_path / "averaged", 0.5)
     package = tmp_path / "package" / "model"
     package.parent.mkdir()
-    make_package(joint, tmp_path / "averaged", tmp_path / "net", package)
+    make_package(assembled, tmp_path / "averaged", tmp_path / "net", package)
     pipe = StableDiffusionPipeline.from_pretrained(package)
     pipe.load_id_adapter(package.with_name("adapter"))
     IdentityNet.from_pretrained(package.with_name("adapter") / "identity_net")
     assert not any("_name_or_path" in json.loads(file.read_text()) for file in package.parent.rglob("config.json"))
-    assert framing_for(str(package), 512).resolution == 64
+    assert framing_for(str(package), 512).resolution == usage_of(str(package)).resolution == 64
+    assert (
+        {"sketch", "someone"} < {*usage_of(str(package)).words} < words()
+    )  # "smiling" is in no label of these photos
+    assert "smiling" not in usage_of(str(package)).words  # no photo of this set has the label
 
 
 def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, tmp_path):
@@ -335,7 +360,36 @@ def test_the_encoder_gives_the_latents_of_pictures_of_half_the_size(settings_128
     with torch.no_grad():
         wanted, found = HalfSize(settings_128.start)(picture), net.encode(picture).latents
     assert (found - wanted).var() < 0.02 * wanted.var()
-    assert net.config.scaling_factor == AutoencoderTiny.from_pretrained(TINY_PATH / "vae").config.scaling_factor
+    assert net.config.scaling_factor == 1.1
+
+
+def test_a_model_is_trained_at_half_its_size_and_gets_its_decoder_afterwards(settings_128, tmp_path, monkeypatch):
+    """Also an IdentityNet: of pictures of twice the side it gives what the smaller one gives."""
+    from recipe import half_size_net
+    from recipe.package import assemble
+    from train import run_stages
+
+    monkeypatch.setattr(half_size_net, "UPDATES", 30)
+    monkeypatch.setattr(half_size_net, "BATCH", 2)
+    run_stages(settings_128)
+    trained, whole = settings_128.stages["pipeline"], tmp_path / "whole"
+    assemble(settings_128, trained, whole)
+    framings = [aligned_framing(str(folder)) for folder in (trained, whole)]
+    assert np.allclose(framings[0].template * 2, framings[1].template)
+    sizes = [
+        StableDiffusionPipeline.from_pretrained(folder)("a face", num_inference_steps=1).images[0].size
+        for folder in (trained, whole)
+    ]
+    assert sizes == [(64, 64), (128, 128)]
+
+    start = settings_128.start.with_name("adapter") / "identity_net"
+    assert half_size_net.double_net(start, framings[1], tmp_path / "net") < 0.5
+    old, new = (IdentityNet.from_pretrained(folder) for folder in (start, tmp_path / "net"))
+    theirs = new.state_dict()
+    kept = [name for name, weight in old.state_dict().items() if "cond_embedding" not in name]
+    assert all(torch.equal(old.state_dict()[name], theirs[name]) for name in kept)
+    features = (net.controlnet_cond_embedding(torch.rand(1, 3, side, side)) for net, side in ((old, 64), (new, 128)))
+    assert len({found.shape for found in features}) == 1
 
 
 def test_a_base_starts_with_the_weights_and_words_of_the_model_that_it_continues(settings_128, tmp_path):

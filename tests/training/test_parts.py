@@ -222,7 +222,7 @@ def test_an_identity_net_reads_the_same_as_in_the_pipeline() -> None:
 
 
 def test_a_new_identity_net_fits_the_built_in_base() -> None:
-    """Its VAE downsamples by 4 instead of 8: 64 px become 16 x 16 latents with 8 channels."""
+    """Its VAE gives 128 px latents of 16 x 16 with 8 channels."""
     base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
     net = new_identity_net(base)
     adapter = IdentityAdapter.from_unet(base.unet, encoder="random", embedding_dim=8)
@@ -230,7 +230,7 @@ def test_a_new_identity_net_fits_the_built_in_base() -> None:
     latents, times, text = torch.randn(1, 8, 16, 16), torch.tensor([300]), base.encode(["a face"])
     with torch.no_grad(), net.activate([adapter.encode(torch.randn(1, 8))], 1):
         words = text["encoder_hidden_states"]
-        residuals = net(latents, times, words, torch.rand(1, 3, 64, 64), return_dict=False)
+        residuals = net(latents, times, words, torch.rand(1, 3, 128, 128), return_dict=False)
         found = base.predict(latents, times, text, residuals=residuals)
         assert torch.equal(found, base.predict(latents, times, text))  # it changes nothing yet
     assert found.shape == latents.shape

@@ -41,7 +41,7 @@ class ProtectOptions:
         mask: Image of the photo's size, white where it may change. A soft ellipse around the face by default.
         report: Print the similarity to the original photo after JPEG, resizing, cropping, blur and a diffusion pass,
             and how visible the change is.
-        base: Base model of the diffusion pass. The built-in one has 64 px, so its pass blurs the face.
+        base: Base model of the diffusion pass. The built-in one has 128 px, so its pass blurs the face.
         eval_encoder: Face encoders that --report also measures with, which the photo is not protected against.
             Defaults to one that is at hand.
     """

@@ -12,7 +12,7 @@ COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
 """RGB colours of the left eye, right eye, nose, left and right corner of the mouth."""
 
 NOSE, LIMB_HALF_WIDTH, LIMB_BRIGHTNESS, RADIUS = 2, 4, 0.6, 10
-SMALL, LARGE = 128, 512
+SMALL, LARGE = 256, 512
 """Images with a side below `SMALL` are drawn with sides of at least `LARGE` and downscaled, so that discs do not hide
 each other."""
 

@@ -1,4 +1,4 @@
-"""`idgen-tiny`: a small Stable Diffusion for faces of 64 px, and its identity adapter, that ship with the package."""
+"""`idgen-tiny`: a small Stable Diffusion for faces of 128 px, and its identity adapter, that ship with the package."""
 
 from __future__ import annotations
 

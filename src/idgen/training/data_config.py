@@ -18,7 +18,7 @@ class DataConfig:
         encoder: Face encoder whose embeddings the adapter reads; docs/encoders.md describes them. Defaults to that of
             the shards; embeddings of others are cached by `idgen prepare --encoder FIRST OTHER`.
         resolution: Side in pixels of a square with as many pixels as a training picture; pictures keep their aspect
-            ratio. The built-in model's pictures are aligned faces of 64 px.
+            ratio. The built-in model's pictures are aligned faces of 128 px.
         paired_ratio: Share of samples whose reference is another photo of the person than the target.
         curriculum_steps: Updates over which that share rises from 0 to paired_ratio, so that the adapter learns from
             the same photo first (FaceChain-FACT); 0 for paired_ratio from the start.

@@ -108,8 +108,13 @@ def words() -> set[str]:
     return taught_words() | {*" ".join([*STYLES, MORE_WORDS]).split()}
 
 
-def taught_words() -> set[str]:
-    """Every word that a caption can hold."""
+def taught_words(attributes: np.ndarray | None = None) -> set[str]:
+    """Every word that a caption can hold; with `attributes` (n, 7), a caption of these pictures."""
     phrases: Iterable[str] = (phrase for group in PHRASES.values() for phrase in group)
-    attributes = (word for group in WORDS.values() for word in group)
-    return set(" ".join([*phrases, *SUBJECTS, *attributes, "an"]).replace("{}", "").replace(",", "").split())
+    said = [
+        word
+        for column, group in zip(range(len(WORDS)), WORDS.values(), strict=True)
+        for value, word in enumerate(group)
+        if attributes is None or (attributes[:, column] == value).any()
+    ]
+    return set(" ".join([*phrases, *SUBJECTS, *said, "an"]).replace("{}", "").replace(",", "").split())
