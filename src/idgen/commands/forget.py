@@ -56,7 +56,8 @@ class ForgetOptions:
     detector: InputPath | None = None
     device: str | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Check what can be checked without a model."""
         if not self.person:
             raise ProvenanceError(
                 "--person is required: photos, folders of photos or identity files of people to forget."
@@ -84,6 +85,7 @@ def run(options: Annotated[ForgetOptions, tyro.conf.arg(name="")]) -> None:
     Pictures of these people show somebody else; those of all other people stay nearly the same. docs/consent.md says
     what it does not do: the old adapter still exists, and the base model may know the person by name.
     """
+    options.check()
     from ..provenance.forgetting.command import ForgetCommand
 
     command = ForgetCommand(options.adapter, options.weight_name, options.base_model, options.device)

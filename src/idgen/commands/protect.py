@@ -56,7 +56,8 @@ class ProtectOptions:
     base: BaseName = "tiny"
     eval_encoder: Annotated[tuple[EncoderSpec, ...], tyro.conf.arg(aliases=["--unseen"])] = ()
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Check what can be checked without a network."""
         if self.output.suffix.lower() != ".png":
             raise IdgenError(f"--output must end in .png, which keeps the change as it is, got '{self.output}'.")
 
@@ -68,6 +69,7 @@ def run(options: Annotated[ProtectOptions, tyro.conf.arg(name="")]) -> None:
 
     It protects this photo against these encoders and similar ones. Other and future encoders may recognise the person.
     """
+    options.check()
     choice = read_face_option(options.face)
     original = load_photo(options.photo)
     allowed = None if options.mask is None else load_photo(options.mask).mean(2) / 255
