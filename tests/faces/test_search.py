@@ -10,6 +10,7 @@ from PIL import Image
 
 from idgen.faces import Detection, DlibDetector, DlibEncoder, FaceDetector, load_photo
 from idgen.faces.opencv import YuNetDetector
+from idgen.faces.quick import QuickDetector
 from idgen.faces.search import Doubt, search
 
 
@@ -89,3 +90,29 @@ def test_what_is_too_large_for_a_detector_is_found_with_a_border(size: tuple[int
     (face,) = search(np.full((*size[::-1], 3), 200, np.uint8), run, side, doubt=Doubt(sure=1))
     np.testing.assert_allclose(face.box, [0, 0, *size], atol=2)
     np.testing.assert_allclose(face.landmarks[0], (np.array(size) - 1) / 2, atol=2)
+
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_the_quick_search_finds_the_same_faces(detector: FaceDetector, astronaut: np.ndarray, people: int) -> None:
+    """Large, filling the picture, and small; in pictures of one and of two people, and none in an empty one."""
+    assert isinstance(detector, DlibDetector | YuNetDetector)
+    quick = QuickDetector(detector, people)
+    small = np.full_like(astronaut, 127)
+    small[200:456, 100:356] = astronaut[::2, ::2]
+    for picture in (astronaut, astronaut[40:210, 150:300], *([small] if people == 1 else [])):
+        picture = np.concatenate([picture, picture[:, ::-1] // 2], 1) if people == 2 else picture
+        found, expected = (sorted(each.detect(picture), key=lambda face: face.box[0]) for each in (quick, detector))
+        assert len(found) == len(expected) == people
+        for face, known in zip(found, expected, strict=True):
+            moved = np.linalg.norm(face.landmarks - known.landmarks, axis=1).mean() / eye_distance(known)
+            assert moved < 0.06  # the two detectors differ by 0.07
+    assert quick.detect(np.full_like(astronaut, 127)) == []
+
+
+def test_a_face_that_is_found_at_once_takes_no_search(astronaut: np.ndarray) -> None:
+    """So that detection is a small part of training: a search reads at least eight times as many pixels."""
+    detector, read = DlibDetector(), []
+    run = detector.run
+    detector.run = lambda pixels: read.append(pixels.shape[:2]) or run(pixels)
+    QuickDetector(detector).detect(astronaut)
+    assert read in ([(320, 320)], 2 * [(320, 320)])  # it is looked at again where the score is low

@@ -84,6 +84,7 @@ class DlibDetector:
     """
 
     landmarks = staticmethod(dlib_to_canonical)
+    doubt = DOUBT
 
     def __init__(self, working_side: int = 1280, score_threshold: float = 0.1) -> None:
         self.working_side = working_side
@@ -103,9 +104,10 @@ class DlibDetector:
         return dlib.shape_predictor(weights)  # pyright: ignore[reportAttributeAccessIssue]
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        return search(image, self._run, self.working_side, doubt=DOUBT)
+        return search(image, self.run, self.working_side, doubt=self.doubt)
 
-    def _run(self, pixels: np.ndarray) -> list[Detection]:
+    def run(self, pixels: np.ndarray) -> list[Detection]:
+        """Upright faces, found without resizing the picture."""
         boxes, scores, _ = self._detector.run(pixels, 0, self.score_threshold)
         return [self._detection(pixels, box, score) for box, score in zip(boxes, scores, strict=True)]
 

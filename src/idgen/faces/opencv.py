@@ -29,6 +29,8 @@ class YuNetDetector:
             times. The network finds faces of 10 to 300 of these pixels.
     """
 
+    doubt = None
+
     def __init__(self, weights: str | os.PathLike[str], score_threshold: float = 0.6, working_side: int = 640) -> None:
         self.working_side = working_side
         cv2 = _import_cv2()
@@ -36,9 +38,10 @@ class YuNetDetector:
         self._net = _open(lambda: cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold, 1.0, 5000), path)
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        return search(image, self._run, self.working_side)
+        return search(image, self.run, self.working_side)
 
-    def _run(self, pixels: np.ndarray) -> list[Detection]:
+    def run(self, pixels: np.ndarray) -> list[Detection]:
+        """Upright faces, found without resizing the picture."""
         self._net.setInputSize((pixels.shape[1], pixels.shape[0]))
         rows = self._net.detect(np.ascontiguousarray(pixels[..., ::-1]))[1]
         return _fused(rows.astype(np.float64)) if rows is not None else []

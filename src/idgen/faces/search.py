@@ -21,6 +21,9 @@ Run: TypeAlias = "Callable[[np.ndarray], list[Detection]]"
 WINDOW = 320
 """Side of the square for the second pass on a face; the longer side of its box is a third of it."""
 
+QUICK = ((320, 0), (320, 160), (640, 0))
+"""Longer sides of the copies that `search_upright` reads one after the other, and their borders, in pixels."""
+
 _MAX_ZOOM = 3.0
 """Limit of the enlargement of small photos."""
 
@@ -60,6 +63,41 @@ def search(
     return kept
 
 
+def search_upright(image: np.ndarray, run: Run, people: int = 1, doubt: Doubt | None = None) -> list[Detection]:
+    """Find the largest faces of a picture in which faces are upright, in a fraction of the time of `search`.
+
+    A small copy of the picture is read first, which shows the largest faces. A copy with a border and a larger copy
+    are read only if fewer faces than people are found.
+
+    Args:
+        image: As for `search`; so is `run`.
+        people: Number of faces that are wanted.
+        doubt: Which faces are looked at a second time; none if not given.
+
+    Returns:
+        The faces of the copy that shows most of them.
+    """
+    most: list[Detection] = []
+    for side, border in QUICK:
+        large = WINDOW / 6 / _zoom(image, side)
+        faces = [_upright(image, face, run, doubt, large) for face in _fitted(image, run, side, border)]
+        most = max(most, [face for face in faces if face is not None], key=len)
+        if len(most) >= people:
+            break
+    return most
+
+
+def _upright(image: np.ndarray, face: Detection, run: Run, doubt: Doubt | None, large: float) -> Detection | None:
+    """A face that is sure enough, or None; the landmarks of one narrower than `large` are those of a second look."""
+    sure, wide = doubt is None or face.score >= doubt.sure, (face.box[2:] - face.box[:2]).max() >= large
+    if sure and wide:
+        return face
+    again = _seen(image, face, run, turn=0)
+    if doubt is not None and not sure and (again is None or (face.score + again.score) / 2 < doubt.least):
+        return None
+    return face if wide else again or face
+
+
 def _settled(image: np.ndarray, face: Detection, look: Run, doubt: Doubt | None) -> Detection | None:
     if doubt and face.score >= doubt.sure:
         return face
@@ -73,12 +111,16 @@ def _settled(image: np.ndarray, face: Detection, look: Run, doubt: Doubt | None)
 def _fitted(image: np.ndarray, run: Run, side: int | None, border: int = 0) -> list[Detection]:
     """Faces in pixels of the photo, found at a working size with a black border of `border` pixels."""
     height, width = image.shape[:2]
-    zoom = 1.0 if side is None else min(_MAX_ZOOM, side / max(height, width))
+    zoom = _zoom(image, side)
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     pixels = image if zoom == 1 else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     if border:
         pixels = np.pad(pixels, ((border, border), (border, border), (0, 0)))
     return [_moved(face, lambda points: (points - border) * (width, height) / size) for face in run(pixels)]
+
+
+def _zoom(image: np.ndarray, side: int | None) -> float:
+    return 1.0 if side is None else min(_MAX_ZOOM, side / max(image.shape[:2]))
 
 
 def _close_up(image: np.ndarray, run: Run, side: int) -> list[Detection]:

@@ -32,7 +32,7 @@ class FaceConfig(DecoderConfig):
         steps: Denoising steps from the noisy latent to the picture; more steps are sharper and cost a UNet pass each.
         landmarks: Where the face is: at the landmarks of the target photo, or where a detector finds it in the
             prediction.
-        detector: YuNet model file (ONNX) to detect faces with; by default dlib's detector, which is many times slower.
+        detector: YuNet model file (ONNX) to detect faces with instead of dlib's detector.
         rollout_steps: Read the faces of pictures generated from noise in this many steps instead, as PuLID does; 0 to
             read predictions.
         distilled: LoRA that is active in the rollout only and makes few steps enough (LCM, Lightning): a folder or a

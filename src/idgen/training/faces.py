@@ -12,6 +12,7 @@ from diffusers import AutoencoderTiny
 
 from ..errors import CheckpointError, DataError
 from ..faces import DlibDetector, FaceAnalyzer, FaceDetector, FaceEncoder
+from ..faces.quick import QuickDetector
 from ..losses import FaceDecoder, FaceEmbedder, find_people
 from ..losses.parametrisation import at_least_float32
 from .base import BaseModel
@@ -22,18 +23,20 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 """Pictures of the folder for the triplet loss."""
 
 
-def open_detector(yunet: str | None, embedder: FaceEmbedder) -> FaceDetector:
+def open_detector(yunet: str | None, embedder: FaceEmbedder, people: int = 1) -> FaceDetector:
     """YuNet from a file, or else the detector that belongs to a face encoder, dlib's for encoders of faces.
+
+    YuNet and dlib's detector find the largest faces, as many as people; see `QuickDetector`.
 
     Raises:
         CheckpointError: The file cannot be opened.
         MissingDependencyError: OpenCV is not installed.
     """
     if yunet is None:
-        return embedder.detector or DlibDetector()
+        return embedder.detector or QuickDetector(DlibDetector(), people)
     from ..faces.opencv import YuNetDetector
 
-    return YuNetDetector(yunet)
+    return QuickDetector(YuNetDetector(yunet), people)
 
 
 def open_decoder(config: DecoderConfig, base: BaseModel) -> FaceDecoder:

@@ -24,7 +24,7 @@ class RolloutConfig:
     Attributes:
         method: Training method: alignprop, refl, draft, draft-lv, swap, ddpo or grpo. Each has its own settings.
         steps: Denoising steps.
-        detector: YuNet model file (ONNX) to detect faces with; by default dlib's detector, which is many times slower.
+        detector: YuNet model file (ONNX) to detect faces with instead of dlib's detector.
     """
 
     method: str

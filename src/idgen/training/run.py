@@ -116,7 +116,7 @@ def _denoiser(
         **(own[0]._asdict() if own else {}),
         others=own[1:],
         decoder=open_decoder(faces, base) if own else None,
-        detector=open_detector(faces.detector, own[0].embedder) if own and detects else None,
+        detector=open_detector(faces.detector, own[0].embedder, _people(config)) if own and detects else None,
         x0_steps=faces.steps,
         rollout=_short_rollout(config, base, modules) if sees and faces.rollout_steps else None,
         older=_older_adapter(losses.older_adapter, base) if "older_embeds" in reads and losses.older_adapter else None,
@@ -185,8 +185,8 @@ def _reward_step(
     """The step of the configured method."""
     method, passes = config.rollout, config.loop.gradient_accumulation_steps
     rewards = over_encoders({each.name: make_rewards(fitted[each.name], each, base.unet.device) for each in embedders})
-    networks: dict[str, Any] = {"detector": open_detector(method.detector, embedders[0]), "masks": config.people.masks}
-    networks |= modules._asdict()
+    networks: dict[str, Any] = {"detector": open_detector(method.detector, embedders[0], _people(config))}
+    networks |= {"masks": config.people.masks, **modules._asdict()}
     if isinstance(method, GRPOConfig):
         return GRPOStep(base, rewards=rewards, config=method, passes=passes, embedder=embedders[0], **networks)
     if isinstance(method, DDPOConfig):
@@ -194,6 +194,11 @@ def _reward_step(
     decoder = open_decoder(method, base)
     kind = SwapStep if isinstance(method, SwapConfig) else RewardStep
     return kind(base, rewards=rewards, config=method, embedders=embedders, decoder=decoder, **networks)
+
+
+def _people(config: DenoisingConfig | RewardConfig) -> int:
+    """The largest number of people in a picture."""
+    return config.people.count[1] if config.data.group == "photo" else 1
 
 
 def _fitted(config: Weights, shards: str, encoders: RunEncoders, centred: bool = False) -> dict[str, Weights]:
