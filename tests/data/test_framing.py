@@ -103,7 +103,7 @@ def test_nonsense_is_refused():
 
 
 def test_a_base_says_in_its_folder_how_its_pictures_are_cut(tmp_path):
-    assert framing_for("tiny", 512) == framing_for(str(TINY_PATH), 512) == AlignedFraming()
+    assert framing_for("tiny", 512) == framing_for(str(TINY_PATH), 512) == AlignedFraming(128)
     assert framing_for("stable-diffusion-v1-5/stable-diffusion-v1-5", 512) == PhotoFraming(512)
     (tmp_path / "framing.json").write_text('{"resolution": 128, "zoom": 0.75, "rise": 0}')
     assert framing_for(str(tmp_path), 512) == AlignedFraming(128, 0.75, 0.0)

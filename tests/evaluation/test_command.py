@@ -198,7 +198,7 @@ def test_two_people_in_a_picture(run, shared: Path, people: Path, encoder: str, 
     told = read_report(tmp_path / "pairs")
     (row,) = told["pictures"]
     assert row["prompt"] == "a photo of a person and a person"
-    assert Image.open(row["file"]).size == (128, 64)
+    assert Image.open(row["file"]).size == (256, 128)
     assert {line["metric"] for line in told["summary"]} >= {"assignment", "blending", "sim_gt", "detection"}
     assert (told["about"]["people"], told["about"]["people in a picture"], told["about"]["masks"]) == (2, 2, "strips")
     assert (tmp_path / "pairs" / "index.html").read_text().count("data:image/jpeg") >= 5

@@ -43,7 +43,7 @@ def shards(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
             tar.extract(member, photos, filter="data")
     shares = {"validation": 0.3}
     prepare(PrepareOptions(photos=str(photos), output=output, people=AssignOptions(shares=shares)))
-    write_caches(output, ["latents"], base="tiny", resolution=64)
+    write_caches(output, ["latents"], base="tiny", resolution=128)
     return output
 
 
@@ -64,7 +64,7 @@ def test_both_stages_write_a_folder_that_a_pipeline_loads(shards, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     Image.fromarray(astronaut).save("photo.jpg")
     exec(card.partition("```python\n")[2].partition("```")[0], drawn := {})
-    assert drawn["image"].size == (64, 64)
+    assert drawn["image"].size == (128, 128)
     told = " ".join(capsys.readouterr().err.split())
     assert f"'{run}' holds an identity adapter for tiny" in told
     assert "similarity to unseen people" in told

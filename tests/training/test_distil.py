@@ -96,7 +96,7 @@ def test_only_the_lora_is_trained_and_it_loads_in_stock_diffusers(family: str, m
     load_lora(stock, str(tmp_path), "few")
     assert isinstance(stock.scheduler, LCMScheduler)
     few = usage_of("tiny", str(tmp_path))
-    assert (few.num_inference_steps, few.guidance_scale, few.resolution) == (4, 1.0, 64)
+    assert (few.num_inference_steps, few.guidance_scale, few.resolution) == (4, 1.0, 128)
     options = {"num_inference_steps": 2, "guidance_scale": 1.0, "height": SIDE, "width": SIDE, "output_type": "np"}
     ours = step.base.pipeline
     ours.scheduler = few_step_scheduler(ours.scheduler)

@@ -332,7 +332,7 @@ def test_a_set_that_does_not_say_how_reliable_names_are(files: dict[str, str], t
 
 def test_triplets_are_the_pictures_with_another_face_and_others_are_refused(files: dict[str, str]) -> None:
     shards, pairing = files["SHARDS"], Pairing(drop_identity=0, drop_both=0)
-    latents = LatentMaker(load_tiny_base().vae, AlignedFraming(64))
+    latents = LatentMaker(load_tiny_base().vae, AlignedFraming(128))
     keys: dict[str, Any] = {"latents": latents.key(), "triplets": triplets_key(shards, latents)}
     mirrored = 0
     for flip in (0, 1):

@@ -85,7 +85,7 @@ def test_tensorboard_has_the_metrics_and_the_pictures(astronaut: np.ndarray, tmp
         last = found.Images(f"validation/{prompt}")[-1]
         assert last.step == 2
         picture = np.asarray(Image.open(io.BytesIO(last.encoded_image_string)))
-        assert np.array_equal(picture, sheet[:64, 66 * i : 66 * i + 64])
+        assert np.array_equal(picture, sheet[:128, 130 * i : 130 * i + 128])
 
 
 def test_trackio_has_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def test_every_person_is_drawn_and_measured(
     validation = Validation(base, adapter, people, prompts, DlibDetector(), encoders, tmp_path, steps=10)
     found = validation(7)
     sheet = Image.open(tmp_path / "step-000007.png")
-    assert sheet.size == (3 * 66, 2 * 66)
+    assert sheet.size == (3 * 130, 2 * 130)
     assert found["validation/faces"] > 0.3
     assert 0 < found[f"validation/similarity/{DlibEncoder.name}"] <= found["validation/faces"]
     assert found[f"validation/others/{DlibEncoder.name}"] < 1
