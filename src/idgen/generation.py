@@ -43,6 +43,7 @@ def generate_one(options: GenerateOptions) -> list[Path]:
         negative_prompt=options.negative_prompt,
         id_embeds=shown,
         id_scale=options.id_scale,
+        **_expression(options, pipeline),
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance_scale,
         num_images_per_prompt=options.count,
@@ -51,6 +52,7 @@ def generate_one(options: GenerateOptions) -> list[Path]:
     pictures_shown = [_enlarged(picture, options.upscale) for picture in pictures]
     told = {"prompt": options.prompt, **asdict(settings)}
     told |= {"move": {Path(name).stem: amount for name, amount in options.move.items()}} if options.move else {}
+    told |= {"expression_scale": options.expression_scale} if options.expression else {}
     paths = _paths(options, person)
     for picture, seed, path in zip(pictures_shown, options.seeds, paths, strict=True):
         write_bytes(path, options.marks.file_of(picture, {**told, "seed": seed}), ProvenanceError)
@@ -66,6 +68,16 @@ def _moved(options: GenerateOptions, pipeline: Any, person: Identity) -> Identit
     for name, amount in options.move.items():
         person = person.moved(name, amount)
     return person
+
+
+def _expression(options: GenerateOptions, pipeline: Any) -> dict[str, Any]:
+    """The arguments of a call that draws an expression; none without one."""
+    if options.expression is None:
+        return {}
+    pipeline.load_id_adapter(options.expression_adapter, adapter_name="expression")
+    face = read_face_option(options.face)
+    found = pipeline.encode_identity(options.expression, face=face, adapter_name="expression")
+    return {"expression_image": found, "expression_scale": options.expression_scale}
 
 
 def generate_many(options: GenerateOptions) -> list[Path]:

@@ -46,6 +46,7 @@ def _adapter_facts(path: str) -> dict[str, Any]:
     return {
         "adapter": path,
         "base": base_name(config["layers"], config["cross_attention_dim"]),
+        "blocks": ", ".join(config["blocks"]) or "all",
         "encoder": config["encoder"],
         "embeddings": f"{'unit-length' if config['normalised'] else 'raw'}, {config['embedding_dim']} numbers",
         "projection": describe_projection(config),

@@ -29,6 +29,7 @@ from idgen.data.makers import AugmentedMaker, EmbeddingMaker, LatentMaker, TextM
 from idgen.data.pairing import Pairing
 from idgen.errors import DataError, StatisticsError
 from idgen.faces import ENCODERS
+from idgen.faces.expression import EXPRESSION, mirrored
 from idgen.tiny import load_tiny_base
 from idgen.training.base import BaseModel
 from idgen.training.shard_batches import ShardBatches
@@ -247,6 +248,23 @@ def test_the_embeddings_of_another_encoder(lfw_set, tmp_path, monkeypatch):
         IdentityBank(folder, encoder="dots")
     with pytest.raises(DataError, match="Give another --encoder"):
         write_caches(folder, ["embeddings"], base="", resolution=64)
+
+
+def test_an_expression_is_that_of_the_target_and_the_person_that_of_another_photo(lfw_set, tmp_path):
+    folder = str(tmp_path / "set")
+    shutil.copytree(lfw_set, folder)
+    write_caches(folder, ["embeddings"], base="", resolution=64, encoders=["dlib-resnet-v1", EXPRESSION])
+    shown, people = (np.array(IdentityBank(folder, encoder=name).embeddings) for name in (EXPRESSION, None))
+    for flip in (0, 1):
+        pairing = Pairing(drop_text=0.2, drop_identity=0.2, drop_both=0.2, flip=flip)
+        data = PairedIdentityDataset(folder, framing=FRAMING, pairing=pairing, encoder=EXPRESSION, beside=True)
+        for face in range(len(data)):
+            sample, found = data[face], torch.from_numpy(shown[face])
+            assert sample.beside is not None
+            known = sample.has_identity or sample.prompt != ""
+            expected = (mirrored(found) if flip else found) * sample.has_identity
+            assert torch.equal(sample.id_embeds, expected[None])
+            assert torch.equal(sample.beside, torch.from_numpy(people[sample.references]) * known)
 
 
 def test_text_is_cached_where_there_is_a_caption(lfw_photos: Path, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,40 @@ def test_both_stages_write_a_folder_that_a_pipeline_loads(shards, tmp_path, monk
     before, after = (IdentityAdapter.from_pretrained(folder).state_dict() for folder in (run, reward))
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert ", by " in (reward / "README.md").read_text()
+
+
+def test_an_expression_adapter_is_trained_beside_that_of_a_person(shards, tmp_path, monkeypatch, astronaut, capsys):
+    write_caches(shards, ["embeddings"], base="", resolution=64, encoders=["dlib-resnet-v1", "expression-v1"])
+    folder, photo = str(tmp_path / "run"), str(tmp_path / "photo.jpg")
+    flags = ["--train_data_dir", shards, "--output_dir", folder, "--encoder", "expression-v1", "--beside", "tiny"]
+    flags += [
+        "--num_tokens",
+        "2",
+        "--blocks",
+        "mid",
+        *DENOISE[:8],
+        "--max_train_steps",
+        "1",
+        "--losses",
+        "contrastive=0",
+    ]
+    with pytest.raises(SystemExit):
+        idgen(monkeypatch, "denoise", *flags)
+    assert "--no-normalised" in capsys.readouterr().err
+    idgen(monkeypatch, "denoise", *flags, "--no-normalised", "--resume_from_checkpoint", "latest")
+    adapter = IdentityAdapter.from_pretrained(folder)
+    assert adapter.reads_expression
+    assert all("mid_block" in name for name in adapter.branches)
+    assert (tmp_path / "run" / "validation" / "step-000001.png").exists()
+    told = " ".join(capsys.readouterr().err.split())
+    assert "holds an expression adapter for tiny" in told
+    assert {"expression-v1", "dlib-resnet-v1"} == set(re.findall(r"similarity to unseen people, (\S+):", told))
+    Image.fromarray(astronaut).save(photo)
+    output, command = str(tmp_path / "drawn.png"), ["idgen", "generate", "a photo of a face", "--photo", photo]
+    command += ["--expression", photo, "--expression-adapter", folder, "--steps", "1", "--output", output]
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    assert Image.open(output).size == (64, 64)
 
 
 def test_a_restorer_is_trained_and_its_curve_is_fitted(shards, tmp_path, monkeypatch):

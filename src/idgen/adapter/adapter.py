@@ -10,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..errors import AdapterError, IdentityError
+from ..faces.expression import EXPRESSION, MEASURES
 from .attention import IdentityBranch
 from .branch import Branch
 from .file_mixin import FileMixin
@@ -20,6 +21,7 @@ from .orthogonal import Ortho
 from .placement import Placement, check_placement
 from .projection import Projection
 from .projection_config import ProjectionConfig, complete_config, make_projection
+from .scale import in_blocks
 from .tokens import IdentityTokens
 from .unet_mixin import UNetMixin
 from .words import WordProjection
@@ -54,10 +56,12 @@ class IdentityAdapter(UNetMixin, FileMixin):
             `WordProjection.set_statistics`.
         placement: Where the identity acts in a block: `"parallel"` to the text's cross-attention, or `"sequential"`,
             in gated layers before it; see `idgen.adapter.Placement`.
+        blocks: Blocks of the UNet that the adapter acts in, such as `("mid", "up_blocks.1")`; all if there is none.
 
     Raises:
         AdapterError: The projection is not known, has unknown or invalid sizes, or `ortho`,
-            `num_zero`, `max_people` or `placement` is invalid.
+            `num_zero`, `max_people`, `placement` or `blocks` is invalid; or `embedding_dim` is not that of the
+            encoder of expressions.
     """
 
     config_name = "config.json"
@@ -83,9 +87,13 @@ class IdentityAdapter(UNetMixin, FileMixin):
         max_people: int = 1,
         adaptive_words: bool = False,
         placement: Placement = "parallel",
+        blocks: Sequence[str] = (),
     ) -> None:
         super().__init__()
         check_placement(placement, ortho, num_zero)
+        if encoder == EXPRESSION and embedding_dim != len(MEASURES):  # a blocklist is not asked about expressions
+            raise AdapterError(f"Expressions of '{encoder}' have {len(MEASURES)} numbers, not {embedding_dim}.")
+        layers = {path: layers[path] for path in in_blocks(layers, blocks)}
         if isinstance(max_people, bool) or not isinstance(max_people, int) or max_people < 1:
             raise AdapterError(f"max_people must be an integer >= 1, got {max_people!r}.")
         self.register_to_config(projection=complete_config(projection))
@@ -126,10 +134,10 @@ class IdentityAdapter(UNetMixin, FileMixin):
         cross_attention_dim = cast(int, next(iter(layers.values())).cross_attention_dim)
         sizes = {path: layer.inner_dim for path, layer in layers.items()}
         adapter = cls(layers=sizes, cross_attention_dim=cross_attention_dim, encoder=encoder, **config)
-        for path, layer in layers.items() if len(adapter.branches) else ():
-            branch = adapter.branches[module_key(path)]
+        for key, branch in adapter.branches.items():
             if not isinstance(branch, IdentityBranch):
                 break
+            layer = layers[key.replace("/", ".")]
             for name in ("to_k", "to_v"):
                 source = getattr(layer, name)
                 source = getattr(source, "base_layer", source)  # below a LoRA
@@ -170,6 +178,11 @@ class IdentityAdapter(UNetMixin, FileMixin):
             cast(Projection | WordProjection, part).standardise_input(embeddings)
 
     # -- identity → tokens
+
+    @property
+    def reads_expression(self) -> bool:
+        """Whether the adapter reads the expression of a photo (`ExpressionEncoder`), not the person."""
+        return self.config["encoder"] == EXPRESSION
 
     @property
     def feature_dim(self) -> int | None:

@@ -32,8 +32,7 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
 
     Args:
         unet: A `UNet2DConditionModel` of SD or SDXL.
-        adapter: With a branch for each cross-attention layer or none, and a `LayerLoRA` for attention layers if it has
-            any.
+        adapter: With a branch, a `LayerLoRA`, both or neither for each cross-attention layer.
 
     Raises:
         BaseMismatchError: The UNet has other layers than those that the adapter was made for.
@@ -46,7 +45,7 @@ class Attachment(ForwardHooks[Conditioning, ForwardConditioning]):
             super().__init__(unet, adapter, uuid.uuid4().hex)
             self._loras: dict[str, LoRAHooks] = {}
             self._kept: dict[int, ForwardConditioning] = {}  # by batch size
-            for path in [p for at in cross for p in (self_attention_path(at), at)] if len(adapter.loras) else []:
+            for path in [p for at in cross for p in (self_attention_path(at), at) if module_key(p) in adapter.loras]:
                 lora = cast(LayerLoRA, adapter.loras[module_key(path)])
                 self._loras[path] = LoRAHooks(cast(Attention, unet.get_submodule(path)), lora, self.token)
             self._layers = {

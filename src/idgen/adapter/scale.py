@@ -78,16 +78,26 @@ def check_scale(scale: Scale, layers: Iterable[str]) -> None:
     """
     blocks = scale.scale if isinstance(scale, ScaleSchedule) else scale
     if isinstance(blocks, Mapping):
-        layers = list(layers)
-        for name in blocks:
-            if not any(_begins_with(layer, name) for layer in layers):
-                tops = sorted({".".join(layer.split(".")[: 1 if layer.startswith("mid") else 2]) for layer in layers})
-                raise AdapterError(f"The adapter has no layers in block '{name}'; blocks with layers: {tops}.")
+        in_blocks(layers, blocks)
     for number in blocks.values() if isinstance(blocks, Mapping) else [blocks]:
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise AdapterError(f"A scale must be a number, a value per block or a ScaleSchedule, got {number!r}.")
         if not 0 <= number < math.inf:
             raise AdapterError(f"A scale must be >= 0 and finite, got {number}.")
+
+
+def in_blocks(layers: Iterable[str], blocks: Iterable[str]) -> list[str]:
+    """The layers that are in one of these blocks; all layers if there are no blocks.
+
+    Raises:
+        AdapterError: A block has no layers.
+    """
+    layers, blocks = list(layers), list(blocks)
+    for name in blocks:
+        if not any(_begins_with(layer, name) for layer in layers):
+            tops = sorted({".".join(layer.split(".")[: 1 if layer.startswith("mid") else 2]) for layer in layers})
+            raise AdapterError(f"The adapter has no layers in block '{name}'; blocks with layers: {tops}.")
+    return [each for each in layers if not blocks or any(_begins_with(each, name) for name in blocks)]
 
 
 def layer_scale(scale: BlockScale, layer: str) -> float:

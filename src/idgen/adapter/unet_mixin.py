@@ -17,7 +17,7 @@ from .conditioning import Conditioning
 from .fusion import Fusion
 from .guard import refuse_blocked
 from .projection import Projection
-from .scale import Scale, ScaleSchedule, check_scale
+from .scale import Scale, ScaleSchedule, check_scale, in_blocks
 from .state import active, in_use
 from .tokens import BatchLayout, IdentityTokens
 
@@ -28,6 +28,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
     to_tokens: Projection
     branches: nn.ModuleDict
     loras: nn.ModuleDict
+    reads_expression: bool
     _scale: Scale = 1.0
     _lora_scale: Scale | None = 1.0
 
@@ -76,7 +77,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
 
     def check_scale(self, scale: Scale) -> None:
         """Raise AdapterError if this is not a valid scale for this adapter."""
-        check_scale(scale, self.config["layers"])
+        check_scale(scale, self._acts_in)
         blocks = scale.scale if isinstance(scale, ScaleSchedule) else scale
         if isinstance(blocks, Mapping) and self.to_tokens.fuses_text:
             raise AdapterError("This adapter changes the prompt, which all blocks read; pass one number as the scale.")
@@ -89,7 +90,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
     @lora_scale.setter
     def lora_scale(self, scale: Scale | None) -> None:
         if scale is not None:
-            check_scale(scale, self.config["layers"])
+            check_scale(scale, self._acts_in)
         self._lora_scale = scale
 
     @contextmanager
@@ -151,6 +152,11 @@ class UNetMixin(ModelMixin, ConfigMixin):
                 for attachment in attached:
                     attachment.release(conditioning)
 
+    @property
+    def _acts_in(self) -> list[str]:
+        """Paths of the cross-attention layers in the adapter's blocks."""
+        return in_blocks(self.config["layers"], self.config["blocks"])
+
     @contextmanager
     def deactivate(self) -> Iterator[None]:
         """Deactivate identity conditioning inside the `with`, also inside that of `activate`."""
@@ -179,5 +185,8 @@ class UNetMixin(ModelMixin, ConfigMixin):
             self._refuse_blocked(person.id_embeds)
 
     def _refuse_blocked(self, id_embeds: torch.Tensor | None) -> None:
+        """Ask the UNets' blocklists about a person. An expression is nobody's."""
+        if self.reads_expression:
+            return
         unets = [attachment.module for attachment in attachments(self)]
         refuse_blocked(unets, id_embeds, encoder=self.config["encoder"], normalised=self.config["normalised"])

@@ -6,20 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..adapter.scale import in_blocks
+from ..faces.expression import EXPRESSION
 from ..names import SD15, SDXL
 
 _TEXT = """\
-# Identity adapter
-
-Generates images of a person with Stable Diffusion, from one photo and without tuning.
+# {title}
 
 ```python
 import idgen
 from diffusers import {pipeline}
 
 pipe = {pipeline}.from_pretrained("{base}")
-pipe.load_id_adapter("{place}")  # the folder or repository of this file
-image = pipe("{prompt}", id_image="photo.jpg", id_scale={scale}).images[0]
+pipe.load_id_adapter("{place}"{named})  # the folder or repository of this file
+image = pipe("{prompt}", {given}).images[0]
 ```
 
 | | |
@@ -31,8 +31,19 @@ image = pipe("{prompt}", id_image="photo.jpg", id_scale={scale}).images[0]
 The adapter reads embeddings of this face encoder only. Generate images of people only with their consent.
 """
 
+_PERSON = """\
+Identity adapter
+
+Generates images of a person with Stable Diffusion, from one photo and without tuning."""
+
+_EXPRESSION = """\
+Expression adapter
+
+Gives a face the expression of another photo. An identity adapter that is loaded beside it gives the person:
+`id_image="photo.jpg"`."""
+
 _OPENING = re.compile(r'(pipe = StableDiffusion\w*Pipeline\.from_pretrained\(")(.*?)("\))')
-_LOADING = re.compile(r'((?:pipe\.load_id_adapter|Restorer\.from_pretrained)\(")(.*?)("\))')
+_LOADING = re.compile(r'((?:pipe\.load_id_adapter|Restorer\.from_pretrained)\(")([^"]*)(")')
 
 
 def card_head(*tags: str) -> str:
@@ -58,16 +69,18 @@ def model_card(config: Mapping[str, Any], place: str, fuses_text: bool = False) 
         fuses_text: Whether the adapter fuses the identity with a class word of the prompt.
     """
     prompt, scale = ("a photo of a man <id>", 1.0) if fuses_text else ("a portrait in the rain", 0.8)
-    xl = config["cross_attention_dim"] == 2048
+    xl, expression = config["cross_attention_dim"] == 2048, config["encoder"] == EXPRESSION
     fields = {
         **config,
         "pipeline": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
         "base": SDXL if xl else SD15,
         "place": place,
         "prompt": prompt,
-        "scale": scale,
+        "title": _EXPRESSION if expression else _PERSON,
+        "named": ', adapter_name="expression"' if expression else "",
+        "given": 'expression_image="smile.jpg"' if expression else f'id_image="photo.jpg", id_scale={scale}',
         "kind": "unit-length" if config["normalised"] else "raw",
-        "layers": len(config["layers"]),
+        "layers": len(in_blocks(config["layers"], config["blocks"])),
         "projection": describe_projection(config),
     }
     return card_head("identity", "text-to-image") + _TEXT.format(**fields)

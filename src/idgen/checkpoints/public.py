@@ -96,6 +96,8 @@ def write(
     """
     if any(name.startswith("to_words.") for name in state):
         raise CheckpointError("Public layouts cannot represent pseudo-words; save this adapter as a folder.")
+    if config.get("blocks"):
+        raise CheckpointError("Public layouts have all blocks of the UNet; save this adapter as a folder.")
     layout = layout_of(config)
     names = {ours: theirs for theirs, ours in layout.names(config, state).items()}
     tensors = {names.get(name, name): tensor.contiguous() for name, tensor in state.items()}

@@ -40,6 +40,9 @@ class GenerateOptions:
         move: Change attributes of the person, NAME=AMOUNT, such as smile=0.8 or age=-0.5; 1 is a clear change. The
             default encoder knows smile, age and sex; NAME may be a file of a direction of your own, which ends in
             .safetensors.
+        expression: Photo whose expression is drawn, of anybody; requires --expression-adapter.
+        expression_adapter: Adapter that reads expressions, trained by `idgen train denoise --encoder expression-v1`.
+        expression_scale: Strength of the expression; 0 turns it off.
         face: Face to use in photos that show several: the largest, an index (from 0, largest first) or a box.
         negative_prompt: Negative prompt.
         steps: Denoising steps; by default what the base model recommends, or 25.
@@ -76,6 +79,9 @@ class GenerateOptions:
     output: Path | None = None
     id_scale: float = 0.8
     move: Amounts = field(default_factory=dict)
+    expression: InputPath | None = None
+    expression_adapter: AdapterName | None = None
+    expression_scale: float = 1.0
     face: FaceOption = None
     negative_prompt: str = ""
     steps: int | None = None
@@ -103,6 +109,10 @@ class GenerateOptions:
             raise IdgenError(f"--steps must be at least 1, got {self.steps}.")
         if self.move and self.many:
             raise IdgenError("--move changes one person: it requires --photo or --identity.")
+        if (self.expression is None) != (self.expression_adapter is None):
+            raise IdgenError("--expression, a photo, and --expression-adapter require each other.")
+        if self.expression is not None and self.many:
+            raise IdgenError("--expression is for one person: it requires --photo or --identity.")
         for name in self.move:
             if name.endswith(".safetensors"):
                 existing_path(name)
@@ -187,5 +197,5 @@ def _check_one_person(options: GenerateOptions) -> None:
         )
     if options.identity_file is None and not options.photo:
         raise IdgenError("--photo or --identity is required.")
-    for photo in options.photo:
+    for photo in (*options.photo, *([] if options.expression is None else [options.expression])):
         load_photo(photo)

@@ -13,6 +13,7 @@ import torch
 
 from ..attributes import find_direction
 from ..errors import DataError
+from ..faces.expression import EXPRESSION, mirrored
 from .bank import IdentityBank
 from .columns import Column, column_url, open_photo
 from .far import COLUMNS as FAR_COLUMNS
@@ -53,6 +54,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             cached by `idgen prepare --cache embeddings`.
         compare: Stored names of the encoders of `target_embeds` and `compared`; `encoder`, if there is none.
         compare_references: Whether generated faces are compared with the references too.
+        beside: Whether samples have embeddings for an adapter beside the one that is trained.
         seed: Seed of all random choices.
 
     Raises:
@@ -75,6 +77,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         encoder: str | None = None,
         compare: Sequence[str] = (),
         compare_references: bool = False,
+        beside: bool = False,
         seed: int = 0,
     ) -> None:
         self.manifest = Manifest.open(shards)
@@ -88,7 +91,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         if (self.bank.rows[:, 0] >= len(self.names)).any():
             raise DataError(f"The bank of '{shards}' names shards that are not there. Run `idgen prepare` again.")
         self.framing, self.pairing, self.seed = framing, pairing or Pairing(), seed
-        self.latents, self.text, self.triplets = latents, text, triplets
+        self.latents, self.text, self.triplets, self.beside = latents, text, triplets, beside
         cached = latents is not None or triplets is not None
         if self.pairing.poses and (cached or not isinstance(framing, AlignedFraming)):
             raise DataError("Random poses need pictures of aligned faces, whose latents are not cached.")
@@ -145,13 +148,13 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         person = int(self.bank.person_of(np.array([face]))[0])
         references, own = self._references(face, person, random, share), self._is_reference(face, person)
         text, known = keeps or self._drops(random)
-        mirrored = placed is None and self._flips(random)
-        picture, landmarks, time_ids = placed or self._picture(face, mirrored, random)
+        flipped = placed is None and self._flips(random)
+        picture, landmarks, time_ids = placed or self._picture(face, flipped, random)
         compared = self._compared(face if own else int(references[0]), references)
         return Sample(
             picture=picture,
             prompt=(self.row(face)["caption"] or CAPTION) if text else "",
-            id_embeds=self._id_embeds(face, references, known, random),
+            id_embeds=self._id_embeds(face, references, known, flipped, random),
             target_embeds=compared[self.compare[0]][0],
             compared=compared,
             landmarks=torch.from_numpy(landmarks).float(),
@@ -163,7 +166,8 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             is_reference=own,
             reliability=self._reliability(face, references),
             text=self._value(face, "text", self.text) if text and self.text is not None else None,
-            swapped=None if self.triplets is None else self._required(face, TRIPLETS, self.triplets)[int(mirrored)],
+            swapped=None if self.triplets is None else self._required(face, TRIPLETS, self.triplets)[int(flipped)],
+            beside=self._beside(references, text or known) if self.beside else None,
         )
 
     @property
@@ -220,8 +224,14 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
     def _flips(self, random: np.random.Generator) -> bool:
         return bool(random.random() < self.pairing.flip)
 
-    def _id_embeds(self, face: int, references: np.ndarray, known: bool, random: np.random.Generator) -> torch.Tensor:
-        embeds = torch.stack([self._reference(face, int(reference)) for reference in references])
+    def _id_embeds(
+        self, face: int, references: np.ndarray, known: bool, flipped: bool, random: np.random.Generator
+    ) -> torch.Tensor:
+        if self.encoder == EXPRESSION:
+            embeds = torch.from_numpy(np.array(self.banks[EXPRESSION].embeddings[face]))[None]
+            embeds = mirrored(embeds) if flipped else embeds
+        else:
+            embeds = torch.stack([self._reference(face, int(reference)) for reference in references])
         if not known:
             return torch.zeros_like(embeds)
         for direction, most in self._directions:
@@ -229,6 +239,11 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         if chance := self.pairing.component_dropout:
             embeds = embeds * torch.from_numpy(random.random(embeds.shape) >= chance) / (1 - chance)
         return embeds.float()
+
+    def _beside(self, references: np.ndarray, known: bool) -> torch.Tensor:
+        """Embeddings of the references by the set's encoder."""
+        embeds = torch.from_numpy(np.array(self.bank.embeddings[references]))
+        return embeds if known else torch.zeros_like(embeds)
 
     def _reference(self, face: int, reference: int) -> torch.Tensor:
         """The embedding of a face; that of the augmented photo if the target is its own reference."""
@@ -244,18 +259,18 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             name: torch.from_numpy(np.stack([self.banks[name].embeddings[i] for i in faces])) for name in self.compare
         }
 
-    def _picture(self, face: int, mirrored: bool, random: np.random.Generator) -> Placed:
+    def _picture(self, face: int, flipped: bool, random: np.random.Generator) -> Placed:
         row = self.row(face)
         box, landmarks = row["box"], np.asarray(row["landmarks"]).reshape(5, 2)
         framing, poses = self.framing, self.pairing.poses
         if poses and isinstance(framing, AlignedFraming):
             framing = replace(framing, pose=poses.draw(random))
         place = framing.place(row["width"], row["height"], box, landmarks)
-        points = place.mirrored() if mirrored else place.landmarks
+        points = place.mirrored() if flipped else place.landmarks
         if self.latents is not None:
-            return self._required(face, "latents", self.latents)[int(mirrored)], points, place.time_ids
+            return self._required(face, "latents", self.latents)[int(flipped)], points, place.time_ids
         picture = framing.cut(open_photo(self._tar(face), row), box, landmarks)
-        return torch.from_numpy(picture[:, ::-1].copy() if mirrored else picture), points, place.time_ids
+        return torch.from_numpy(picture[:, ::-1].copy() if flipped else picture), points, place.time_ids
 
     def _value(self, face: int, column: str, key: str | None = None) -> torch.Tensor | None:
         shard, row = self.bank.rows[face]

@@ -14,7 +14,8 @@ class Sample(NamedTuple):
     Attributes:
         picture: Latents, (channels, height, width) float16, if they are cached, or (height, width, 3) uint8.
         prompt: Empty if it is dropped.
-        id_embeds: (references, dim), float32, raw; zeros if the identity is dropped.
+        id_embeds: (references, dim), float32, raw; zeros if the identity is dropped. Expressions are those of the
+            target, (1, dim).
         target_embeds: (dim,), of the target's own face; of the first reference where the target is no reference.
         compared: Name of an encoder → (photos, dim), float32, raw: the embeddings that generated faces are compared
             with, `target_embeds` first, followed by those of the references if they are asked for.
@@ -30,6 +31,8 @@ class Sample(NamedTuple):
             without a value.
         text: (length, dim) float16, the encoded prompt, if it is cached.
         swapped: Latents of the picture with another person's face, if triplets are read.
+        beside: (references, dim), as `id_embeds`, by the set's encoder, for an adapter beside the one that is
+            trained; zeros where both prompt and identity are dropped.
     """
 
     picture: torch.Tensor
@@ -47,3 +50,4 @@ class Sample(NamedTuple):
     reliability: float = 1.0
     text: torch.Tensor | None = None
     swapped: torch.Tensor | None = None
+    beside: torch.Tensor | None = None

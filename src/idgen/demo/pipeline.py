@@ -75,8 +75,8 @@ class SharedPipeline:
 
     @property
     def adapters(self) -> dict[str, IdentityAdapter]:
-        """Loaded adapters by name."""
-        return self.pipe.id_adapters
+        """Loaded adapters of people by name."""
+        return {name: each for name, each in self.pipe.id_adapters.items() if not each.reads_expression}
 
     @property
     def has_words(self) -> bool:

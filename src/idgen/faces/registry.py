@@ -20,6 +20,7 @@ from ..own_code import load_object
 from .detectors import DlibDetector, FaceDetector
 from .dlib_encoder import DlibEncoder
 from .encoder import FaceEncoder, NetworkInput
+from .expression import ExpressionEncoder
 from .inner_encoder import InnerEncoder
 from .insightface import InsightFaceDetector, InsightFaceEncoder, InsightFacePack
 from .onnx_encoder import ARCFACE, IMAGENET, OnnxEncoder
@@ -93,6 +94,13 @@ ENCODERS: dict[str, EncoderRow] = {
         default=None,
         licence="that of the encoder",
         help="the last feature map before the embedding of another encoder, for the projection `rows`",
+    ),
+    ExpressionEncoder.name: EncoderRow(
+        open=lambda _: ExpressionEncoder(),
+        dim=ExpressionEncoder.dim,
+        gradient=False,
+        licence="non-commercial research: dlib's 68 landmarks were trained on iBUG 300-W",
+        help="the expression of a face, for adapters that read it beside a person: measures of mouth, eyes and brows",
     ),
     "imagenet": EncoderRow(
         open=lambda file: OnnxEncoder(file, IMAGENET),
@@ -188,11 +196,12 @@ def encoders_table() -> str:
 
 
 def _markdown(name: str, row: EncoderRow) -> str:
-    crop, fed = ("of the file", "of the file") if row.read is None else (f"{row.read.size} px", str(row.read))
+    unknown = "of the file" if row.argument else "–"
+    crop, fed = (unknown, unknown) if row.read is None else (f"{row.read.size} px", str(row.read))
     try:
         known = f"{EncoderStatistics.packaged(name).people:,} people"
     except StatisticsError:
-        known = "`idgen calibrate`"
+        known = "`idgen calibrate`" if row.gradient else "–"
     cells = (f"`{name}{row.argument}`", row.help, crop, fed, str(row.dim or "of the file"))
     return f"| {' | '.join((*cells, 'yes' if row.gradient else 'no', known, row.licence))} |"
 

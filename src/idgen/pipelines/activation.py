@@ -44,17 +44,25 @@ def activated(
         AdapterError: See `IdentityArguments`.
     """
     call = _Call(pipeline, with_defaults(bound), ours)
-    if (people := ours.people) is None:
-        if has_placeholder(call.arguments) and any(map(_reads_placeholder, call.loaded.values())):
-            raise AdapterError(f"The prompt contains {PLACEHOLDER}, which requires id_image or id_embeds.")
-        yield bound.args[1:], bound.kwargs
-        return
-    by_adapter = _by_adapter(people, call.loaded)
-    apply_blocklist(pipeline)
-    fusing = call.fusing_adapter(list(by_adapter))
-    prompts = None if fusing is None else TriggeredPrompts.parse(call.arguments)
+    people = ours.people
+    if people is None and has_placeholder(call.arguments) and any(map(_reads_placeholder, call.loaded.values())):
+        raise AdapterError(f"The prompt contains {PLACEHOLDER}, which requires id_image or id_embeds.")
     with ExitStack() as stack:
-        tokens = {name: call.activate_adapter(stack, name, given) for name, given in by_adapter.items()}
+        if ours.expression_image is not None:
+            name = _expression_adapter(call.loaded)
+            call.activate_adapter(stack, name, {"id_image": ours.expression_image}, ours.expression_scale)
+        if people is None:
+            yield bound.args[1:], bound.kwargs
+            return
+        by_adapter = _by_adapter(people, call.loaded)
+        apply_blocklist(pipeline)
+        fusing = call.fusing_adapter(list(by_adapter))
+        prompts = None if fusing is None else TriggeredPrompts.parse(call.arguments)
+        kind = "id_image" if ours.id_embeds is None else "id_embeds"
+        tokens = {
+            name: call.activate_adapter(stack, name, {kind: given}, call.id_scale(name))
+            for name, given in by_adapter.items()
+        }
         call.activate_nets(stack, {name: people for name, people in tokens.items() if name != fusing})
         if fusing is not None and prompts is not None:
             call.activate_text(stack, fusing, tokens[fusing][0], prompts)
@@ -99,14 +107,22 @@ class _Call:
             return None
         return crop_masks(read_masks(self.ours.id_masks), self.pipeline, self.arguments)
 
-    def activate_adapter(self, stack: ExitStack, name: str, people: IdImage | IdEmbeds) -> list[IdentityTokens]:
-        """Activate one adapter until the stack closes; returns the tokens of each person."""
+    def activate_adapter(
+        self, stack: ExitStack, name: str, given: Mapping[str, Any], scale: Scale | None
+    ) -> list[IdentityTokens]:
+        """Activate one adapter until the stack closes; returns the tokens of each person.
+
+        Args:
+            stack: Closed after the call.
+            name: Name of the adapter.
+            given: The people, as `id_image` or `id_embeds`.
+            scale: Its scale in this call, if one was given.
+        """
         pipeline, loaded = self.pipeline, self.loaded[name]
         adapter = loaded.adapter
         if not adapter.is_attached_to(pipeline.unet):  # it was exchanged, or another pipeline unloaded the adapter
             adapter.attach(pipeline.unet)
         stack.enter_context(placed(adapter, pipeline))
-        given: dict[str, Any] = {"id_image" if self.ours.id_embeds is None else "id_embeds": people}
         tokens = loaded.encode(
             **given,
             num_prompts=self.num_prompts,
@@ -117,17 +133,23 @@ class _Call:
             tokens,
             self.num_images,
             masks=self.masks,
-            scale=self.scale_of(name),
+            scale=self.scale_of(name, scale),
             layout=self.layout,
             progress=self.progress,
         )
         stack.enter_context(conditioning)
         return tokens
 
-    def scale_of(self, name: str) -> Callable[[], Scale]:
-        """The scale of an adapter, to be called at each forward."""
+    def id_scale(self, name: str) -> Scale | None:
+        """The `id_scale` of an adapter, or `None` if it was not given."""
+        return _given_scale(self.ours.id_scale, name, self.loaded)
+
+    def scale_of(self, name: str, of_call: Scale | None) -> Callable[[], Scale]:
+        """The scale of an adapter, to be called at each forward: that of the call, if one was given."""
         loaded = self.loaded[name]
-        initial, of_call = loaded.adapter.scale, _given_scale(self.ours.id_scale, name, self.loaded)
+        initial = loaded.adapter.scale
+        if of_call is not None:
+            loaded.adapter.check_scale(of_call)
 
         def scale() -> Scale:
             if of_call is not None:
@@ -168,7 +190,7 @@ class _Call:
         """Activate text embeddings with the identity until the stack closes."""
         adapter = self.loaded[name].adapter
         text = fused_text(self.pipeline, adapter, people, prompts, self.arguments, self.num_images)
-        conditioning = TextConditioning(text, self.scale_of(name), self.layout, self.progress)
+        conditioning = TextConditioning(text, self.scale_of(name, self.id_scale(name)), self.layout, self.progress)
         stack.enter_context(conditioning.active(unwrap_module(self.pipeline.unet), self.controlnets))
 
     @cached_property
@@ -225,22 +247,36 @@ def apply_blocklist(pipeline: Pipeline) -> None:
 def _by_adapter(
     people: IdImage | IdEmbeds | Mapping[str, IdImage | IdEmbeds], loaded: Mapping[str, LoadedAdapter]
 ) -> dict[str, IdImage | IdEmbeds]:
-    if not loaded:
+    of_people = [name for name, each in loaded.items() if not each.adapter.reads_expression]
+    if not of_people:
         raise AdapterError("No identity adapter is loaded; call pipe.load_id_adapter(…) first.")
     if not isinstance(people, Mapping):
-        return dict.fromkeys(loaded, people)
+        return dict.fromkeys(of_people, people)
     if not people:
         raise AdapterError(f"The dict of identities is empty; loaded adapters: {list(loaded)}.")
     for name in people:
         if name not in loaded:
             raise AdapterError(f"No adapter is named '{name}'; loaded adapters: {list(loaded)}.")
+        if name not in of_people:
+            raise AdapterError(f"The adapter '{name}' reads expressions: pass the photo as expression_image.")
     return dict(people)
+
+
+def _expression_adapter(loaded: Mapping[str, LoadedAdapter]) -> str:
+    """The name of the adapter that reads expressions."""
+    names = [name for name, each in loaded.items() if each.adapter.reads_expression]
+    if len(names) != 1:
+        raise AdapterError(
+            f"expression_image needs one adapter that reads expressions; of the loaded ones, {list(loaded)}, "
+            f'{names or "none"} read them. Load it with pipe.load_id_adapter(…, adapter_name="expression").'
+        )
+    return names[0]
 
 
 def _given_scale(
     id_scale: Scale | Mapping[str, Scale] | None, name: str, loaded: Mapping[str, LoadedAdapter]
 ) -> Scale | None:
-    """The checked `id_scale` of one adapter, or `None` if it was not given."""
+    """The `id_scale` of one adapter, or `None` if it was not given."""
     scale: Any = id_scale
     if isinstance(id_scale, Mapping) and (known := set(id_scale) & set(loaded)):
         if unknown := set(id_scale) - known:
@@ -248,9 +284,7 @@ def _given_scale(
                 f"id_scale names adapters ({sorted(known)}) and others ({sorted(unknown)}): pass either a scale per "
                 f"adapter (loaded: {list(loaded)}), or a scale per block."
             )
-        scale = id_scale.get(name)
-    if scale is not None:
-        loaded[name].adapter.check_scale(scale)
+        return id_scale.get(name)
     return scale
 
 

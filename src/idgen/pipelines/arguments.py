@@ -42,6 +42,10 @@ class IdentityArguments:
         id_scale: Strength of identity conditioning in this call; a dict by adapter name if several are loaded.
         control_interval: Compute the residuals of an `IdentityNet` in one of every `control_interval` steps and
             reuse them in the others.
+        expression_image: A photo whose expression is drawn, of anybody: for a loaded adapter that reads expressions.
+            A list of photos as for `id_image`, or what `encode_identity` makes of a photo with that adapter.
+        expression_scale: Strength of the expression; the scale of its adapter if not given. A value per block and a
+            `ScaleSchedule` are possible too.
 
     Raises:
         AdapterError: No adapter is loaded, or the numbers of people, masks and prompts do not fit together.
@@ -55,6 +59,8 @@ class IdentityArguments:
     id_masks: IdMasks | None = None
     id_scale: Scale | Mapping[str, Scale] | None = None
     control_interval: int = 1
+    expression_image: IdImage | None = None
+    expression_scale: Scale | None = None
 
     @classmethod
     def pop_from(cls, keywords: dict[str, Any], stock: inspect.Signature) -> Self:
@@ -64,8 +70,8 @@ class IdentityArguments:
             AdapterError: A keyword looks like an identity argument but is not one.
         """
         names = [field.name for field in dataclasses.fields(cls)]
-        for name in keywords:
-            if name.startswith(("id_", "control_int")) and name not in names and name not in stock.parameters:
+        for name in keywords.keys() - {*names, *stock.parameters}:
+            if name.startswith(("id_", "control_int", "expression")):
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else f"identity arguments are {', '.join(names)}."
                 raise AdapterError(f"Unknown identity argument '{name}'; {hint}")
@@ -81,8 +87,11 @@ class IdentityArguments:
         if self.id_image is not None and self.id_embeds is not None:
             raise AdapterError("Pass either id_image or id_embeds, not both.")
         people = self.id_image if self.id_embeds is None else self.id_embeds
-        if people is None and (self.id_masks is not None or self.id_scale is not None or self.control_interval != 1):
+        masks = self.id_masks is not None and self.expression_image is None
+        if people is None and (masks or self.id_scale is not None or self.control_interval != 1):
             raise AdapterError("id_masks, id_scale and control_interval require id_image or id_embeds.")
+        if self.expression_scale is not None and self.expression_image is None:
+            raise AdapterError("expression_scale requires expression_image.")
         return people
 
 

@@ -145,7 +145,7 @@ class LoadedAdapter:
             )
         for person in people:
             self._check_encoder(person)
-            if blocklist is not None:
+            if blocklist is not None and not self.adapter.reads_expression:
                 blocklist.check(person)
         return [self._encode([one]) for one in people] if together else [self._encode(people)]
 

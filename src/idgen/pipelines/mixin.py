@@ -114,13 +114,14 @@ class IdentityAdapterMixin(EditingMixin):
 
         Args:
             scale: A number, a value per block (`{"down": 0.2, "up_blocks.1": 1.0}`) or a `ScaleSchedule`.
-            adapter_name: The adapter; all adapters if not given.
+            adapter_name: The adapter; all that read a person if not given.
 
         Raises:
             AdapterError: No such adapter is loaded, or the scale is not valid.
         """
         changed = dict(self._loaded_or_raise())
-        for name in [self._checked(adapter_name)] if adapter_name else list(changed):
+        of_people = [name for name, each in changed.items() if not each.adapter.reads_expression]
+        for name in [self._checked(adapter_name)] if adapter_name else of_people:
             changed[name].adapter.check_scale(scale)
             changed[name] = replace(changed[name], scale=scale)
         self._loaded_adapters = changed
@@ -167,7 +168,7 @@ class IdentityAdapterMixin(EditingMixin):
         loaded = self._loaded_adapters[name_of_adapter]
         with placed(loaded.adapter, self):  # pyright: ignore[reportArgumentType]
             person = loaded.enroll(photos, face=face, weights=weights, name=name)
-        if (blocklist := self.id_blocklist) is not None:
+        if (blocklist := self.id_blocklist) is not None and not loaded.adapter.reads_expression:
             blocklist.check(person)
         return person
 
@@ -202,13 +203,17 @@ class IdentityAdapterMixin(EditingMixin):
 
     @property
     def _loaded_adapters(self) -> dict[str, LoadedAdapter]:
-        """Loaded adapters by name. The dict is never changed, only replaced: copies of the pipeline share it."""
+        """Loaded adapters by name, those that read expressions last: where one adapter is to be used, it is the first.
+
+        The dict is never changed, only replaced: copies of the pipeline share it.
+        """
         return self.__dict__.get("_loaded_id_adapters", {})
 
     @_loaded_adapters.setter
     def _loaded_adapters(self, loaded: dict[str, LoadedAdapter]) -> None:
         if loaded:
-            self.__dict__["_loaded_id_adapters"] = dict(loaded)
+            order = sorted(loaded, key=lambda name: loaded[name].adapter.reads_expression)
+            self.__dict__["_loaded_id_adapters"] = {name: loaded[name] for name in order}
         else:
             self.__dict__.pop("_loaded_id_adapters", None)
 

@@ -29,6 +29,8 @@ class IdentityCall(Protocol[Stock, Result]):
         id_masks: IdMasks | None = None,
         id_scale: Scale | Mapping[str, Scale] | None = None,
         control_interval: int = 1,
+        expression_image: IdImage | None = None,
+        expression_scale: Scale | None = None,
         **kwargs: Any,
     ) -> Result: ...
 

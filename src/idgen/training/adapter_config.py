@@ -8,7 +8,7 @@ from typing import Annotated
 from ..adapter.placement import Placement
 from ..adapter.projections import ProjectionConfig
 from ..errors import TrainingError
-from ..inputs import AdapterName
+from ..inputs import AdapterName, TrainedAdapter
 from .projection_flag import check_trainable, projection_flag
 
 
@@ -18,13 +18,17 @@ class AdapterConfig:
 
     Attributes:
         id_adapter: Adapter to continue from: a folder, a file or a hub id. Its own configuration then replaces
-            projection, num_tokens, num_words, normalised and placement.
+            projection, num_tokens, num_words, normalised, placement and blocks.
+        beside: Frozen adapter that gives the person during the training: "tiny" for that of the built-in model, a
+            folder, a file or a hub id. The trained adapter gives what pictures show beside the person, such as an
+            expression (--encoder expression-v1).
         frozen: Do not train the adapter of id_adapter, only the IdentityNet or the separate LoRA.
         projection: How an identity embedding becomes tokens: the type of the projection, and sizes that differ from
             its defaults, as in "resampler depth=2".
         num_tokens: Identity tokens per person.
         placement: Where the identity acts: "parallel" to the attention to the text, or "sequential", in gated layers
             before it that start without an effect.
+        blocks: Blocks of the UNet that the adapter acts in, such as mid up_blocks.1; all if there is none.
         face_only: Train the identity to act only in the box around the target's face, as with id_masks.
         num_words: Pseudo-words per person, which replace `<id>` in prompts; 0 for none.
         normalised: Scale identity embeddings to unit length.
@@ -38,10 +42,12 @@ class AdapterConfig:
     """
 
     id_adapter: AdapterName | None = None
+    beside: TrainedAdapter | None = None
     frozen: bool = False
     projection: Annotated[ProjectionConfig, projection_flag()] = "mlp"
     num_tokens: int = 4
     placement: Placement = "parallel"
+    blocks: tuple[str, ...] = ()
     face_only: bool = False
     num_words: int = 0
     normalised: bool = True

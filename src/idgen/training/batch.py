@@ -46,6 +46,8 @@ class Batch:
         text_embeds: (batch, dim), the pooled text embeddings for SDXL.
         condition: (batch, 3, height, width) in [0, 1], the damaged pictures that a restorer reads.
         swapped: As `latents`, of the targets with another person's face (`idgen prepare --cache triplets`).
+        beside: As `id_embeds`, by the shards' encoder, for a frozen adapter beside the one that is trained; zeros
+            where both prompt and identity are dropped.
 
     Raises:
         TrainingError: The parts have different lengths.
@@ -70,6 +72,7 @@ class Batch:
     text_embeds: torch.Tensor | None = None
     condition: torch.Tensor | None = None
     swapped: torch.Tensor | None = None
+    beside: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         each = {name: 1 if name in OF_PICTURES else self.people for name in self._tensors()}

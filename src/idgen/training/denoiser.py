@@ -48,6 +48,8 @@ class IdentityDenoiser(TrainingStep):
         rollout: Generates the faces from noise instead; needs a detector.
         bank: Draws embeddings of other people, for the contrastive losses.
         prior: (n, dim), embeddings of faces that the base model generated, for the triplet loss.
+        beside: A frozen adapter attached to the base's UNet that gives the person. It belongs to what the trained one
+            acts on: it is active in all predictions, also in those without the trained one that losses compare with.
         older: An adapter attached to the base's UNet whose faces are compared with, for the relation loss.
         group_means: (1 + groups, dim), mean embeddings of all people and of each group, for the orthogonality loss.
         others: Further face encoders of the losses.
@@ -82,6 +84,7 @@ class IdentityDenoiser(TrainingStep):
         rollout: ShortRollout | None = None,
         bank: Callable[[torch.Tensor], Bank] | None = None,
         prior: torch.Tensor | None = None,
+        beside: IdentityAdapter | None = None,
         older: IdentityAdapter | None = None,
         group_means: torch.Tensor | None = None,
         others: Sequence[LossEncoder] = (),
@@ -111,7 +114,7 @@ class IdentityDenoiser(TrainingStep):
                 f"word_parts must name a part for each of the {words} pseudo-words of the adapter, "
                 f"not {len(word_parts)}: {', '.join(word_parts)}."
             )
-        self._older = [older]  # in a list, so that torch does not register its weights
+        self._older, self._beside = [older], [beside]  # in lists, so that torch does not register their weights
         self._reads = losses.reads()
         if rollout is not None and older is not None:
             raise TrainingError("The relation loss compares predictions: it cannot be used with a rollout.")
@@ -140,6 +143,11 @@ class IdentityDenoiser(TrainingStep):
             raise TrainingError("The relation loss compares with the faces of an older adapter: give `older`.")
         return self._older[0]
 
+    @property
+    def beside(self) -> IdentityAdapter | None:
+        """The frozen adapter that gives the person."""
+        return self._beside[0]
+
     def draw_timesteps(self, count: int, random: Generators) -> torch.Tensor:
         """Draw the timesteps of a batch, (count,) integers."""
         schedule = self.base.parametrisation
@@ -155,6 +163,8 @@ class IdentityDenoiser(TrainingStep):
             random: On the CPU, for the batch or for each sample; all random numbers of the step are drawn from it.
         """
         inputs = DenoisingInputs(self, batch, random)
+        if self.beside is not None and inputs.beside is not None:  # both or neither
+            self.hold(self.beside.activate([inputs.beside], len(batch)))
         inputs.compute(name for name in BEFORE_ACTIVATION if name in self._reads)
         for name in self.others:
             inputs.by(name).compute(self._reads & {"negatives", "prior_embeds", "older_embeds"})

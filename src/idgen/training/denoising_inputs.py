@@ -111,7 +111,7 @@ class DenoisingInputs(TokenInputs, FaceInputs):
         """(batch, channels, height, width), x0 as the base model predicts it."""
         step, batch = self._step, self._batch
         with torch.no_grad(), step.base_only():
-            text = step.base.read(batch)
+            text = self._read(None)
             return self._predicted_x0(self.output_without_id, partial(step.predict, batch, text=text))
 
     @cached_property
@@ -137,7 +137,7 @@ class DenoisingInputs(TokenInputs, FaceInputs):
         else:
             embeds = mix_identities(embeds, uniform(len(batch), self._random))
         with torch.no_grad():
-            text = step.base.read(batch)
+            text = self._read(None)
             mixed = step.encode(replace(batch, id_embeds=embeds.flatten(0, 1)))
             with step.activate(batch, mixed):
                 return step.predict(batch, self.noisy_latents, self.timesteps, text)
@@ -147,7 +147,7 @@ class DenoisingInputs(TokenInputs, FaceInputs):
         step, batch, older = self._step, self._batch, self._step.older
         with torch.no_grad(), step.base_only():
             identity = encode_with(older, batch)
-            predict = partial(step.predict, batch, text=step.base.read(batch, identity))
+            predict = partial(step.predict, batch, text=self._read(identity))
             with older.activate(identity.by_person(batch.people), len(batch), **step.places(batch)):
                 output = predict(self.noisy_latents, self.timesteps)
                 return self._predicted_x0(output, predict)
@@ -175,7 +175,7 @@ class DenoisingInputs(TokenInputs, FaceInputs):
         step, batch, short = self._step, self._batch, self._step.rollout
         if short is None:
             return self._predicted_x0(self.model_output, partial(step.predict, batch, text=self._text))
-        text = step.base.encode([short.prompt] * len(batch), self.identity, batch.people)
+        text = step.base.encode([short.prompt] * len(batch), self.beside or self.identity, batch.people)
         noise = normal(batch.latents.shape, self._random).to(batch.latents)
         with nullcontext() if short.distilled is None else short.distilled.activate():
             return short.rollout(
@@ -198,7 +198,11 @@ class DenoisingInputs(TokenInputs, FaceInputs):
 
     @cached_property
     def _text(self) -> dict[str, torch.Tensor]:
-        return self._step.base.read(self._batch, self.identity)
+        return self._read(self.identity)
+
+    def _read(self, identity: IdentityTokens | None) -> dict[str, torch.Tensor]:
+        """The encoded prompts. `<id>` is the person of the adapter beside the trained one, if there is one."""
+        return self._step.base.read(self._batch, self.beside or identity)
 
     @cached_property
     def _with_id(self) -> Predictions:
@@ -207,7 +211,7 @@ class DenoisingInputs(TokenInputs, FaceInputs):
     @cached_property
     def _without_id(self) -> Predictions:
         with torch.no_grad(), self._step.base_only():
-            return self._predict(self._step.base.read(self._batch), None, "without_id", "edited_without_id")
+            return self._predict(self._read(None), None, "without_id", "edited_without_id")
 
     def _predict(
         self, text: dict[str, torch.Tensor], identity: IdentityTokens | None, attention: str, edited: str
@@ -221,7 +225,7 @@ class DenoisingInputs(TokenInputs, FaceInputs):
             output, recorded = predict(text), recorder.take()
             if edited not in self._reads:
                 return Predictions(output, recorded, {})
-            predict(base.encode(self._edited_prompts, identity, self._batch.people))
+            predict(base.encode(self._edited_prompts, self.beside or identity, self._batch.people))
             return Predictions(output, recorded, recorder.take())
 
     def _edit(self) -> tuple[str, ...]:

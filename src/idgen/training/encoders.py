@@ -8,6 +8,7 @@ import torch
 
 from ..data.manifest import Manifest
 from ..faces import register_encoder, spec_of
+from ..faces.expression import EXPRESSION
 from ..losses import FaceEmbedder
 from ..losses.embedders import open_embedder
 from .run_config import ShardConfig
@@ -19,7 +20,8 @@ class RunEncoders:
 
     Attributes:
         adapter: The one whose embeddings the adapter reads.
-        compared: Those of the losses or rewards; the first one is the main one.
+        compared: Those of the losses or rewards; the first one is the main one. An expression does not show the
+            person: beside it, the shards' encoder compares by default.
     """
 
     adapter: str
@@ -41,7 +43,7 @@ class RunEncoders:
         adapter = manifest.encoder if given is None else register_encoder(given)
         named = () if config.terms is None else config.terms.encoder
         compared = tuple(dict.fromkeys(map(register_encoder, named)))
-        return cls(adapter, compared or (adapter,))
+        return cls(adapter, compared or (manifest.encoder if adapter == EXPRESSION else adapter,))
 
     def open(self, device: torch.device) -> list[FaceEmbedder]:
         """The encoders of the losses or rewards, with a gradient; raises as `open_embedder`."""

@@ -18,6 +18,7 @@ from ..data.pairing import Pairing
 from ..data.storage import exists
 from ..data.triplets import triplets_key
 from ..errors import DataError
+from ..faces.expression import EXPRESSION
 from .base import BaseModel
 from .encoders import RunEncoders
 from .run_config import ShardConfig
@@ -30,6 +31,7 @@ def open_batches(
     accelerator: Accelerator,
     encoders: RunEncoders,
     triplets: bool = False,
+    beside: bool = False,
 ) -> ShardBatches:
     """Open the training split of the shards, with the latents and prompt embeddings that are cached in it.
 
@@ -39,6 +41,7 @@ def open_batches(
         accelerator: Gives the number of this process.
         encoders: Face encoders of the adapter, and of the losses or rewards.
         triplets: Whether to read `Batch.swapped`.
+        beside: Whether to read `Batch.beside`.
 
     Raises:
         DataError: The shards cannot be read, they lack triplets or the embeddings of an encoder, or they cache the
@@ -50,7 +53,8 @@ def open_batches(
     framing = framing_for(config.base, data.resolution)
     latents = LatentMaker(base.pipeline.vae, framing, network=base.keys["vae"])
     text = TextMaker(None, None, network=base.keys["text_encoder"]) if len(base.text_encoders) == 1 else None
-    dataset = _dataset_of(config, latents if triplets else None)(
+    one_face = beside or encoders.adapter == EXPRESSION
+    dataset = _dataset_of(config, latents if triplets else None, beside, one_face)(
         shards,
         framing=framing,
         latents=latents.key() if has_latents else None,
@@ -71,13 +75,15 @@ def open_batches(
     return ShardBatches(loader, None if has_latents else base.pipeline.vae, encode=base.encode)
 
 
-def _dataset_of(config: ShardConfig, triplets: LatentMaker | None) -> Callable[..., PairedIdentityDataset]:
+def _dataset_of(
+    config: ShardConfig, triplets: LatentMaker | None, beside: bool, one_face: bool
+) -> Callable[..., PairedIdentityDataset]:
     """The class of the dataset: with one person or several in a sample; with triplets of these latents, if given."""
     people: Any = getattr(config, "people", None)
     if config.data.group == "face":
         key = None if triplets is None else triplets_key(config.train_data_dir, triplets)
-        return partial(PairedIdentityDataset, triplets=key) if key else PairedIdentityDataset
-    if people is None:
+        return partial(PairedIdentityDataset, triplets=key, beside=beside)
+    if people is None or one_face:
         raise DataError(
             f"This stage trains with one person in each picture: group must be 'face', not '{config.data.group}'."
         )

@@ -63,6 +63,8 @@ _GONE = frozenset({"validation.judge"})
 
 ADDED: dict[str, Any] = {
     "adapter.placement": "parallel",
+    "adapter.beside": None,
+    "adapter.blocks": "()",
     "adapter.face_only": False,
     "data.curriculum_steps": 0,
     "data.group": "face",

@@ -37,7 +37,7 @@ from .step import TrainingStep
 from .styles import open_styles
 from .summary import describe_training
 from .swap_step import SwapStep
-from .trainable import TrainableModules, make_modules
+from .trainable import TrainableModules, check_encoder, frozen_adapter, make_modules
 from .validation import make_validation
 
 Weights = TypeVar("Weights", LossConfig, RewardsConfig)
@@ -95,7 +95,7 @@ def _denoiser(
 ) -> tuple[IdentityDenoiser, ShardBatches]:
     """The training step of stage one and its batches."""
     losses, faces = config.losses, config.faces
-    batches = open_batches(config, base, accelerator, encoders)
+    batches = open_batches(config, base, accelerator, encoders, beside=config.adapter.beside is not None)
     terms = _terms(config, fitted, base, batches)
     reads = terms.reads()
     if "negatives" in reads:
@@ -119,7 +119,8 @@ def _denoiser(
         detector=open_detector(faces.detector, own[0].embedder, _people(config)) if own and detects else None,
         x0_steps=faces.steps,
         rollout=_short_rollout(config, base, modules) if sees and faces.rollout_steps else None,
-        older=_older_adapter(losses.older_adapter, base) if "older_embeds" in reads and losses.older_adapter else None,
+        older=frozen_adapter(losses.older_adapter, base) if "older_embeds" in reads and losses.older_adapter else None,
+        beside=_beside(config, base, batches),
         group_means=batches.group_means() if "group_offsets" in reads else None,
         edits=losses.edits,
         directions=[find_direction(name, batches.encoder) for name in losses.moved],
@@ -159,10 +160,12 @@ def _terms(
     )
 
 
-def _older_adapter(given: str, base: BaseModel) -> IdentityAdapter:
-    """A frozen adapter on the base's UNet, beside the one that is trained."""
-    adapter = IdentityAdapter.from_pretrained(given)
-    adapter.eval().requires_grad_(False).to(base.unet.device).attach(base.unet)
+def _beside(config: DenoisingConfig, base: BaseModel, batches: ShardBatches) -> IdentityAdapter | None:
+    """The frozen adapter of the person beside the one that is trained."""
+    if config.adapter.beside is None:
+        return None
+    adapter = frozen_adapter(config.adapter.beside, base)
+    check_encoder(adapter, batches.loader.dataset.manifest.encoder)
     return adapter
 
 
@@ -231,11 +234,12 @@ def _run(
     accelerator: Accelerator,
     base: BaseModel,
 ) -> int:
-    validate, early_stopping = make_validation(config, base, step.adapter, accelerator)
-    if step.adapter is not None:
-        on_main(check_captions, batches.loader.dataset, base, step.adapter)
+    beside = step.beside if isinstance(step, IdentityDenoiser) else None
+    validate, early_stopping = make_validation(config, base, step.adapter, accelerator, beside)
+    if (named := beside or step.adapter) is not None:
+        on_main(check_captions, batches.loader.dataset, base, named)
         if validate is not None:
-            check_prompts(config.validation.validation_prompts, "validation_prompts", base, step.adapter)
+            check_prompts(config.validation.validation_prompts, "validation_prompts", base, named)
     data = {"train_data_dir.photos": batches.key()}
     loop = make_loop(
         config, step, batches, base, accelerator, data=data, validate=validate, early_stopping=early_stopping

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -159,7 +159,8 @@ class ShardBatches:
             persons=torch.from_numpy(np.array([face.person for face in faces])),
             time_ids=torch.stack([sample.time_ids for sample in samples]),
             encoder_hidden_states=None if self.loader.dataset.text is None else self._text(samples),
-            swapped=_swapped(samples),
+            swapped=_stacked(samples, "swapped"),
+            beside=_stacked(samples, "beside"),
         )
 
     def _text(self, samples: Sequence[Sample | GroupSample]) -> torch.Tensor:
@@ -173,7 +174,7 @@ class ShardBatches:
         return self.encode([prompt])["encoder_hidden_states"][0].float().cpu()
 
 
-def _swapped(samples: Sequence[Sample | GroupSample]) -> torch.Tensor | None:
-    """Latents of the pictures with another person's face, if triplets are read."""
-    found = [each.swapped for each in samples if isinstance(each, Sample) and each.swapped is not None]
-    return torch.stack(found).float() if found else None
+def _stacked(samples: Sequence[Sample | GroupSample], part: Literal["swapped", "beside"]) -> torch.Tensor | None:
+    """A part that samples of one face may have, (batch, …)."""
+    found = [getattr(each, part) for each in samples if isinstance(each, Sample)]
+    return torch.stack(found).float() if found and found[0] is not None else None

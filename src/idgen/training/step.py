@@ -252,6 +252,18 @@ class TrainingStep(nn.Module):
             self.restorer.load_state_dict(Restorer.from_pretrained(folder).state_dict())
 
 
+@torch.no_grad()
+def encode_beside(adapter: IdentityAdapter, batch: Batch) -> IdentityTokens:
+    """The identity tokens that a frozen adapter beside the trained one makes of a batch.
+
+    Raises:
+        TrainingError: The batch has no embeddings for it.
+    """
+    if batch.beside is None:
+        raise TrainingError("An adapter beside the one that is trained reads the batch's `beside`, which is missing.")
+    return adapter.encode(as_read(batch.beside, adapter.config["normalised"], adapter.config["pool_photos"]))
+
+
 def encode_with(adapter: IdentityAdapter, batch: Batch) -> IdentityTokens:
     """The identity tokens that an adapter makes of a batch; raises as `TrainingStep.encode`."""
     config = adapter.config

@@ -13,6 +13,7 @@ from ..data.manifest import Manifest
 from ..errors import TrainingError
 from ..evaluation.scores import yardstick
 from ..faces import register_encoder
+from ..faces.expression import EXPRESSION
 from ..files import write_bytes
 from ..losses import Weight
 from ..losses.settings import WeightedConfig
@@ -79,7 +80,8 @@ def describe_training(
 def closing(config: DenoisingConfig | RewardConfig) -> list[str]:
     """Lines for the end of a run: what was made, how good it is, and the next commands."""
     folder = config.output_dir
-    made = ["an identity adapter"] if (folder / CONFIG).exists() else []
+    kind, use = _use(config)
+    made = [kind] if (folder / CONFIG).exists() else []
     made += ["a LoRA"] if (folder / LORA_FILE).exists() else []
     made += ["an IdentityNet"] if (folder / NET).exists() else []
     lines = [f"'{folder}' holds {' and '.join(made)} for {config.base}; README.md there is its model card."]
@@ -87,10 +89,20 @@ def closing(config: DenoisingConfig | RewardConfig) -> list[str]:
     if sheets := sorted((folder / "validation").glob("step-*.png")):
         lines.append(f"Pictures of people who were not trained on: {sheets[-1]}")
     if (folder / CONFIG).exists():
-        use = f"--base {shlex.quote(config.base)} --id-adapter {shlex.quote(str(folder))}"
         lines.append(f'Next: idgen generate "a photo of a face" {use} --photo PHOTO')
+    if (folder / CONFIG).exists() and config.data.encoder != EXPRESSION:
         lines.append(f"      idgen evaluate {use} --identities PEOPLE/ --prompts {_prompts(config.base)}")
     return lines
+
+
+def _use(config: DenoisingConfig | RewardConfig) -> tuple[str, str]:
+    """What kind of adapter was made, and the options of commands that use it."""
+    base, folder = shlex.quote(config.base), shlex.quote(str(config.output_dir))
+    if config.data.encoder != EXPRESSION:
+        return "an identity adapter", f"--base {base} --id-adapter {folder}"
+    beside = config.adapter.beside if isinstance(config, DenoisingConfig) else None
+    person = "" if beside == "tiny" else f" --id-adapter {shlex.quote(beside or 'ADAPTER')}"
+    return "an expression adapter", f"--base {base}{person} --expression-adapter {folder} --expression PHOTO"
 
 
 def _prompts(base: str) -> str:
@@ -111,7 +123,8 @@ def _face_encoders(config: DenoisingConfig | RewardConfig, encoders: RunEncoders
 
 def _stage(config: DenoisingConfig | RewardConfig) -> dict[str, str]:
     if isinstance(config, DenoisingConfig):
-        return {"losses": _listed(config.losses.active), **_settings(config.losses)}
+        beside = {} if config.adapter.beside is None else {"beside the adapter": config.adapter.beside}
+        return {**beside, "losses": _listed(config.losses.active), **_settings(config.losses)}
     method = config.rollout
     found = {"rewards": f"{_listed(config.rewards.active)}, by {method.method}"}
     if isinstance(method, BackpropConfig):

@@ -12,7 +12,7 @@ from ..errors import TrainingError
 from ..faces.parts import part_masks
 from ..losses import Inputs
 from .batch import Batch
-from .step import as_read
+from .step import as_read, encode_beside
 
 if TYPE_CHECKING:
     from .denoiser import IdentityDenoiser
@@ -33,6 +33,11 @@ class TokenInputs(Inputs):
     def identity(self) -> IdentityTokens | None:
         """Identity tokens of the batch; None without an adapter."""
         return self._step.encode(self._batch)
+
+    @cached_property
+    def beside(self) -> IdentityTokens | None:
+        """Identity tokens of the frozen adapter beside the trained one; None if there is none."""
+        return None if self._step.beside is None else encode_beside(self._step.beside, self._batch)
 
     @cached_property
     def token_offsets(self) -> torch.Tensor:
@@ -115,4 +120,4 @@ class TokenInputs(Inputs):
     @cached_property
     def _words(self) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.identity is not None
-        return self._step.base.word_places(self._batch.prompts, self.identity, self._batch.people)
+        return self._step.base.word_places(self._batch.prompts, self.beside or self.identity, self._batch.people)

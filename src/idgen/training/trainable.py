@@ -17,7 +17,9 @@ from torch import nn
 from ..adapter import IdentityAdapter, IdentityNet
 from ..convert import NET
 from ..errors import CheckpointError, EncoderMismatchError, MissingDependencyError, TrainingError
+from ..faces.expression import EXPRESSION
 from ..files import open_tensors, read_tensors, write_tensors
+from ..tiny import TINY_ADAPTER_PATH
 from .adapter_config import AdapterConfig
 from .base import BaseModel
 from .config import DenoisingConfig, RewardConfig
@@ -54,7 +56,7 @@ def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batche
     else:
         adapter = _new_adapter(ours, base, batches) if ours else None
     if adapter is not None:
-        check_encoder(adapter, batches)
+        check_encoder(adapter, batches.encoder)
         adapter.to(base.unet.device).attach(base.unet)
         if config.data.group == "photo" and config.people.masks == "none":
             adapter.register_to_config(max_people=max(adapter.config["max_people"], config.people.count[1]))
@@ -94,6 +96,8 @@ def with_lora(adapter: IdentityAdapter, rank: int) -> IdentityAdapter:
 
 def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) -> IdentityAdapter:
     dataset = batches.loader.dataset
+    if batches.encoder == EXPRESSION and ours.normalised:
+        raise TrainingError("The length of an expression says how strong it is: train with --no-normalised.")
     words: dict[str, Any] = (
         {"text_encoders": base.text_encoders, "num_words": ours.num_words} if ours.num_words else {}
     )
@@ -105,6 +109,7 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
         projection=ours.projection,
         num_tokens=ours.num_tokens,
         placement=ours.placement,
+        blocks=ours.blocks,
         lora_rank=ours.lora_rank,
         **words,
     )
@@ -132,9 +137,16 @@ def _identity_net(base: BaseModel, folder: Path | None) -> IdentityNet:
     return net.train().requires_grad_(True).to(base.unet.device, torch.float32)
 
 
-def check_encoder(adapter: IdentityAdapter, batches: ShardBatches) -> None:
-    """Raise EncoderMismatchError if an adapter reads embeddings of another face encoder than that of the batches."""
-    trained, found = adapter.config["encoder"], batches.encoder
+def frozen_adapter(given: str, base: BaseModel) -> IdentityAdapter:
+    """A frozen adapter on the base's UNet, beside the one that is trained; "tiny" for that of the built-in model."""
+    adapter = IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH if given == "tiny" else given)
+    adapter.eval().requires_grad_(False).to(base.unet.device).attach(base.unet)
+    return adapter
+
+
+def check_encoder(adapter: IdentityAdapter, found: str) -> None:
+    """Raise EncoderMismatchError if an adapter reads embeddings of another face encoder than the one found."""
+    trained = adapter.config["encoder"]
     if trained != found:
         raise EncoderMismatchError(
             f"The adapter reads embeddings of '{trained}', and the run reads those of '{found}'. Name the adapter's "

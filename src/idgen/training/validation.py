@@ -59,6 +59,7 @@ class Validation:
         guidance_scale: Guidance scale.
         seed: Seed of the noise.
         references: For each person the identities to compare with, if they are not those that are drawn.
+        beside: The frozen adapter that gives the person, if the one in training gives something else.
         show: Called with the number of updates and the (height, width, 3) uint8 pictures, a row per person.
     """
 
@@ -76,9 +77,10 @@ class Validation:
         guidance_scale: float = 3.0,
         seed: int = 0,
         references: Sequence[Mapping[str, Identity]] | None = None,
+        beside: IdentityAdapter | None = None,
         show: Callable[[int, list[list[np.ndarray]]], None] | None = None,
     ) -> None:
-        self.base, self.adapter, self.people, self.prompts = base, adapter, people, prompts
+        self.base, self.adapter, self.beside, self.people, self.prompts = base, adapter, beside, people, prompts
         self.detector, self.encoders, self.folder = detector, encoders, folder
         self.steps, self.guidance_scale, self.seed, self.show = steps, guidance_scale, seed, show
         self.references = people if references is None else references
@@ -112,23 +114,25 @@ class Validation:
     def _draw(self) -> list[list[np.ndarray]]:
         """(height, width, 3) uint8 pictures, a row per person."""
         pipeline: Any = self.base.pipeline
-        copy = IdentityAdapter.from_config(self.adapter.config)
-        assert isinstance(copy, IdentityAdapter)
-        copy.load_state_dict(self.adapter.state_dict())
         progress = getattr(pipeline, "_progress_bar_config", {})
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.load_id_adapter(copy.eval())
+        pipeline.load_id_adapter(_copied(self.adapter), adapter_name="trained")
+        if self.beside is not None:
+            pipeline.load_id_adapter(_copied(self.beside), adapter_name="beside")
         try:
-            return [self._row(pipeline, person[self.adapter.config["encoder"]]) for person in self.people]
+            return [self._row(pipeline, person) for person in self.people]
         finally:
             pipeline.unload_id_adapter()
             pipeline.set_progress_bar_config(**progress)
 
     @torch.no_grad()
-    def _row(self, pipeline: Any, person: Identity) -> list[np.ndarray]:
+    def _row(self, pipeline: Any, person: Mapping[str, Identity]) -> list[np.ndarray]:
+        shown = {name: person[each.config["encoder"]] for name, each in pipeline.id_adapters.items()}
+        expression = shown.pop("trained") if self.adapter.reads_expression else None
         latents = pipeline(
             list(self.prompts),
-            id_embeds=person,
+            id_embeds=shown or None,
+            expression_image=expression,
             num_inference_steps=self.steps,
             guidance_scale=self.guidance_scale,
             generator=[torch.Generator().manual_seed(self.seed + i) for i in range(len(self.prompts))],
@@ -146,6 +150,14 @@ class Validation:
                 sheet.paste(Image.fromarray(picture), (x * (width + _GAP), y * (height + _GAP)))
         with write_whole(file, TrainingError) as new:
             sheet.save(new, Image.registered_extensions()[file.suffix])
+
+
+def _copied(adapter: IdentityAdapter) -> IdentityAdapter:
+    """An adapter of the same weights that is not attached."""
+    copy = IdentityAdapter.from_config(adapter.config)
+    assert isinstance(copy, IdentityAdapter)
+    copy.load_state_dict(adapter.state_dict())
+    return copy.eval()
 
 
 def _measure(
@@ -199,6 +211,7 @@ def make_validation(
     base: BaseModel,
     adapter: IdentityAdapter | None,
     accelerator: Accelerator,
+    beside: IdentityAdapter | None = None,
     **drawing: Any,
 ) -> tuple[Validation | None, EarlyStopping | None]:
     """Make the validation of a run, and early stopping if there is a second face encoder.
@@ -210,6 +223,7 @@ def make_validation(
         base: Its base model.
         adapter: The adapter.
         accelerator: Accelerator of the run.
+        beside: See `Validation`.
         drawing: `steps` and `guidance_scale` of `Validation`.
 
     Raises:
@@ -224,7 +238,7 @@ def make_validation(
         if accelerator.is_main_process:
             _log.warning("The validation split of '%s' has no people: the run is not validated.", shards)
         return None, None
-    encoders = _encoders(config, adapter, accelerator)
+    encoders = _encoders(config, [adapter] if beside is None else [adapter, beside], accelerator)
     people = [_person(shards, bank, i, encoders) for i in range(min(settings.validation_people, len(bank)))]
     validation = Validation(
         base,
@@ -235,6 +249,7 @@ def make_validation(
         encoders,
         config.output_dir / "validation",
         seed=config.loop.seed,
+        beside=beside,
         show=partial(show_pictures, accelerator, settings.validation_prompts),
         **drawing,
     )
@@ -244,9 +259,11 @@ def make_validation(
     return validation, EarlyStopping(trained=trained, unseen=unseen, rule=RewardHackingGuard())
 
 
-def _encoders(config: ShardConfig, adapter: IdentityAdapter, accelerator: Accelerator) -> dict[str, FaceEncoder]:
-    """The face encoders of the adapter and of losses or rewards, and last the one that training never uses."""
-    used = dict.fromkeys([adapter.config["encoder"], *RunEncoders.of(config).compared])
+def _encoders(
+    config: ShardConfig, adapters: Sequence[IdentityAdapter], accelerator: Accelerator
+) -> dict[str, FaceEncoder]:
+    """The face encoders of the adapters and of losses or rewards, and last the one that training never uses."""
+    used = dict.fromkeys([*(each.config["encoder"] for each in adapters), *RunEncoders.of(config).compared])
     encoders: dict[str, FaceEncoder] = {name: open_encoder(spec_of(name)) for name in used}
     if config.validation.eval_encoder is not None:
         judge = open_encoder(config.validation.eval_encoder)
