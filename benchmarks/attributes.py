@@ -1,37 +1,50 @@
-"""Directions of attributes: fit them, and measure what moving people along them changes in pictures.
+"""Directions of attributes: fit them, and measure what moving people along that of a smile changes in pictures.
 
     python benchmarks/attributes.py fit shards/ --table photos.csv --output src/idgen/directions
-    python benchmarks/attributes.py draw lfw/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx \
+    python benchmarks/attributes.py smile shards/ lfw/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx \\
         --expressions lfw_expressions.csv
 
-The face encoder of `draw` has seen no training. A logistic regression on mouths detects smiles, which reads no
-embedding, fitted to labelled photos of people who are not measured.
+`smile` fits the direction without the people of `train/splits/lfw_test.txt`, chooses the length of its step in
+pictures of others who are not among them either, and measures pictures of them. The encoder has seen no training.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
-from swap import HELD_OUT, fit_smile, mouth, read_files
-from tqdm import tqdm
+from smiles import Measured, Person, cell, draw, find_people, held_out, open_judge, read_emotions
+from swap import read_files
 
-from idgen import Identity, load_tiny
+from idgen import load_tiny
 from idgen.attributes import Direction, auc
 from idgen.data.index import read_index
 from idgen.data.manifest import Manifest
 from idgen.data.storage import join
-from idgen.evaluation.intervals import mean_interval
-from idgen.faces import load_photo, open_encoder
-from idgen.faces.opencv import YuNetDetector
 
 WITHIN = {"smile": 0.17}
 """Attributes that change from photo to photo of a person → angle of a move by 1, a clear change in pictures: the
 embeddings of photos differ by a tenth of it."""
+
+ANGLES = (0.06, 0.12, 0.17, 0.25)
+"""Steps that `smile` chooses from, in radians."""
+
+ENOUGH = 0.75
+"""The smallest step is chosen with which so many people smile, or the one with which most do."""
+
+
+def read_faces(manifest: Manifest, shards: str, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The rows of all faces of people in a prepared set."""
+    for name in manifest.shards:
+        for row in read_index(join(shards, f"{name}.parquet"), (*columns, "person", "dropped")).to_pylist():
+            if row["person"] and row["dropped"] is None:
+                yield row
 
 
 def fit(
@@ -55,9 +68,8 @@ def fit(
         told = list(csv.DictReader(opened))
     key = "source" if "source" in told[0] else "label"
     by_key = {row[key]: row for row in told}
-    columns = (key, "embedding", "person", "dropped")
-    parts = [read_index(join(shards, f"{name}.parquet"), columns).to_pylist() for name in manifest.shards]
-    rows = [row for part in parts for row in part if row["person"] and row["dropped"] is None and row[key] in by_key]
+    columns = (key, "embedding")
+    rows = [row for row in read_faces(manifest, shards, columns) if row[key] in by_key]
     for name in [column for column in told[0] if column != key]:
         known = [row for row in rows if by_key[row[key]][name] in ("0", "1")]
         embeddings = np.array([row["embedding"] for row in known], np.float64)
@@ -81,90 +93,78 @@ def fit(
             found.save(output / manifest.encoder / f"{name}.safetensors")
 
 
-def draw(
+def fit_smile_elsewhere(shards: str, emotions: dict[str, str]) -> Direction:
+    """The direction of a smile by photos of people who are not held out."""
+    manifest, apart = Manifest.open(shards), held_out()
+    rows = [
+        row
+        for row in read_faces(manifest, shards, ("source", "label", "embedding"))
+        if row["label"] not in apart and emotions.get(Path(row["source"]).name) in ("neutral", "happiness")
+    ]
+    print(f"fitted to {len(rows)} photos of people who are not drawn", flush=True)
+    return Direction.fit(
+        "smile",
+        manifest.encoder,
+        np.array([row["embedding"] for row in rows], np.float64),
+        np.array([emotions[Path(row["source"]).name] == "happiness" for row in rows]),
+        np.array([row["person"] for row in rows]),
+    )
+
+
+def smile(
+    shards: tyro.conf.Positional[str],
     photos: tyro.conf.Positional[Path],
     /,
     yunet: Path,
     encoder: str,
     expressions: Path,
-    id_adapter: Path | None = None,
-    attribute: str = "smile",
-    amounts: tuple[float, ...] = (0, 0.5, 1, -1),
+    amounts: tuple[float, ...] = (-1, 0, 0.5, 1),
     people: int = 24,
+    others: int = 12,
     labelled: int = 800,
-    steps: int = 12,
+    steps: int = 8,
 ) -> None:
-    """Draw people who do not smile in their photo, moved by several amounts, and measure smile and identity.
+    """Draw people who do not smile in their photo, moved by several amounts, and print smiles and similarity.
 
     Args:
+        shards: Folder or URL of LFW as a prepared set.
         photos: Folder with LFW's tar files.
         yunet: YuNet, which finds the faces that are measured.
         encoder: Unseen face encoder, as `open_encoder` opens it.
         expressions: Table of LFW's expressions, with the columns file and emotion.
-        id_adapter: Adapter for the built-in model, instead of its own.
-        attribute: Name or file of a direction of the default encoder.
-        amounts: How far people are moved.
-        people: Number of people.
+        amounts: How far people are moved, in steps.
+        people: Number of held-out people.
+        others: Number of other people, in whose pictures the step is chosen.
         labelled: Number of labelled photos that the smile is learned from.
         steps: Denoising steps.
     """
-    held = {line for line in HELD_OUT.read_text().splitlines() if not line.startswith("#")}
-    emotions = {row["file"]: row["emotion"] for row in csv.DictReader(expressions.open())}
-    files = read_files(photos, held, emotions, labelled)
-    detector, judge = YuNetDetector(yunet), open_encoder(encoder)
-    smile, accuracy = fit_smile(files.labelled, detector)
-    print(f"a smile is told right in {accuracy:.0%} of other photos", flush=True)
+    emotions = read_emotions(expressions)
+    direction = fit_smile_elsewhere(shards, emotions)
+    judge, files = open_judge(yunet, encoder, photos, emotions, labelled)
     pipe: Any = load_tiny()
-    if id_adapter is not None:
-        pipe.load_id_adapter(id_adapter)
     pipe.set_progress_bar_config(disable=True)
 
-    def measured(image: np.ndarray) -> tuple[float, np.ndarray]:
-        """The probability of a smile, and the embedding; NaN without a face."""
-        face = max(detector.detect(image), key=lambda each: each.area, default=None)
-        if face is None:
-            return np.nan, np.full(judge.dim, np.nan)
-        embedding = judge.embed(judge.crop(image, face.landmarks)[None])[0]
-        return float(smile.predict_proba(mouth(image, face.landmarks)[None])[0, 1]), embedding
+    def moved(persons: list[Person], step: float, amount: float) -> Measured:
+        there = replace(direction, step=step)
+        return judge(draw(pipe, [{"id_embeds": each.identity.moved(there, amount)} for each in persons], steps))
 
-    chosen: list[tuple[Identity, np.ndarray]] = []
-    for name in sorted(files.people):
-        if len(chosen) == people or len(files.people[name]) < 2:
-            continue
-        source, other = (load_photo(data) for data in files.people[name][:2])
-        found = measured(source)[0], measured(other)[1]
-        if found[0] < 0.5 and np.isfinite(found[1]).all():
-            try:
-                chosen.append((pipe.encode_identity(source, face="largest"), found[1]))
-            except Exception as error:  # a face that the default detector does not find
-                print(f"{name}: {error}", flush=True)
-    for amount in tqdm(amounts, disable=None):
-        pictures = []
-        for start in range(0, len(chosen), 12):
-            part = chosen[start : start + 12]
-            pictures += pipe(
-                ["a photo of <id>"] * len(part),
-                id_embeds=[identity.moved(attribute, amount) for identity, _ in part],
-                num_inference_steps=steps,
-                guidance_scale=3.0,
-                generator=[torch.Generator().manual_seed(start + i) for i in range(len(part))],
-            ).images
-        found = [measured(np.asarray(picture)) for picture in pictures]
-        smiles = np.array([probability for probability, _ in found])
-        likeness = np.array(
-            [
-                embedding @ truth / np.linalg.norm(embedding) / np.linalg.norm(truth)
-                for (_, embedding), (_, truth) in zip(found, chosen, strict=True)
-            ]
-        )
-        group = np.arange(len(chosen))
-        rate, similarity = mean_interval((smiles > 0.5).astype(float), group), mean_interval(likeness, group)
-        print(
-            f"| {amount:g} | {rate.value:.0%} ({rate.low:.0%} … {rate.high:.0%}) | {np.nanmean(smiles):.2f} | "
-            f"{similarity.value:.3f} ({similarity.low:.3f} … {similarity.high:.3f}) |",
-            flush=True,
-        )
+    elsewhere = read_files(photos, {name for name in names_of(shards) if name not in held_out()}, {}, 0).people
+    trial = find_people(pipe, judge, elsewhere, others, lambda smile: smile < 0.5)
+    rates = {angle: float(np.nanmean(moved(trial, angle, 1).smiles > 0.5)) for angle in ANGLES}
+    step = next((angle for angle in ANGLES if rates[angle] >= ENOUGH), max(ANGLES, key=lambda angle: rates[angle]))
+    print(f"smiles of {len(trial)} other people by step: {rates}; chosen: {step}", flush=True)
+    persons = find_people(pipe, judge, files.people, people, lambda smile: smile < 0.5)
+    print(f"{len(persons)} people\n| amount | smile | similarity |\n| --- | --- | --- |")
+    for amount in amounts:
+        found = moved(persons, step, amount)
+        similarity = found.similarity([each.truth for each in persons])
+        print(f"| {amount:g} | {cell((found.smiles > 0.5) * 1.0, '.0%')} | {cell(similarity)} |", flush=True)
+
+
+def names_of(shards: str) -> set[str]:
+    """The names of photos of a set."""
+    return {row["label"] for row in read_faces(Manifest.open(shards), shards, ("label",))}
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"fit": fit, "draw": draw})
+    tyro.extras.subcommand_cli_from_dict({"fit": fit, "smile": smile})

@@ -64,6 +64,7 @@ def surroundings(
 
     def prepare(page: str) -> dict[str, Any]:
         make = {
+            "attributes": _expressions,
             "demo": _demo,
             "people": _pipe,
             "safety": _pipe,
@@ -97,6 +98,13 @@ def surroundings(
         }
 
     return prepare
+
+
+def _expressions() -> dict[str, Any]:
+    """An expression adapter for the small model in the folder `run`."""
+    unet = idgen.load_tiny().unet
+    idgen.IdentityAdapter.from_unet(unet, encoder="expression-v1", embedding_dim=13).save_pretrained("run")
+    return {}
 
 
 def _without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

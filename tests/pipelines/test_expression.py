@@ -149,6 +149,7 @@ def test_the_expression_of_a_photo(astronaut: np.ndarray) -> None:
         ({"expression_scale": 0.5}, "expression_scale requires expression_image"),
         ({"expression_image": SMILE, "id_scale": 0.5}, "require id_image"),
         ({"id_embeds": {"expression": SMILE}}, "pass the photo as expression_image"),
+        ({"id_embeds": ANNA, "id_scale": {"expression": 0.5}}, "pass its scale as expression_scale"),
         ({"id_embeds": ANNA, "expression_images": SMILE}, "did you mean 'expression_image'"),
         ({"id_embeds": ANNA, "expression_image": ANNA}, "reads embeddings of 'expression-v1'"),
         ({"id_embeds": ANNA, "expression_image": [SMILE, FROWN]}, "Got 2 people for 1 prompt"),

@@ -17,8 +17,9 @@ from ..adapter import BatchLayout, IdentityNet, IdentityTokens, Scale
 from ..adapter.guard import blocklist_of, set_blocklist
 from ..adapter.text_fusion import TextConditioning
 from ..errors import AdapterError
-from .arguments import IdEmbeds, IdentityArguments, IdImage
+from .arguments import IdentityArguments
 from .bound_call import replace_arguments, with_defaults
+from .by_adapter import by_adapter, expression_adapter, reads_placeholder, scale_of_adapter
 from .fused_prompts import TriggeredPrompts, fused_text
 from .loaded import LoadedAdapter, placed
 from .masks import crop_masks, read_masks
@@ -45,23 +46,23 @@ def activated(
     """
     call = _Call(pipeline, with_defaults(bound), ours)
     people = ours.people
-    if people is None and has_placeholder(call.arguments) and any(map(_reads_placeholder, call.loaded.values())):
+    if people is None and has_placeholder(call.arguments) and any(map(reads_placeholder, call.loaded.values())):
         raise AdapterError(f"The prompt contains {PLACEHOLDER}, which requires id_image or id_embeds.")
     with ExitStack() as stack:
         if ours.expression_image is not None:
-            name = _expression_adapter(call.loaded)
+            name = expression_adapter(call.loaded)
             call.activate_adapter(stack, name, {"id_image": ours.expression_image}, ours.expression_scale)
         if people is None:
             yield bound.args[1:], bound.kwargs
             return
-        by_adapter = _by_adapter(people, call.loaded)
+        of_people = by_adapter(people, call.loaded)
         apply_blocklist(pipeline)
-        fusing = call.fusing_adapter(list(by_adapter))
+        fusing = call.fusing_adapter(list(of_people))
         prompts = None if fusing is None else TriggeredPrompts.parse(call.arguments)
         kind = "id_image" if ours.id_embeds is None else "id_embeds"
         tokens = {
             name: call.activate_adapter(stack, name, {kind: given}, call.id_scale(name))
-            for name, given in by_adapter.items()
+            for name, given in of_people.items()
         }
         call.activate_nets(stack, {name: people for name, people in tokens.items() if name != fusing})
         if fusing is not None and prompts is not None:
@@ -142,7 +143,7 @@ class _Call:
 
     def id_scale(self, name: str) -> Scale | None:
         """The `id_scale` of an adapter, or `None` if it was not given."""
-        return _given_scale(self.ours.id_scale, name, self.loaded)
+        return scale_of_adapter(self.ours.id_scale, name, self.loaded)
 
     def scale_of(self, name: str, of_call: Scale | None) -> Callable[[], Scale]:
         """The scale of an adapter, to be called at each forward: that of the call, if one was given."""
@@ -173,7 +174,7 @@ class _Call:
         fusing = [name for name in names if self.loaded[name].adapter.to_tokens.fuses_text]
         if not fusing:
             return None
-        readers = [name for name in names if _reads_placeholder(self.loaded[name])]
+        readers = [name for name in names if reads_placeholder(self.loaded[name])]
         if len(readers) > 1:
             raise AdapterError(
                 f"Only one adapter can change the prompt, but {readers} do. Name the adapters of a call: "
@@ -242,51 +243,3 @@ def apply_blocklist(pipeline: Pipeline) -> None:
     blocklist = pipeline.__dict__.get("_id_blocklist")
     if blocklist is not None and blocklist_of(pipeline.unet) is None:
         set_blocklist(pipeline.unet, blocklist)
-
-
-def _by_adapter(
-    people: IdImage | IdEmbeds | Mapping[str, IdImage | IdEmbeds], loaded: Mapping[str, LoadedAdapter]
-) -> dict[str, IdImage | IdEmbeds]:
-    of_people = [name for name, each in loaded.items() if not each.adapter.reads_expression]
-    if not of_people:
-        raise AdapterError("No identity adapter is loaded; call pipe.load_id_adapter(…) first.")
-    if not isinstance(people, Mapping):
-        return dict.fromkeys(of_people, people)
-    if not people:
-        raise AdapterError(f"The dict of identities is empty; loaded adapters: {list(loaded)}.")
-    for name in people:
-        if name not in loaded:
-            raise AdapterError(f"No adapter is named '{name}'; loaded adapters: {list(loaded)}.")
-        if name not in of_people:
-            raise AdapterError(f"The adapter '{name}' reads expressions: pass the photo as expression_image.")
-    return dict(people)
-
-
-def _expression_adapter(loaded: Mapping[str, LoadedAdapter]) -> str:
-    """The name of the adapter that reads expressions."""
-    names = [name for name, each in loaded.items() if each.adapter.reads_expression]
-    if len(names) != 1:
-        raise AdapterError(
-            f"expression_image needs one adapter that reads expressions; of the loaded ones, {list(loaded)}, "
-            f'{names or "none"} read them. Load it with pipe.load_id_adapter(…, adapter_name="expression").'
-        )
-    return names[0]
-
-
-def _given_scale(
-    id_scale: Scale | Mapping[str, Scale] | None, name: str, loaded: Mapping[str, LoadedAdapter]
-) -> Scale | None:
-    """The `id_scale` of one adapter, or `None` if it was not given."""
-    scale: Any = id_scale
-    if isinstance(id_scale, Mapping) and (known := set(id_scale) & set(loaded)):
-        if unknown := set(id_scale) - known:
-            raise AdapterError(
-                f"id_scale names adapters ({sorted(known)}) and others ({sorted(unknown)}): pass either a scale per "
-                f"adapter (loaded: {list(loaded)}), or a scale per block."
-            )
-        return id_scale.get(name)
-    return scale
-
-
-def _reads_placeholder(loaded: LoadedAdapter) -> bool:
-    return bool(loaded.adapter.config["num_words"]) or loaded.adapter.to_tokens.fuses_text
