@@ -32,7 +32,7 @@ WITHIN = {"smile": 0.17}
 """Attributes that change from photo to photo of a person → angle of a move by 1, a clear change in pictures: the
 embeddings of photos differ by a tenth of it."""
 
-ANGLES = (0.06, 0.12, 0.17, 0.25)
+ANGLES = (0.09, 0.17, 0.25)
 """Steps that `smile` chooses from, in radians."""
 
 ENOUGH = 0.75

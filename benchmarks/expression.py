@@ -1,6 +1,6 @@
 """How well an expression adapter draws the expression of another photo, and how much of the person stays.
 
-    idgen train denoise --train_data_dir shards/ --output_dir expression/ --resolution 64 --encoder expression-v1 \\
+    idgen train denoise --train_data_dir shards/ --output_dir expression/ --resolution 128 --encoder expression-v1 \\
         --beside tiny --no-normalised --blocks mid up --max_train_steps 200 --train_batch_size 32
     python benchmarks/expression.py lfw/ expression/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx \\
         --expressions lfw_expressions.csv

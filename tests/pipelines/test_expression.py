@@ -68,8 +68,8 @@ def test_the_order_of_loading_does_not_matter() -> None:
     last.load_id_adapter(make_adapter(last.unet))
     last.load_id_adapter(expressions(last), adapter_name="expression")
     assert list(first.id_adapters) == list(last.id_adapters) == ["default", "expression"]
-    both = [draw(pipeline, id_embeds=ANNA, expression_image=SMILE) for pipeline in (first, last)]
-    np.testing.assert_allclose(*both, atol=1e-5)
+    one, other = (draw(pipeline, id_embeds=ANNA, expression_image=SMILE) for pipeline in (first, last))
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_copies_and_calls_inside_of_a_call() -> None:

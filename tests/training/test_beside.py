@@ -14,7 +14,8 @@ from tests.components import make_adapter, seeded
 from .runs import RandomPeople, make_step
 
 PRESERVED = LossConfig.only(denoising=1, preservation=1)
-BATCH = replace(RandomPeople(2).make(0), beside=torch.randn(2, 8, generator=seeded(3)))
+ANNA = torch.randn(2, 8, generator=seeded(3))
+BATCH = replace(RandomPeople(2).make(0), beside=ANNA)
 
 
 def step_beside(**options: Any) -> Any:
@@ -40,7 +41,7 @@ def test_losses_compare_with_the_person_without_what_is_trained() -> None:
         torch.nn.init.zeros_(branch.to_v.weight)  # so that the trained adapter has no effect
     of_anna = losses_of(step)
     assert not of_anna["preservation"].any(), "the person is there with and without the trained adapter"
-    of_bruno = losses_of(step, replace(BATCH, beside=-BATCH.beside))
+    of_bruno = losses_of(step, replace(BATCH, beside=-ANNA))
     assert not torch.equal(of_anna["denoising"], of_bruno["denoising"]), "the person has an effect"
 
 

@@ -180,11 +180,6 @@ class IdentityAdapter(UNetMixin, FileMixin):
     # -- identity → tokens
 
     @property
-    def reads_expression(self) -> bool:
-        """Whether the adapter reads the expression of a photo (`ExpressionEncoder`), not the person."""
-        return self.config["encoder"] == EXPRESSION
-
-    @property
     def feature_dim(self) -> int | None:
         """Width of the image features that the projection reads, or `None` if it reads none."""
         return self.config["projection"]["feature_dim"] if self.to_tokens.reads_features else None

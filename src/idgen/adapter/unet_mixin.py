@@ -12,6 +12,7 @@ from diffusers.utils.torch_utils import unwrap_module
 from torch import nn
 
 from ..errors import AdapterError
+from ..faces.expression import EXPRESSION
 from .attachment import Attachment, attachment_to, attachments
 from .conditioning import Conditioning
 from .fusion import Fusion
@@ -28,9 +29,13 @@ class UNetMixin(ModelMixin, ConfigMixin):
     to_tokens: Projection
     branches: nn.ModuleDict
     loras: nn.ModuleDict
-    reads_expression: bool
     _scale: Scale = 1.0
     _lora_scale: Scale | None = 1.0
+
+    @property
+    def reads_expression(self) -> bool:
+        """Whether the adapter reads the expression of a photo (`ExpressionEncoder`), not the person."""
+        return self.config["encoder"] == EXPRESSION
 
     @property
     def is_attached(self) -> bool:
