@@ -40,7 +40,7 @@ def test_losses_compare_with_the_person_without_what_is_trained() -> None:
         assert isinstance(branch, IdentityBranch)
         torch.nn.init.zeros_(branch.to_v.weight)  # so that the trained adapter has no effect
     of_anna = losses_of(step)
-    assert not of_anna["preservation"].any(), "the person is there with and without the trained adapter"
+    assert of_anna["preservation"] < 1e-9, "the person is there with and without the trained adapter"
     of_bruno = losses_of(step, replace(BATCH, beside=-ANNA))
     assert not torch.equal(of_anna["denoising"], of_bruno["denoising"]), "the person has an effect"
 

@@ -60,6 +60,8 @@ class AdapterConfig:
         check_trainable(self.projection)
         if self.random_fusion and self.placement != "parallel":
             raise TrainingError("random_fusion weights text against identity: it needs placement 'parallel'.")
+        if self.beside is not None and self.identity_net:
+            raise TrainingError("An IdentityNet reads the tokens of a person: train it without beside.")
         if self.frozen and self.id_adapter is None:
             raise TrainingError("frozen needs id_adapter, the adapter that is not trained.")
         if self.frozen and not (self.unet_lora_rank or self.identity_net):

@@ -46,13 +46,15 @@ def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batche
     Raises:
         EncoderMismatchError: The adapter reads embeddings of another face encoder than that of the shards.
         CheckpointError: The adapter to continue from cannot be loaded.
-        TrainingError: The adapter to continue from has a LoRA of another rank.
+        TrainingError: The adapter to continue from has a LoRA of another rank, or reads no people, as rewards need.
     """
     ours = config.adapter if isinstance(config, DenoisingConfig) else None
     given = config.id_adapter if isinstance(config, RewardConfig) else config.adapter.id_adapter
     if given is not None:
         adapter = with_lora(IdentityAdapter.from_pretrained(given), ours.lora_rank if ours else 0)
         adapter.train().requires_grad_(not (ours and ours.frozen))
+        if adapter.reads_expression and ours is None:
+            raise TrainingError(f"'{given}' reads expressions; rewards need an adapter that reads people.")
     else:
         adapter = _new_adapter(ours, base, batches) if ours else None
     if adapter is not None:

@@ -127,7 +127,8 @@ class Validation:
 
     @torch.no_grad()
     def _row(self, pipeline: Any, person: Mapping[str, Identity]) -> list[np.ndarray]:
-        shown = {name: person[each.config["encoder"]] for name, each in pipeline.id_adapters.items()}
+        adapters = {"trained": self.adapter, **({} if self.beside is None else {"beside": self.beside})}
+        shown = {name: person[each.config["encoder"]] for name, each in adapters.items()}
         expression = shown.pop("trained") if self.adapter.reads_expression else None
         latents = pipeline(
             list(self.prompts),
