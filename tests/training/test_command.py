@@ -113,7 +113,7 @@ def test_an_expression_adapter_is_trained_beside_that_of_a_person(shards, tmp_pa
     command += ["--expression", photo, "--expression-adapter", folder, "--steps", "1", "--output", output]
     monkeypatch.setattr(sys, "argv", command)
     main()
-    assert Image.open(output).size == (64, 64)
+    assert Image.open(output).size == (128, 128)
 
 
 def test_a_restorer_is_trained_and_its_curve_is_fitted(shards, tmp_path, monkeypatch):
