@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from idgen.data.quality import pose, sharpness, thumbnail
-from idgen.data.shard import BATCH_PHOTOS
+from idgen.data.read_photos import BATCH_PHOTOS
 from idgen.data.sources import Layout, find_sources
 from idgen.faces import DlibDetector, DlibEncoder, align_face, load_photo
 
