@@ -109,10 +109,6 @@ class GenerateOptions:
             raise IdgenError(f"--steps must be at least 1, got {self.steps}.")
         if self.move and self.many:
             raise IdgenError("--move changes one person: it requires --photo or --identity.")
-        if (self.expression is None) != (self.expression_adapter is None):
-            raise IdgenError("--expression, a photo, and --expression-adapter require each other.")
-        if self.expression is not None and self.many:
-            raise IdgenError("--expression is for one person: it requires --photo or --identity.")
         for name in self.move:
             if name.endswith(".safetensors"):
                 existing_path(name)
@@ -178,6 +174,10 @@ def run(options: Annotated[GenerateOptions, tyro.conf.arg(name="")]) -> None:
     """
     check_adapter(options.base, options.id_adapter)
     read_face_option(options.face)
+    if (options.expression is None) != (options.expression_adapter is None):
+        raise IdgenError("--expression, a photo, and --expression-adapter require each other.")
+    if options.expression is not None and options.many:
+        raise IdgenError("--expression is for one person: it requires --photo or --identity.")
     if not options.many:
         _check_one_person(options)
     from ..generation import generate_many, generate_one
