@@ -15,7 +15,7 @@ from PIL import Image
 from idgen import Identity, load_tiny
 
 AMOUNTS = {"smile": (-1.0, -0.5, 0.0, 0.5, 1.0), "age": (-1.0, -0.5, 0.0, 0.5, 1.0)}
-GAP, TIMES = 4, 2
+GAP, TIMES = 4, 1
 
 
 def main(
