@@ -27,12 +27,12 @@ from idgen.faces import open_encoder
 PROMPTS = (
     "a photo of a face",
     "a photo of <id>",
-    "a photo of a face, smiling",
+    "a sepia photo of a face",
     "an oil painting of a face",
     "a pencil sketch of a face",
     "a cartoon of a face",
 )
-SIDE, LEFT, HEAD, FOOT = 160, 92, 26, 20
+SIDE, LEFT, HEAD, FOOT = 160, 112, 26, 20
 """Of a picture, of the names of rows, of the names of columns and of captions, in pixels."""
 
 
@@ -93,12 +93,15 @@ def main(output: Path, /, eval_encoder: str, invented: int = 4) -> None:
     judge = FaceAnalyzer(encoder=open_encoder(eval_encoder))
     people = references(pipe, invented)
     known = np.stack([judge.find(np.asarray(picture)).embedding for picture in people.values()])
-    rows, captions = {}, {}
+    rows: dict[str, Sequence[Image.Image]] = {}
+    captions: dict[str, Sequence[str]] = {}
     for i, (name, reference) in enumerate(people.items()):
         pictures = draw(pipe, PROMPTS, pipe.encode_identity(reference))
         rows[name] = [reference, *pictures]
         captions[name] = ["reference", *(caption(judge, picture, known, i) for picture in pictures)]
-    labelled_sheet(rows, ("", *(prompt.removeprefix("a photo of ") for prompt in PROMPTS)), captions).save(output)
+    labelled_sheet(rows, ("", *(prompt.removeprefix("a photo of a face, ") for prompt in PROMPTS)), captions).save(
+        output
+    )
 
 
 def caption(judge: FaceAnalyzer, picture: Image.Image, known: np.ndarray, person: int) -> str:

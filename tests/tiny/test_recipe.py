@@ -30,7 +30,7 @@ from idgen.data.framing import aligned_framing, framing_for
 from idgen.data.pairing import Pairing
 from idgen.evaluation.prompts import load_prompts
 from idgen.tiny import TINY_PATH
-from idgen.tiny.usage import usage_of
+from idgen.tiny.usage import USAGE, usage_of
 from tests.data import sets
 
 
@@ -200,6 +200,7 @@ def test_the_joint_training_changes_the_unet_and_continues(settings, trained, sh
     )
     changed = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
     assert sum(changed) > 0.9 * len(changed)
+    shutil.copy(trained["pipeline"] / USAGE, joint)  # by the command, which `train_denoising` is a part of
     assembled = tmp_path / "assembled"
     assemble(settings, joint, assembled)
 
@@ -376,6 +377,7 @@ def test_a_model_is_trained_at_half_its_size_and_gets_its_decoder_afterwards(set
     assemble(settings_128, trained, whole)
     framings = [aligned_framing(str(folder)) for folder in (trained, whole)]
     assert np.allclose(framings[0].template * 2, framings[1].template)
+    assert usage_of(str(whole)) == dataclasses.replace(usage_of(str(trained)), resolution=128)
     sizes = [
         StableDiffusionPipeline.from_pretrained(folder)("a face", num_inference_steps=1).images[0].size
         for folder in (trained, whole)

@@ -17,6 +17,7 @@ from diffusers import UNet2DConditionModel
 
 from idgen.adapter.fusion import Fusion, RandomFusion
 from idgen.data.framing import FRAMING
+from idgen.tiny.usage import USAGE
 from idgen.training.base import BaseModel
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.parsing import parse
@@ -56,7 +57,8 @@ class JointDenoiser(IdentityDenoiser):
 def main() -> None:
     config = parse("denoise", sys.argv[1:], "joint.py")
     train_denoising(config, JointDenoiser)
-    shutil.copy(Path(config.base) / FRAMING, config.output_dir / BASE)
+    for file in (FRAMING, USAGE):
+        shutil.copy(Path(config.base) / file, config.output_dir / BASE)
 
 
 if __name__ == "__main__":

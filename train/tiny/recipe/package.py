@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from idgen import IdentityAdapter, IdentityNet
 from idgen.convert import NET
 from idgen.data.framing import FRAMING
-from idgen.tiny.usage import USAGE, Usage
+from idgen.tiny.usage import USAGE, Usage, usage_of
 
 from . import config
 from .base import build_scheduler
@@ -42,28 +42,28 @@ def make_pipeline(settings: config.Config, folders: Mapping[str, Path]) -> None:
     start = settings.start
     autoencoder = start / "vae" if start else folders["autoencoder"] / "final"
     resolution = settings.crops.size // 2 if start else settings.crops.size
-    _write_base(settings, folders["base"] / "final", autoencoder, resolution, folders["pipeline"])
+    words = tuple(sorted(taught_words(open_labels(folders["labels"], "train"))))
+    usage = Usage(resolution=resolution, guidance_scale=GUIDANCE_SCALE, words=words, learning_rate=LEARNING_RATE)
+    _write_base(settings, folders["base"] / "final", autoencoder, usage, folders["pipeline"])
 
 
 def assemble(settings: config.Config, base: Path, output: Path) -> None:
-    """Write a trained base with the autoencoder and the resolution of the model."""
-    _write_base(settings, base, settings.stages["autoencoder"] / "final", settings.crops.size, output)
+    """Write a trained base with the autoencoder and the resolution of the model, in float32."""
+    usage = replace(usage_of(str(base)), resolution=settings.crops.size)
+    _write_base(settings, base, settings.stages["autoencoder"] / "final", usage, output)
 
 
-def _write_base(settings: config.Config, base: Path, autoencoder: Path, resolution: int, output: Path) -> None:
-    """Write UNet and words of `base` with an autoencoder, in float32."""
+def _write_base(settings: config.Config, base: Path, autoencoder: Path, usage: Usage, output: Path) -> None:
     pipeline = build_pipeline(
         vae=AutoencoderTiny.from_pretrained(autoencoder, torch_dtype=torch.float32),
         text_encoder=CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32),
         tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(base / "unet"),
+        unet=UNet2DConditionModel.from_pretrained(base / "unet", torch_dtype=torch.float32),
     )
     pipeline.save_pretrained(output)
-    framing = {"resolution": resolution, "zoom": settings.crops.zoom, "rise": settings.crops.rise}
-    (output / FRAMING).write_text(json.dumps(framing, indent=2) + "\n")
-    words = tuple(sorted(taught_words(open_labels(settings.stages["labels"], "train"))))
-    usage = Usage(resolution=resolution, guidance_scale=GUIDANCE_SCALE, words=words, learning_rate=LEARNING_RATE)
-    (output / USAGE).write_text(json.dumps(asdict(usage), indent=2) + "\n")
+    framing = {"resolution": usage.resolution, "zoom": settings.crops.zoom, "rise": settings.crops.rise}
+    for file, told in ((FRAMING, framing), (USAGE, asdict(usage))):
+        (output / file).write_text(json.dumps(told, indent=2) + "\n")
 
 
 def build_pipeline(**components: Any) -> StableDiffusionPipeline:
