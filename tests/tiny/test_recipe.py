@@ -26,7 +26,7 @@ from transformers import CLIPTokenizer
 
 from idgen import IdentityNet
 from idgen.data.dataset import PairedIdentityDataset
-from idgen.data.framing import aligned_framing, framing_for
+from idgen.data.framing import framing_for
 from idgen.data.pairing import Pairing
 from idgen.evaluation.prompts import load_prompts
 from idgen.tiny import TINY_PATH
@@ -53,8 +53,8 @@ def write_start(model: Path) -> None:
     """A model of 64 px with an IdentityNet: the built-in one with another autoencoder."""
     for part in ("unet", "text_encoder", "tokenizer"):
         shutil.copytree(TINY_PATH / part, model / part)
-    levels = {"encoder_block_out_channels": (48,) * 3, "decoder_block_out_channels": (8,) * 3}
-    blocks = {"num_encoder_blocks": (0, 1, 3), "num_decoder_blocks": (1, 1, 0)}
+    levels: dict[str, Any] = {"encoder_block_out_channels": (48,) * 3, "decoder_block_out_channels": (8,) * 3}
+    blocks: dict[str, Any] = {"num_encoder_blocks": (0, 1, 3), "num_decoder_blocks": (1, 1, 0)}
     AutoencoderTiny(latent_channels=8, scaling_factor=1.1, **levels, **blocks).save_pretrained(model / "vae")
     unet: Any = UNet2DConditionModel.from_pretrained(model / "unet")
     net = IdentityNet.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 96))
@@ -375,7 +375,7 @@ def test_a_model_is_trained_at_half_its_size_and_gets_its_decoder_afterwards(set
     run_stages(settings_128)
     trained, whole = settings_128.stages["pipeline"], tmp_path / "whole"
     assemble(settings_128, trained, whole)
-    framings = [aligned_framing(str(folder)) for folder in (trained, whole)]
+    framings: list[Any] = [framing_for(str(folder), 512) for folder in (trained, whole)]
     assert np.allclose(framings[0].template * 2, framings[1].template)
     assert usage_of(str(whole)) == dataclasses.replace(usage_of(str(trained)), resolution=128)
     sizes = [

@@ -94,9 +94,8 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
     drawings = plan(cases, prompts, range(options.seed, options.seed + options.count))
     references = without_identity(drawings)
     people = enroll_cases(pipeline, cases)
-    draw(pipeline, [*drawings, *references], people, settings, folder, batch_size=options.batch_size)
+    draw(pipeline, [*drawings, *references.values()], people, settings, folder, batch_size=options.batch_size)
     by_name = {case.name: case for case in cases}
-    without = {(one.prompt, one.seed): folder / f"{one.path}.png" for one in references}
     shots = [
         Shot(
             case=by_name[drawing.person],
@@ -104,7 +103,7 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
             prompt=drawing.prompt,
             label=drawing.label,
             seed=drawing.seed,
-            without=without[drawing.prompt, drawing.seed],
+            without=folder / f"{references[drawing.prompt, drawing.seed].path}.png",
             seconds=read_settings(folder, drawing)["seconds"],
         )
         for drawing in drawings

@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -22,6 +22,7 @@ from rich.progress import Progress
 from ..errors import EvaluationError
 from ..files import read_json, write_bytes
 from ..identity import Identity
+from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER
 from ..terminal import console
 from .cases import Case
 from .prompts import Prompt
@@ -96,14 +97,17 @@ def plan(cases: Sequence[Case], prompts: Sequence[Prompt], seeds: Sequence[int])
     return drawings
 
 
-def without_identity(drawings: Sequence[Drawing]) -> list[Drawing]:
-    """The same prompts and seeds without an identity, each once."""
+def without_identity(drawings: Sequence[Drawing]) -> dict[tuple[str, int], Drawing]:
+    """Prompt and seed → the same drawn without an identity, where `<id>` is "a person"."""
     unique = {(d.prompt, d.seed): d for d in drawings}
     names = {text: f"{number:03d}" for number, text in enumerate(dict.fromkeys(text for text, _ in unique))}
-    return [
-        Drawing(path=f"{WITHOUT}/{names[d.prompt]}-{d.seed}", person="", prompt=d.prompt, label=d.label, seed=d.seed)
-        for d in unique.values()
-    ]
+    nobody = f"a {CLASS_WORD}"
+    return {
+        (text, seed): replace(
+            drawing, path=f"{WITHOUT}/{names[text]}-{seed}", person="", prompt=text.replace(PLACEHOLDER, nobody)
+        )
+        for (text, seed), drawing in unique.items()
+    }
 
 
 def draw(

@@ -81,7 +81,7 @@ def _step(config: DistilConfig, base: BaseModel, batches: ShardBatches) -> Consi
     place = config.id_adapter or (str(TINY_ADAPTER_PATH) if config.base == "tiny" else None)
     adapter = None if place is None else IdentityAdapter.from_pretrained(place)
     if adapter is not None:
-        check_encoder(adapter, batches)
+        check_encoder(adapter, batches.encoder)
         adapter.eval().requires_grad_(False).to(base.unet.device).attach(base.unet)
     guidance = config.consistency.guidance_scale
     return ConsistencyStep(
