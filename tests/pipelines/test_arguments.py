@@ -17,7 +17,10 @@ from tests.components import SIDE, TASKS, make_adapter, make_pipeline
 
 from .kinds import ANNA, BRUNO, adapter_for, draw, every_pipeline, make, plain_over
 
-OURS = ("id_image", "id_embeds", "id_masks", "id_scale", "control_interval")
+OURS = (
+    *("id_image", "id_embeds", "id_masks", "id_scale", "control_interval"),
+    *("expression_image", "expression_scale"),
+)
 
 
 @every_pipeline

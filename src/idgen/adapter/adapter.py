@@ -96,7 +96,7 @@ class IdentityAdapter(UNetMixin, FileMixin):
         layers = {path: layers[path] for path in in_blocks(layers, blocks)}
         if isinstance(max_people, bool) or not isinstance(max_people, int) or max_people < 1:
             raise AdapterError(f"max_people must be an integer >= 1, got {max_people!r}.")
-        self.register_to_config(projection=complete_config(projection))
+        self.register_to_config(projection=complete_config(projection), blocks=list(blocks))
         self.to_tokens: Projection = make_projection(
             projection, embedding_dim=embedding_dim, num_tokens=num_tokens, cross_attention_dim=cross_attention_dim
         )
