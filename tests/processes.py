@@ -13,6 +13,8 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from accelerate import PartialState
+
 from idgen.data.engines import worker_context
 
 PRELOADED = ["idgen.training.run", "idgen.evaluation.command", "tests.preloaded"]
@@ -43,6 +45,12 @@ def run_command(*arguments: object) -> None:
 
     sys.argv = ["idgen", *map(str, arguments)]
     main()
+
+
+def run_command_together(*arguments: object) -> None:
+    """The same in one of two processes, which must know of each other."""
+    run_command(*arguments)
+    assert PartialState().num_processes == 2
 
 
 def run_in_two(work: Callable[..., Any], *arguments: Any) -> None:

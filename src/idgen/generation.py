@@ -15,7 +15,7 @@ from PIL import Image
 from .commands.shared import open_pipeline, read_face_option
 from .errors import IdgenError, ProvenanceError
 from .evaluation.cases import adapter_of
-from .evaluation.drawing import DrawingSettings, FileOf
+from .evaluation.drawing import DrawingSettings, FileOf, device_of_process
 from .evaluation.judges import Judges, open_judges, read_faces
 from .evaluation.scores import beside_strangers
 from .evaluation.similarity import cosine_similarity
@@ -84,7 +84,7 @@ def generate_many(options: GenerateOptions) -> list[Path]:
     """Generate images of the people of a table, or of invented people; returns the folder, or the page on a set."""
     pipeline, settings = _open(options)
     if options.set is not None:
-        return [_generate_set(options, pipeline, settings, options.set)]
+        return _generate_set(options, pipeline, settings, options.set)
     output = options.output or Path("pictures")
     generate_table(
         pipeline,
@@ -100,8 +100,8 @@ def generate_many(options: GenerateOptions) -> list[Path]:
     return [output]
 
 
-def _generate_set(options: GenerateOptions, pipeline: Any, settings: DrawingSettings, output: Path) -> Path:
-    """Make a training set of invented people; returns the page of its report."""
+def _generate_set(options: GenerateOptions, pipeline: Any, settings: DrawingSettings, output: Path) -> list[Path]:
+    """Make a training set of invented people; returns the page of its report, in the main process."""
     from .evaluation.summary import as_text
     from .evaluation.synthetic_set import REPORT, SetPlan, make_set
 
@@ -120,9 +120,11 @@ def _generate_set(options: GenerateOptions, pipeline: Any, settings: DrawingSett
         batch_size=options.batch_size,
         real=options.real,
     )
+    if summary is None:
+        return []
     for line in as_text(summary):
         say(line)
-    return output / REPORT / "index.html"
+    return [output / REPORT / "index.html"]
 
 
 def _invented(options: GenerateOptions, pipeline: Any) -> list[Identity]:
@@ -166,7 +168,8 @@ def _open(options: GenerateOptions) -> tuple[Any, DrawingSettings]:
     )
     if options.encoder is not None:
         register_encoder(options.encoder)
-    pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, options.device, lora=options.lora)
+    device = device_of_process(options.device)
+    pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device, lora=options.lora)
     options.marks.prepare(pipeline)
     return pipeline, settings
 

@@ -18,7 +18,7 @@ from idgen.evaluation.judges import encoder_roles
 from idgen.evaluation.report import read_report
 from idgen.faces import EncoderStatistics
 from tests.evaluation.conftest import PEOPLE
-from tests.processes import run_command, run_in_two, start_command
+from tests.processes import run_command_together, run_in_two, start_command
 
 PROMPTS = Path(__file__).with_name("prompts.txt")
 DRAW = ("--prompts", PROMPTS, "--steps", 2, "--guidance-scale", 3)
@@ -93,7 +93,7 @@ def test_two_processes_draw_what_one_draws(report: Path, people: Path, encoder: 
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("photo\ta photo of a face\n")
     flags = ("--prompts", prompts, *DRAW[2:], "--eval-encoder", encoder, "--output", tmp_path / "two")
-    run_in_two(run_command, "evaluate", "--identities", people, *flags)
+    run_in_two(run_command_together, "evaluate", "--identities", people, *flags)
     two, one = read_report(tmp_path / "two"), read_report(report)
     alone = {(row["person"], row["seed"]): row for row in one["pictures"] if row["prompt"] == "a photo of a face"}
     assert len(two["pictures"]) == len(alone) == PEOPLE + 1

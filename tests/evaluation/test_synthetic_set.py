@@ -16,6 +16,7 @@ from idgen.evaluation.synthetic_set import nearest_real, real_people
 from idgen.evaluation.variations import VARIATIONS, variations
 from idgen.faces import DlibEncoder, EncoderStatistics
 from idgen.tiny.usage import usage_of
+from tests.processes import run_command_together, run_in_two
 
 
 @pytest.mark.parametrize("count", [2, 7, 16, 40])
@@ -69,6 +70,15 @@ def test_a_set_is_shards_and_a_report(run, encoder: str, tmp_path: Path, capsys:
     drawn = {"somebody": random_people(1, DlibEncoder.name, DlibEncoder.dim)[0]}
     assert nearest_real(drawn, str(output))["real people compared with"] == len(bank.people)
     assert real_people(str(output), DlibEncoder.name) == pytest.approx(bank.centres)
+
+
+def test_processes_draw_a_set_together(encoder: str, tmp_path: Path) -> None:
+    """Each picture is drawn once, and one process makes the shards."""
+    flags = ("--steps", 2, "--no-watermark", "--eval-encoder", encoder)
+    run_in_two(run_command_together, "generate", "--random", 3, "--pictures", 3, "--set", tmp_path / "set", *flags)
+    assert Manifest.open(str(tmp_path / "set")).counts["inputs"] == 9
+    assert len(list((tmp_path / "set" / "pictures").glob("*/*.png"))) == 9
+    assert (tmp_path / "set" / "report" / "index.html").exists()
 
 
 def test_what_a_set_needs_is_said_before_anything_is_opened(

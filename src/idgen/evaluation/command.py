@@ -16,7 +16,7 @@ from ..terminal import say, warn, working
 from ..tiny.usage import usage_of
 from .cases import Case, adapter_of, enroll_cases, load_cases, together, write_multiid
 from .compare import compare
-from .drawing import DrawingSettings, draw, plan, processes, read_settings, without_identity
+from .drawing import DrawingSettings, device_of_process, draw, plan, processes, read_settings, without_identity
 from .groups import with_groups
 from .judges import encoder_roles, open_judges, read_real
 from .measure import Shot, measure
@@ -50,7 +50,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     if not options.drawn:
         if options.encoder is not None:
             register_encoder(options.encoder)
-        device = options.device or (str(state.device) if state.num_processes > 1 else None)
+        device = device_of_process(options.device)
         pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device, lora=options.lora)
         conditioning = adapter_of(pipeline).config["encoder"]
     judges = open_judges(

@@ -24,6 +24,7 @@ from ..files import read_json, write_bytes
 from ..identity import Identity
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER
 from ..terminal import console
+from ..vae import fastest_device
 from .cases import Case
 from .prompts import Prompt
 
@@ -176,9 +177,15 @@ def processes() -> PartialState:
 
     The process group is destroyed at exit: otherwise its threads can abort the process.
     """
-    state = PartialState()
+    state = PartialState(cpu=fastest_device().type == "cpu")  # otherwise each process on CPUs would be alone
     atexit.register(state.destroy_process_group)
     return state
+
+
+def device_of_process(device: str | None) -> str | None:
+    """The device that was asked for, or that of this process of `accelerate launch`; None for the default."""
+    state = processes()
+    return device or (str(state.device) if state.num_processes > 1 else None)
 
 
 def describe(drawing: Drawing, people: Sequence[Identity], settings: DrawingSettings) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ..faces import EncoderStatistics, load_photo, spec_of
 from ..files import write_bytes
 from ..identity import Identity
 from .cases import Case
-from .drawing import Drawing, DrawingSettings, FileOf, draw
+from .drawing import Drawing, DrawingSettings, FileOf, draw, processes
 from .judges import Embeddings, Judges, RealFaces, encoder_roles, read_faces
 from .measure import Shot, measure
 from .report import write_report
@@ -86,8 +86,10 @@ def make_set(
     file_of: FileOf,
     batch_size: int = 1,
     real: str | None = None,
-) -> Summary:
+) -> Summary | None:
     """Draw a set, turn it into shards, and measure it. An interrupted run continues when it is started again.
+
+    The processes of `accelerate launch` draw together; the main one does the rest.
 
     `output` gets the shards, `pictures/` with a folder for each person, the table `pictures.jsonl`, and `report/`.
 
@@ -101,6 +103,9 @@ def make_set(
         batch_size: See `draw`.
         real: Folder or URL of a prepared set of real people, with whom the report compares.
 
+    Returns:
+        The measurements; None in all but the main process.
+
     Raises:
         EvaluationError: The pictures cannot be written, or no person has two pictures with a face.
         DataError: The set of real people cannot be read.
@@ -111,6 +116,8 @@ def make_set(
         person.save(folder / name / "identity.safetensors")
     people = {name: [person] for name, person in plan.people.items()}
     draw(pipeline, plan.drawings, people, settings, folder, file_of, batch_size)
+    if not processes().is_main_process:
+        return None
     manifest = _make_shards(plan, output)
     cases, shots, without = _cases(plan, folder, judges)
     about: dict[str, str | float] = {
