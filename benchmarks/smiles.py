@@ -54,7 +54,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """Measures pictures. The encoder has seen no training; the smile is told by a logistic regression on mouths."""
+    """Measures pictures. The encoder has seen no training; a logistic regression on mouths classifies smiles."""
 
     detector: YuNetDetector
     encoder: Any
@@ -88,10 +88,10 @@ def open_judge(
     yunet: Path, encoder: str, photos: Path, emotions: dict[str, str], labelled: int
 ) -> tuple[Judge, Files]:
     """The judge, which has learned smiles from photos of people who are not held out, and the photos of those who
-    are; prints how often a smile is told right."""
+    are; prints how often the classifier is right."""
     files, detector = read_files(photos, held_out(), emotions, labelled), YuNetDetector(yunet)
     smile, accuracy = fit_smile(files.labelled, detector)
-    print(f"a smile is told right in {accuracy:.0%} of other photos", flush=True)
+    print(f"the classifier of smiles is right for {accuracy:.0%} of other photos", flush=True)
     return Judge(detector, open_encoder(encoder), smile), files
 
 

@@ -2,8 +2,8 @@
 
     python train/tiny/train.py train/tiny/tiny.toml
 
-`tiny.toml` is the shipped model of 64 px, `tiny128.toml` the one of 128 px that is in progress. Stages that are done
-are skipped, and a stage that was interrupted continues. On a GPU the same command trains in bfloat16, compiled, with
+`tiny.toml` is the model of 64 px, and `tiny128.toml` the one of 128 px that continues it. Stages that are done are
+skipped, and a stage that was interrupted continues. On a GPU the same command trains in bfloat16, compiled, with
 all samples on the device. `adapter.sh` continues from here with `idgen`'s own commands.
 """
 
