@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,19 @@ from .errors import IdgenError, ProvenanceError
 from .evaluation.cases import adapter_of
 from .evaluation.drawing import DrawingSettings, FileOf, device_of_process
 from .evaluation.judges import Judges, open_judges, read_faces
+from .evaluation.opener import PipelineOpener
 from .evaluation.scores import beside_strangers
 from .evaluation.similarity import cosine_similarity
 from .evaluation.synthesis import generate_table, random_people
-from .faces import FaceAnalyzer, register_encoder
+from .faces import FaceAnalyzer
 from .files import write_bytes
 from .identity import Identity
 from .terminal import say, warn
 
 if TYPE_CHECKING:
     from .commands.generate import GenerateOptions
+    from .data.engines import Engine
+    from .provenance.options import MarkOptions
 
 PICTURES = 16
 """Images of each person of a set, if the option does not say."""
@@ -35,7 +39,8 @@ PICTURES = 16
 def generate_one(options: GenerateOptions) -> list[Path]:
     """Generate images of one person and print their similarity; returns the files."""
     person = None if options.identity_file is None else Identity.load(options.identity_file)
-    pipeline, settings = _open(options)
+    opener, settings = _open(options)
+    pipeline = opener.pipeline
     person = person or pipeline.encode_identity(list(options.photo), face=read_face_option(options.face))
     shown = _moved(options, pipeline, person)
     pictures = pipeline(
@@ -82,42 +87,47 @@ def _expression(options: GenerateOptions, pipeline: Any) -> dict[str, Any]:
 
 def generate_many(options: GenerateOptions) -> list[Path]:
     """Generate images of the people of a table, or of invented people; returns the folder, or the page on a set."""
-    pipeline, settings = _open(options)
-    if options.set is not None:
-        return _generate_set(options, pipeline, settings, options.set)
-    output = options.output or Path("pictures")
-    generate_table(
-        pipeline,
-        settings,
-        output,
-        table=options.table,
-        people=None if options.table is not None else _invented(options, pipeline),
-        prompts=options.prompts or options.prompt,
-        seeds=options.seeds,
-        file_of=_file_of(options),
-        batch_size=options.batch_size,
-    )
+    opener, settings = _open(options)
+    with options.engine.open() as engine:
+        if options.set is not None:
+            return _generate_set(options, opener, settings, options.set, engine)
+        output = options.output or Path("pictures")
+        generate_table(
+            opener,
+            settings,
+            output,
+            table=options.table,
+            people=None if options.table is not None else _invented(options, opener.pipeline),
+            prompts=options.prompts or options.prompt,
+            seeds=options.seeds,
+            file_of=_file_of(options),
+            batch_size=options.batch_size,
+            engine=engine,
+        )
     return [output]
 
 
-def _generate_set(options: GenerateOptions, pipeline: Any, settings: DrawingSettings, output: Path) -> list[Path]:
+def _generate_set(
+    options: GenerateOptions, opener: PipelineOpener, settings: DrawingSettings, output: Path, engine: Engine
+) -> list[Path]:
     """Make a training set of invented people; returns the page of its report, in the main process."""
     from .evaluation.summary import as_text
     from .evaluation.synthetic_set import REPORT, SetPlan, make_set
 
-    people = _invented(options, pipeline)
+    people = _invented(options, opener.pipeline)
     plan = SetPlan.of(
         people, options.pictures or PICTURES, options.seed, lambda phrase: not options.usage.unknown_words(phrase)
     )
     judges = open_judges(people[0].encoder, eval_encoder=options.eval_encoder)
     summary = make_set(
-        pipeline,
+        opener,
         settings,
         plan,
         output,
         judges,
         file_of=_file_of(options),
         batch_size=options.batch_size,
+        engine=engine,
         real=options.real,
     )
     if summary is None:
@@ -144,11 +154,15 @@ def _invented(options: GenerateOptions, pipeline: Any) -> list[Identity]:
 
 
 def _file_of(options: GenerateOptions) -> FileOf:
-    return lambda picture, told: options.marks.file_of(_enlarged(picture, options.upscale), told)
+    return partial(_file, options.marks, options.upscale)
 
 
-def _open(options: GenerateOptions) -> tuple[Any, DrawingSettings]:
-    """The pipeline, and the settings that are written into the images; says what the model knows."""
+def _file(marks: MarkOptions, upscale: int, picture: Image.Image, told: Mapping[str, object]) -> bytes:
+    return marks.file_of(_enlarged(picture, upscale), told)
+
+
+def _open(options: GenerateOptions) -> tuple[PipelineOpener, DrawingSettings]:
+    """The opened pipeline, and the settings that are written into the images; says what the model knows."""
     _ = options.marks.people, options.marks.signer  # reads their files before the models are opened
     usage = options.usage
     if usage.words:
@@ -166,12 +180,18 @@ def _open(options: GenerateOptions) -> tuple[Any, DrawingSettings]:
         negative_prompt=options.negative_prompt,
         lora=options.lora,
     )
-    if options.encoder is not None:
-        register_encoder(options.encoder)
-    device = device_of_process(options.device)
-    pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device, lora=options.lora)
-    options.marks.prepare(pipeline)
-    return pipeline, settings
+    source = options.base, options.id_adapter, options.weight_name, device_of_process(options.device)
+    open_it = partial(open_pipeline, *source, lora=options.lora)
+    opener = PipelineOpener(partial(_open_guarded, options.marks, open_it), options.encoder)
+    _ = opener.pipeline
+    return opener, settings
+
+
+def _open_guarded(marks: MarkOptions, open_it: Callable[[], Any]) -> Any:
+    """A pipeline that refuses the people on the blocklist."""
+    pipeline = open_it()
+    marks.prepare(pipeline)
+    return pipeline
 
 
 def _enlarged(picture: Image.Image, times: int) -> Image.Image:

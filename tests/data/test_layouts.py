@@ -16,10 +16,9 @@ import pytest
 from PIL import Image
 
 from idgen.data.bank import IdentityBank
-from idgen.data.engines import LocalProcesses, RayData, _Actor
 from idgen.data.manifest import Manifest
 from idgen.data.set_report import write_report
-from idgen.errors import DataError, EncoderMismatchError
+from idgen.errors import DataError
 from idgen.faces import EncoderStatistics
 from idgen.files import LOCK
 
@@ -178,41 +177,6 @@ def test_other_places_than_a_disk(photos, folders, tmp_path):
     assert memory.cat_file("/out/set/000000.parquet") == before
     with pytest.raises(DataError, match="among the photos"):
         make_set("memory://in", "memory://in/anna/set")
-
-
-@pytest.fixture(scope="module")
-def one_by_one(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shard for each photo, made in this process."""
-    output = tmp_path_factory.mktemp("one")
-    make_set(photos, output, shard_size=1)
-    return output
-
-
-def test_two_processes_give_the_same_bytes(photos, one_by_one, tmp_path):
-    make_set(photos, tmp_path, LocalProcesses(2), shard_size=1)
-    assert contents(tmp_path) == contents(one_by_one)
-
-
-def test_ray_gives_the_same_bytes(photos, one_by_one, tmp_path):
-    """A real Ray."""
-    pytest.importorskip("ray", reason="Ray is not installed")
-    make_set(photos, tmp_path, RayData(1), shard_size=1)
-    assert contents(tmp_path) == contents(one_by_one)
-
-
-def test_a_worker_of_ray_returns_our_errors_as_data():
-    """Ray would wrap them in its own."""
-
-    def fail(task):
-        raise EncoderMismatchError(f"{task} is of another encoder")
-
-    answer = _Actor(fail)({"task": ["shard 1"]})
-    assert answer == {"name": ["shard 1 is of another encoder"], "error": ["EncoderMismatchError"]}
-
-
-def test_no_workers_are_our_error():
-    with pytest.raises(DataError, match="workers must be >= 1"):
-        LocalProcesses(0)
 
 
 def test_the_report_shows_every_reason_and_every_count(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 from idgen import Identity, load_tiny
 from idgen.errors import EvaluationError
 from idgen.evaluation.drawing import Drawing, DrawingSettings, draw
+from idgen.evaluation.opener import PipelineOpener
 from idgen.faces import DlibEncoder
 
 SETTINGS = DrawingSettings(base="tiny", adapter="tiny", steps=2)
@@ -34,7 +35,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_batch_draws_what_single_calls_draw(tmp_path: Path) -> None:
-    pipe = load_tiny()
+    pipe = PipelineOpener(load_tiny)
     draw(pipe, DRAWINGS, PEOPLE, SETTINGS, tmp_path / "single")
     draw(pipe, DRAWINGS, PEOPLE, SETTINGS, tmp_path / "many", batch_size=4)
     for drawing in DRAWINGS:
@@ -53,4 +54,4 @@ def test_a_batch_draws_what_single_calls_draw(tmp_path: Path) -> None:
 
 def test_batch_size_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="batch_size must be >= 1, got 0"):
-        draw(load_tiny(), DRAWINGS, PEOPLE, SETTINGS, tmp_path, batch_size=0)
+        draw(PipelineOpener(load_tiny), DRAWINGS, PEOPLE, SETTINGS, tmp_path, batch_size=0)

@@ -50,8 +50,10 @@ def test_nobody_resembles_a_real_person_more_than_strangers_do() -> None:
 
 
 def test_a_set_is_shards_and_a_report(run, encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Drawn by a worker, to which all options are sent."""
     output = tmp_path / "set"
     flags = ("--steps", 4, "--batch-size", 8, "--no-watermark", "--eval-encoder", encoder)
+    flags += ("--engine", "local", "--workers", 1)
     run("generate", "--random", 4, "--pictures", 4, "--set", output, *flags)
     shown = capsys.readouterr()
     assert shown.out.strip().endswith(str(output / "report" / "index.html"))
@@ -91,6 +93,7 @@ def test_what_a_set_needs_is_said_before_anything_is_opened(
         (("--pictures", 4, "--random", 3), "--pictures requires --set"),
         (("--real", tmp_path, "a photo"), "requires --random"),
         (("--set", tmp_path / "x", "--random", 3, "--pictures", 1), "--pictures must be at least 2"),
+        (("a photo", "--engine", "local"), "requires --table or --random"),
     ):
         with pytest.raises(SystemExit):
             run("generate", *flags)

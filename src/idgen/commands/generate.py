@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from ..data.engine_options import EngineOptions
 from ..errors import IdgenError
 from ..evaluation.prompts import PROMPT_SETS, load_prompts
 from ..faces import load_photo
@@ -65,6 +66,7 @@ class GenerateOptions:
         batch_size: Images generated at once with --table or --random.
         prompts: Prompts for --table and --random: a set (fastcomposer, pulid-portrait, tiny) or a text file with one
             prompt per line.
+        engine: Which processes generate the images of --table, --random or --set.
         marks: How images are marked, and who is refused.
     """
 
@@ -99,6 +101,7 @@ class GenerateOptions:
     false_match_rate: float | None = None
     batch_size: int = 1
     prompts: str = ""
+    engine: Annotated[EngineOptions, tyro.conf.arg(name="")] = field(default_factory=EngineOptions)
     marks: Annotated[MarkOptions, tyro.conf.arg(name="")] = field(default_factory=MarkOptions)
 
     def __post_init__(self) -> None:
@@ -109,6 +112,8 @@ class GenerateOptions:
             raise IdgenError(f"--steps must be at least 1, got {self.steps}.")
         if self.move and self.many:
             raise IdgenError("--move changes one person: it requires --photo or --identity.")
+        if self.engine != EngineOptions() and not self.many:
+            raise IdgenError(f"--engine {self.engine.engine} is for many people: it requires --table or --random.")
         for name in self.move:
             if name.endswith(".safetensors"):
                 existing_path(name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,11 +11,11 @@ from rich.console import Console
 
 from ..errors import DataError, MissingDependencyError
 from ..inputs import AdapterName, EncoderSpec, InputPath, InputPlace
+from .engine_options import EngineOptions
 from .metadata import clean, decode
 
 if TYPE_CHECKING:
     from .budget import Budget
-    from .engines import Engine
     from .manifest import Manifest
     from .prepare import PrepareOptions
 
@@ -31,9 +30,7 @@ class PrepareArguments:
         layout: "folders": one folder per person; "flat": unknown people, who are found by clustering; "webdataset":
             tars or zips; "parquet", "csv" and "jsonl": tables with columns path or image, person, group, caption,
             licence.
-        engine: "local": processes on this machine; "ray": Ray Data, here or on a cluster; "inprocess": this process.
-        workers: Number of processes or actors; 0 means the number of cores.
-        address: Address of a running Ray cluster ("auto" finds it); by default one is started on this machine.
+        engine: Which processes do the work.
         encoder: Face encoders; docs/encoders.md describes them. The first one is that of a new set, dlib-resnet-v1 if
             none is given. Embeddings by the others are cached, for losses, rewards and adapters that read them.
         shard_size: Photos per shard.
@@ -62,9 +59,9 @@ class PrepareArguments:
     photos: Annotated[InputPlace | Literal[""], tyro.conf.Positional] = ""
     output: str = ""
     layout: Literal["folders", "flat", "webdataset", "parquet", "csv", "jsonl"] = "folders"
-    engine: Literal["local", "ray", "inprocess"] = "local"
-    workers: int = 0
-    address: str | None = None
+    engine: Annotated[EngineOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: EngineOptions(engine="local")
+    )
     encoder: tuple[EncoderSpec, ...] = ()
     shard_size: int = 1000
     min_face: float = 24.0
@@ -105,25 +102,24 @@ def run_prepare(arguments: PrepareArguments) -> str:
         return write_report(arguments.report, Manifest.open(arguments.report))
     if not arguments.output or not (arguments.photos or arguments.cache):
         raise DataError("Photos and --output are required: idgen prepare photos/ --output shards/")
-    engine = _engine(arguments)
-    if arguments.photos:
-        options = _options(arguments)
-        with tqdm(total=count_sources(options), unit=" photos", desc="photos") as bar:
-            manifest = prepare(options, engine, lambda _, photos: bar.update(photos))
-        Console(stderr=True).print(told(manifest), markup=False, highlight=False, soft_wrap=True)
-    base, resolution = arguments.base, arguments.resolution
-    shards = len(Manifest.open(arguments.output).shards) * len(arguments.cache)
-    with tqdm(total=shards, unit=" shards", desc="cached columns") as bar:
-        write_caches(
-            arguments.output,
-            arguments.cache,
-            base=base,
-            resolution=resolution,
-            id_adapter=arguments.id_adapter,
-            encoders=_encoders(arguments),
-            engine=engine,
-            progress=lambda _: bar.update(),
-        )
+    with arguments.engine.open() as engine:
+        if arguments.photos:
+            options = _options(arguments)
+            with tqdm(total=count_sources(options), unit=" photos", desc="photos") as bar:
+                manifest = prepare(options, engine, lambda _, photos: bar.update(photos))
+            Console(stderr=True).print(told(manifest), markup=False, highlight=False, soft_wrap=True)
+        shards = len(Manifest.open(arguments.output).shards) * len(arguments.cache)
+        with tqdm(total=shards, unit=" shards", desc="cached columns") as bar:
+            write_caches(
+                arguments.output,
+                arguments.cache,
+                base=arguments.base,
+                resolution=arguments.resolution,
+                id_adapter=arguments.id_adapter,
+                encoders=_encoders(arguments),
+                engine=engine,
+                progress=lambda _: bar.update(),
+            )
     return write_report(arguments.output, Manifest.open(arguments.output))
 
 
@@ -178,17 +174,6 @@ def _budget(arguments: PrepareArguments) -> Budget | None:
             raise DataError("--like requires --budget.")
         return None
     return Budget(faces=arguments.budget, like=arguments.like, seed=arguments.seed)
-
-
-def _engine(arguments: PrepareArguments) -> Engine:
-    from .engines import InProcess, LocalProcesses
-
-    workers = arguments.workers or os.cpu_count() or 1
-    if arguments.engine == "ray":
-        from .engines import RayData
-
-        return RayData(workers, arguments.address)
-    return InProcess() if arguments.engine == "inprocess" else LocalProcesses(workers)
 
 
 def _names(file: Path | None) -> frozenset[str]:

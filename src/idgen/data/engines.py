@@ -1,11 +1,11 @@
-"""Engines that process shards: this process, local processes, or Ray Data."""
+"""Engines that do tasks, such as shards or pictures: this process, local processes, or Ray Data."""
 
 from __future__ import annotations
 
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,10 +20,10 @@ from .. import errors
 from ..errors import DataError, IdgenError, MissingDependencyError
 
 ATTEMPTS = 3
-"""A shard whose worker was killed this many times is not tried again."""
+"""A task whose worker was killed this many times is not tried again."""
 
 RAY_WINDOW = 16
-"""Shards per worker that are planned at a time: Ray takes a list, and the plan of a large set must not fill memory."""
+"""Tasks per worker that are planned at a time: Ray takes a list, and the plan of a large set must not fill memory."""
 
 
 class Task(Protocol):
@@ -75,7 +75,7 @@ class InProcess:
 
 @dataclass(frozen=True)
 class LocalProcesses:
-    """Processes on this machine. If one is killed, the shards in progress are started again.
+    """Processes on this machine, of one thread each. If one is killed, the tasks in progress are started again.
 
     Args:
         workers: Number of processes.
@@ -104,7 +104,7 @@ class LocalProcesses:
             worst = [task.name for task, attempt in again if attempt >= ATTEMPTS]
             if worst:
                 raise DataError(
-                    f"Workers were killed {ATTEMPTS} times at the shards {worst}, probably because memory ran out. "
+                    f"Workers were killed {ATTEMPTS} times at {worst}, probably because memory ran out. "
                     "Use fewer workers and run the same command again."
                 )
 
@@ -115,7 +115,7 @@ class LocalProcesses:
         again: list[tuple[Task, int]],
         running: dict[Future[str], tuple[Task, int]],
     ) -> Iterator[str]:
-        """Keep two shards per worker in progress, so that the plan is never in memory as a whole."""
+        """Keep two tasks per worker in progress, so that the plan is never in memory as a whole."""
         todo = list(again)
         while True:
             while len(running) < 2 * self.workers:
@@ -148,6 +148,7 @@ _worker: Worker
 def _start(worker: Worker) -> None:
     global _worker
     _worker = worker
+    torch.set_num_threads(1)  # workers do not compete for cores
     Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -165,7 +166,7 @@ def _work(task: Task) -> str:
 
 @dataclass(frozen=True)
 class RayData:
-    """`read → map_batches with a pool of actors → write`; a batch is one shard, which its actor writes.
+    """`read → map_batches with a pool of actors → write`; a batch is one task, whose files its actor writes.
 
     All nodes must be able to write to the output.
 
@@ -181,19 +182,14 @@ class RayData:
     gpus: float = 0.0
 
     def run(self, tasks: Iterable[Task], worker: Worker) -> Iterator[str]:
-        try:
+        """See `Engine`. Tasks in a list are given to Ray as a whole: actors open their networks once."""
+        with self.started():
             import ray
             from ray.data import ActorPoolStrategy
-        except ImportError as error:
-            raise MissingDependencyError("This engine needs Ray: pip install 'idgen-diffusers[data,ray]'") from error
 
-        started = not ray.is_initialized()
-        if started:
-            local: dict[str, Any] = {} if self.address else {"num_cpus": self.workers + 2, "include_dashboard": False}
-            ray.init(address=self.address or "local", log_to_driver=False, **local)
-        try:
+            size = len(tasks) if isinstance(tasks, Sized) else RAY_WINDOW * self.workers
             tasks = iter(tasks)
-            while window := [{"task": task} for task in itertools.islice(tasks, RAY_WINDOW * self.workers)]:
+            while window := [{"task": task} for task in itertools.islice(tasks, size)]:
                 data = ray.data.from_items(window).map_batches(
                     _Actor,
                     fn_constructor_args=(worker,),
@@ -206,9 +202,25 @@ class RayData:
                     if row["error"]:
                         raise getattr(errors, row["error"])(row["name"])
                     yield row["name"]
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """Start Ray, unless it runs, and stop it at the end."""
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise MissingDependencyError("This engine needs Ray: pip install 'idgen-diffusers[data,ray]'") from error
+
+        if ray.is_initialized():
+            yield
+            return
+        local: dict[str, Any] = {} if self.address else {"num_cpus": self.workers + 2, "include_dashboard": False}
+        ray.init(address=self.address or "local", log_to_driver=False, **local)
+        try:
+            yield
         finally:
-            if started:
-                ray.shutdown()
+            ray.shutdown()
 
 
 class _Actor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import EvaluationError
-from ..faces import register_encoder
 from ..terminal import say, warn, working
 from ..tiny.usage import usage_of
 from .cases import Case, adapter_of, enroll_cases, load_cases, together, write_multiid
@@ -20,6 +20,7 @@ from .drawing import DrawingSettings, device_of_process, draw, plan, processes, 
 from .groups import with_groups
 from .judges import encoder_roles, open_judges, read_real
 from .measure import Shot, measure
+from .opener import PipelineOpener
 from .options import EvaluateOptions
 from .prompts import load_prompts
 from .report import write_report
@@ -46,13 +47,11 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     if options.identities is None:
         raise EvaluationError("--identities is required, or --compare with two reports.")
     cases = _cases(options, options.identities)
-    pipeline, conditioning = None, None
+    opener, conditioning = None, None
     if not options.drawn:
-        if options.encoder is not None:
-            register_encoder(options.encoder)
-        device = device_of_process(options.device)
-        pipeline = open_pipeline(options.base, options.id_adapter, options.weight_name, device, lora=options.lora)
-        conditioning = adapter_of(pipeline).config["encoder"]
+        source = options.base, options.id_adapter, options.weight_name, device_of_process(options.device)
+        opener = PipelineOpener(partial(open_pipeline, *source, lora=options.lora), options.encoder)
+        conditioning = adapter_of(opener.pipeline).config["encoder"]
     judges = open_judges(
         conditioning,
         eval_encoder=options.eval_encoder,
@@ -63,7 +62,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     )
     real = read_real(cases, judges)  # before hours of drawing
     cases = with_groups(cases, judges.detector, options.group_classifier)
-    shots = _drawn_elsewhere(cases) if pipeline is None else _draw_shots(pipeline, cases, options)
+    shots = _drawn_elsewhere(cases) if opener is None else _draw_shots(opener, cases, options)
     if not state.is_main_process:
         return None
     with working(f"Measuring {len(shots)} pictures …"):
@@ -75,7 +74,7 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     return options.output / "index.html"
 
 
-def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) -> list[Shot]:
+def _draw_shots(opener: PipelineOpener, cases: Sequence[Case], options: EvaluateOptions) -> list[Shot]:
     """Draw every case, and every prompt and seed without an identity."""
     folder = options.output / "pictures"
     width, height = _size(options)
@@ -93,8 +92,10 @@ def _draw_shots(pipeline: Any, cases: Sequence[Case], options: EvaluateOptions) 
     prompts = load_prompts(options.prompts) if options.prompts else ()
     drawings = plan(cases, prompts, range(options.seed, options.seed + options.count))
     references = without_identity(drawings)
-    people = enroll_cases(pipeline, cases)
-    draw(pipeline, [*drawings, *references.values()], people, settings, folder, batch_size=options.batch_size)
+    people = enroll_cases(opener.pipeline, cases)
+    every = [*drawings, *references.values()]
+    with options.engine.open() as engine:
+        draw(opener, every, people, settings, folder, batch_size=options.batch_size, engine=engine)
     by_name = {case.name: case for case in cases}
     shots = [
         Shot(

@@ -1,4 +1,4 @@
-"""Draw people × prompts × seeds into labelled folders, split over processes. Finished pictures are not drawn again."""
+"""Draw people × prompts × seeds into labelled folders, by any engine. Finished pictures are not drawn again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from accelerate import PartialState
 from PIL import Image
 from rich.progress import Progress
 
+from ..data.engines import Engine, InProcess
 from ..errors import EvaluationError
 from ..files import read_json, write_bytes
 from ..identity import Identity
@@ -26,6 +27,7 @@ from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER
 from ..terminal import console
 from ..vae import fastest_device
 from .cases import Case
+from .opener import PipelineOpener
 from .prompts import Prompt
 
 WITHOUT = "without identity"
@@ -112,22 +114,24 @@ def without_identity(drawings: Sequence[Drawing]) -> dict[tuple[str, int], Drawi
 
 
 def draw(
-    pipeline: Any,
+    opener: PipelineOpener,
     drawings: Sequence[Drawing],
     people: Mapping[str, Sequence[Identity]],
     settings: DrawingSettings,
     folder: Path,
-    file_of: FileOf = lambda picture, _: png(picture),
+    file_of: FileOf | None = None,
     batch_size: int = 1,
+    engine: Engine | None = None,
 ) -> None:
     """Draw the pictures that do not exist yet, with a progress bar.
 
     Each picture is a `.png` with its settings beside it in a `.json`, which is written last: a picture is finished
     once both exist. An interrupted run that is started again ends with the same files: pictures of one batch are drawn
-    together again, unless all of them are finished.
+    together again, unless all of them are finished. A picture depends on its batch alone, so every engine and every
+    number of processes draws the same ones.
 
     Args:
-        pipeline: With an adapter loaded.
+        opener: Opens the pipeline.
         drawings: See `plan`; each process of `accelerate launch` draws its share.
         people: Name → identities. Several people in one picture get strips from left to right, unless the settings
             say otherwise.
@@ -136,40 +140,63 @@ def draw(
         file_of: Picture and settings without the person → content of the file. The default is a plain PNG, since a
             watermark would be measured too.
         batch_size: Pictures drawn at once; pictures of several people are drawn one by one.
+        engine: Draws the batches of each process; by default the process itself.
 
     Raises:
         EvaluationError: The folder holds pictures of other settings, or `batch_size` is not positive.
     """
-    if hasattr(pipeline, "set_progress_bar_config"):
-        pipeline.set_progress_bar_config(disable=True)
     if batch_size < 1:
         raise EvaluationError(f"batch_size must be >= 1, got {batch_size}.")
     state = processes()
-    with state.split_between_processes(list(drawings)) as split, Progress(console=console) as bar:
-        share: Any = split
-        task = bar.add_task("Drawing", total=len(share))
-        for batch in _batches(share, people, batch_size):
-            told = [describe(drawing, people.get(drawing.person, ()), settings) for drawing in batch]
-            drawn = [is_drawn(folder, *pair) for pair in zip(batch, told, strict=True)]  # checks all of them
-            if not all(drawn):
-                _write_batch(_draw_batch(pipeline, batch, people, settings), batch, told, folder, file_of)
-            bar.advance(task, len(batch))
+    share = list(_batches(drawings, people, batch_size))[state.process_index :: state.num_processes]
+    sizes = {batch.name: len(batch.drawings) for batch in share}
+    drawer = Drawer(opener, people, settings, folder.resolve(), file_of)
+    with Progress(console=console) as bar:
+        task = bar.add_task("Drawing", total=sum(sizes.values()))
+        for name in (engine or InProcess()).run(share, drawer):
+            bar.advance(task, sizes[name])
     state.wait_for_everyone()
 
 
-def _write_batch(
-    drawn: tuple[list[Image.Image], float],
-    batch: Sequence[Drawing],
-    told: Sequence[dict[str, Any]],
-    folder: Path,
-    file_of: FileOf,
-) -> None:
-    pictures, seconds = drawn
-    for drawing, picture, settings in zip(batch, pictures, told, strict=True):
-        content = file_of(picture, {key: settings[key] for key in MARKED if key in settings})
-        write_bytes(folder / f"{drawing.path}.png", content, EvaluationError)
-        text = json.dumps({**settings, "seconds": seconds}, indent=1, ensure_ascii=False)
-        write_bytes(folder / f"{drawing.path}.json", text.encode(), EvaluationError)
+@dataclass(frozen=True)
+class Batch:
+    """Pictures of one call of the pipeline: a task of an engine."""
+
+    drawings: tuple[Drawing, ...]
+
+    @property
+    def name(self) -> str:
+        """The path of the first picture."""
+        return self.drawings[0].path
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Draws batches and writes their files: a worker of an engine. The arguments are those of `draw`."""
+
+    opener: PipelineOpener
+    people: Mapping[str, Sequence[Identity]]
+    settings: DrawingSettings
+    folder: Path
+    file_of: FileOf | None
+
+    def __call__(self, batch: Batch) -> str:
+        """Draw a batch, unless all of its pictures are finished; returns its name."""
+        shown = batch.drawings
+        told = [describe(drawing, self.people.get(drawing.person, ()), self.settings) for drawing in shown]
+        drawn = [is_drawn(self.folder, *pair) for pair in zip(shown, told, strict=True)]  # checks all of them
+        if not all(drawn):
+            pictures, seconds = _draw_batch(self.opener.pipeline, shown, self.people, self.settings)
+            for drawing, picture, settings in zip(shown, pictures, told, strict=True):
+                self._write(drawing, picture, {**settings, "seconds": seconds})
+        return batch.name
+
+    def _write(self, drawing: Drawing, picture: Image.Image, told: dict[str, Any]) -> None:
+        marked = {key: told[key] for key in MARKED if key in told}
+        content = png(picture) if self.file_of is None else self.file_of(picture, marked)
+        write_bytes(self.folder / f"{drawing.path}.png", content, EvaluationError)
+        text = json.dumps(told, indent=1, ensure_ascii=False)
+        write_bytes(self.folder / f"{drawing.path}.json", text.encode(), EvaluationError)
 
 
 def processes() -> PartialState:
@@ -227,13 +254,11 @@ def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
         raise EvaluationError(f"{error} Delete it, and the picture is drawn again.") from error
 
 
-def _batches(
-    drawings: Iterable[Drawing], people: Mapping[str, Sequence[Identity]], size: int
-) -> Iterator[tuple[Drawing, ...]]:
+def _batches(drawings: Iterable[Drawing], people: Mapping[str, Sequence[Identity]], size: int) -> Iterator[Batch]:
     """Pictures for one call of the pipeline: all with one person each, or all without; several people are alone."""
     for count, alike in groupby(drawings, key=lambda drawing: len(people.get(drawing.person, ()))):
         while batch := tuple(islice(alike, size if count <= 1 else 1)):
-            yield batch
+            yield Batch(batch)
 
 
 def _draw_batch(
@@ -248,6 +273,8 @@ def _draw_batch(
         options["id_masks"] = strips(len(shown))
     if settings.width is not None:
         options |= {"width": settings.width, "height": settings.height}  # diffusers ignores one without the other
+    if hasattr(pipeline, "set_progress_bar_config"):
+        pipeline.set_progress_bar_config(disable=True)
     start = time.perf_counter()
     pictures = pipeline(
         [drawing.prompt for drawing in batch],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from ..data.engine_options import EngineOptions
+from ..errors import EvaluationError
 from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
 
 
@@ -53,6 +55,7 @@ class EvaluateOptions:
         by_timestep: Instead of drawing, predict the people's target photos at each timestep, measure what the
             predictions show of them, and propose windows for losses. It reads the first of the prompts.
         device: Device to compute on; the default is a GPU if there is one.
+        engine: Which processes draw the pictures.
     """
 
     base: BaseName = "tiny"
@@ -83,3 +86,10 @@ class EvaluateOptions:
     compare: tuple[InputPath, InputPath] | None = None
     by_timestep: bool = False
     device: str | None = None
+    engine: Annotated[EngineOptions, tyro.conf.arg(name="")] = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        if self.engine != EngineOptions() and (self.drawn or self.by_timestep or self.compare is not None):
+            raise EvaluationError(
+                f"--engine {self.engine.engine} draws pictures: leave it out with --drawn, --by-timestep or --compare."
+            )

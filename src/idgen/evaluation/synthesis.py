@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from ..data.engines import Engine
 from ..errors import EvaluationError
 from ..faces import EncoderStatistics
 from ..identity import Identity
 from .cases import Case, enroll_cases, load_cases
 from .drawing import DrawingSettings, FileOf, draw, plan
+from .opener import PipelineOpener
 from .prompts import PROMPT_SETS, Prompt, load_prompts
 
 ATTEMPTS = 1000
@@ -27,7 +28,7 @@ NEAR = 1e-4
 
 
 def generate_table(
-    pipeline: Any,
+    opener: PipelineOpener,
     settings: DrawingSettings,
     output: Path,
     *,
@@ -37,11 +38,12 @@ def generate_table(
     seeds: Sequence[int],
     file_of: FileOf,
     batch_size: int = 1,
+    engine: Engine | None = None,
 ) -> None:
     """Draw people × prompts × seeds. Each person gets a folder, which also holds their identity.
 
     Args:
-        pipeline: With an adapter.
+        opener: Opens the pipeline.
         settings: Settings of all pictures.
         output: Output folder.
         table: People as `load_cases` reads them; None for people who do not exist.
@@ -49,11 +51,11 @@ def generate_table(
         prompts: See `load_prompts`; any other text is a prompt itself.
         seeds: One picture for each.
         file_of: See `draw`.
-        batch_size: See `draw`.
+        batch_size: See `draw`; so is `engine`.
     """
     if table is not None:
         cases = load_cases(table)
-        identities = enroll_cases(pipeline, cases)
+        identities = enroll_cases(opener.pipeline, cases)
     else:
         named = {f"person-{number:05d}": person for number, person in enumerate(people or ())}
         cases = [Case(name=name, references=()) for name in named]
@@ -65,7 +67,7 @@ def generate_table(
         (output / name).mkdir(parents=True, exist_ok=True)
         for number, identity in enumerate(shown):
             identity.save(output / name / f"identity{f'-{number + 1}' if len(shown) > 1 else ''}.safetensors")
-    draw(pipeline, drawings, identities, settings, output, file_of, batch_size)
+    draw(opener, drawings, identities, settings, output, file_of, batch_size, engine)
 
 
 def random_people(

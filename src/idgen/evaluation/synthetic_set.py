@@ -9,13 +9,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..data.assign import AssignOptions
 from ..data.bank import IdentityBank
 from ..data.clustering import unit
+from ..data.engines import Engine
 from ..data.manifest import Manifest
 from ..data.prepare import PrepareOptions, prepare
 from ..errors import EvaluationError
@@ -26,6 +26,7 @@ from .cases import Case
 from .drawing import Drawing, DrawingSettings, FileOf, draw, processes
 from .judges import Embeddings, Judges, RealFaces, encoder_roles, read_faces
 from .measure import Shot, measure
+from .opener import PipelineOpener
 from .report import write_report
 from .summary import Summary
 from .synthesis import NEAR
@@ -77,7 +78,7 @@ class SetPlan:
 
 
 def make_set(
-    pipeline: Any,
+    opener: PipelineOpener,
     settings: DrawingSettings,
     plan: SetPlan,
     output: Path,
@@ -85,6 +86,7 @@ def make_set(
     *,
     file_of: FileOf,
     batch_size: int = 1,
+    engine: Engine | None = None,
     real: str | None = None,
 ) -> Summary | None:
     """Draw a set, turn it into shards, and measure it. An interrupted run continues when it is started again.
@@ -94,13 +96,13 @@ def make_set(
     `output` gets the shards, `pictures/` with a folder for each person, the table `pictures.jsonl`, and `report/`.
 
     Args:
-        pipeline: With an adapter.
+        opener: Opens the pipeline.
         settings: Settings of all pictures.
         plan: People and prompts.
         output: Folder of the set.
         judges: Measure the pictures; the encoder of the people is among them.
         file_of: See `draw`.
-        batch_size: See `draw`.
+        batch_size: See `draw`; so is `engine`.
         real: Folder or URL of a prepared set of real people, with whom the report compares.
 
     Returns:
@@ -115,7 +117,7 @@ def make_set(
         (folder / name).mkdir(parents=True, exist_ok=True)
         person.save(folder / name / "identity.safetensors")
     people = {name: [person] for name, person in plan.people.items()}
-    draw(pipeline, plan.drawings, people, settings, folder, file_of, batch_size)
+    draw(opener, plan.drawings, people, settings, folder, file_of, batch_size, engine)
     if not processes().is_main_process:
         return None
     manifest = _make_shards(plan, output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,10 @@ class MarkOptions:
     key: InputPath | None = None
     blocklist: InputPath | None = None
     check_output: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The options without what was read from their files; other processes read them again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def prepare(self, pipeline: Any) -> None:
         """Fail on missing files and packages before drawing, and give the blocklist to the pipeline."""
