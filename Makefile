@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 IDGEN_SHARED ?= ../shared
 EVAL_ENCODER ?= $(wildcard $(IDGEN_SHARED)/models/mobilefacenet_eval.onnx)
 
-.PHONY: quickstart test check docs clean
+.PHONY: install quickstart test check docs clean
 
 # constraints.txt has the version of torch that the tests ran with. pip installs a CPU build if the index has one.
 # Python compiles a module when it is first imported; to compile all at once takes a minute.
@@ -18,6 +18,8 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+install: $(BIN)/.installed
+
 quickstart: $(BIN)/.installed
 	$(BIN)/python examples/quickstart.py $(if $(EVAL_ENCODER),--eval-encoder imagenet:$(EVAL_ENCODER))
 
@@ -25,10 +27,13 @@ quickstart: $(BIN)/.installed
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# pyright holds the types of torch, diffusers and transformers: with Node's usual 4 GB of heap it forgets them and starts
+# again, which doubles its time.
+check: export NODE_OPTIONS = --max-old-space-size=8192
 check: $(BIN)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --threads 2
+	$(BIN)/pyright
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs: $(BIN)/.installed

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,3 +118,19 @@ def test_a_face_that_is_found_at_once_takes_no_search(astronaut: np.ndarray) -> 
     detector.run = lambda pixels: read.append(pixels.shape[:2]) or run(pixels)
     QuickDetector(detector).detect(astronaut)
     assert read in ([(320, 320)], 2 * [(320, 320)])  # it is looked at again where the score is low
+
+
+def test_dlib_in_several_threads(astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They find what one finds, each with a detector of dlib's; the next instance makes no other one."""
+    expected, made = DlibDetector(640).detect(astronaut), []
+    make = dlib.get_frontal_face_detector
+    monkeypatch.setattr(dlib, "get_frontal_face_detector", lambda: (made.append(1), make())[1])
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(DlibDetector(640).detect, [astronaut] * 6))
+    for faces in found:
+        np.testing.assert_array_equal([face.box for face in faces], [face.box for face in expected])
+        np.testing.assert_array_equal([face.landmarks for face in faces], [face.landmarks for face in expected])
+    assert len(made) <= 2
+    made.clear()
+    DlibDetector(640).detect(astronaut)
+    assert not made

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -76,6 +78,8 @@ def dlib_to_canonical(points: np.ndarray) -> np.ndarray:
 class DlibDetector:
     """dlib's frontal face detector (HOG) and its five-point shape predictor; free for any use, and offline.
 
+    It can be called from several threads. All instances in a process share dlib's own objects.
+
     Args:
         working_side: Photos are resized so that their longer side has this many pixels, but enlarged at most three
             times. The detector finds faces of at least 80 of these pixels.
@@ -90,28 +94,42 @@ class DlibDetector:
         self.working_side = working_side
         self.score_threshold = score_threshold
 
-    @cached_property
-    def _detector(self) -> Any:
-        import dlib
-
-        return dlib.get_frontal_face_detector()  # pyright: ignore[reportAttributeAccessIssue]
-
-    @cached_property
-    def _predictor(self) -> Any:
-        import dlib
-
-        weights = str(dlib_weights("shape_predictor_5_face_landmarks.dat"))
-        return dlib.shape_predictor(weights)  # pyright: ignore[reportAttributeAccessIssue]
-
     def detect(self, image: np.ndarray) -> list[Detection]:
         return search(image, self.run, self.working_side, doubt=self.doubt)
 
     def run(self, pixels: np.ndarray) -> list[Detection]:
         """Upright faces, found without resizing the picture."""
-        boxes, scores, _ = self._detector.run(pixels, 0, self.score_threshold)
+        with _frontal_detector() as detector:
+            boxes, scores, _ = detector.run(pixels, 0, self.score_threshold)
         return [self._detection(pixels, box, score) for box, score in zip(boxes, scores, strict=True)]
 
     def _detection(self, pixels: np.ndarray, box: Any, score: float) -> Detection:
-        parts = np.array([(p.x, p.y) for p in self._predictor(pixels, box).parts()], np.float64)
+        parts = np.array([(p.x, p.y) for p in _predictor()(pixels, box).parts()], np.float64)
         corners = np.array([box.left(), box.top(), box.right() + 1, box.bottom() + 1], np.float64)
         return Detection(corners, self.landmarks(parts), float(score))
+
+
+_idle: list[Any] = []
+
+
+@contextmanager
+def _frontal_detector() -> Iterator[Any]:
+    """One of dlib's detectors that no other thread is using: it takes half a second to make one."""
+    import dlib
+
+    try:
+        detector = _idle.pop()
+    except IndexError:
+        detector = dlib.get_frontal_face_detector()  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield detector
+    finally:
+        _idle.append(detector)
+
+
+@cache
+def _predictor() -> Any:
+    import dlib
+
+    weights = str(dlib_weights("shape_predictor_5_face_landmarks.dat"))
+    return dlib.shape_predictor(weights)  # pyright: ignore[reportAttributeAccessIssue]
