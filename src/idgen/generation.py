@@ -16,8 +16,10 @@ from PIL import Image
 from .commands.shared import open_pipeline, read_face_option
 from .errors import IdgenError, ProvenanceError
 from .evaluation.cases import adapter_of
-from .evaluation.drawing import DrawingSettings, FileOf, device_of_process
+from .evaluation.drawer import FileOf
+from .evaluation.drawing import DrawingSettings
 from .evaluation.judges import Judges, open_judges, read_faces
+from .evaluation.launched import device_of_process
 from .evaluation.opener import PipelineOpener
 from .evaluation.scores import beside_strangers
 from .evaluation.similarity import cosine_similarity

@@ -10,7 +10,8 @@ from idgen import Identity, load_tiny
 from idgen.data.engine_options import EngineOptions
 from idgen.data.engines import LocalProcesses, _Actor
 from idgen.errors import DataError, EncoderMismatchError, IdgenError
-from idgen.evaluation.drawing import Drawing, DrawingSettings, draw
+from idgen.evaluation.drawer import draw
+from idgen.evaluation.drawing import Drawing, DrawingSettings
 from idgen.evaluation.opener import PipelineOpener
 from idgen.faces import DlibEncoder
 from tests.data.sets import contents, make_set, portrait, save

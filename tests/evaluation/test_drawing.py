@@ -10,7 +10,8 @@ from PIL import Image
 
 from idgen import Identity, load_tiny
 from idgen.errors import EvaluationError
-from idgen.evaluation.drawing import Drawing, DrawingSettings, draw
+from idgen.evaluation.drawer import draw
+from idgen.evaluation.drawing import Drawing, DrawingSettings
 from idgen.evaluation.opener import PipelineOpener
 from idgen.faces import DlibEncoder
 

@@ -16,9 +16,11 @@ from ..terminal import say, warn, working
 from ..tiny.usage import usage_of
 from .cases import Case, adapter_of, enroll_cases, load_cases, together, write_multiid
 from .compare import compare
-from .drawing import DrawingSettings, device_of_process, draw, plan, processes, read_settings, without_identity
+from .drawer import draw
+from .drawing import DrawingSettings, plan, read_settings, without_identity
 from .groups import with_groups
 from .judges import encoder_roles, open_judges, read_real
+from .launched import device_of_process, processes
 from .measure import Shot, measure
 from .opener import PipelineOpener
 from .options import EvaluateOptions

@@ -17,7 +17,8 @@ from ..errors import EvaluationError
 from ..faces import EncoderStatistics
 from ..identity import Identity
 from .cases import Case, enroll_cases, load_cases
-from .drawing import DrawingSettings, FileOf, draw, plan
+from .drawer import FileOf, draw
+from .drawing import DrawingSettings, plan
 from .opener import PipelineOpener
 from .prompts import PROMPT_SETS, Prompt, load_prompts
 

@@ -23,8 +23,10 @@ from ..faces import EncoderStatistics, load_photo, spec_of
 from ..files import write_bytes
 from ..identity import Identity
 from .cases import Case
-from .drawing import Drawing, DrawingSettings, FileOf, draw, processes
+from .drawer import FileOf, draw
+from .drawing import Drawing, DrawingSettings
 from .judges import Embeddings, Judges, RealFaces, encoder_roles, read_faces
+from .launched import processes
 from .measure import Shot, measure
 from .opener import PipelineOpener
 from .report import write_report

@@ -19,7 +19,7 @@ from ..data.dataset import CAPTION
 from ..data.framing import Framing, Place, framing_for
 from ..errors import EvaluationError, NoFaceError
 from ..evaluation.cases import Case, enroll_cases, load_cases
-from ..evaluation.drawing import processes
+from ..evaluation.launched import processes
 from ..evaluation.options import EvaluateOptions
 from ..evaluation.prompts import load_prompts
 from ..faces import FaceAnalyzer, load_photo
