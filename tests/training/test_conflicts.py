@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import distribute_tensor
 
 from idgen.errors import TrainingError
 from idgen.losses import LossConfig, Weighted
@@ -51,6 +54,22 @@ def test_mgda_is_the_shortest_convex_combination() -> None:
         found, grid = combined(mgda, a, b), shares * a + (1 - shares) * b
         assert found.norm() <= grid.norm(dim=1).min() + 1e-12
         assert min(found @ a, found @ b) >= found @ found - 1e-9 * (a.norm() * b.norm())
+
+
+@pytest.mark.parametrize("method", ["pcgrad", "mgda"])
+def test_sharded_weights_are_refused(method: str, tmp_path: Path) -> None:
+    """The gradients of a shard cannot be computed twice; the sum needs no second pass."""
+    sharded: Any = SimpleNamespace(distributed_type=DistributedType.FSDP)
+    whole: Any = SimpleNamespace(distributed_type=DistributedType.NO)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        part = torch.nn.Parameter(distribute_tensor(torch.ones(2), init_device_mesh("cpu", (1,))))
+        for accelerator, weights in ((sharded, []), (whole, [part])):
+            ConflictingGradients("sum", weights, accelerator)
+            with pytest.raises(TrainingError, match="sharded weights"):
+                ConflictingGradients(method, weights, accelerator)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def update(
