@@ -12,6 +12,7 @@ import random
 import shutil
 import tarfile
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderTiny, ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from idgen import IdentityNet
+from idgen import IdentityAdapter, IdentityNet
 from idgen.data.dataset import PairedIdentityDataset
 from idgen.data.framing import framing_for
 from idgen.data.pairing import Pairing
@@ -42,7 +43,7 @@ def settings(train_folder, shared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def settings_128(train_folder, shared, tmp_path_factory):
-    """The same for the model of 128 px, which continues one of 64 px, with the values for a GPU."""
+    """The same for the model of 128 px, which continues one of 64 px."""
     folder = tmp_path_factory.mktemp("tiny128")
     found = small(train_folder / "tiny" / "tiny128.toml", folder)
     write_start(folder / "start" / "model")
@@ -67,7 +68,7 @@ def small(file: Path, folder: Path):
     from recipe.config import load_config
     from skimage import data
 
-    found = load_config(file, gpu=True)
+    found = load_config(file)
 
     face = cv2.resize(data.astronaut()[:256, 96:352], (150, 150), interpolation=cv2.INTER_AREA)
     people = folder / "people.txt"
@@ -213,7 +214,7 @@ def test_the_joint_training_changes_the_unet_and_continues(settings, trained, sh
     pipe = StableDiffusionPipeline.from_pretrained(package)
     pipe.load_id_adapter(package.with_name("adapter"))
     IdentityNet.from_pretrained(package.with_name("adapter") / "identity_net")
-    assert not any("_name_or_path" in json.loads(file.read_text()) for file in package.parent.rglob("config.json"))
+    assert not any("_name_or_path" in file.read_text() for file in package.parent.rglob("*.json"))
     assert framing_for(str(package), 512).resolution == usage_of(str(package)).resolution == 64
     assert (
         {"sketch", "someone"} < {*usage_of(str(package)).words} < words()
@@ -221,38 +222,121 @@ def test_the_joint_training_changes_the_unet_and_continues(settings, trained, sh
     assert "smiling" not in usage_of(str(package)).words  # no photo of this set has the label
 
 
-def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, tmp_path):
+@pytest.fixture(scope="module")
+def start_128(tmp_path_factory):
+    """A base of 128 px with 8 latent channels, and its adapter with an IdentityNet: the built-in ones made small."""
+    folder = tmp_path_factory.mktemp("start")
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(TINY_PATH / part, folder / "base" / part)
+    shapes: dict[str, Any] = {"encoder_block_out_channels": (48,) * 4, "decoder_block_out_channels": (8,) * 4}
+    blocks: dict[str, Any] = {"num_encoder_blocks": (0, 0, 1, 3), "num_decoder_blocks": (1, 1, 0, 0)}
+    vae = AutoencoderTiny(latent_channels=8, scaling_factor=1.1, **shapes, **blocks)
+    vae.save_pretrained(folder / "base" / "vae")
+    unet = UNet2DConditionModel.from_pretrained(TINY_PATH / "unet")
+    unet = UNet2DConditionModel.from_config({**unet.config, "in_channels": 8, "out_channels": 8})
+    unet.save_pretrained(folder / "base" / "unet")
+    shutil.copytree(TINY_PATH.with_name("adapter"), folder / "adapter")
+    net = IdentityNet.from_unet(unet, conditioning_embedding_out_channels=(16, 16, 32, 96))
+    net.save_pretrained(folder / "adapter" / "identity_net")
+    return folder
+
+
+def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, start_128, tmp_path, monkeypatch):
     """What comes back is what was trained there, up to float16, on all training photos and no other."""
-    from gpu import collect, pack, train
-    from recipe.base import open_tokenizer
+    from gpu import collect, train, write_pack
     from recipe.config import STAGES
     from recipe.crops import open_crops
     from recipe.labels import open_labels
+    from recipe.on_device import trainings
     from recipe.pack import unpack
     from train import run_stages
 
+    monkeypatch.setattr(trainings, "SAMPLE", 16)
     run_stages(settings_128, until="labels")
     folders = settings_128.stages
     there = {name: tmp_path / "there" / name for name in STAGES}
     for folder in there.values():
         folder.mkdir(parents=True)
-    pack(folders, tmp_path / "pack")
-    unpack(settings_128, tmp_path / "pack", there)
+    pack, out = tmp_path / "pack", tmp_path / "out"
+    write_pack(settings_128, start_128 / "base", start_128 / "adapter", pack)
+    unpack(settings_128, pack, there)
     here, seen = (open_crops(of["crops"], "train") for of in (folders, there))
     assert np.abs(here["images"].astype(float) - seen["images"]).mean() < 6
     assert (here["styled_as"] == seen["styled_as"]).all()
     assert (open_labels(folders["labels"], "train") == open_labels(there["labels"], "train")).all()
 
-    folders["base"].mkdir()
-    tokenizer = open_tokenizer(folders["base"] / "tokenizer", 32, settings_128.start)
-    tokenizer.save_pretrained(tmp_path / "pack" / "tokenizer")
-    train(settings_128, tmp_path / "pack", tmp_path / "out")
-    assert max(file.stat().st_size for file in (tmp_path / "out").iterdir()) < 16 << 20
-    collect(settings_128, folders, tmp_path / "out")
-    run_stages(settings_128, until="base")
-    net = AutoencoderTiny.from_pretrained(folders["autoencoder"] / "final")
-    picture = torch.rand(1, 3, 128, 128) * 2 - 1
-    assert net.decode(net.encode(picture).latents).sample.shape == picture.shape
+    train(settings_128, pack, out, most=len(trainings.LASTS), batch=4)
+    assert max(file.stat().st_size for file in out.iterdir()) < 16 << 20
+    assert {json.loads(line)["stage"] for line in (out / "losses.jsonl").open()} == {*settings_128.gpu}
+    collect(settings_128, pack, out, tmp_path / "result")
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "result" / "base")
+    adapters = [
+        IdentityAdapter.from_pretrained(tmp_path / "result" / name).state_dict() for name in trainings.ADAPTERS
+    ]
+    for before, after in pairwise(adapters):
+        assert any(not torch.equal(before[name], after[name]) for name in before)
+    pipeline.load_id_adapter(tmp_path / "result" / trainings.ADAPTERS[-1])
+    drawn = pipeline("a face", id_embeds=torch.randn(128), num_inference_steps=1, output_type="np").images
+    assert drawn.shape == (1, 128, 128, 3)
+    assert np.isfinite(drawn).all()
+
+
+def test_wider_networks_compute_at_first_what_the_given_ones_do(start_128, astronaut):
+    """Training with more latent channels continues from a model that draws."""
+    from recipe.details import widen_autoencoder, widen_net, widen_unet
+
+    pictures = torch.from_numpy(cv2.resize(astronaut, (256, 256))).permute(2, 0, 1).float() / 255
+    pictures = torch.stack([pictures[:, y : y + 128, x : x + 128] for y in (0, 128) for x in (0, 128)])
+    given = AutoencoderTiny.from_pretrained(start_128 / "base" / "vae")
+    wide = widen_autoencoder(given, pictures, 2)
+    with torch.no_grad():
+        old, new = (net.encode(2 * pictures - 1).latents for net in (given, wide))
+        torch.testing.assert_close(new[:, :8], old, rtol=1e-4, atol=1e-4)
+        assert (1.1 * new[:, 8:]).std((0, 2, 3)).sub(0.5).abs().max() < 0.01
+        torch.testing.assert_close(wide.decode(new).sample, given.decode(old).sample, rtol=1e-4, atol=1e-4)
+        unet = UNet2DConditionModel.from_pretrained(start_128 / "base" / "unet")
+        noisy, text = torch.randn(1, 10, 16, 16), torch.randn(1, 4, 128)
+        found, wanted = widen_unet(unet, 10)(noisy, 5, text).sample, unet(noisy[:, :8], 5, text).sample
+        torch.testing.assert_close(found[:, :8], wanted)
+        assert not found[:, 8:].any()
+        net = ControlNetModel.from_unet(unet)
+        drawn = torch.rand(1, 3, 128, 128)
+        wanted = net(noisy[:, :8], 5, text, drawn).mid_block_res_sample
+        torch.testing.assert_close(widen_net(net, 10)(noisy, 5, text, drawn).mid_block_res_sample, wanted)
+
+
+def test_a_picture_of_the_reward_is_what_a_pipeline_draws(start_128):
+    """Words of the person in prompts, guidance and sampling are computed without the package's pipeline on a GPU."""
+    from recipe.details import wide_autoencoder
+    from recipe.on_device.person import trailing
+    from recipe.on_device.start import CHANNELS, open_person
+    from recipe.package import build_pipeline
+
+    model, other = (open_person(start_128).eval() for _ in range(2))
+    other.adapter.detach()
+    tokenizer = CLIPTokenizer.from_pretrained(start_128 / "base" / "tokenizer")
+    vae = wide_autoencoder(AutoencoderTiny.from_pretrained(start_128 / "base" / "vae"), CHANNELS)
+    pipeline = build_pipeline(vae=vae, text_encoder=other.text_encoder, tokenizer=tokenizer, unet=other.unet)
+    count = model.adapter.config["num_words"]
+    texts = [f"a photo of {tokenizer.bos_token * count}, smiling", "a sketch of a face"]
+    tokens = tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+    nothing = tokenizer("", padding="max_length", return_tensors="pt").input_ids[0]
+    identity = torch.nn.functional.normalize(torch.randn(2, 128), dim=1)
+    noise = torch.randn(2, 16, 16, 16)
+    with torch.no_grad():
+        guided = model.guided(tokens, nothing, identity, 3.0)
+        found, _, _ = guided.generate(noise, trailing(4, 1000), last=0)
+    pipeline.load_id_adapter(start_128 / "adapter")
+    for row, prompt in enumerate(("a photo of <id>, smiling", "a sketch of a face")):
+        wanted = pipeline(
+            prompt,
+            id_embeds=identity[row],
+            latents=noise[row : row + 1],
+            num_inference_steps=4,
+            guidance_scale=3.0,
+            output_type="latent",
+        ).images
+        torch.testing.assert_close(found[row : row + 1], wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_pieces_hold_the_whole_network(tmp_path, monkeypatch):

@@ -1,101 +1,90 @@
-"""Train autoencoder and base on a GPU machine that is available for minutes and has no photos.
+"""Train the built-in model on a GPU machine that is available for minutes and has no photos.
 
-    python train/tiny/gpu.py pack train/tiny/tiny128.toml PACK         # here: the photos in pieces of 26 MB
-    python train/tiny/gpu.py train train/tiny/tiny128.toml PACK OUT    # there: ten minutes, results in pieces of 15 MB
-    python train/tiny/gpu.py collect train/tiny/tiny128.toml OUT       # here: what the stages would have left
+    python train/tiny/gpu.py pack train/tiny/tiny128.toml BASE ADAPTER PACK   # here: the photos, small
+    python train/tiny/gpu.py train train/tiny/tiny128.toml PACK OUT           # there: nine minutes
+    python train/tiny/gpu.py collect train/tiny/tiny128.toml PACK OUT RESULT  # here: base and adapters as folders
 
-The tables below `gpu` in the TOML file are used. Without a GPU `train` works too, slowly: try it first with
-`--samples 64 --batch 8`.
+Training continues from BASE, ADAPTER and the IdentityNet in its folder, which are copied to PACK. The table `gpu` of
+the TOML file has the seconds, the batch size and the learning rate of every training. Without a GPU `train` works too,
+slowly: try it first with `--most 1 --batch 4`.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderTiny
-from recipe.autoencoder import build, make_encoder, train_autoencoder
-from recipe.base import Model, open_tokenizer, save_base, train_base
-from recipe.config import STAGES, Config, load_config
-from recipe.latents import make_latents
-from recipe.pack import pack, unpack
-from recipe.pieces import load_pieces, save_pieces
+from recipe.config import Config, load_config
+from recipe.details import wide_autoencoder
+from recipe.on_device.posed import pack_poses
+from recipe.on_device.start import ADAPTER, BASE, CHANNELS, open_net, open_person
+from recipe.on_device.trainings import ADAPTERS, Trainings
+from recipe.pack import pack as pack_photos
+from recipe.package import usage_at, write_pipeline
+from recipe.pieces import load_pieces
+from transformers import CLIPTokenizer
+
+from idgen.convert import NET
+
+COMMANDS = {
+    "pack": ("base", "adapter", "pack"),
+    "train": ("pack", "output"),
+    "collect": ("pack", "output", "result"),
+}
+"""The folders that each command takes."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, folders in (("pack", ["pack"]), ("train", ["pack", "output"]), ("collect", ["output"])):
+    for name, folders in COMMANDS.items():
         command = commands.add_parser(name)
         command.add_argument("settings", type=Path)
         for folder in folders:
             command.add_argument(folder, type=Path)
         if name == "train":
-            command.add_argument("--samples", type=int, help="budget of each training, for a trial")
-            command.add_argument("--batch", type=int, help="batch size, for a trial")
-    arguments = parser.parse_args()
-    settings = load_config(arguments.settings, gpu=True)
-    folders = settings.stages
-    if arguments.command == "pack":
-        pack(folders, arguments.pack)
-        open_tokenizer(folders["base"] / "tokenizer", settings.base.text_length, settings.start).save_pretrained(
-            arguments.pack / "tokenizer"
-        )
-    elif arguments.command == "train":
-        train(shorten(settings, arguments.samples, arguments.batch), arguments.pack, arguments.output)
-    else:
-        collect(settings, folders, arguments.output)
+            command.add_argument("--most", type=int, default=0, help="updates of each training, for a trial")
+            command.add_argument("--batch", type=int, default=0, help="batch size, for a trial")
+    arguments = vars(parser.parse_args())
+    settings = load_config(arguments.pop("settings"))
+    {"pack": write_pack, "train": train, "collect": collect}[arguments.pop("command")](settings, **arguments)
 
 
-def shorten(settings: Config, samples: int | None, batch: int | None) -> Config:
-    """The same trainings with another budget and batch size."""
-    changes = {key: value for key, value in (("samples", samples), ("batch", batch)) if value}
-    phases = tuple(replace(phase, **changes) for phase in settings.autoencoder.phases)
-    return replace(
-        settings,
-        autoencoder=replace(settings.autoencoder, phases=phases),
-        base=replace(settings.base, **changes),
-    )
+def write_pack(settings: Config, base: Path, adapter: Path, pack: Path) -> None:
+    """Write what the GPU machine needs."""
+    pack_photos(settings, settings.stages, pack)
+    pack_poses(settings, settings.stages, pack)
+    for name, folder in ((BASE, base), (ADAPTER, adapter)):
+        shutil.copytree(folder, pack / name, dirs_exist_ok=True)
 
 
-def train(settings: Config, source: Path, output: Path) -> None:
-    """Train in a temporary folder, and write the weights in pieces and the log of losses to `output`."""
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        folders = {name: Path(temporary) / name for name in STAGES}
-        for folder in folders.values():
-            folder.mkdir()
-        unpack(settings, source, folders)
-        shutil.copytree(source / "tokenizer", folders["base"] / "tokenizer")
-        make_encoder(settings, folders["crops"], folders["encoder"])
-        make_latents(settings, folders["crops"], folders["encoder"], folders["latents"])
-        save_pieces(AutoencoderTiny.from_pretrained(folders["encoder"]).encoder, output, "encoder")
-        model = train_base(settings, folders["latents"], folders["labels"], folders["base"])
-        save_pieces(model, output, "base")
-        shutil.copy(folders["base"] / "losses.jsonl", output / "base.jsonl")
-        train_autoencoder(settings, folders["crops"], folders["encoder"], folders["autoencoder"])
-        save_pieces(AutoencoderTiny.from_pretrained(folders["autoencoder"] / "final").decoder, output, "decoder")
+def train(settings: Config, pack: Path, output: Path, most: int = 0, batch: int = 0) -> None:
+    """Train everything; see `Trainings`."""
+    stages = {name: replace(stage, batch=batch or stage.batch) for name, stage in settings.gpu.items()}
+    Trainings(replace(settings, gpu=stages), pack, output, most).run()
 
 
-def collect(settings: Config, folders: Mapping[str, Path], output: Path) -> None:
-    """Write the results to the folders of their stages, and mark these as done."""
-    ours = settings.autoencoder
-    net = build(settings)
-    load_pieces(net.encoder, output, "encoder")
-    load_pieces(net.decoder, output, "decoder")
-    net.save_pretrained(folders["encoder"])
-    net.save_pretrained(folders["autoencoder"] / "final")
-    side = settings.crops.size >> (len(ours.encoder_blocks) - 1)
-    tokenizer = open_tokenizer(folders["base"] / "tokenizer", settings.base.text_length)
-    model = Model(settings.base, tokenizer, ours.latent_channels, side)
-    load_pieces(model, output, "base")
-    save_base(model, folders["base"] / "final")
-    for name in ("encoder", "autoencoder", "base"):
-        (folders[name] / "done").touch()
+def collect(settings: Config, pack: Path, output: Path, result: Path) -> None:
+    """Write the results as folders: `base`, the adapter after each training, and the IdentityNet, which is the given one
+    if the time ended before its training."""
+    model = open_person(pack)
+    autoencoder = wide_autoencoder(AutoencoderTiny.from_pretrained(pack / BASE / "vae"), CHANNELS)
+    for name, net in (("autoencoder", autoencoder), ("unet", model.unet), ("text_encoder", model.text_encoder)):
+        load_pieces(net, output, name)
+    tokenizer = CLIPTokenizer.from_pretrained(pack / BASE / "tokenizer")
+    networks: dict[str, Any] = {"text_encoder": model.text_encoder, "tokenizer": tokenizer, "unet": model.unet}
+    write_pipeline(settings, {**networks, "vae": autoencoder}, usage_at(settings, settings.crops.size), result / BASE)
+    for name in ADAPTERS:
+        load_pieces(model.adapter, output, name)
+        model.adapter.save_pretrained(result / name)
+    net = open_net(pack)
+    if any(output.glob(f"{NET}-*")):
+        load_pieces(net, output, NET)
+    net.save_pretrained(result / NET)
 
 
 if __name__ == "__main__":

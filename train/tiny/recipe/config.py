@@ -142,6 +142,21 @@ class Photos:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One training on the GPU.
+
+    Args:
+        seconds: Budget of time.
+        batch: Samples in a batch.
+        rate: Highest learning rate.
+    """
+
+    seconds: float
+    batch: int
+    rate: float
+
+
+@dataclass(frozen=True)
 class Config:
     """All tables; `sets` are those of `photos.SETS`."""
 
@@ -153,6 +168,7 @@ class Config:
     autoencoder: Autoencoder
     base: Base
     photos: Photos
+    gpu: Mapping[str, Stage] = field(default_factory=dict)
     folder: Path = Path()
 
     def path(self, name: str) -> Path:
@@ -176,15 +192,15 @@ STAGES = ("faces", "people", "crops", "labels", "encoder", "autoencoder", "laten
 """In their order; see `train.py`."""
 
 
-def load_config(file: Path, gpu: bool = False) -> Config:
-    """Read a TOML file of settings; with `gpu`, the tables below `gpu` replace values of the tables of their name.
+def load_config(file: Path) -> Config:
+    """Read a TOML file of settings.
 
     Raises:
         TrainingError: A name is unknown or missing, or a value is of the wrong type.
     """
     values = tomllib.loads(file.read_text())
-    for name, changes in values.pop("gpu", {}).items():
-        values[name] |= changes if gpu else {}
+    stages = values.get("gpu", {}).items()
+    values["gpu"] = {name: Stage(**arguments(Stage, told, f"{file}, {name}", TrainingError)) for name, told in stages}
     phases = values["autoencoder"]["phases"]
     where = f"{file}, phases"
     values["autoencoder"]["phases"] = [Phase(**arguments(Phase, phase, where, TrainingError)) for phase in phases]

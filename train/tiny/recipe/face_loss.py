@@ -17,13 +17,14 @@ class FaceLoss(nn.Module):
     Args:
         template: (5, 2), landmarks in the crops.
         side: Side of the crops in pixels.
+        encoder: The default face encoder, unless it is opened here.
     """
 
     grid: torch.Tensor
 
-    def __init__(self, template: np.ndarray, side: int) -> None:
+    def __init__(self, template: np.ndarray, side: int, encoder: DlibEncoder | None = None) -> None:
         super().__init__()
-        self.encoder = DlibEncoder()
+        self.encoder = encoder or DlibEncoder()
         size = self.encoder.size
         chip_to_crop = similarity_transform(torch.from_numpy(DLIB_TEMPLATE), torch.from_numpy(template)).float()
         pixel = torch.arange(size, dtype=torch.float32)

@@ -55,7 +55,7 @@ def make_labels(settings: config.Config, folders: Mapping[str, Path]) -> None:
     faces = load_faces(settings, folders["faces"])
     attributes = {part: data["attributes"].copy() for part, data in parts.items()}
     proof = {}
-    for name, attribute in _attributes(settings, parts, faces):
+    for name, attribute in labelled(settings, parts, faces):
         found, proof[name] = tell(attribute)
         for part, values in found.items():
             attributes[part][:, COLUMN[name]] = values
@@ -114,7 +114,8 @@ def sharpness(image: np.ndarray) -> float:
     return float(fine.std() / max(1.0, grey[side // 4 : -side // 8, side // 4 : -side // 4].std()))
 
 
-def _attributes(settings: config.Config, parts: dict[str, Part], faces: Part) -> Iterator[tuple[str, Attribute]]:
+def labelled(settings: config.Config, parts: dict[str, Part], faces: Part) -> Iterator[tuple[str, Attribute]]:
+    """Attributes that a classifier tells, with the labels and features of the photos of `train` and `test`."""
     embeds = {part: faces["embeds"][data["photo"]] for part, data in parts.items()}
     age = {part: faces["age"][data["photo"]] for part, data in parts.items()}
     sex = {part: faces["sex"][data["photo"]] for part, data in parts.items()}

@@ -9,10 +9,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from idgen.faces import DlibEncoder, similarity_transform
 
 from . import config
 from .crops import Part, open_crops
-from .faces import save
+from .faces import load_faces, save
 from .labels import open_labels
 
 QUALITY = 80
@@ -21,21 +25,35 @@ PIECE = 26 << 20
 """Largest number of bytes of pictures in a piece."""
 
 
-def pack(folders: Mapping[str, Path], output: Path) -> None:
-    """Write the training crops with their people and labels as `piece-0.npz` and so on."""
-    crops, attributes = open_crops(folders["crops"], "train"), open_labels(folders["labels"], "train")
-    person = np.unique(crops["person"], return_inverse=True)[1].astype(np.int32)
+def pack(settings: config.Config, folders: Mapping[str, Path], output: Path) -> None:
+    """Write the training crops as `piece-0.npz` and so on, with people, labels, landmarks and embeddings, and the
+    default face encoder as `encoder.safetensors`."""
+    crops, faces = open_crops(folders["crops"], "train"), load_faces(settings, folders["faces"])
+    columns = {
+        "person": np.unique(crops["person"], return_inverse=True)[1].astype(np.int32),
+        "attributes": open_labels(folders["labels"], "train"),
+        "points": in_picture(faces["landmarks"][crops["photo"]], settings.crops.template).astype(np.float16),
+        "embeds": faces["embeds"][crops["photo"]].astype(np.float16),
+    }
     output.mkdir(parents=True, exist_ok=True)
+    weights = {name: weight.half().contiguous() for name, weight in DlibEncoder().state_dict().items()}
+    save_file(weights, output / "encoder.safetensors")
     with ThreadPoolExecutor() as threads:
-        pictures = list(threads.map(_compress, crops["images"]))
+        pictures = list(threads.map(compress, crops["images"]))
     for number, rows in enumerate(_pieces([len(picture) for picture in pictures])):
         save(
             output / f"piece-{number}.npz",
             bytes=np.frombuffer(b"".join(pictures[rows]), np.uint8),
             lengths=np.array([len(picture) for picture in pictures[rows]]),
-            person=person[rows],
-            attributes=attributes[rows],
+            **{name: column[rows] for name, column in columns.items()},
         )
+
+
+class CarriedEncoder(DlibEncoder):
+    """The default face encoder from the file that `pack` writes, on a machine without dlib's."""
+
+    def _load_dat(self, path: Path) -> None:
+        self.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
 
 
 def unpack(settings: config.Config, source: Path, folders: Mapping[str, Path]) -> None:
@@ -47,14 +65,21 @@ def unpack(settings: config.Config, source: Path, folders: Mapping[str, Path]) -
             pieces.append(dict(arrays))
     if not pieces:
         raise FileNotFoundError(f"There is no piece-0.npz in '{source}'; write it with train/tiny/gpu.py pack.")
-    person, attributes = (np.concatenate([p[key] for p in pieces]) for key in ("person", "attributes"))
-    pictures = [picture for piece in pieces for picture in _split(piece["bytes"].tobytes(), piece["lengths"])]
-    part = Part(folders["crops"] / "train", settings, len(person))
+    columns = {key: np.concatenate([p[key] for p in pieces]) for key in ("person", "attributes", "points", "embeds")}
+    pictures = [picture for piece in pieces for picture in _parts(piece["bytes"].tobytes(), piece["lengths"])]
+    part = Part(folders["crops"] / "train", settings, len(columns["person"]))
     cv2.setNumThreads(1)  # the pictures are divided among our own threads
     with ThreadPoolExecutor() as threads:
-        list(threads.map(lambda row: part.write(row, _enlarged(pictures[row])), range(len(person))))
-    part.finish(person=person, attributes=attributes)
-    save(folders["labels"] / "train.npz", attributes=attributes)
+        list(threads.map(lambda row: part.write(row, _enlarged(pictures[row])), range(len(pictures))))
+    part.finish(**columns)
+    save(folders["labels"] / "train.npz", attributes=columns["attributes"])
+
+
+def in_picture(landmarks: np.ndarray, template: np.ndarray) -> np.ndarray:
+    """Landmarks in photos (n, 5, 2) → in pictures that are aligned to a template (5, 2)."""
+    points = torch.from_numpy(landmarks).double()
+    to_crop = similarity_transform(points, torch.from_numpy(template).double().expand_as(points))
+    return (points @ to_crop[..., :2].mT + to_crop[..., 2:].mT).numpy()
 
 
 def _pieces(lengths: list[int]) -> Iterator[slice]:
@@ -65,17 +90,27 @@ def _pieces(lengths: list[int]) -> Iterator[slice]:
     yield from (slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
 
 
-def _compress(image: np.ndarray) -> bytes:
+def compress(image: np.ndarray) -> bytes:
+    """An RGB picture as WebP."""
     done, data = cv2.imencode(".webp", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
     assert done
     return data.tobytes()
 
 
-def _enlarged(data: bytes) -> np.ndarray:
+def decompress(data: bytes, lengths: np.ndarray) -> list[np.ndarray]:
+    """RGB pictures from the bytes of all of them."""
+    return [_decoded(part) for part in _parts(data, lengths)]
+
+
+def _decoded(data: bytes) -> np.ndarray:
     image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)[..., ::-1])
+    return np.ascontiguousarray(image[..., ::-1])
 
 
-def _split(data: bytes, lengths: np.ndarray) -> list[bytes]:
+def _enlarged(data: bytes) -> np.ndarray:
+    return cv2.resize(_decoded(data), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+
+
+def _parts(data: bytes, lengths: np.ndarray) -> list[bytes]:
     ends = np.cumsum(lengths)
     return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]

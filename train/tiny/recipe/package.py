@@ -42,9 +42,13 @@ def make_pipeline(settings: config.Config, folders: Mapping[str, Path]) -> None:
     start = settings.start
     autoencoder = start / "vae" if start else folders["autoencoder"] / "final"
     resolution = settings.crops.size // 2 if start else settings.crops.size
-    words = tuple(sorted(taught_words(open_labels(folders["labels"], "train"))))
-    usage = Usage(resolution=resolution, guidance_scale=GUIDANCE_SCALE, words=words, learning_rate=LEARNING_RATE)
-    _write_base(settings, folders["base"] / "final", autoencoder, usage, folders["pipeline"])
+    _write_base(settings, folders["base"] / "final", autoencoder, usage_at(settings, resolution), folders["pipeline"])
+
+
+def usage_at(settings: config.Config, resolution: int) -> Usage:
+    """How to use a base of this resolution that was trained on the captions of the training photos."""
+    words = tuple(sorted(taught_words(open_labels(settings.stages["labels"], "train"))))
+    return Usage(resolution=resolution, guidance_scale=GUIDANCE_SCALE, words=words, learning_rate=LEARNING_RATE)
 
 
 def assemble(settings: config.Config, base: Path, output: Path) -> None:
@@ -54,13 +58,18 @@ def assemble(settings: config.Config, base: Path, output: Path) -> None:
 
 
 def _write_base(settings: config.Config, base: Path, autoencoder: Path, usage: Usage, output: Path) -> None:
-    pipeline = build_pipeline(
-        vae=AutoencoderTiny.from_pretrained(autoencoder, torch_dtype=torch.float32),
-        text_encoder=CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32),
-        tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(base / "unet", torch_dtype=torch.float32),
-    )
-    pipeline.save_pretrained(output)
+    networks = {
+        "vae": AutoencoderTiny.from_pretrained(autoencoder, torch_dtype=torch.float32),
+        "text_encoder": CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32),
+        "tokenizer": CLIPTokenizer.from_pretrained(base / "tokenizer"),
+        "unet": UNet2DConditionModel.from_pretrained(base / "unet", torch_dtype=torch.float32),
+    }
+    write_pipeline(settings, networks, usage, output)
+
+
+def write_pipeline(settings: config.Config, networks: Mapping[str, Any], usage: Usage, output: Path) -> None:
+    """Write a pipeline of these networks, with the files that say how faces are cut and how the base is used."""
+    build_pipeline(**networks).save_pretrained(output)
     framing = {"resolution": usage.resolution, "zoom": settings.crops.zoom, "rise": settings.crops.rise}
     for file, told in ((FRAMING, framing), (USAGE, asdict(usage))):
         (output / file).write_text(json.dumps(told, indent=2) + "\n")
@@ -102,7 +111,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     yield temporary
-    for file in temporary.rglob("config.json"):
+    for file in (*temporary.rglob("config.json"), *temporary.glob("model_index.json")):
         table = json.loads(file.read_text())
         file.write_text(json.dumps({k: v for k, v in table.items() if k != "_name_or_path"}, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
