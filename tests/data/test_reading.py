@@ -321,7 +321,7 @@ def test_batches_are_what_training_reads(cached):
     batches = ShardBatches(PairedLoader(data, 8), negatives=IdentityBank(folder, count=5))
     stream = iter(batches)
     batch = next(stream)
-    assert batch.latents.shape == (8, 8, 8, 8)
+    assert batch.latents.shape == (8, 16, 8, 8)
     assert batch.id_embeds.shape == batch.target_embeds.shape == (8, 128)
     bank = batches.bank(batch.persons)
     assert bank.embeds.shape == (5, 128)

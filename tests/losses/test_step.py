@@ -49,7 +49,7 @@ class Step:
         self.adapter = IdentityAdapter.from_unet(self.unet, encoder="dlib-resnet-v1", embedding_dim=128).double()
         self.adapter.attach(self.unet)
         self.timesteps = torch.tensor([900, 250, 100])
-        self.latents, self.noise = normal(3, 8, 16, 16, seed=1), normal(3, 8, 16, 16, seed=2)
+        self.latents, self.noise = normal(3, 16, 16, 16, seed=1), normal(3, 16, 16, 16, seed=2)
         self.id_embeds = normal(3, 128, seed=3)
         self.landmarks = torch.from_numpy(DLIB_TEMPLATE * 40 / 150 + 12).expand(3, -1, -1)
         face_mask = torch.zeros(3, 1, 16, 16)

@@ -232,8 +232,8 @@ def start_128(tmp_path_factory):
     blocks: dict[str, Any] = {"num_encoder_blocks": (0, 0, 1, 3), "num_decoder_blocks": (1, 1, 0, 0)}
     vae = AutoencoderTiny(latent_channels=8, scaling_factor=1.1, **shapes, **blocks)
     vae.save_pretrained(folder / "base" / "vae")
-    unet = UNet2DConditionModel.from_pretrained(TINY_PATH / "unet")
-    unet = UNet2DConditionModel.from_config({**unet.config, "in_channels": 8, "out_channels": 8})
+    given: Any = UNet2DConditionModel.from_pretrained(TINY_PATH / "unet")
+    unet: Any = UNet2DConditionModel.from_config({**given.config, "in_channels": 8, "out_channels": 8})
     unet.save_pretrained(folder / "base" / "unet")
     shutil.copytree(TINY_PATH.with_name("adapter"), folder / "adapter")
     net = IdentityNet.from_unet(unet, conditioning_embedding_out_channels=(16, 16, 32, 96))
@@ -276,9 +276,9 @@ def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, start_128, tmp_p
     for before, after in pairwise(adapters):
         assert any(not torch.equal(before[name], after[name]) for name in before)
     pipeline.load_id_adapter(tmp_path / "result" / trainings.ADAPTERS[-1])
-    drawn = pipeline("a face", id_embeds=torch.randn(128), num_inference_steps=1, output_type="np").images
-    assert drawn.shape == (1, 128, 128, 3)
-    assert np.isfinite(drawn).all()
+    drawn: Any = pipeline("a face", id_embeds=torch.randn(128), num_inference_steps=1, output_type="np")  # pyright: ignore
+    assert drawn.images.shape == (1, 128, 128, 3)
+    assert np.isfinite(drawn.images).all()
 
 
 def test_wider_networks_compute_at_first_what_the_given_ones_do(start_128, astronaut):

@@ -222,12 +222,12 @@ def test_an_identity_net_reads_the_same_as_in_the_pipeline() -> None:
 
 
 def test_a_new_identity_net_fits_the_built_in_base() -> None:
-    """Its VAE gives 128 px latents of 16 x 16 with 8 channels."""
+    """Its VAE gives 128 px latents of 16 x 16 with 16 channels."""
     base = BaseModel.open("tiny", torch.float32, torch.device("cpu"))
     net = new_identity_net(base)
     adapter = IdentityAdapter.from_unet(base.unet, encoder="random", embedding_dim=8)
     adapter.attach(base.unet)
-    latents, times, text = torch.randn(1, 8, 16, 16), torch.tensor([300]), base.encode(["a face"])
+    latents, times, text = torch.randn(1, 16, 16, 16), torch.tensor([300]), base.encode(["a face"])
     with torch.no_grad(), net.activate([adapter.encode(torch.randn(1, 8))], 1):
         words = text["encoder_hidden_states"]
         residuals = net(latents, times, words, torch.rand(1, 3, 128, 128), return_dict=False)

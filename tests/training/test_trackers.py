@@ -37,7 +37,7 @@ class TinyPeople(RandomPeople):
     def make(self, number: int) -> Batch:
         random = torch.Generator().manual_seed(number)
         wide = {
-            "latents": torch.randn(self.size, 8, 16, 16, generator=random),
+            "latents": torch.randn(self.size, 16, 16, 16, generator=random),
             "id_embeds": torch.randn(self.size, 128, generator=random),
             "landmarks": 2 * POINTS.expand(self.size, -1, -1),
             "encoder": DlibEncoder.name,

@@ -69,8 +69,10 @@ def train(settings: Config, pack: Path, output: Path, most: int = 0, batch: int 
 
 
 def collect(settings: Config, pack: Path, output: Path, result: Path) -> None:
-    """Write the results as folders: `base`, the adapter after each training, and the IdentityNet, which is the given one
-    if the time ended before its training."""
+    """Write the results as folders: `base`, the adapter after each training, and the IdentityNet.
+
+    The IdentityNet is the given one if the time ended before its training.
+    """
     model = open_person(pack)
     autoencoder = wide_autoencoder(AutoencoderTiny.from_pretrained(pack / BASE / "vae"), CHANNELS)
     for name, net in (("autoencoder", autoencoder), ("unet", model.unet), ("text_encoder", model.text_encoder)):
