@@ -51,16 +51,23 @@ def settings_128(train_folder, shared, tmp_path_factory):
 
 
 def write_start(model: Path) -> None:
-    """A model of 64 px with an IdentityNet: the built-in one with another autoencoder."""
-    for part in ("unet", "text_encoder", "tokenizer"):
+    """A model of 64 px with an IdentityNet: the built-in one with fewer latent channels."""
+    for part in ("text_encoder", "tokenizer"):
         shutil.copytree(TINY_PATH / part, model / part)
+    unet = narrow_unet()
+    unet.save_pretrained(model / "unet")
     levels: dict[str, Any] = {"encoder_block_out_channels": (48,) * 3, "decoder_block_out_channels": (8,) * 3}
     blocks: dict[str, Any] = {"num_encoder_blocks": (0, 1, 3), "num_decoder_blocks": (1, 1, 0)}
     AutoencoderTiny(latent_channels=8, scaling_factor=1.1, **levels, **blocks).save_pretrained(model / "vae")
-    unet: Any = UNet2DConditionModel.from_pretrained(model / "unet")
     net = IdentityNet.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 96))
     torch.nn.init.normal_(net.controlnet_cond_embedding.conv_out.weight)
     net.save_pretrained(model.with_name("adapter") / "identity_net")
+
+
+def narrow_unet() -> UNet2DConditionModel:
+    """A UNet of the built-in model's shape for 8 latent channels, with random weights."""
+    given: Any = UNet2DConditionModel.from_pretrained(TINY_PATH / "unet")
+    return UNet2DConditionModel.from_config({**given.config, "in_channels": 8, "out_channels": 8})  # pyright: ignore
 
 
 def small(file: Path, folder: Path):
@@ -232,8 +239,7 @@ def start_128(tmp_path_factory):
     blocks: dict[str, Any] = {"num_encoder_blocks": (0, 0, 1, 3), "num_decoder_blocks": (1, 1, 0, 0)}
     vae = AutoencoderTiny(latent_channels=8, scaling_factor=1.1, **shapes, **blocks)
     vae.save_pretrained(folder / "base" / "vae")
-    given: Any = UNet2DConditionModel.from_pretrained(TINY_PATH / "unet")
-    unet: Any = UNet2DConditionModel.from_config({**given.config, "in_channels": 8, "out_channels": 8})
+    unet = narrow_unet()
     unet.save_pretrained(folder / "base" / "unet")
     shutil.copytree(TINY_PATH.with_name("adapter"), folder / "adapter")
     net = IdentityNet.from_unet(unet, conditioning_embedding_out_channels=(16, 16, 32, 96))
@@ -485,7 +491,7 @@ def test_a_base_starts_with_the_weights_and_words_of_the_model_that_it_continues
     assert tokenizer.get_vocab() == CLIPTokenizer.from_pretrained(TINY_PATH / "tokenizer").get_vocab()
     model = Model(settings_128.base, tokenizer, 8, 16)
     model.load_state_dict(start_weights(settings_128.start))
-    unet = UNet2DConditionModel.from_pretrained(TINY_PATH / "unet").state_dict()
+    unet = UNet2DConditionModel.from_pretrained(settings_128.start / "unet").state_dict()
     assert all(torch.equal(weight, unet[name]) for name, weight in model.unet.state_dict().items())
 
 
