@@ -89,7 +89,7 @@ def small(file: Path, folder: Path):
             entry.size = buffer.tell()
             buffer.seek(0)
             tar.addfile(entry, buffer)
-    sizes = {} if found.start else {"channels": (16, 32), "heads_of": 16, "text_width": 32}
+    sizes: dict[str, Any] = {"channels": (16, 32), "heads_of": 16, "text_width": 32}
     return dataclasses.replace(
         found,
         sets=("lfw",),
@@ -109,7 +109,7 @@ def small(file: Path, folder: Path):
                 dataclasses.replace(phase, samples=12, batch=4, minutes=5) for phase in found.autoencoder.phases
             ),
         ),
-        base=dataclasses.replace(found.base, samples=12, batch=4, minutes=5, **sizes),
+        base=found.base and dataclasses.replace(found.base, samples=12, batch=4, minutes=5, **sizes),
     )
 
 
@@ -454,8 +454,8 @@ def test_the_encoder_gives_the_latents_of_pictures_of_half_the_size(settings_128
     assert net.config.scaling_factor == 1.1
 
 
-def test_a_model_is_trained_at_half_its_size_and_gets_its_decoder_afterwards(settings_128, tmp_path, monkeypatch):
-    """Also an IdentityNet: of pictures of twice the side it gives what the smaller one gives."""
+def test_a_base_of_half_the_size_gets_another_decoder(settings_128, trained, tmp_path, monkeypatch):
+    """And its IdentityNet gives of pictures of twice the side what it gave."""
     from recipe import half_size_net
     from recipe.package import assemble
     from train import run_stages
@@ -463,14 +463,14 @@ def test_a_model_is_trained_at_half_its_size_and_gets_its_decoder_afterwards(set
     monkeypatch.setattr(half_size_net, "UPDATES", 30)
     monkeypatch.setattr(half_size_net, "BATCH", 2)
     run_stages(settings_128)
-    trained, whole = settings_128.stages["pipeline"], tmp_path / "whole"
-    assemble(settings_128, trained, whole)
-    framings: list[Any] = [framing_for(str(folder), 512) for folder in (trained, whole)]
+    start, whole = trained["pipeline"], tmp_path / "whole"
+    assemble(settings_128, start, whole)
+    framings: list[Any] = [framing_for(str(folder), 512) for folder in (start, whole)]
     assert np.allclose(framings[0].template * 2, framings[1].template)
-    assert usage_of(str(whole)) == dataclasses.replace(usage_of(str(trained)), resolution=128)
+    assert usage_of(str(whole)) == dataclasses.replace(usage_of(str(start)), resolution=128)
     sizes = [
         StableDiffusionPipeline.from_pretrained(folder)("a face", num_inference_steps=1).images[0].size
-        for folder in (trained, whole)
+        for folder in (start, whole)
     ]
     assert sizes == [(64, 64), (128, 128)]
 
@@ -482,17 +482,6 @@ def test_a_model_is_trained_at_half_its_size_and_gets_its_decoder_afterwards(set
     assert all(torch.equal(old.state_dict()[name], theirs[name]) for name in kept)
     features = (net.controlnet_cond_embedding(torch.rand(1, 3, side, side)) for net, side in ((old, 64), (new, 128)))
     assert len({found.shape for found in features}) == 1
-
-
-def test_a_base_starts_with_the_weights_and_words_of_the_model_that_it_continues(settings_128, tmp_path):
-    from recipe.base import Model, open_tokenizer, start_weights
-
-    tokenizer = open_tokenizer(tmp_path / "tokenizer", 32, settings_128.start)
-    assert tokenizer.get_vocab() == CLIPTokenizer.from_pretrained(TINY_PATH / "tokenizer").get_vocab()
-    model = Model(settings_128.base, tokenizer, 8, 16)
-    model.load_state_dict(start_weights(settings_128.start))
-    unet = UNet2DConditionModel.from_pretrained(settings_128.start / "unet").state_dict()
-    assert all(torch.equal(weight, unet[name]) for name, weight in model.unet.state_dict().items())
 
 
 def test_a_person_of_two_sets_is_held_out_of_both():

@@ -1,10 +1,9 @@
-"""Write a trained base with the model's autoencoder and resolution.
+"""Write a trained base with the autoencoder and the resolution of the settings.
 
-    python train/tiny/assemble.py train/tiny/tiny128.toml joint/base assembled
+    python train/tiny/assemble.py train/tiny/tiny128.toml MODEL start/base --identity-net start/adapter
 
-A model that continues one of half its resolution is trained at that resolution; here it gets its own decoder. With
---identity-net, the IdentityNet of the smaller model is also written, for pictures of the new size; training continues
-it.
+MODEL is the model of half the resolution that tiny128.toml continues: it gets another decoder. With --identity-net,
+its IdentityNet is also written, for pictures of the new size; training continues it.
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ def current_base(settings: Config) -> Model:
     """The averaged networks of the base's training."""
     ours = settings.autoencoder
     folder, side = settings.stages["base"], settings.crops.size >> (len(ours.encoder_blocks) - 1)
+    assert settings.base is not None
     tokenizer = open_tokenizer(folder / "tokenizer", settings.base.text_length)
     model = Model(settings.base, tokenizer, ours.latent_channels, side)
     read_average(model, folder / "state.pt")

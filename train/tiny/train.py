@@ -3,8 +3,8 @@
     python train/tiny/train.py train/tiny/tiny.toml
 
 `tiny.toml` is the model of 64 px, and `tiny128.toml` the one of 128 px that continues it. Stages that are done are
-skipped, and a stage that was interrupted continues. On a GPU the same command trains in bfloat16, compiled, with
-all samples on the device. `adapter.sh` continues from here with `idgen`'s own commands.
+skipped, and a stage that was interrupted continues. `adapter.sh` continues the model of 64 px from here with `idgen`'s
+own commands, and `gpu.py` that of 128 px.
 """
 
 from __future__ import annotations
@@ -35,21 +35,16 @@ _STAGES: dict[str, Stage] = {
     "labels": make_labels,
     "encoder": lambda c, f: make_encoder(c, f["crops"], f["encoder"]),
     "autoencoder": lambda c, f: train_autoencoder(c, f["crops"], f["encoder"], f["autoencoder"]),
-    "latents": lambda c, f: make_latents(c, f["crops"], final_encoder(c, f), f["latents"]),
+    "latents": lambda c, f: make_latents(c, f["crops"], f["autoencoder"] / "final", f["latents"]),
     "base": lambda c, f: train_base(c, f["latents"], f["labels"], f["base"]),
     "pipeline": make_pipeline,
     "photos": write_photos,
 }
 
 
-def final_encoder(settings: Config, folders: Mapping[str, Path]) -> Path:
-    """The autoencoder whose encoder is final; that of another model is final before the decoder."""
-    return folders["encoder"] if settings.start else folders["autoencoder"] / "final"
-
-
 def run_stages(settings: Config, until: str | None = None, only: str | None = None) -> None:
     """Run the stages that are not done, up to and including `until`, or `only` one."""
-    for name in STAGES:
+    for name in settings.stages:
         if only and name != only:
             continue
         done = settings.stages[name] / "done"

@@ -96,12 +96,11 @@ def train_base(settings: config.Config, latents: Path, labels: Path, folder: Pat
     """Train until the budget is spent, then write the averages to `folder/final`, and return them."""
     torch.manual_seed(settings.seed)
     ours = settings.base
-    tokenizer = open_tokenizer(folder / "tokenizer", ours.text_length, settings.start)
+    assert ours is not None
+    tokenizer = open_tokenizer(folder / "tokenizer", ours.text_length)
     pictures = open_latents(latents, open_labels(labels, "train"))
     data = Captioned(pictures, open_tokens(folder / "tokens.npz", pictures, tokenizer, settings.seed), tokenizer, ours)
     model = place(Model(ours, tokenizer, *data.latents.shape[1:3]))
-    if settings.start:
-        model.load_state_dict(start_weights(settings.start))
     optimizer = torch.optim.AdamW(
         model.parameters(), ours.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
@@ -143,24 +142,14 @@ def save_base(model: Model, folder: Path) -> None:
     model.tokenizer.save_pretrained(folder / "tokenizer")
 
 
-def start_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of `Model` from the folder of a model."""
-    parts: dict[str, Any] = {
-        "unet": UNet2DConditionModel.from_pretrained(folder / "unet"),
-        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder"),
-    }
-    return {f"{name}.{key}": weight for name, part in parts.items() for key, weight in part.state_dict().items()}
-
-
-def open_tokenizer(folder: Path, length: int, start: Path | None = None) -> CLIPTokenizer:
-    """The tokenizer of this training, or of the model that it continues.
+def open_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
+    """The tokenizer of this training.
 
     It is made once: the order of words that are equally frequent is random.
     """
     if not folder.exists():
         temporary = folder.with_name("tokenizer.tmp")
-        made = CLIPTokenizer.from_pretrained(start / "tokenizer") if start else build_tokenizer(length)
-        made.save_pretrained(temporary)
+        build_tokenizer(length).save_pretrained(temporary)
         temporary.replace(folder)
     return CLIPTokenizer.from_pretrained(folder)
 

@@ -166,8 +166,8 @@ class Config:
     people: People
     crops: Crops
     autoencoder: Autoencoder
-    base: Base
     photos: Photos
+    base: Base | None = None
     gpu: Mapping[str, Stage] = field(default_factory=dict)
     folder: Path = Path()
 
@@ -184,12 +184,15 @@ class Config:
 
     @property
     def stages(self) -> Mapping[str, Path]:
-        """Name of a stage -> its folder in the cache."""
-        return {name: self.path("cache") / name for name in STAGES}
+        """Name of a stage -> its folder in the cache, in their order; a model that continues another has fewer."""
+        names = [name for name in STAGES if not (self.start and name in FROM_NOTHING)]
+        return {name: self.path("cache") / name for name in names}
 
 
 STAGES = ("faces", "people", "crops", "labels", "encoder", "autoencoder", "latents", "base", "pipeline", "photos")
 """In their order; see `train.py`."""
+FROM_NOTHING = ("latents", "base", "pipeline")
+"""Stages that train a base from nothing."""
 
 
 def load_config(file: Path) -> Config:
@@ -199,6 +202,8 @@ def load_config(file: Path) -> Config:
         TrainingError: A name is unknown or missing, or a value is of the wrong type.
     """
     values = tomllib.loads(file.read_text())
+    if "base" in values:
+        values["base"] = Base(**arguments(Base, values["base"], f"{file}, base", TrainingError))
     stages = values.get("gpu", {}).items()
     values["gpu"] = {name: Stage(**arguments(Stage, told, f"{file}, {name}", TrainingError)) for name, told in stages}
     phases = values["autoencoder"]["phases"]

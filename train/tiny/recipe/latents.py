@@ -18,7 +18,6 @@ from .autoencoder import to_tensor
 from .crops import open_crops
 from .device import autocast, place
 from .faces import save
-from .half_size import HalfSize
 
 BATCH = 64
 
@@ -26,8 +25,6 @@ BATCH = 64
 def make_latents(settings: config.Config, crops: Path, autoencoder: Path, folder: Path) -> None:
     """Write each photo as it is and mirrored, and each styled picture one of the two; see `open_latents`."""
     net: Any = place(AutoencoderTiny.from_pretrained(autoencoder)).requires_grad_(False)
-    if settings.start:
-        net.encoder = place(HalfSize(settings.start))
     data = open_crops(crops, "train")
     photos, styled = np.arange(len(data["images"])), np.arange(len(data["styled"]))
     parts = [

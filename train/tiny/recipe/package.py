@@ -34,15 +34,9 @@ CARD, ADAPTER_CARD = (Path(__file__).with_name(name) for name in ("card.md", "ad
 
 
 def make_pipeline(settings: config.Config, folders: Mapping[str, Path]) -> None:
-    """Write the base in float32, with the file that says how faces are cut: for `idgen prepare` and `idgen train`.
-
-    A model that continues one of half its resolution has the same latents. It is trained at that resolution, with the
-    other model's autoencoder: losses on pictures take a quarter of the time.
-    """
-    start = settings.start
-    autoencoder = start / "vae" if start else folders["autoencoder"] / "final"
-    resolution = settings.crops.size // 2 if start else settings.crops.size
-    _write_base(settings, folders["base"] / "final", autoencoder, usage_at(settings, resolution), folders["pipeline"])
+    """Write the base in float32, with the file that says how faces are cut: for `idgen prepare` and `idgen train`."""
+    usage = usage_at(settings, settings.crops.size)
+    _write_base(settings, folders["base"] / "final", folders["autoencoder"] / "final", usage, folders["pipeline"])
 
 
 def usage_at(settings: config.Config, resolution: int) -> Usage:
@@ -52,7 +46,7 @@ def usage_at(settings: config.Config, resolution: int) -> Usage:
 
 
 def assemble(settings: config.Config, base: Path, output: Path) -> None:
-    """Write a trained base with the autoencoder and the resolution of the model, in float32."""
+    """Write the base of the model that is continued, with the autoencoder and the resolution of this one."""
     usage = replace(usage_of(str(base)), resolution=settings.crops.size)
     _write_base(settings, base, settings.stages["autoencoder"] / "final", usage, output)
 
