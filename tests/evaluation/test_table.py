@@ -100,5 +100,5 @@ def test_every_metric_of_a_picture_is_computed_from_what_there_is() -> None:
 def test_a_report_with_an_unknown_metric_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
     monkeypatch.delitem(METRICS, "detection")
-    with pytest.raises(EvaluationError, match="metrics that are not known here: detection"):
+    with pytest.raises(EvaluationError, match="unknown metrics: detection"):
         compare(tmp_path / "report", tmp_path / "report", tmp_path / "both")

@@ -125,7 +125,7 @@ def test_what_is_no_encoder_is_refused(own: Path, name: str, message: str) -> No
     [
         ("magic", "no face encoder 'magic'"),
         ("dlib-resnet", "Did you mean 'dlib-resnet-v1'"),
-        ("net.onnx", "Write arcface:net.onnx or imagenet:net.onnx"),
+        ("net.onnx", "pass arcface:net.onnx or imagenet:net.onnx"),
         ("imagenet", "needs an argument: imagenet:FILE.onnx"),
         ("no_such_module:Class", "no existing Python file or module"),
         ("none.py:Class", "no existing Python file or module"),

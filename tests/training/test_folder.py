@@ -23,11 +23,12 @@ from idgen.rewards.table import REWARDS
 from idgen.training import checkpoint
 from idgen.training.checkpoint import STATE, SUFFIXES, SUMS, check_whole, list_checkpoints
 from idgen.training.config import DenoisingConfig
+from idgen.training.early_stopping import EarlyStopping
 from idgen.training.loop import Loop
 from idgen.training.resume import check_start, check_unchanged, find_checkpoint, locked
 from idgen.training.summary import describe_training
 from idgen.training.tracking import append_row, read_rows
-from idgen.training.validation import SIMILARITY, EarlyStopping
+from idgen.training.validation import SIMILARITY
 
 from .runs import make_loop
 from .test_card import MANIFEST

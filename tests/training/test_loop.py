@@ -24,10 +24,10 @@ from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, Optim
 from idgen.training.conflicts import ConflictingGradients
 from idgen.training.distributed import make_accelerator
 from idgen.training.dry_run import dry_run, duration
+from idgen.training.early_stopping import EarlyStopping
 from idgen.training.optimization import UpdateFilter
 from idgen.training.optimizer_config import Schedule
 from idgen.training.parsing import from_toml
-from idgen.training.validation import EarlyStopping
 from tests.processes import run_in_two, start
 
 from .runs import RandomPeople, make_loop, make_step

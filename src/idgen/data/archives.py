@@ -26,7 +26,7 @@ _FROM_DOS = 0
 
 
 def read_archives(filesystem: FileSystem, paths: list[str], people: bool = True) -> Iterator[Source]:
-    """All inputs of some archives, one archive after the other. The list of one archive at a time is in memory.
+    """All inputs of several archives in order. Only the list of one archive is in memory at a time.
 
     Args:
         filesystem: File system of the archives.
@@ -94,7 +94,7 @@ def _list_tar(filesystem: FileSystem, path: str) -> Iterator[tuple[tuple[str, ..
             for member in tar:
                 tar.members.clear()  # pyright: ignore  # tarfile would keep every header
                 if not (end <= member.offset and 0 <= member.size <= size):
-                    raise tarfile.ReadError(f"'{member.name[:200]}' says that it has {member.size:.0e} bytes")
+                    raise tarfile.ReadError(f"'{member.name[:200]}' declares a size of {member.size:.0e} bytes")
                 end = member.offset_data
                 if member.issym():
                     yield parts_of(member.name), _Link(parts_of(normpath(join(dirname(member.name), member.linkname))))
@@ -114,12 +114,12 @@ class _Headers:
 
     def read(self, count: int) -> bytes:
         if count > MAX_HEADER:
-            raise tarfile.ReadError(f"a header says that it has {count:.0e} bytes")
+            raise tarfile.ReadError(f"a header declares a size of {count:.0e} bytes")
         return self._file.read(count)
 
     def seek(self, place: int) -> int:
         if not 0 <= place <= self._size:
-            raise tarfile.ReadError("a member ends behind the end of the file")
+            raise tarfile.ReadError("a member extends beyond the end of the file")
         return self._file.seek(place)
 
     def tell(self) -> int:

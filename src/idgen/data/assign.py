@@ -26,7 +26,7 @@ _DUPLICATE, _NEAR_DUPLICATE, _FAR, _NO_REFERENCE, _OVER_BUDGET = range(5)
 
 @dataclass(frozen=True, kw_only=True)
 class AssignOptions:
-    """How faces are assigned to people, and people to splits.
+    """Settings for assigning faces to people, and people to splits.
 
     Attributes:
         threshold: Cosine above which two faces are the same person. None: measured on the set, or the encoder's.
@@ -103,7 +103,7 @@ def _fill(url: str, columns: Mapping[str, pa.Array]) -> None:
 
 @dataclass(eq=False)
 class _Faces:
-    """All faces of the set that were not dropped, in their order."""
+    """All faces of the set that were not dropped, in order."""
 
     photos: np.ndarray  # number of the photo
     faces: np.ndarray  # number in the photo, the largest first

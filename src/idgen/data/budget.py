@@ -22,7 +22,7 @@ MOST_PHOTOS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How many faces are chosen, and which.
+    """The number of faces to choose, and the criterion.
 
     Attributes:
         faces: Number of faces.

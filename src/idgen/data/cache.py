@@ -20,7 +20,7 @@ from .manifest import Manifest
 
 
 class Models(NamedTuple):
-    """What columns are made with.
+    """Models and settings with which columns are computed.
 
     Attributes:
         shards: Folder or URL of the set.

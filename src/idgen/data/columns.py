@@ -178,9 +178,9 @@ class Column:
             starts, shapes = file.get_tensor("starts"), file.get_tensor("shapes")
             self._values = file.get_slice("values")
             if starts.ndim != 1 or shapes.ndim != 2 or len(starts) != len(shapes) + 1:
-                raise DataError("rows and shapes are not of one number")
+                raise DataError("the numbers of rows and shapes differ")
             if starts[0] != 0 or [int(starts[-1])] != self._values.get_shape() or (starts.diff() < 0).any():
-                raise DataError("the rows do not lie one after the other")
+                raise DataError("the rows are not contiguous")
             self._starts, self._shapes = starts.tolist(), shapes.tolist()
 
     def __getitem__(self, row: int) -> torch.Tensor | None:

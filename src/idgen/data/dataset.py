@@ -112,7 +112,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         self._column = lru_cache(256)(self._open_column)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without open files: each worker opens its own."""
+        """Exclude open files, since each worker opens its own."""
         return {name: value for name, value in vars(self).items() if name not in ("_table", "_column")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -189,7 +189,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         found = {name: column[row] for name, column in table.items()}
         numbers = [found["width"], found["height"], *(found["box"] or [None]), *(found["landmarks"] or [None])]
         if not all(number is not None and math.isfinite(number) for number in numbers) or min(numbers[:2]) < 1:
-            raise DataError(f"Row {row} of shard {shard} in '{self.shards}' is no face, or its numbers are damaged.")
+            raise DataError(f"Row {row} of shard {shard} in '{self.shards}' is not a face, or its values are damaged.")
         return found
 
     def _is_reference(self, face: int, person: int) -> bool:
@@ -280,7 +280,7 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         value = self._value(face, column, key)
         if value is None:
             raise DataError(
-                f"The column '{column}' is older than the set; write it again: idgen prepare --cache {column}"
+                f"The column '{column}' is older than the set. Write it again: idgen prepare --cache {column}"
             )
         return value
 

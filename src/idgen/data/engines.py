@@ -38,7 +38,7 @@ Worker: TypeAlias = Callable[[Any], str]
 
 
 def worker_context() -> BaseContext:
-    """How worker processes start: forked from a server process that has only imported the package.
+    """Start method of worker processes: forked from a server process that has only imported the package.
 
     A fork of a process with torch's threads can hang, and importing the package takes each worker seconds.
     """

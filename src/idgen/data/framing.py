@@ -1,4 +1,4 @@
-"""How training pictures are cut from photos, and where the landmarks are in them."""
+"""Cropping training pictures from photos, with the landmarks in them."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class AlignedFraming:
         return (upright - middle) @ turn.T + middle + np.multiply(self.pose.shift, self.resolution)
 
     def points(self, landmarks: np.ndarray) -> np.ndarray:
-        """Where the landmarks of a photo, (5, 2), lie in the picture."""
+        """Convert landmarks of the photo, (5, 2), to coordinates of the picture."""
         ends = np.asarray(landmarks, np.float64), self.template
         to_picture = similarity_transform(*map(torch.from_numpy, ends)).numpy()
         return ends[0] @ to_picture[:, :2].T + to_picture[:, 2]
@@ -190,7 +190,7 @@ class AlignedFraming:
 
 
 def framing_for(base: str, resolution: int) -> Framing:
-    """How the pictures of a base model are cut from photos.
+    """Return the framing for training on a base model.
 
     A model of aligned faces, such as the one that comes with the package, has a file `framing.json` with `resolution`,
     `zoom` and `rise`; see `AlignedFraming`. All other models use whole photos.
@@ -206,7 +206,7 @@ def framing_for(base: str, resolution: int) -> Framing:
 
 
 def aligned_framing(base: str) -> AlignedFraming | None:
-    """How a base model of aligned faces cuts its pictures; None for other models. Arguments and errors as above."""
+    """The framing of a base model of aligned faces, or None for other models. Arguments and errors as above."""
     file = (TINY_PATH if base == "tiny" else Path(base)) / FRAMING
     if not file.is_file():
         return None

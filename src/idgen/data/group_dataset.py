@@ -193,7 +193,7 @@ class GroupDataset(PairedIdentityDataset):
         return GroupSample(picture, prompt, tuple(people), landmarks, people[0].time_ids, text)
 
     def _places(self, rows: Sequence[dict[str, Any]], box: Sequence[float], photo: dict[str, Any]) -> list[Place]:
-        """Where faces of a photo lie in the picture around a box."""
+        """Locate faces of a photo in the picture around a box."""
         return [self.framing.place(photo["width"], photo["height"], box, _points(row)) for row in rows]
 
     def _strangers(self, faces: Sequence[int]) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def index_metadata(url: str) -> dict[str, str]:
     if metadata.get("format") != FORMAT:
         raise DataError(f"'{url}' has the format {metadata.get('format')!r}, not {FORMAT!r}. Prepare it again.")
     if not all(name in metadata for name in _TOLD) or not metadata["tar_bytes"].isdecimal():
-        raise DataError(f"'{url}' lacks some of {', '.join(_TOLD)}. Prepare it again.")
+        raise DataError(f"'{url}' must have all of {', '.join(_TOLD)}. Prepare it again.")
     return metadata
 
 

@@ -13,7 +13,7 @@ from .poses import Poses
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """How samples are made from targets.
+    """Settings for making samples from target photos.
 
     Attributes:
         paired_ratio: Share of samples whose references are other photos; for the rest, the target is the reference.

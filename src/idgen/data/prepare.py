@@ -38,7 +38,7 @@ _OF_A_SHARD = re.compile(r"(\d{6,})\.(tar|parquet|[^.]+\.safetensors)")
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """How a set is prepared.
+    """Settings of a prepared set.
 
     Attributes:
         photos: Folder, URL, table or archive of the photos.

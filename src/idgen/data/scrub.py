@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import DataError, MissingDependencyError
 
 SOMEBODY = "a person"
-"""What names become, so that a caption stays a sentence."""
+"""Replacements of names, with which a caption remains a sentence."""
 
 REGIONS = ("US", "GB", "IN", "AU", "DE", "FR", "ES", "IT", "BR")
 """Countries whose numbers are found without a country code; with one, those of all countries are."""
@@ -141,5 +141,7 @@ def _recogniser(model: str) -> Any:
             f"The spaCy pipeline '{model}' cannot be opened: python -m spacy download {model} installs one of spaCy's."
         ) from error
     if not {"ner", "entity_ruler"} & set(nlp.pipe_names):
-        raise DataError(f"The spaCy pipeline '{model}' recognises no names: it has {', '.join(nlp.pipe_names)}.")
+        raise DataError(
+            f"The spaCy pipeline '{model}' recognises no names. Its components: {', '.join(nlp.pipe_names)}."
+        )
     return nlp

@@ -46,7 +46,7 @@ def measure(
     if len(counts) < ENOUGH_PEOPLE or (counts > 1).sum() < ENOUGH_WITH_PAIRS:
         raise StatisticsError(
             f"{len(counts)} people, of whom {(counts > 1).sum()} have two photos, are too few to measure '{encoder}': "
-            f"it takes {ENOUGH_PEOPLE}, and {ENOUGH_WITH_PAIRS} with two photos."
+            f"at least {ENOUGH_PEOPLE} are required, {ENOUGH_WITH_PAIRS} of them with two photos."
         )
     units = unit(embeddings)
     centre = (person_sums(units, labels) / counts[:, None]).mean(0)

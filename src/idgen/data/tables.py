@@ -40,7 +40,7 @@ class Cell(Blob):
             beside = _beside(self.filesystem, self.path, value)
             value = beside.read(limit) if beside else None
         if not isinstance(value, bytes):
-            raise OSError(f"row {self.row} of group {self.group} in '{self.path}' holds no picture")
+            raise OSError(f"row {self.row} of group {self.group} in '{self.path}' contains no picture")
         return value[:limit]
 
 
@@ -58,7 +58,7 @@ def read_table(filesystem: FileSystem, path: str) -> Iterator[Source]:
         told |= set(row or ())
         yield _from_row(filesystem, path, row or {}, number)
     if not told & set(_PATHS):
-        raise DataError(f"'{address(filesystem, path)}' has no column 'path'; it has {sorted(map(str, told))}.")
+        raise DataError(f"'{address(filesystem, path)}' has no column 'path'. Its columns: {sorted(map(str, told))}.")
 
 
 def read_rows(filesystem: FileSystem, path: str) -> Iterator[dict[str, Any] | None]:

@@ -1,4 +1,4 @@
-"""What the server refuses before any work is done: requests by host, origin and size, and what may join the queue."""
+"""Access rules, checked before any work: host, origin and size of requests, and the events that may join the queue."""
 
 from __future__ import annotations
 

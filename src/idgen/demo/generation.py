@@ -108,7 +108,7 @@ class GenerationSettings:
 
     @property
     def of_call(self) -> tuple[object, ...]:
-        """What all images of one call of the pipeline have in common."""
+        """Settings that all images of one pipeline call share."""
         return self.adapter, self.schedule, self.steps, self.guidance_scale, self.width, self.height
 
     @property

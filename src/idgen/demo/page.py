@@ -17,7 +17,7 @@ with the same settings together; see `Turns`."""
 
 
 class Page:
-    """What panels and tabs are built with.
+    """Arguments for building panels and tabs.
 
     Attributes:
         backend: Shared by all visitors.

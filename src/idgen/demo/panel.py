@@ -33,12 +33,12 @@ def panel() -> Any:
 
 
 def stopped(shown: str | None) -> str | None:
-    """What a panel shows after Stop: results that it shows stay."""
+    """HTML of a panel after Stop. Results on display stay."""
     return '<p class="empty-panel" role="status">Stopped.</p>' if 'class="live"' in (shown or "") else shown
 
 
 def finished(count: int, seed: int, seconds: float, unknown: Sequence[str], table: pd.DataFrame) -> str:
-    """What was generated.
+    """HTML of the result of a generation.
 
     Args:
         count: Number of images.

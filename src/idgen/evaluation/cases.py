@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_PEOPLE = 4
 OWN = "group"
-"""What the groups of a table's column `group` are of, in reports."""
+"""Label in reports of the groups in a table's column `group`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +111,11 @@ def together(cases: Sequence[Case], people: int) -> list[Case]:
     if people == 1:
         return list(cases)
     if several := [case.name for case in cases if len(case.references) > 1]:
-        raise EvaluationError(f"'{several[0]}' shows several people already; leave --people out.")
+        raise EvaluationError(f"'{several[0]}' already shows several people. Do not pass --people.")
     if len(cases) < people:
-        raise EvaluationError(f"--people {people} needs as many people in --identities; there are {len(cases)}.")
+        raise EvaluationError(
+            f"--people {people} requires at least {people} people in --identities, which has {len(cases)}."
+        )
     groups = [tuple(cases[i : i + people]) for i in range(0, len(cases) - people + 1, people)]
     return [
         Case(

@@ -120,11 +120,13 @@ def _draw_shots(opener: PipelineOpener, cases: Sequence[Case], options: Evaluate
 def _cases(options: EvaluateOptions, identities: Path) -> list[Case]:
     """The people of each picture."""
     if options.people > 1 and (options.drawn or options.by_timestep):
-        raise EvaluationError("--people puts people together for new pictures: leave out --drawn and --by-timestep.")
+        raise EvaluationError(
+            "--people combines people in new pictures. It cannot be used with --drawn or --by-timestep."
+        )
     single = load_cases(identities)
     cases = together(single, options.people)
     if left := single[len(cases) * options.people :]:
-        warn(f"Left out, since pictures show {options.people} people: {', '.join(case.name for case in left)}.")
+        warn(f"Skipped, since each picture needs {options.people} people: {', '.join(case.name for case in left)}.")
     return cases
 
 

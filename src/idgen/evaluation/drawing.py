@@ -133,4 +133,4 @@ def read_settings(folder: Path, drawing: Drawing) -> dict[str, Any]:
             told["id_scale"] = told.pop("scale")
         return told
     except EvaluationError as error:
-        raise EvaluationError(f"{error} Delete it, and the picture is drawn again.") from error
+        raise EvaluationError(f"{error} Delete the file to draw the picture again.") from error

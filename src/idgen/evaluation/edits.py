@@ -1,4 +1,4 @@
-"""What an edit of a face changed, in plain numpy: landmarks, angles, pixels."""
+"""Changes that an edit makes to a face, in plain numpy: landmarks, angles, pixels."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def operating_point_inconsistency(utility: np.ndarray, weights: np.ndarray) -> f
 
 
 def _crossing(matched: np.ndarray, missed: np.ndarray) -> float:
-    """Where rising FMR and falling FNMR meet, on the line between the two thresholds around it."""
+    """The rate at which FMR equals FNMR, interpolated between the two nearest thresholds."""
     i = int(np.flatnonzero(matched >= missed)[0])
     if i == 0:
         return float(matched[0])

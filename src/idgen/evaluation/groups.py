@@ -15,7 +15,7 @@ from ..terminal import warn
 from .cases import Case
 
 ESTIMATED = "estimated group"
-"""What the groups of a classifier are of, in reports."""
+"""Label in reports of groups that a classifier estimates."""
 
 
 def with_groups(cases: Sequence[Case], detector: FaceDetector, classifier: Path | None = None) -> list[Case]:
@@ -39,9 +39,9 @@ def with_groups(cases: Sequence[Case], detector: FaceDetector, classifier: Path 
     if not unknown:
         return found
     warn(
-        f"The groups of {len(unknown)} people are estimates of '{classifier.name}'. Estimators err, and more often in "
-        "some groups than in others: a difference between estimated groups can be one of the estimator. Give the "
-        "groups that people state themselves, in the column 'group'."
+        f"The groups of {len(unknown)} people are estimates by '{classifier.name}'. The error rate of estimates "
+        "differs between groups, so a difference in the results can be caused by the classifier. Provide the "
+        "groups that people report themselves in the column 'group'."
     )
     labels = judge.labels_of([_crop(case, detector) for case in unknown])
     estimated = {case.name: label for case, label in zip(unknown, labels, strict=True)}

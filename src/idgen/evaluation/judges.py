@@ -179,8 +179,8 @@ def _open_unseen(conditioning: str | None) -> list[FaceEncoder]:
         return [open_encoder(UNSEEN)]
     except (CheckpointError, MissingDependencyError) as error:
         warn(
-            f"{DlibEncoder.name} alone measures the pictures. It is the encoder that the adapter reads, by which an "
-            f"adapter looks better: give another one with --eval-encoder. ({UNSEEN} would be the default: {error})"
+            f"Only {DlibEncoder.name} measures the pictures. The adapter was trained with this encoder, which makes "
+            f"its scores too high: pass another encoder with --eval-encoder. ({UNSEEN} would be the default: {error})"
         )
         return [] if conditioning else [open_encoder(DlibEncoder.name)]
 
@@ -199,7 +199,7 @@ class EncoderRole(TypedDict):
 
 
 def encoder_roles(names: Sequence[str], conditioning: str | None, trained_with: Sequence[str]) -> list[EncoderRole]:
-    """What each encoder is to the adapter; the first one that training did not use is the headline."""
+    """The role of each encoder. The headline is the first one that training did not use."""
     known = dict.fromkeys(trained_with, "used by a loss or reward: a high value can be reward hacking")
     if conditioning is not None:
         known[conditioning] = "the adapter's own: pictures are conditioned on its embeddings"

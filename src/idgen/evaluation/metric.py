@@ -1,4 +1,4 @@
-"""What a metric is, and what it is computed from."""
+"""The interface of a metric, and its inputs."""
 
 from __future__ import annotations
 

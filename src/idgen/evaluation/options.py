@@ -91,5 +91,6 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if self.engine != EngineOptions() and (self.drawn or self.by_timestep or self.compare is not None):
             raise EvaluationError(
-                f"--engine {self.engine.engine} draws pictures: leave it out with --drawn, --by-timestep or --compare."
+                f"--engine {self.engine.engine} draws pictures. It cannot be used with --drawn, --by-timestep or "
+                "--compare."
             )

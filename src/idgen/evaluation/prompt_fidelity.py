@@ -36,7 +36,9 @@ class PromptClassifier:
     def __call__(self, pictures: Sequence[np.ndarray], prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
         """(n,): 1 where the best label is the prompt's, else 0; raises EvaluationError for an unknown label."""
         if unknown := set(labels) - set(self.labels):
-            raise EvaluationError(f"The classifier knows {self.labels}, not {sorted(unknown)}: label the prompts so.")
+            raise EvaluationError(
+                f"The classifier has no labels {sorted(unknown)}. Label the prompts with {self.labels}."
+            )
         return np.array(self.labels_of(pictures)) == np.array(labels)
 
     def labels_of(self, pictures: Sequence[np.ndarray]) -> list[str]:

@@ -10,7 +10,7 @@ from ..errors import EvaluationError
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a picture shall show; `{}` is the person's noun ("man", "woman", "person").
+    """A description of a picture; `{}` is the person's noun ("man", "woman", "person").
 
     Attributes:
         text: For the pipeline.

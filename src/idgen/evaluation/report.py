@@ -98,12 +98,12 @@ def read_measured(folder: Path) -> Measured:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvaluationError(f"The report in '{folder}' cannot be read: {error!r}") from error
     if unknown := sorted({key.partition("/")[0] for row in measured.rows for key in row["values"]} - METRICS.keys()):
-        raise EvaluationError(f"The report in '{folder}' has metrics that are not known here: {', '.join(unknown)}.")
+        raise EvaluationError(f"The report in '{folder}' has unknown metrics: {', '.join(unknown)}.")
     return measured
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """All that `report.json` of a folder holds; raises EvaluationError if there is none."""
+    """Read `report.json` of a folder. Raises EvaluationError if there is none."""
     try:
         report = read_json(folder / "report.json", EvaluationError)
         if report["format"] != FORMAT:

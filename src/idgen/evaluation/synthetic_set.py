@@ -39,7 +39,7 @@ PICTURES, TABLE, REPORT = "pictures", "pictures.jsonl", "report"
 
 @dataclass(frozen=True, kw_only=True)
 class SetPlan:
-    """What a synthetic set holds.
+    """Contents of a synthetic set.
 
     Attributes:
         people: Name → the invented person.
@@ -138,7 +138,7 @@ def make_set(
 
 
 def nearest_real(people: dict[str, Identity], real: str) -> dict[str, str | float]:
-    """How similar invented people are to the real ones of a prepared set, for the head of the report."""
+    """Similarity of invented people to the real people of a prepared set, for the head of the report."""
     encoder = next(iter(people.values())).encoder
     centres = real_people(real, encoder)
     nearest = np.stack([person.embedding(normalised=True).numpy() @ centres.T for person in people.values()]).max(1)

@@ -54,7 +54,7 @@ class Degradation:
 
 
 def measure_degradation(crop: np.ndarray, zoom: float = 1.0) -> float:
-    """How damaged an aligned face is: 0 for a sharp photo, towards 1 for one in which little can be seen.
+    """Estimate the damage of an aligned face: 0 for a sharp photo, towards 1 for one in which little can be seen.
 
     `1 − (size · sharpness · cleanness)^⅓`. Size is 1 / zoom; sharpness the contrast of details of about a pixel,
     beside the contrast of the whole and an undamaged face; cleanness `1 / (1 + (σ / 10)²)` with the noise's

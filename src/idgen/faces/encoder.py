@@ -36,7 +36,7 @@ class FaceEncoder(Protocol):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NetworkInput:
-    """How a network is fed.
+    """Input format of a network.
 
     Attributes:
         template: (5, 2), positions of the landmarks in a crop of `size` pixels.

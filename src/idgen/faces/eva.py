@@ -59,7 +59,7 @@ class EvaFeatures:
         network: Any = model if isinstance(model, nn.Module) else _open(model)
         if parser is None:
             _log.warning(
-                "EVA-CLIP sees ears, neck and background of the face, which PuLID was trained without: pass "
+                "The input of EVA-CLIP includes ears, neck and background, which PuLID's training masked: pass "
                 "image_encoder=EvaFeatures(parser=SegmentationParser(…))."
             )
         self.model, self.parser = network.eval().requires_grad_(False), parser
@@ -97,7 +97,7 @@ class EvaFeatures:
         return torch.cat([padded, *hidden], 1)[0].cpu()
 
     def pixels(self, crop: np.ndarray) -> torch.Tensor:
-        """What the encoder sees of an aligned face: grey on white, normalised, (1, 3, size, size)."""
+        """Input of the encoder for an aligned face: grey on white, normalised, (1, 3, size, size)."""
         red, green, blue = torch.from_numpy(crop).permute(2, 0, 1).float() / 255
         face = 0.299 * red + 0.587 * green + 0.114 * blue
         if self.parser is not None:

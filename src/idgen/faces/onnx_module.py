@@ -167,7 +167,7 @@ def _graph(model: Any, path: str | Path) -> tuple[list[Node], dict[str, torch.Te
 
 
 def _tensor(stored: Any) -> torch.Tensor:
-    """In float32, also where a file keeps half precision."""
+    """Convert half precision to float32."""
     from onnx import numpy_helper
 
     value = torch.from_numpy(numpy_helper.to_array(stored).copy())

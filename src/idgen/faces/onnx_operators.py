@@ -131,7 +131,7 @@ OPERATORS: dict[str, Operator] = {
     "Transpose": lambda x, *, perm: x.permute(*perm),
     "Unsqueeze": _unsqueeze,
 }
-"""What they do to constants, by name."""
+"""Operators on constants, by name."""
 
 BATCH_OPERATORS = {**OPERATORS, "Reshape": _reshape_batch}
-"""What they do to the activations of a batch of images, by name."""
+"""Operators on the activations of a batch of images, by name."""

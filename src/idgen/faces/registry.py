@@ -138,7 +138,7 @@ def open_encoder(spec: str) -> FaceEncoder:
 
 
 def spec_of(name: str) -> str:
-    """What opens the encoder of embeddings, by the name that is stored with them.
+    """Return the specification that opens an encoder, given the name stored with its embeddings.
 
     Some names open by themselves. Others, such as those of ONNX files, are known after `open_encoder` has opened the
     encoder in this process.
@@ -150,8 +150,8 @@ def spec_of(name: str) -> str:
         return _opened[name]
     if _row(name) is None:
         raise EncoderMismatchError(
-            f"The face encoder '{name}' is not built in. Name what opens it with --encoder ({encoder_forms()}). In "
-            "Python, call idgen.faces.open_encoder first, or give load_id_adapter a face_analyzer."
+            f"The face encoder '{name}' is not built in. Pass it as --encoder ({encoder_forms()}). "
+            "In Python, call idgen.faces.open_encoder first, or give load_id_adapter a face_analyzer."
         )
     return name
 
@@ -185,7 +185,7 @@ def default_detector(encoder: FaceEncoder) -> FaceDetector:
 
 
 def encoder_forms() -> str:
-    """How encoders are named on the command line."""
+    """The forms in which the command line accepts an encoder."""
     return ", ".join([*(f"{name}{row.argument}" for name, row in ENCODERS.items()), OWN, "MODULE:CLASS"])
 
 
@@ -220,7 +220,7 @@ def _row(spec: str) -> tuple[EncoderRow, str] | None:
 
 def _own(spec: str) -> FaceEncoder:
     if spec.endswith(".onnx"):
-        raise EncoderMismatchError(f"How is '{spec}' fed? Write arcface:{spec} or imagenet:{spec}.")
+        raise EncoderMismatchError(f"The input of '{spec}' is not specified: pass arcface:{spec} or imagenet:{spec}.")
     if not re.fullmatch(r".+:\w+", spec):
         if spec in ENCODERS:
             raise EncoderMismatchError(f"'{spec}' needs an argument: {spec}{ENCODERS[spec].argument}.")

@@ -23,7 +23,7 @@ PEOPLE_PER_AXIS = 100
 """A space of ten people per axis tells its people from others with an AUC of 0.72, one of 460 with 0.50."""
 RIDGE = 1.0
 ATTRIBUTE = "attribute."
-"""What the names of the tensors of attributes begin with in a file."""
+"""Prefix of the names of attribute tensors in a file."""
 
 ARCFACE_LENGTH = 20.0
 """Usual length of raw embeddings of ArcFace networks."""

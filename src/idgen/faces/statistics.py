@@ -210,8 +210,8 @@ class EncoderStatistics:
 
 
 def statistics_file(encoder: str) -> Path:
-    """Where `idgen calibrate` writes the statistics of an encoder: `encoders/` in the folder that the environment
-    variable `IDGEN_HOME` names, by default `~/.cache/idgen`."""
+    """File to which `idgen calibrate` writes the statistics of an encoder, in `encoders/` in the folder that the
+    environment variable `IDGEN_HOME` names, by default `~/.cache/idgen`."""
     home = Path(os.environ.get("IDGEN_HOME") or "~/.cache/idgen").expanduser()
     return home / "encoders" / f"{quote(encoder, safe='')}.json"
 

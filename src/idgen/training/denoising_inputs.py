@@ -13,11 +13,11 @@ from ..adapter import IdentityTokens
 from ..errors import TrainingError
 from ..losses import AttentionRecorder, Recording, mix_identities
 from .batch import Batch
+from .encoding import encode_with
 from .face_inputs import FaceInputs, OtherEncoderInputs
 from .faces import FacesWanted, GeneratedFaces
 from .randomness import Generators, integers, normal, uniform
 from .rollout import Predict, predict_x0
-from .step import encode_with
 from .token_inputs import TokenInputs
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from .faces import embed_prior, open_decoder, open_detector
 from .grpo import GRPOStep
 from .methods import DDPOConfig, GRPOConfig, SwapConfig
 from .open_shards import open_batches
+from .open_validation import make_validation
 from .opening import lock_folder, make_loop, open_run, run_loop
 from .prompt_checks import check_captions, check_prompts
 from .reward_backprop import RewardStep
@@ -38,7 +39,6 @@ from .styles import open_styles
 from .summary import describe_training
 from .swap_step import SwapStep
 from .trainable import TrainableModules, check_encoder, frozen_adapter, make_modules
-from .validation import make_validation
 
 Weights = TypeVar("Weights", LossConfig, RewardsConfig)
 

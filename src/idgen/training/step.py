@@ -9,18 +9,18 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..adapter import Fusion, IdentityAdapter, IdentityNet, IdentityTokens, Restorer
 from ..convert import NET
 from ..data.people_options import Masks
-from ..errors import CheckpointError, EncoderMismatchError, TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..faces import draw_keypoints
 from ..files import write_folder
 from ..losses import Weighted
 from .base import BaseModel
 from .batch import Batch
+from .encoding import encode_with
 from .faces import face_mask
 from .trainable import UNetLoRA
 
@@ -250,41 +250,3 @@ class TrainingStep(nn.Module):
             self.adapter.load_state_dict(IdentityAdapter.from_pretrained(folder).state_dict())
         if self.restorer is not None:
             self.restorer.load_state_dict(Restorer.from_pretrained(folder).state_dict())
-
-
-@torch.no_grad()
-def encode_beside(adapter: IdentityAdapter, batch: Batch) -> IdentityTokens:
-    """The identity tokens that a frozen adapter beside the trained one makes of a batch.
-
-    Raises:
-        TrainingError: The batch has no embeddings for it.
-    """
-    if batch.beside is None:
-        raise TrainingError("An adapter beside the one that is trained reads the batch's `beside`, which is missing.")
-    return adapter.encode(as_read(batch.beside, adapter.config["normalised"], adapter.config["pool_photos"]))
-
-
-def encode_with(adapter: IdentityAdapter, batch: Batch) -> IdentityTokens:
-    """The identity tokens that an adapter makes of a batch; raises as `TrainingStep.encode`."""
-    config = adapter.config
-    if batch.encoder != config["encoder"]:
-        raise EncoderMismatchError(
-            f"The adapter reads embeddings of '{config['encoder']}', the batch holds those of '{batch.encoder}'."
-        )
-    return adapter.encode(as_read(batch.id_embeds, config["normalised"], config["pool_photos"]))
-
-
-def as_read(embeds: torch.Tensor, normalised: bool, pool_photos: bool) -> torch.Tensor:
-    """Raw embeddings → what an adapter reads, as a pipeline makes it of an `Identity`.
-
-    Args:
-        embeds: (batch, dim) or (batch, photos, dim); zeros stay zeros.
-        normalised: Whether the adapter reads embeddings of unit length.
-        pool_photos: Whether it reads the mean of several photos.
-    """
-    if normalised:
-        embeds = F.normalize(embeds, dim=-1)
-    if embeds.ndim == 2 or not pool_photos:
-        return embeds
-    mean = embeds.mean(1)
-    return F.normalize(mean, dim=-1) if normalised else mean

@@ -12,7 +12,7 @@ from ..errors import TrainingError
 from ..faces.parts import part_masks
 from ..losses import Inputs
 from .batch import Batch
-from .step import as_read, encode_beside
+from .encoding import as_read, encode_beside
 
 if TYPE_CHECKING:
     from .denoiser import IdentityDenoiser

@@ -1,46 +1,31 @@
-"""Validation: pictures of fixed people under fixed prompts, the similarities in them, and early stopping."""
+"""Validation: pictures of fixed people under fixed prompts, and the similarities in them."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from PIL import Image
 
 from ..adapter import IdentityAdapter
-from ..data.bank import IdentityBank
-from ..data.columns import open_photo
-from ..data.index import read_index
-from ..data.manifest import Manifest
-from ..data.storage import join
-from ..errors import DataError, TrainingError
+from ..errors import TrainingError
 from ..evaluation.judges import Embeddings, Judges, read_faces
 from ..evaluation.metric import Faces, Picture
 from ..evaluation.metrics import picture_values
 from ..evaluation.similarity import cosine_similarity
-from ..faces import FaceDetector, FaceEncoder, open_encoder, spec_of
-from ..faces.registry import default_detector
+from ..faces import FaceDetector, FaceEncoder
 from ..files import write_whole
 from ..identity import Identity
-from ..rewards import RewardHackingGuard, Verdict
 from .base import BaseModel
-from .encoders import RunEncoders
-from .run_config import ShardConfig
-from .tracking import read_rows, show_pictures
 
 FACES, SIMILARITY, OTHERS = "validation/faces", "validation/similarity/", "validation/others/"
 """Names of the metrics; the last two are followed by the name of a face encoder."""
 _NAMES = {"detection": "faces", "sim_ref": "similarity"}  # metrics that have another name in `idgen evaluate`
 
 _GAP = 2
-_log = logging.getLogger(__name__)
 
 
 class Validation:
@@ -173,124 +158,3 @@ def _measure(
     for other in others:
         for name in drawn:
             yield f"{OTHERS}{name}", float(cosine_similarity(drawn[name], other[name])[0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class EarlyStopping:
-    """Stops a run in which the similarity by one face encoder rises while that by another one falls.
-
-    Attributes:
-        trained: Metric of the encoder that the losses or rewards use.
-        unseen: Metric of the encoder that the training never uses.
-        rule: Decides from the two series.
-    """
-
-    trained: str
-    unseen: str
-    rule: RewardHackingGuard
-
-    def __call__(self, metrics: Path) -> bool:
-        """Whether to stop the run, given its `metrics.jsonl`; logs a warning with the reason."""
-        pairs: dict[int, tuple[float, float]] = {}
-        for row in read_rows(metrics):
-            trained, unseen = row.get(self.trained), row.get(self.unseen)
-            if trained is not None and unseen is not None:  # the second encoder may have been added on resume
-                pairs[row["step"]] = (trained, unseen)
-        verdict = self.rule(*([pairs[step][i] for step in sorted(pairs)] for i in range(2)))
-        if verdict is not Verdict.CONTINUE:
-            _log.warning(
-                "%s rises while %s falls: the pictures improve for one face encoder only.%s",
-                self.trained,
-                self.unseen,
-                " The run stops here; an earlier checkpoint is better." if verdict is Verdict.STOP else "",
-            )
-        return verdict is Verdict.STOP
-
-
-def make_validation(
-    config: ShardConfig,
-    base: BaseModel,
-    adapter: IdentityAdapter | None,
-    accelerator: Accelerator,
-    beside: IdentityAdapter | None = None,
-    **drawing: Any,
-) -> tuple[Validation | None, EarlyStopping | None]:
-    """Make the validation of a run, and early stopping if there is a second face encoder.
-
-    There is no validation without an adapter, or if the validation split has no people.
-
-    Args:
-        config: Configuration of the run.
-        base: Its base model.
-        adapter: The adapter.
-        accelerator: Accelerator of the run.
-        beside: See `Validation`.
-        drawing: `steps` and `guidance_scale` of `Validation`.
-
-    Raises:
-        TrainingError: The second face encoder is the one used in training.
-    """
-    settings, shards = config.validation, config.train_data_dir
-    if adapter is None or not settings.validation_people:
-        return None, None
-    try:
-        bank = IdentityBank(shards, "validation")
-    except DataError:
-        if accelerator.is_main_process:
-            _log.warning("The validation split of '%s' has no people: the run is not validated.", shards)
-        return None, None
-    encoders = _encoders(config, [adapter] if beside is None else [adapter, beside], accelerator)
-    people = [_person(shards, bank, i, encoders) for i in range(min(settings.validation_people, len(bank)))]
-    validation = Validation(
-        base,
-        adapter,
-        people,
-        settings.validation_prompts,
-        default_detector(encoders[adapter.config["encoder"]]),
-        encoders,
-        config.output_dir / "validation",
-        seed=config.loop.seed,
-        beside=beside,
-        show=partial(show_pictures, accelerator, settings.validation_prompts),
-        **drawing,
-    )
-    if settings.eval_encoder is None:
-        return validation, None
-    trained, unseen = (f"{SIMILARITY}{name}" for name in (RunEncoders.of(config).compared[0], [*encoders][-1]))
-    return validation, EarlyStopping(trained=trained, unseen=unseen, rule=RewardHackingGuard())
-
-
-def _encoders(
-    config: ShardConfig, adapters: Sequence[IdentityAdapter], accelerator: Accelerator
-) -> dict[str, FaceEncoder]:
-    """The face encoders of the adapters and of losses or rewards, and last the one that training never uses."""
-    used = dict.fromkeys([*(each.config["encoder"] for each in adapters), *RunEncoders.of(config).compared])
-    encoders: dict[str, FaceEncoder] = {name: open_encoder(spec_of(name)) for name in used}
-    if config.validation.eval_encoder is not None:
-        judge = open_encoder(config.validation.eval_encoder)
-        if judge.name in used:
-            raise TrainingError(f"'{judge.name}' is used in training; --eval_encoder must be another face encoder.")
-        encoders[judge.name] = judge
-    elif config.stage == "reward" and accelerator.is_main_process:
-        _log.warning(
-            "Only '%s', which is also rewarded, measures the pictures. Give another face encoder with --eval_encoder "
-            "to detect reward hacking.",
-            "', '".join(used),
-        )
-    return encoders
-
-
-def _person(shards: str, bank: IdentityBank, number: int, encoders: Mapping[str, FaceEncoder]) -> dict[str, Identity]:
-    """The identity of a person's first photo by each face encoder."""
-    shard, row = (int(value) for value in bank.rows[bank.starts[number]])
-    name = list(Manifest.open(shards).shards)[shard]
-    index = read_index(join(shards, f"{name}.parquet"), ("key", "offset", "length", "landmarks"))
-    found: dict[str, Any] = index.slice(row, 1).to_pylist()[0]
-    photo = open_photo(join(shards, f"{name}.tar"), found)
-    landmarks = np.asarray(found["landmarks"]).reshape(5, 2)
-    return {
-        encoder: Identity(
-            embeddings=torch.from_numpy(network.embed(network.crop(photo, landmarks)[None])), encoder=encoder
-        )
-        for encoder, network in encoders.items()
-    }

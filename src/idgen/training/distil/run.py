@@ -17,12 +17,12 @@ from ..base import BaseModel
 from ..encoders import RunEncoders
 from ..loop import Loop
 from ..open_shards import open_batches
+from ..open_validation import make_validation
 from ..opening import lock_folder, make_loop, open_run, run_loop
 from ..shard_batches import ShardBatches
 from ..summary import measured
 from ..tracking import METRICS, read_rows
 from ..trainable import UNetLoRA, check_encoder
-from ..validation import make_validation
 from .config import DistilConfig
 from .step import ConsistencyStep, few_step_scheduler
 

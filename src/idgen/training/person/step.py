@@ -13,8 +13,9 @@ from ...identity import Identity
 from ...losses import Weighted
 from ..batch import Batch
 from ..denoiser import IdentityDenoiser
+from ..encoding import as_read
 from ..randomness import Generators
-from ..step import CONFIG, as_read
+from ..step import CONFIG
 
 IDENTITY_FILE = "identity.safetensors"
 """The person, as `idgen generate --identity` reads it."""
