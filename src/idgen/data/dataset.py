@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,20 +13,16 @@ from ..attributes import find_direction
 from ..errors import DataError
 from ..faces.expression import EXPRESSION, mirrored
 from .bank import IdentityBank
-from .columns import Column, column_url, open_photo
-from .far import COLUMNS as FAR_COLUMNS
+from .columns import column_url, open_photo
+from .face_rows import RELIABILITY, FaceRows
 from .far import far_references
 from .framing import AlignedFraming, Framing
-from .index import read_index
 from .makers import augmented_column
-from .manifest import Manifest
 from .pairing import Pairing
 from .sample import Sample
-from .storage import exists, join
+from .storage import exists
 from .triplets import TRIPLETS
 
-_COLUMNS = ("key", "offset", "length", "width", "height", "box", "landmarks", "caption")
-RELIABILITY = "reliability"
 CAPTION = "a photo of <id>"
 """Caption of a photo without one."""
 
@@ -39,7 +33,7 @@ Placed: TypeAlias = "tuple[torch.Tensor, np.ndarray, Sequence[int]]"
 """A picture or its latents, the landmarks in it, (5, 2), and its size conditioning."""
 
 
-class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
+class PairedIdentityDataset(FaceRows, torch.utils.data.Dataset[Sample]):
     """Map-style dataset of faces. The sample of a face is a function of seed, epoch and, in a curriculum, the batch.
 
     Args:
@@ -80,16 +74,12 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         beside: bool = False,
         seed: int = 0,
     ) -> None:
-        self.manifest = Manifest.open(shards)
-        self.bank = IdentityBank(shards, split, seed=seed)
+        super().__init__(shards, split, seed)
         self.encoder = encoder or self.manifest.encoder
         self.compare, self.compare_references = tuple(compare) or (self.encoder,), compare_references
         self.banks = {self.manifest.encoder: self.bank}
         for name in {self.encoder, *self.compare} - self.banks.keys():
             self.banks[name] = IdentityBank(shards, split, seed=seed, encoder=name)
-        self.shards, self.names = shards, list(self.manifest.shards)
-        if (self.bank.rows[:, 0] >= len(self.names)).any():
-            raise DataError(f"The bank of '{shards}' names shards that are not there. Run `idgen prepare` again.")
         self.framing, self.pairing, self.seed = framing, pairing or Pairing(), seed
         self.latents, self.text, self.triplets, self.beside = latents, text, triplets, beside
         cached = latents is not None or triplets is not None
@@ -98,26 +88,12 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
         self._directions = [(find_direction(name, self.encoder), most) for name, most in self.pairing.moves.items()]
         augmented = augmented_column(None if self.encoder == self.manifest.encoder else self.encoder)
         self._augmented = augmented if exists(column_url(shards, self.names[0], augmented)) else None
-        self._open()
         for column, key in (("latents", latents), ("text", text), (TRIPLETS, triplets)):
             for name in self.names if key is not None else ():
                 self._column(name, column, key)
 
     def __len__(self) -> int:
         return len(self.bank.rows)
-
-    def _open(self) -> None:
-        # a window of a plan spans a few shards; random access keeps this many open
-        self._table = lru_cache(64)(self._read_table)
-        self._column = lru_cache(256)(self._open_column)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Exclude open files, since each worker opens its own."""
-        return {name: value for name, value in vars(self).items() if name not in ("_table", "_column")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._open()
 
     def __getitem__(self, place: Place) -> Sample:
         """The sample of a face: `dataset[face]`, `dataset[epoch, face]` or `dataset[epoch, face, batch]`."""
@@ -170,27 +146,10 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             beside=self._beside(references, text or known) if self.beside else None,
         )
 
-    @property
-    def shards_of_items(self) -> np.ndarray:
-        """(items,), the shard that each item is read from."""
-        return np.asarray(self.bank.rows[:, 0])
-
     def size(self, face: int) -> tuple[int, int]:
         """Height and width of the picture; a batch has pictures of one size."""
         row = self.row(face)
         return self.framing.size(row["width"], row["height"])
-
-    def row(self, face: int) -> dict[str, Any]:
-        """The row of a face in the index."""
-        shard, row = map(int, self.bank.rows[face])
-        table = self._table(shard)
-        if row >= len(table["offset"]):
-            raise DataError(f"The bank of '{self.shards}' names row {row} of shard {shard}, which has fewer rows.")
-        found = {name: column[row] for name, column in table.items()}
-        numbers = [found["width"], found["height"], *(found["box"] or [None]), *(found["landmarks"] or [None])]
-        if not all(number is not None and math.isfinite(number) for number in numbers) or min(numbers[:2]) < 1:
-            raise DataError(f"Row {row} of shard {shard} in '{self.shards}' is not a face, or its values are damaged.")
-        return found
 
     def _is_reference(self, face: int, person: int) -> bool:
         return face - int(self.bank.starts[person]) < int(self.bank.references[person])
@@ -271,26 +230,3 @@ class PairedIdentityDataset(torch.utils.data.Dataset[Sample]):
             return self._required(face, "latents", self.latents)[int(flipped)], points, place.time_ids
         picture = framing.cut(open_photo(self._tar(face), row), box, landmarks)
         return torch.from_numpy(picture[:, ::-1].copy() if flipped else picture), points, place.time_ids
-
-    def _value(self, face: int, column: str, key: str | None = None) -> torch.Tensor | None:
-        shard, row = self.bank.rows[face]
-        return self._column(self.names[int(shard)], column, key)[int(row)]
-
-    def _required(self, face: int, column: str, key: str | None = None) -> torch.Tensor:
-        value = self._value(face, column, key)
-        if value is None:
-            raise DataError(
-                f"The column '{column}' is older than the set. Write it again: idgen prepare --cache {column}"
-            )
-        return value
-
-    def _tar(self, face: int) -> str:
-        return join(self.shards, f"{self.names[int(self.bank.rows[face][0])]}.tar")
-
-    def _read_table(self, shard: int) -> dict[str, list[Any]]:
-        return read_index(
-            join(self.shards, f"{self.names[shard]}.parquet"), _COLUMNS, (RELIABILITY, *FAR_COLUMNS)
-        ).to_pydict()
-
-    def _open_column(self, shard: str, name: str, key: str | None) -> Column:
-        return Column(self.shards, shard, name, key)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
 
 from ..data.bank import IdentityBank
-from ..data.dataset import RELIABILITY
+from ..data.face_rows import RELIABILITY
 from ..data.group_dataset import NOBODY, GroupDataset, GroupSample
 from ..data.index import read_index
 from ..data.loader import PairedLoader
