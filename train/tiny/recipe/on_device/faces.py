@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -61,9 +62,8 @@ def moved(images: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, tor
     offset = shift + middle - (linear * middle).sum(2)
     to_image = torch.cat([linear, offset[:, :, None]], 2)
     grid = _grid(to_image, side, side)
-    found = (
-        (points - offset[:, None]) @ linear / (scale * scale)[:, None, None]
-    )  # a rotation's inverse is its transpose
+    # the inverse of a rotation is its transpose
+    found = (points - offset[:, None]) @ linear / (scale * scale)[:, None, None]
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False), found
 
 
@@ -83,10 +83,7 @@ def _grid(to_image: torch.Tensor, size: int, side: int) -> torch.Tensor:
     return (2 * (where + 0.5) / side - 1).unflatten(1, (size, size))
 
 
-_templates: dict[torch.device, torch.Tensor] = {}
-
-
+@cache
 def _template(where: torch.device) -> torch.Tensor:
-    if where not in _templates:
-        _templates[where] = torch.from_numpy(DLIB_TEMPLATE).float().to(where)
-    return _templates[where]
+    """dlib's template on a device."""
+    return torch.from_numpy(DLIB_TEMPLATE).float().to(where)

@@ -36,16 +36,13 @@ def pack_poses(settings: config.Config, folders: Mapping[str, Path], output: Pat
     rows = {photo: row for row, photo in enumerate(crops["photo"].tolist()) if row % EACH == 0}
     size, numbers = settings.crops.size, np.random.default_rng(settings.seed)
     pictures, points, of = [], [], []
-    for number, photo, landmarks in tqdm(
-        read_faces(settings, folders["faces"]), total=len(faces["name"]), mininterval=10
-    ):
+    every = read_faces(settings, folders["faces"])
+    for number, photo, landmarks in tqdm(every, total=len(faces["name"]), mininterval=10):
         if number in rows:
-            pose = POSES.draw(numbers)
-            template = AlignedFraming(size, settings.crops.zoom, settings.crops.rise, pose).template
-            pictures.append(
-                compress(shrink(align_face(photo.image, landmarks, 2 * template, 2 * size, mirrored=BORDER)))
-            )
-            points.append(in_picture(landmarks[None], template)[0])
+            framing = AlignedFraming(size, settings.crops.zoom, settings.crops.rise, POSES.draw(numbers))
+            large = align_face(photo.image, landmarks, 2 * framing.template, 2 * size, mirrored=BORDER)
+            pictures.append(compress(shrink(large)))
+            points.append(in_picture(landmarks[None], framing.template)[0])
             of.append(rows[number])
     save(
         output / FILE,
