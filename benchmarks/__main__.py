@@ -53,6 +53,7 @@ CPU = (
     Row("training", ("--stage", "2", "--rounds", "3")),
     Row("serving", ("--clients", "1", "8")),
     Row("people"),
+    Row("sizes"),
 )
 """In the order of the time that they take."""
 
