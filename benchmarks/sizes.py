@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import tyro
+from diffusers import UNet2DConditionModel
 from networks import EMBEDDING_DIM, SD15, inputs, make_adapter, make_unet
 from people import finish, peak_memory, write_set
 from rich.console import Console
@@ -78,12 +79,12 @@ def _alone(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 
 @torch.no_grad()
-def added(unet: torch.nn.Module, tokens: int = 16, people: int = 1, pictures: int = 1) -> float:
+def added(unet: UNet2DConditionModel, tokens: int = 16, people: int = 1, pictures: int = 1) -> float:
     """GFLOPs of a step with identities, less those of a step without."""
     call = inputs(unet, SIDE, pictures)
     with FlopCounterMode(display=False) as bare:
         unet(**call)
-    adapter = make_adapter(unet, tokens)  # pyright: ignore[reportArgumentType]
+    adapter = make_adapter(unet, tokens)
     adapter.attach(unet)
     identities = [adapter.encode(torch.ones(1, EMBEDDING_DIM, device="meta")) for _ in range(people)]
     masks = [torch.zeros(SIDE, SIDE, device="meta") for _ in range(people)] if people > 1 else None
