@@ -54,7 +54,7 @@ def main() -> None:
             shares = [
                 float((found == value).mean()) for found in (measure(draw(pipeline, sentence, len(plain))), without)
             ]
-            print(f"| {word} | {shares[0]:.0%} | {shares[1]:.0%} |", flush=True)
+            print(f"| {word} | {100 * shares[0]:.0f} % | {100 * shares[1]:.0f} % |", flush=True)
 
 
 def draw(pipeline: Any, prompt: str, count: int) -> list[np.ndarray]:
