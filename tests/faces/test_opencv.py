@@ -35,6 +35,23 @@ def test_sface_reads_rgb_crops_without_scaling(tmp_path: Path, astronaut: np.nda
     assert encoder.embed(crops[:0]).shape == (0, 128)
 
 
+def test_a_network_that_was_downloaded_before_opens_without_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests have no access to the hub. Of several files, the newest one in float32 is opened."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--opencv--face_recognition_sface"
+    snapshot = repository / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123")
+    for name in ("2020", "2021dec_int8"):
+        (snapshot / f"face_recognition_sface_{name}.onnx").write_text("not opened")
+    newest = write_recogniser(snapshot / "face_recognition_sface_2021dec.onnx", SFaceEncoder.dim)
+    crops = np.zeros((1, 112, 112, 3), np.uint8)
+    np.testing.assert_array_equal(SFaceEncoder().embed(crops), SFaceEncoder(newest).embed(crops))
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no file.*none\.onnx"):
         YuNetDetector(tmp_path / "none.onnx")

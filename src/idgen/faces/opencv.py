@@ -106,19 +106,31 @@ def _import_cv2() -> Any:
 
 
 def _resolve(weights: str | os.PathLike[str], stem: str) -> Path:
-    """A local file, or the newest float32 file of a hub repository whose name begins with `stem`."""
+    """A local file, or the newest float32 file of a hub repository whose name begins with `stem`.
+
+    A repository that has been downloaded is not looked up on the hub again.
+    """
     path = Path(weights)
     if path.is_file():
         return path
     if path.suffix == ".onnx" or path.exists():
         raise CheckpointError(f"There is no file '{path}'.")
-    from huggingface_hub import hf_hub_download, list_repo_files
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    wanted: dict[str, Any] = {"allow_patterns": f"{stem}*.onnx", "ignore_patterns": "*int8*"}
     try:
-        names = sorted(n for n in list_repo_files(str(weights)) if n.startswith(stem) and "int8" not in n)
-        return Path(hf_hub_download(str(weights), names[-1]))
+        try:
+            folder = snapshot_download(str(weights), local_files_only=True, **wanted)
+            return _newest(Path(folder), stem)
+        except (LocalEntryNotFoundError, IndexError):
+            return _newest(Path(snapshot_download(str(weights), **wanted)), stem)
     except Exception as error:  # the hub raises errors of many types
         raise CheckpointError(f"'{weights}' is neither a file nor a hub repository with {stem}*.onnx.") from error
+
+
+def _newest(folder: Path, stem: str) -> Path:
+    return sorted(file for file in folder.glob(f"{stem}*.onnx") if "int8" not in file.name)[-1]
 
 
 def _open(create: Callable[[], Net], path: str) -> Net:
