@@ -249,7 +249,7 @@ def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path
     wrong: list[tuple[str, tuple, dict[str, Any], str]] = [
         ("/several_people", (["Anna", "Bruno"], only_red), {}, "No region is painted blue"),
         ("/several_people", (["Anna", "Carl"], only_red), {}, "Unknown person"),
-        ("/several_people", (["Anna"], only_red), {}, "2 to 4 people, got 1"),
+        ("/several_people", (["Anna"], only_red), {}, "Choose 2 to 4 people, not 1"),
         ("/mix", ("Anna", "Bruno", 2), {}, "between 0 and 1|greater than"),
         ("/attributes", ("Anna", 9, 0, 0), {}, "between -5 and 5|greater than"),
         ("/landmarks", ([], [[1, 2]], 32, 32), {}, "Five points"),

@@ -104,7 +104,7 @@ class LocalProcesses:
             worst = [task.name for task, attempt in again if attempt >= ATTEMPTS]
             if worst:
                 raise DataError(
-                    f"Workers were killed {ATTEMPTS} times at {worst}, probably because memory ran out. "
+                    f"Workers were killed {ATTEMPTS} times at {', '.join(worst)}, probably because memory ran out. "
                     "Use fewer workers and run the same command again."
                 )
 

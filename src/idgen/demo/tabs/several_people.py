@@ -70,7 +70,7 @@ def build(page: Page, tab: gr.Tab) -> None:
 def several_people(request: GenerationRequest, people: Sequence[str], regions: Any) -> Results:
     """Generate two to four people, where `regions` is red, blue, green and yellow."""
     if not 2 <= len(people) <= MAX_PEOPLE:
-        raise DemoError(f"Choose 2 to {MAX_PEOPLE} people; {len(people)} were chosen.")
+        raise DemoError(f"Choose 2 to {MAX_PEOPLE} people, not {len(people)}.")
     enrolled = [request.session.person(name) for name in people]
     masks = painted_regions(regions, len(people))
     if not request.backend.pipeline.draws_one_face:
