@@ -123,7 +123,7 @@ def test_a_face_that_is_found_at_once_takes_no_search(astronaut: np.ndarray) -> 
 def test_dlib_in_several_threads(astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """They find what one finds, each with a detector of dlib's; the next instance makes no other one."""
     expected, made = DlibDetector(640).detect(astronaut), []
-    make = dlib.get_frontal_face_detector
+    make = dlib.get_frontal_face_detector  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setattr(dlib, "get_frontal_face_detector", lambda: (made.append(1), make())[1])
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(DlibDetector(640).detect, [astronaut] * 6))
