@@ -77,7 +77,7 @@ class Blind:
 
 def test_unseen_people_are_distinguished_by_an_unseen_encoder(pipe: Any, shared: Path) -> None:
     """Each from a photo, compared with another photo of theirs and with everybody else's."""
-    folders = sorted(folder for folder in (shared / "data" / "london").iterdir() if folder.is_dir())[:24]
+    folders = sorted(folder for folder in (shared / "data" / "london").iterdir() if folder.is_dir())[:14]
     detector = DlibDetector(working_side=640)  # faces fill the photos; a quarter of the time
     judge = open_encoder(f"imagenet:{shared / 'models' / 'mobilefacenet_eval.onnx'}")
     analyzer = FaceAnalyzer(detector=detector, encoder=judge)
@@ -85,8 +85,8 @@ def test_unseen_people_are_distinguished_by_an_unseen_encoder(pipe: Any, shared:
     people = [enroll(folder / "neutral.jpg", FaceAnalyzer(detector=detector)) for folder in folders]
     cosines = embed(analyzer, draw(pipe, [0] * len(people), id_embeds=people)) @ embed(analyzer, photos).T
     own, others = np.diagonal(cosines), cosines[~np.eye(len(folders), dtype=bool)]
-    assert own.mean() >= 0.25
-    assert own.mean() - others.mean() >= 0.23
+    assert own.mean() >= 0.3
+    assert own.mean() - others.mean() >= 0.27
 
 
 def test_words_name_the_person(pipe: Any, astronaut: np.ndarray) -> None:
