@@ -12,6 +12,7 @@ slowly: try it first with `--most 1 --batch 4`.
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,9 @@ def main() -> None:
         if name == "train":
             command.add_argument("--most", type=int, default=0, help="updates of each training, for a trial")
             command.add_argument("--batch", type=int, default=0, help="batch size, for a trial")
+            command.add_argument(
+                "--minutes", type=float, default=9.5, help="for everything; the last trainings are cut"
+            )
     arguments = vars(parser.parse_args())
     settings = load_config(arguments.pop("settings"))
     {"pack": write_pack, "train": train, "collect": collect}[arguments.pop("command")](settings, **arguments)
@@ -62,16 +66,18 @@ def write_pack(settings: Config, base: Path, adapter: Path, pack: Path) -> None:
         shutil.copytree(folder, pack / name, dirs_exist_ok=True)
 
 
-def train(settings: Config, pack: Path, output: Path, most: int = 0, batch: int = 0) -> None:
+def train(
+    settings: Config, pack: Path, output: Path, most: int = 0, batch: int = 0, minutes: float = math.inf
+) -> None:
     """Train everything; see `Trainings`."""
     stages = {name: replace(stage, batch=batch or stage.batch) for name, stage in settings.gpu.items()}
-    Trainings(replace(settings, gpu=stages), pack, output, most).run()
+    Trainings(replace(settings, gpu=stages), pack, output, most, minutes).run()
 
 
 def collect(settings: Config, pack: Path, output: Path, result: Path) -> None:
     """Write the results as folders: `base`, the adapter after each training, and the IdentityNet.
 
-    The IdentityNet is the given one if the time ended before its training.
+    The IdentityNet is the given one if the process was ended before its training.
     """
     model = open_person(pack)
     autoencoder = wide_autoencoder(AutoencoderTiny.from_pretrained(pack / BASE / "vae"), CHANNELS)

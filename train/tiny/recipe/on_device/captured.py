@@ -129,4 +129,5 @@ def spend(
                 file.write(json.dumps({"stage": name, "updates": number, "seconds": spent, **told}) + "\n")
             bar.update(100 * progress - bar.n)
             bar.set_postfix(told, refresh=False)
-    print(f"{name}: {number} updates, {number / (time.monotonic() - start):.1f} a second, {losses}", flush=True)
+    last = ", ".join(f"{key} {float(value):.4f}" for key, value in losses.items())
+    print(f"{name}: {number} updates, {number / (time.monotonic() - start):.1f} a second; {last}", flush=True)

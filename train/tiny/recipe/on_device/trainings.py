@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -31,7 +32,10 @@ ADAPTERS = ("joint", "adapter", "reward")
 """The trainings that leave an adapter, in their order."""
 LASTS = (1, 3, 6)
 """Numbers of last steps that have a gradient in the reward; they take turns."""
+WRITING = 10.0
+"""Seconds that are left for the last results."""
 PATCH = 64
+"""Side of the patches that the autoencoder is trained on first."""
 SAMPLE = 1000
 """Pictures that say which details the latents miss."""
 
@@ -44,10 +48,14 @@ class Trainings:
         pack: Folder of the pack.
         output: Folder of the results; those of a training are written when it ends.
         most: Updates of each training; 0 for no limit.
+        minutes: For everything, from here on; trainings for which too little is left are shorter.
     """
 
-    def __init__(self, settings: config.Config, pack: Path, output: Path, most: int = 0) -> None:
+    def __init__(
+        self, settings: config.Config, pack: Path, output: Path, most: int = 0, minutes: float = math.inf
+    ) -> None:
         self.settings, self.pack, self.output, self.most = settings, pack, output, most
+        self.end = time.monotonic() + 60 * minutes - WRITING
         output.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(settings.seed)
         torch.backends.cudnn.benchmark = True
@@ -129,5 +137,6 @@ class Trainings:
         for update in updates:
             captured.append(Captured(update, captured[0] if captured else None))
         print(f"{time.strftime('%H:%M:%S')} {name}: batches of {stage.batch}", flush=True)
-        spend(stage.seconds, name, captured, trained, stage.rate, self.output / "losses.jsonl", self.most)
+        seconds = min(stage.seconds, self.end - time.monotonic())
+        spend(seconds, name, captured, trained, stage.rate, self.output / "losses.jsonl", self.most)
         trained.use_average()
