@@ -31,6 +31,7 @@ from idgen.evaluation.judges import Judges, RealFaces, open_judges, read_faces, 
 from idgen.faces import DlibEncoder
 from idgen.tiny import TINY_ADAPTER_PATH, TINY_IDENTITY_NET_PATH, load_tiny_base
 
+WITHOUT = "without the net"
 POINTS = np.array([[40.0, 52], [86, 52], [64, 72], [46, 94], [82, 94]])
 
 
@@ -107,16 +108,27 @@ def main(
         for interval in intervals:
             seconds, drawn[str(interval)] = draw(interval)
             times[interval].append(seconds)
-    first, without = str(intervals[0]), "without the net"
-    ratios = {str(i): f"{statistics.median(times[i]) / statistics.median(times[intervals[0]]):.2f} ×" for i in times}
-    drawn[without] = draw(intervals[0], scale=0.0)[1]
+    drawn[WITHOUT] = draw(intervals[0], scale=0.0)[1]
     found = {} if photos is None else {name: photos.similarities(images) for name, images in drawn.items()}
+    show(times, drawn, found)
+
+
+def show(times: dict[int, list[float]], drawn: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
+    """Print a row for each interval, compared with the first, and one without the net.
+
+    Args:
+        times: Interval → seconds of each round.
+        drawn: Name of the row → pictures, (people, height, width, 3) in [0, 1].
+        found: Name of the row → similarities, (people,); empty for random people.
+    """
+    first, *_ = times
+    ratios = {str(i): f"{statistics.median(times[i]) / statistics.median(times[first]):.2f} ×" for i in times}
     table = Table("control_interval", "time", "mean change of a pixel (of 255)", "largest", "Sim(GT)", "difference")
     for name, images in drawn.items():
-        change = 255 * abs(images - drawn[first])
+        change = 255 * abs(images - drawn[str(first)])
         cells = (name, ratios.get(name, ""), f"{change.mean():.2f}", f"{change.max():.0f}")
         cosines = found.get(name)
-        likeness = () if cosines is None else (_shown(_over(cosines)), _shown(_over(cosines - found[first])))
+        likeness = () if cosines is None else (_shown(_over(cosines)), _shown(_over(cosines - found[str(first)])))
         table.add_row(*cells, *likeness)
     Console(width=119).print(table)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 
-from idgen.faces import DlibEncoder, similarity_transform
+from idgen.data.framing import AlignedFraming
+from idgen.faces import DlibEncoder
 
 from . import config
 from .crops import Part, open_crops
@@ -29,10 +29,11 @@ def pack(settings: config.Config, folders: Mapping[str, Path], output: Path) -> 
     """Write the training crops as `piece-0.npz` and so on, with people, labels, landmarks and embeddings, and the
     default face encoder as `encoder.safetensors`."""
     crops, faces = open_crops(folders["crops"], "train"), load_faces(settings, folders["faces"])
+    framing = AlignedFraming(settings.crops.size, settings.crops.zoom, settings.crops.rise)
     columns = {
         "person": np.unique(crops["person"], return_inverse=True)[1].astype(np.int32),
         "attributes": open_labels(folders["labels"], "train"),
-        "points": in_picture(faces["landmarks"][crops["photo"]], settings.crops.template).astype(np.float16),
+        "points": np.array([framing.points(points) for points in faces["landmarks"][crops["photo"]]], np.float16),
         "embeds": faces["embeds"][crops["photo"]].astype(np.float16),
     }
     output.mkdir(parents=True, exist_ok=True)
@@ -73,13 +74,6 @@ def unpack(settings: config.Config, source: Path, folders: Mapping[str, Path]) -
         list(threads.map(lambda row: part.write(row, _enlarged(pictures[row])), range(len(pictures))))
     part.finish(**columns)
     save(folders["labels"] / "train.npz", attributes=columns["attributes"])
-
-
-def in_picture(landmarks: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """Landmarks in photos (n, 5, 2) → in pictures that are aligned to a template (5, 2)."""
-    points = torch.from_numpy(landmarks).double()
-    to_crop = similarity_transform(points, torch.from_numpy(template).double().expand_as(points))
-    return (points @ to_crop[..., :2].mT + to_crop[..., 2:].mT).numpy()
 
 
 def _pieces(lengths: list[int]) -> Iterator[slice]:

@@ -71,7 +71,7 @@ class Person(nn.Module):
             noisy: (batch, channels, side, side).
             timesteps: (batch,).
             tokens: (batch, length).
-            identity: (batch, dim) of unit length; zeros for nobody.
+            identity: (batch, dim) of unit length; zeros where the identity is dropped.
             shown: (batch,), factor on what the UNet reads of the person itself.
         """
         person = self.adapter.encode(identity)
@@ -85,7 +85,7 @@ class Person(nn.Module):
         return Guided(self, tokens, nothing, identity, scale)
 
     def without(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """The base's own prediction, without a gradient. `<id>` is nobody."""
+        """The base's own prediction, without a gradient. For `<id>` it reads the words of a zero embedding."""
         with torch.no_grad(), self.adapter.deactivate():
             words = self.adapter.words(noisy.new_zeros(len(noisy), self.adapter.config["embedding_dim"]))[0]
             return self.unet(noisy, timesteps, self.read(tokens, words)).sample

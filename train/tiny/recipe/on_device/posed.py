@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from idgen.data.framing import AlignedFraming
@@ -21,7 +20,7 @@ from .. import config
 from ..crops import open_crops, shrink
 from ..device import autocast, device
 from ..faces import BORDER, load_faces, read_faces, save
-from ..pack import compress, decompress, in_picture
+from ..pack import compress, decompress
 
 POSES = Poses(angle=25, scale=(0.7, 1.05), shift=0.1)
 EACH = 4
@@ -42,7 +41,7 @@ def pack_poses(settings: config.Config, folders: Mapping[str, Path], output: Pat
             framing = AlignedFraming(size, settings.crops.zoom, settings.crops.rise, POSES.draw(numbers))
             large = align_face(photo.image, landmarks, 2 * framing.template, 2 * size, mirrored=BORDER)
             pictures.append(compress(shrink(large)))
-            points.append(in_picture(landmarks[None], framing.template)[0])
+            points.append(framing.points(landmarks))
             of.append(rows[number])
     save(
         output / FILE,
@@ -82,8 +81,3 @@ def open_poses(source: Path, autoencoder: Any) -> Posed:
     drawn = np.stack([draw_keypoints(points.astype(np.float64), (side, side)) for points in table["points"]])
     photo = torch.from_numpy(table["photo"]).long().to(device())
     return Posed(torch.cat(latents), torch.from_numpy(drawn).to(device()), photo)
-
-
-def identity_of(embeds: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Embeddings of unit length; zeros where the identity is not known."""
-    return F.normalize(embeds, dim=1) * known[:, None]

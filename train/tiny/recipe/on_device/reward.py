@@ -19,7 +19,7 @@ from .updates import draw_timesteps, mask_of
 STEPS, GUIDANCE = 8, 3.0
 """Of the pictures that are rewarded."""
 STYLED = 0.4
-"""Weight of the reward of styled pictures: a drawing resembles nobody as much as a photo does."""
+"""Weight of the reward of styled pictures, whose faces are less similar to any photo."""
 
 
 def reward_update(

@@ -17,7 +17,7 @@ from ..device import autocast, device
 from .captured import Losses, Trained
 from .latent_faces import LatentFaces
 from .person import Person
-from .posed import Posed, identity_of
+from .posed import Posed
 from .resident import CAPTIONS, Drawn, Resident
 
 UNTIL = 0.85
@@ -98,7 +98,7 @@ def net_update(
         noisy = model.noised(latents, noise, timesteps)
         drawn = poses.drawn[rows].permute(0, 3, 1, 2).float() / 255
         with autocast():
-            person = model.adapter.encode(identity_of(data.embeds[photo], u[1] > 0.05))
+            person = model.adapter.encode(F.normalize(data.embeds[photo], dim=1) * (u[1] > 0.05)[:, None])
             text = model.read(tokens, person.words[0])
             with model.adapter.activate([person], batch), net.activate([person], batch):
                 down, mid = net(noisy, timesteps, text, drawn, return_dict=False)
