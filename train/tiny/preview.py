@@ -1,8 +1,9 @@
-"""Show the state of running trainings: a sheet of generated pictures, and how well the autoencoder reconstructs.
+"""Show a running training or a finished base: a sheet of generated pictures, and how well it reconstructs.
 
-    python train/tiny/preview.py train/tiny/tiny128.toml sheet.png
+    python train/tiny/preview.py train/tiny/tiny.toml sheet.png
+    python train/tiny/preview.py train/tiny/tiny128.toml sheet.png --base BASE --people 300
 
-Reads the averaged weights of the last checkpoints of base and autoencoder, and changes nothing.
+Without --base it reads the averaged weights of the last checkpoints of base and autoencoder, and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from recipe.base import Model, open_tokenizer
@@ -35,16 +36,16 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--people", type=int, default=100, help="held-out people for the autoencoder; 0 for none")
+    parser.add_argument("--base", type=Path, help="folder of a finished base")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     settings = load_config(arguments.settings)
-    autoencoder, model = current_autoencoder(settings), current_base(settings)
+    pipe: Any = finished_base(arguments.base) if arguments.base else running_base(settings)
     if arguments.people:
         judge = open_encoder(f"imagenet:{settings.path('yunet').with_name('mobilefacenet_eval.onnx')}")
         crops = open_crops(settings.stages["crops"], "test")
-        figures = reconstruction(autoencoder, crops, settings.crops.template, judge, arguments.people)
+        figures = reconstruction(pipe.vae, crops, settings.crops.template, judge, arguments.people)
         print(json.dumps(figures, indent=2))
-    pipe = build_pipeline(vae=autoencoder, text_encoder=model.text_encoder, tokenizer=model.tokenizer, unet=model.unet)
     pipe.set_progress_bar_config(disable=True)
     rows = [row(pipe, prompt, arguments.seeds, arguments.guidance) for prompt in PROMPTS.values()]
     Image.fromarray(np.concatenate([row(pipe, "", arguments.seeds, 1.0), *rows])).save(arguments.sheet)
@@ -55,6 +56,18 @@ def row(pipe: Any, prompt: str, seeds: int, guidance: float) -> np.ndarray:
     generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
     made = pipe([prompt] * seeds, num_inference_steps=25, guidance_scale=guidance, generator=generators)
     return np.concatenate([np.asarray(image) for image in made.images], axis=1)
+
+
+def finished_base(folder: Path) -> StableDiffusionPipeline:
+    """The pipeline of a folder, in float32."""
+    return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+
+
+def running_base(settings: Config) -> StableDiffusionPipeline:
+    """The averaged networks of the trainings of base and autoencoder."""
+    model = current_base(settings)
+    parts = {"text_encoder": model.text_encoder, "tokenizer": model.tokenizer, "unet": model.unet}
+    return build_pipeline(vae=current_autoencoder(settings), **parts)
 
 
 def current_autoencoder(settings: Config) -> AutoencoderTiny:
