@@ -45,7 +45,7 @@ class Measured:
         folders = sorted(each for each in people.iterdir() if len(list(each.glob("*.jpg"))) > 1)
         self.encoder = open_encoder(judge)
         enroll, measure = FaceAnalyzer(), FaceAnalyzer(encoder=self.encoder)
-        self.people, truths = [], []
+        self.people, self.photos, truths = [], [], []
         for folder in folders:
             first, second = (load_photo(file) for file in sorted(folder.glob("*.jpg"))[:2])
             found, truth = enroll.analyze(first), measure.analyze(second)
@@ -53,6 +53,7 @@ class Measured:
                 self.people.append(
                     idgen.Identity(embeddings=torch.from_numpy(found[0].embedding[None]), encoder=enroll.encoder.name)
                 )
+                self.photos.append(first)
                 truths.append(truth[0].embedding)
         self.truths = np.stack(truths)
 

@@ -64,7 +64,7 @@ def surroundings(
 
     def prepare(page: str) -> dict[str, Any]:
         make = {
-            "attributes": _expressions,
+            "attributes": _beside,
             "demo": _demo,
             "people": _pipe,
             "safety": _pipe,
@@ -100,10 +100,13 @@ def surroundings(
     return prepare
 
 
-def _expressions() -> dict[str, Any]:
-    """An expression adapter for the small model in the folder `run`."""
+def _beside() -> dict[str, Any]:
+    """Adapters of expressions and of parts for the small model in the folders `run` and `parts`."""
     unet = idgen.load_tiny().unet
     idgen.IdentityAdapter.from_unet(unet, encoder="expression-v1", embedding_dim=13).save_pretrained("run")
+    rows: Any = {"type": "rows", "rows": 4, "hidden_dim": 16, "depth": 1}
+    parts = {"encoder": "parts/dlib-resnet-v1", "embedding_dim": 1920, "projection": rows}
+    idgen.IdentityAdapter.from_unet(unet, **parts).save_pretrained("parts")
     return {}
 
 

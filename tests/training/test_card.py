@@ -10,8 +10,9 @@ import pytest
 
 from idgen.data.manifest import Manifest
 from idgen.losses.settings import DEFAULTS
-from idgen.training.config import DenoisingConfig, LoopConfig, LossConfig, RewardConfig
-from idgen.training.summary import describe_training
+from idgen.training.config import AdapterConfig, DataConfig, DenoisingConfig, LoopConfig, LossConfig, RewardConfig
+from idgen.training.encoders import RunEncoders
+from idgen.training.summary import closing, describe_training
 from tests.components import make_adapter, make_unet
 
 MANIFEST = Manifest(
@@ -56,6 +57,24 @@ def test_stage_one(base: str, tmp_path: Path) -> None:
         assert "| losses | denoising=1, identity=0.5@0.85 |" in text
         assert "| similarity to unseen people, a | 0.750 (to other people 0.500) |" in text
         assert ('.from_pretrained("someone/base")' in text) == (base != "tiny")
+
+
+def test_an_adapter_of_parts_beside_that_of_a_person(tmp_path: Path) -> None:
+    make_adapter(make_unet(), encoder="parts/dlib-resnet-v1").save_pretrained(tmp_path)
+    config = DenoisingConfig(
+        train_data_dir="shards",
+        output_dir=tmp_path,
+        adapter=AdapterConfig(beside="tiny"),
+        data=DataConfig(encoder="parts/dlib-resnet-v1"),
+    )
+    assert RunEncoders.of(config, MANIFEST) == RunEncoders("parts/dlib-resnet-v1", ("dlib-resnet-v1",))
+    text = card_of(tmp_path, config, [{"step": 1}])
+    assert "# Adapter of parts of a face" in text
+    assert f'pipe.load_id_adapter("{tmp_path.name}", adapter_name="parts")' in text
+    assert "| beside the adapter | tiny |" in text
+    told = " ".join(closing(config))
+    assert "holds an adapter beside that of tiny" in told
+    assert "idgen generate" not in told, "the command loads one adapter of people"
 
 
 def test_settings_from_the_statistics_of_the_encoder(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..adapter.scale import in_blocks
 from ..faces.expression import EXPRESSION
+from ..faces.parts_encoder import PREFIX
 from ..names import SD15, SDXL
 
 _TEXT = """\
@@ -42,6 +43,12 @@ Expression adapter
 Gives a face the expression of another photo. An identity adapter that is loaded beside it gives the person:
 `id_image="photo.jpg"`."""
 
+_PARTS = """\
+Adapter of parts of a face
+
+Draws the eyes, the nose and the mouth of a photo. An identity adapter that is loaded beside it reads the same photo
+and gives the person."""
+
 _OPENING = re.compile(r'(pipe = StableDiffusion\w*Pipeline\.from_pretrained\(")(.*?)("\))')
 _LOADING = re.compile(r'((?:pipe\.load_id_adapter|Restorer\.from_pretrained)\(")([^"]*)(")')
 
@@ -69,21 +76,32 @@ def model_card(config: Mapping[str, Any], place: str, fuses_text: bool = False) 
         fuses_text: Whether the adapter fuses the identity with a class word of the prompt.
     """
     prompt, scale = ("a photo of a man <id>", 1.0) if fuses_text else ("a portrait in the rain", 0.8)
-    xl, expression = config["cross_attention_dim"] == 2048, config["encoder"] == EXPRESSION
+    xl = config["cross_attention_dim"] == 2048
     fields = {
         **config,
         "pipeline": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
         "base": SDXL if xl else SD15,
         "place": place,
         "prompt": prompt,
-        "title": _EXPRESSION if expression else _PERSON,
-        "named": ', adapter_name="expression"' if expression else "",
-        "given": 'expression_image="smile.jpg"' if expression else f'id_image="photo.jpg", id_scale={scale}',
+        "title": _PERSON,
+        "named": "",
+        "given": f'id_image="photo.jpg", id_scale={scale}',
+        **_beside_a_person(config["encoder"]),
         "kind": "unit-length" if config["normalised"] else "raw",
         "layers": len(in_blocks(config["layers"], config["blocks"])),
         "projection": describe_projection(config),
     }
     return card_head("identity", "text-to-image") + _TEXT.format(**fields)
+
+
+def _beside_a_person(encoder: str) -> dict[str, str]:
+    """What is different in the card of an adapter of this encoder that is used beside an identity adapter."""
+    if encoder == EXPRESSION:
+        shown = 'expression_image="smile.jpg"'
+        return {"title": _EXPRESSION, "named": ', adapter_name="expression"', "given": shown}
+    if encoder.startswith(PREFIX):
+        return {"title": _PARTS, "named": ', adapter_name="parts"'}
+    return {}
 
 
 def with_places(card: str, place: str, base: str | None = None) -> str:

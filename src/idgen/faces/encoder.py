@@ -150,3 +150,14 @@ class AlignedEncoder(ABC):
         first = next(chain(network.parameters(), network.buffers()), torch.zeros(0))
         pixels = torch.from_numpy(crops).to(first.device).permute(0, 3, 1, 2).to(first.dtype) / 255
         return network(pixels).float().cpu().numpy()
+
+
+def aligned(encoder: FaceEncoder) -> AlignedEncoder:
+    """The encoder, as one whose inner feature maps can be read.
+
+    Raises:
+        EncoderMismatchError: It has no network with a gradient.
+    """
+    if not isinstance(encoder, AlignedEncoder):
+        raise EncoderMismatchError(f"The face encoder '{encoder.name}' has no network whose inner maps are known.")
+    return encoder

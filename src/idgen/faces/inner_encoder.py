@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from ..errors import EncoderMismatchError
-from .encoder import AlignedEncoder, FaceEncoder, inner_features
+from .encoder import AlignedEncoder, FaceEncoder, aligned, inner_features
 
 
 class InnerMap(nn.Module):
@@ -54,12 +51,10 @@ class InnerEncoder(AlignedEncoder):
     """
 
     def __init__(self, encoder: FaceEncoder) -> None:
-        self._of: Any = encoder
-        if not isinstance(encoder, AlignedEncoder):
-            raise EncoderMismatchError(f"The face encoder '{encoder.name}' has no network whose inner maps are known.")
+        self._of = aligned(encoder)
         self.name = f"inner/{encoder.name}"
-        self.template, self.size = encoder.template, encoder.size
-        self._network = InnerMap(encoder.torch_module()).eval()
+        self.template, self.size = self._of.template, self._of.size
+        self._network = InnerMap(self._of.torch_module()).eval()
         with torch.no_grad():
             _, channels, height, width = self._network.map(torch.zeros(1, 3, self.size, self.size)).shape
         self.rows, self.dim = height * width, channels * height * width

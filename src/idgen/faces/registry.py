@@ -25,6 +25,7 @@ from .inner_encoder import InnerEncoder
 from .insightface import InsightFaceDetector, InsightFaceEncoder, InsightFacePack
 from .onnx_encoder import ARCFACE, IMAGENET, OnnxEncoder
 from .opencv import SFaceEncoder
+from .parts_encoder import PartsEncoder
 from .statistics import EncoderStatistics
 
 
@@ -94,6 +95,13 @@ ENCODERS: dict[str, EncoderRow] = {
         default=None,
         licence="that of the encoder",
         help="the last feature map before the embedding of another encoder, for the projection `rows`",
+    ),
+    "parts": EncoderRow(
+        open=lambda spec: PartsEncoder(open_encoder(spec)),
+        argument="/ENCODER",
+        default=None,
+        licence="that of the encoder",
+        help="another encoder's feature maps, averaged over the face, eyes, nose and mouth, for the projection `rows`",
     ),
     ExpressionEncoder.name: EncoderRow(
         open=lambda _: ExpressionEncoder(),

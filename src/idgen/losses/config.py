@@ -32,7 +32,8 @@ class LossConfig(WeightedConfig):
 
     Attributes:
         encoder: Face encoders of the losses, whose embeddings the shards hold. Losses on embeddings are the mean over
-            them. Defaults to the encoder that the adapter reads. Keep one for evaluation.
+            them. Defaults to the encoder that the adapter reads, or to that of the shards if another adapter gives the
+            person (--beside). Keep one for evaluation.
         over: Compare generated faces in the identity loss with the references too, by the mean or the highest
             similarity; by default with the target alone.
         weights: Weights of losses, NAME=WEIGHT, in place of their defaults; 0 turns a loss off. NAME=WEIGHT@SHARE

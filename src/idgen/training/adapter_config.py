@@ -20,8 +20,8 @@ class AdapterConfig:
         id_adapter: Adapter to continue from: a folder, a file or a hub id. Its own configuration then replaces
             projection, num_tokens, num_words, normalised, placement and blocks.
         beside: Frozen adapter that gives the person during the training: "tiny" for that of the built-in model, a
-            folder, a file or a hub id. The trained adapter gives what pictures show beside the person, such as an
-            expression (--encoder expression-v1).
+            folder, a file or a hub id. The trained adapter adds to it, such as an expression (--encoder expression-v1)
+            or parts of the face (--encoder parts/dlib-resnet-v1).
         frozen: Do not train the adapter of id_adapter, only the IdentityNet or the separate LoRA.
         projection: How an identity embedding becomes tokens: the type of the projection, and sizes that differ from
             its defaults, as in "resampler depth=2".

@@ -11,6 +11,7 @@ from ..faces import register_encoder, spec_of
 from ..faces.expression import EXPRESSION
 from ..losses import FaceEmbedder
 from ..losses.embedders import open_embedder
+from .config import DenoisingConfig
 from .run_config import ShardConfig
 
 
@@ -20,8 +21,8 @@ class RunEncoders:
 
     Attributes:
         adapter: The one whose embeddings the adapter reads.
-        compared: Those of the losses or rewards; the first one is the main one. An expression does not show the
-            person: beside it, the shards' encoder compares by default.
+        compared: Those of the losses or rewards; the first one is the main one. By default the adapter's, or that of
+            the shards if the adapter reads expressions or is trained beside another one, which gives the person.
     """
 
     adapter: str
@@ -43,7 +44,8 @@ class RunEncoders:
         adapter = manifest.encoder if given is None else register_encoder(given)
         named = () if config.terms is None else config.terms.encoder
         compared = tuple(dict.fromkeys(map(register_encoder, named)))
-        return cls(adapter, compared or (manifest.encoder if adapter == EXPRESSION else adapter,))
+        beside = isinstance(config, DenoisingConfig) and config.adapter.beside is not None
+        return cls(adapter, compared or (manifest.encoder if beside or adapter == EXPRESSION else adapter,))
 
     def open(self, device: torch.device) -> list[FaceEmbedder]:
         """The encoders of the losses or rewards, with a gradient; raises as `open_embedder`."""

@@ -80,29 +80,36 @@ def describe_training(
 def closing(config: DenoisingConfig | RewardConfig) -> list[str]:
     """Lines for the end of a run: what was made, how good it is, and the next commands."""
     folder = config.output_dir
-    kind, use = _use(config)
-    made = [kind] if (folder / CONFIG).exists() else []
+    kind, commands = _use(config)
+    is_adapter = (folder / CONFIG).exists()
+    made = [kind] if is_adapter else []
     made += ["a LoRA"] if (folder / LORA_FILE).exists() else []
     made += ["an IdentityNet"] if (folder / NET).exists() else []
     lines = [f"'{folder}' holds {' and '.join(made)} for {config.base}; README.md there is its model card."]
     lines += [f"{name}: {value}." for name, value in measured(read_rows(folder / METRICS)).items()]
     if sheets := sorted((folder / "validation").glob("step-*.png")):
         lines.append(f"Pictures of people who were not trained on: {sheets[-1]}")
-    if (folder / CONFIG).exists():
-        lines.append(f'Next: idgen generate "a photo of a face" {use} --photo PHOTO')
-    if (folder / CONFIG).exists() and config.data.encoder != EXPRESSION:
-        lines.append(f"      idgen evaluate {use} --identities PEOPLE/ --prompts {_prompts(config.base)}")
+    if is_adapter:
+        lines += [f"{start} {each}" for start, each in zip(("Next:", "     "), commands, strict=False)]
     return lines
 
 
-def _use(config: DenoisingConfig | RewardConfig) -> tuple[str, str]:
-    """What kind of adapter was made, and the options of commands that use it."""
+def _use(config: DenoisingConfig | RewardConfig) -> tuple[str, list[str]]:
+    """What kind of adapter was made, and the next commands."""
     base, folder = shlex.quote(config.base), shlex.quote(str(config.output_dir))
-    if config.data.encoder != EXPRESSION:
-        return "an identity adapter", f"--base {base} --id-adapter {folder}"
     beside = config.adapter.beside if isinstance(config, DenoisingConfig) else None
-    person = "" if beside == "tiny" else f" --id-adapter {shlex.quote(beside or 'ADAPTER')}"
-    return "an expression adapter", f"--base {base}{person} --expression-adapter {folder} --expression PHOTO"
+    draw = f'idgen generate "a photo of a face" --base {base}'
+    if config.data.encoder == EXPRESSION:
+        person = "" if beside == "tiny" else f" --id-adapter {shlex.quote(beside or 'ADAPTER')}"
+        use = f"--expression-adapter {folder} --expression PHOTO"
+        return "an expression adapter", [f"{draw}{person} {use} --photo PHOTO"]
+    if beside is not None:
+        load = f'pipe.load_id_adapter({str(config.output_dir)!r}, adapter_name="beside")'
+        return f"an adapter beside that of {beside}", [f"{load} in Python, then pipe(…, id_image=PHOTO)"]
+    judge = (
+        f"idgen evaluate --base {base} --id-adapter {folder} --identities PEOPLE/ --prompts {_prompts(config.base)}"
+    )
+    return "an identity adapter", [f"{draw} --id-adapter {folder} --photo PHOTO", judge]
 
 
 def _prompts(base: str) -> str:
