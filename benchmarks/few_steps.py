@@ -26,7 +26,7 @@ from idgen.training.trainable import LORA_FILE
 
 METHODS: dict[str, ConsistencyConfig] = {
     "distilled": ConsistencyConfig(),
-    "distilled in 8 intervals": ConsistencyConfig(steps=8),
+    "distilled in 4 intervals": ConsistencyConfig(steps=4),
     "consistency training": ConsistencyConfig(
         method="training", steps=640, doubling=True, timesteps="lognormal", weighted=True
     ),

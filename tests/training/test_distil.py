@@ -15,7 +15,7 @@ from idgen.tiny.usage import usage_of
 from idgen.training.base import BaseModel
 from idgen.training.distil.config import ConsistencyConfig
 from idgen.training.distil.schedule import draw_pairs, grid, intervals
-from idgen.training.distil.step import ConsistencyStep, few_step_scheduler
+from idgen.training.distil.step import ConsistencyStep
 from idgen.training.schedulers import with_schedule_of
 from idgen.training.trainable import UNetLoRA
 from tests.components import SIDE, make_adapter, make_pipeline, seeded
@@ -47,7 +47,7 @@ def test_another_scheduler_keeps_the_noise_schedule(scheduler: Any) -> None:
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_consistency_function_is_that_of_the_scheduler_that_draws(prediction: str) -> None:
     step, batch = make_step(prediction=prediction), RandomPeople(1).make(0)
-    scheduler = few_step_scheduler(step.base.pipeline.scheduler)
+    scheduler = step.few_step_scheduler()
     scheduler.set_timesteps(4)
     with torch.no_grad(), step:
         text = step.base.encode(["a face"])
@@ -99,11 +99,18 @@ def test_only_the_lora_is_trained_and_it_loads_in_stock_diffusers(family: str, m
     assert (few.num_inference_steps, few.guidance_scale, few.resolution) == (4, 1.0, 128)
     options = {"num_inference_steps": 2, "guidance_scale": 1.0, "height": SIDE, "width": SIDE, "output_type": "np"}
     ours = step.base.pipeline
-    ours.scheduler = few_step_scheduler(ours.scheduler)
+    ours.scheduler = step.few_step_scheduler()
     drawn = [pipeline("a face", **options, generator=seeded(2)).images for pipeline in (stock, ours)]
     assert abs(drawn[0] - drawn[1]).max() < 1e-4
     stock.unload_lora_weights()
     assert abs(stock("a face", **options, generator=seeded(2)).images - drawn[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("steps", [4, 8, 50])
+def test_pictures_are_drawn_at_timesteps_that_are_trained(steps: int) -> None:
+    scheduler = make_step(steps=steps).few_step_scheduler()
+    scheduler.set_timesteps(4)
+    assert set(scheduler.timesteps.tolist()) <= set(grid(1000, steps).tolist())
 
 
 def test_consistency_training_of_one_interval_compares_with_the_photo() -> None:

@@ -24,7 +24,7 @@ from ..summary import measured
 from ..tracking import METRICS, read_rows
 from ..trainable import UNetLoRA, check_encoder
 from .config import DistilConfig
-from .step import ConsistencyStep, few_step_scheduler
+from .step import ConsistencyStep
 
 _CARD = """\
 # Few-step LoRA
@@ -98,7 +98,7 @@ def _step(config: DistilConfig, base: BaseModel, batches: ShardBatches) -> Consi
 def _loop(
     config: DistilConfig, base: BaseModel, step: ConsistencyStep, batches: ShardBatches, accelerator: Accelerator
 ) -> Loop:
-    base.pipeline.scheduler = few_step_scheduler(base.pipeline.scheduler)  # of the validation's pictures
+    base.pipeline.scheduler = step.few_step_scheduler()  # of the validation's pictures
     drawing = {"steps": config.draw_steps, "guidance_scale": 1.0}
     validate, _ = make_validation(config, base, step.adapter, accelerator, **drawing)
     data = {"train_data_dir.photos": batches.key()}

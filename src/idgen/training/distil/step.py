@@ -27,6 +27,8 @@ from .schedule import draw_pairs, intervals
 SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0
 """Of the boundary condition; those of `LCMScheduler`."""
 
+LCM_STEPS = 50
+"""Steps of the noise schedule that few timesteps are chosen from, as in `LCMScheduler`."""
 SCHEDULER = "scheduler"
 """Folder of the scheduler that the LoRA is made for."""
 
@@ -139,21 +141,22 @@ class ConsistencyStep(TrainingStep):
         error = (found - target).square().flatten(1).mean(1)
         return (error + self.config.huber**2).sqrt() - self.config.huber if self.config.huber else error
 
+    def few_step_scheduler(self) -> LCMScheduler:
+        """The scheduler for few steps with the noise schedule of the base model. It draws at trained timesteps."""
+        steps = max(min(self.config.steps, LCM_STEPS), self.draw_steps)
+        options = {"clip_sample": False, "thresholding": False, "original_inference_steps": steps}
+        return with_schedule_of(LCMScheduler, self.base.pipeline.scheduler, **options)
+
     def save(self, folder: Path) -> None:
         """Write the LoRA, the scheduler that it is made for, and the recommended settings."""
         assert self.lora is not None
         usage = {"guidance_scale": 1.0, "num_inference_steps": self.draw_steps}
         with write_folder(folder, last=LORA_FILE) as new:
             self.lora.save(new)
-            few_step_scheduler(self.base.pipeline.scheduler).save_pretrained(new / SCHEDULER)
+            self.few_step_scheduler().save_pretrained(new / SCHEDULER)
             write_bytes(new / USAGE, json.dumps(usage, indent=1).encode())
 
     def load(self, folder: Path) -> None:
         """Load what `save` wrote."""
         assert self.lora is not None
         self.lora.load(folder)
-
-
-def few_step_scheduler(scheduler: Any) -> LCMScheduler:
-    """The scheduler for few steps with the noise schedule of a base model."""
-    return with_schedule_of(LCMScheduler, scheduler, clip_sample=False, thresholding=False)
