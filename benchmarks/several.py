@@ -1,12 +1,12 @@
 """Several people in one picture: blending, assignment and attention before and after training on composites.
 
-    idgen prepare lfw/ --layout webdataset --output shards/ --validation-share 0.1
-    python benchmarks/several.py shards/ mobilefacenet.onnx --detector yunet.onnx --output several/
+    idgen prepare lfw/ --layout webdataset --output shards/
+    python benchmarks/several.py shards/ people/ mobilefacenet.onnx --detector yunet.onnx --output several/
 
 The built-in adapter is trained further at twice the width of the built-in model, on composites of two people and
-without masks. It is evaluated before and after on pairs of the validation split, with masks (the left and the right
-half) and without, by an encoder that no training has used. The attention of each person's tokens in the box around the
-person's face is measured on composites of the validation split. What is done is not done again.
+without masks. It is evaluated before and after on pairs of other people, with masks (the left and the right half) and
+without, by an encoder that no training has used. The attention of each person's tokens in the box around the person's
+face is measured on composites of these people. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from PIL import Image
 
 from idgen import IdentityAdapter
 from idgen.commands.shared import open_pipeline
-from idgen.data.bank import IdentityBank
-from idgen.data.columns import open_photo
+from idgen.data.assign import AssignOptions
 from idgen.data.framing import framing_for
 from idgen.data.group_dataset import GroupDataset
-from idgen.data.index import read_index
 from idgen.data.loader import PairedLoader
-from idgen.data.manifest import Manifest
 from idgen.data.pairing import Pairing
 from idgen.data.people_options import PeopleOptions
+from idgen.data.prepare import PrepareOptions, prepare
 from idgen.errors import EvaluationError
 from idgen.evaluation import mean_interval
 from idgen.evaluation.command import evaluate
@@ -61,30 +58,30 @@ METRICS = {
 
 def main(
     shards: Path,
+    people: Path,
     encoder: Path,
     /,
     output: Path = Path("several"),
     detector: Path | None = None,
-    updates: int = 150,
+    updates: int = 300,
     batch: int = 4,
-    pairs: int = 10,
     steps: int = 8,
 ) -> None:
     """Train, evaluate, and print the tables.
 
     Args:
-        shards: LFW, or other photos of faces, prepared with a validation split.
+        shards: LFW, or other photos of faces, prepared.
+        people: Folder with a folder of two photos for each person whom no training has seen.
         encoder: ONNX face encoder that no training uses.
         output: Folder of the run, the reports and the figure.
         detector: YuNet model file; replaces dlib's detector, which is slower.
         updates: Weight updates.
         batch: Pictures per update.
-        pairs: Pairs of people to draw.
         steps: Denoising steps of their pictures.
     """
-    photos, before, after = output / "people", output / "before", output / "after"
-    if not photos.exists():
-        write_people(str(shards), photos, COUNT * pairs)
+    held_out, before, after = output / "held-out", output / "before", output / "after"
+    if not (held_out / "manifest.json").exists():
+        prepare(PrepareOptions(photos=str(people), output=str(held_out), people=AssignOptions(shares={})))
     adapter = IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH)
     adapter.register_to_config(max_people=COUNT)  # to draw without masks before it was trained for that
     adapter.save_pretrained(before)
@@ -99,7 +96,7 @@ def main(
             if not (report / "report.json").exists():
                 options = EvaluateOptions(
                     id_adapter=str(folder),
-                    identities=photos,
+                    identities=people,
                     prompts=str(prompts),
                     output=report,
                     people=COUNT,
@@ -111,7 +108,7 @@ def main(
                 )
                 evaluate(options, open_pipeline)
             table.append(f"| {name} | {masks} | {' | '.join(figures(report))} |")
-    print("\n".join([*table, "", *attention(str(shards), output, {"before": before, "after": after})]))
+    print("\n".join([*table, "", *attention(str(held_out), output, {"before": before, "after": after})]))
 
 
 def train(shards: Path, before: Path, after: Path, updates: int, batch: int) -> None:
@@ -128,19 +125,6 @@ def train(shards: Path, before: Path, after: Path, updates: int, batch: int) -> 
     train_denoising(parse("denoise", ["--preset", "tiny", *arguments, *several], "idgen train denoise"))
 
 
-def write_people(shards: str, folder: Path, count: int) -> None:
-    """Two photos each of people of the validation split, the reference first."""
-    bank, names = IdentityBank(shards, "validation"), list(Manifest.open(shards).shards)
-    several = np.flatnonzero(bank.references > 1)[:count]
-    for person in several:
-        for i in range(2):
-            shard, row = map(int, bank.rows[bank.starts[person] + i])
-            found = read_index(f"{shards}/{names[shard]}.parquet").slice(row, 1).to_pylist()[0]
-            photo = folder / bank.people[person].replace("/", "-") / f"{i}.png"
-            photo.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(open_photo(f"{shards}/{names[shard]}.tar", found)).save(photo)
-
-
 def figures(report: Path) -> list[str]:
     """The metrics of a report by the encoder that training did not use, with intervals."""
     told = read_report(report)
@@ -149,12 +133,12 @@ def figures(report: Path) -> list[str]:
     return [f"{lines[name]['value']:.3f} ({lines[name]['low']:.3f} to {lines[name]['high']:.3f})" for name in METRICS]
 
 
-def attention(shards: str, output: Path, adapters: dict[str, Path], batches: int = 3) -> list[str]:
+def attention(held_out: str, output: Path, adapters: dict[str, Path], batches: int = 3) -> list[str]:
     """The share of each person's attention in the box around the face, and a figure of it."""
     file = output / "attention.json"
     if not file.exists():
         found = {
-            f"{name}, {masks}": measured(shards, folder, masks, batches)
+            f"{name}, {masks}": measured(held_out, folder, masks, batches)
             for name, folder in adapters.items()
             for masks in ("boxes", "none")
         }
@@ -179,7 +163,7 @@ def measured(shards: str, folder: Path, masks: Any, batches: int, size: int = 8)
     people = PeopleOptions(masks=masks, count=(COUNT, COUNT), overlap=0)
     pairing = Pairing(drop_text=0, drop_identity=0, drop_both=0, flip=0)
     framing = framing_for("tiny", RESOLUTION)
-    dataset = GroupDataset(shards, "validation", people=people, framing=framing, pairing=pairing)
+    dataset = GroupDataset(shards, people=people, framing=framing, pairing=pairing)
     stream = iter(ShardBatches(PairedLoader(dataset, size), base.pipeline.vae, encode=base.encode))
     adapter = IdentityAdapter.from_pretrained(folder)
     adapter.attach(base.unet)

@@ -73,6 +73,25 @@ def test_who_is_not_in_an_image_does_not_change_it() -> None:
     assert torch.equal(scene.draw([scene.anna], shown=shown[:, :1]), scene.draw([scene.anna]))
 
 
+def test_people_of_an_ordered_adapter_stand_in_their_order() -> None:
+    """New places change no bit. Trained ones act by the order among the people of an image, and not on one person."""
+    plain, scene = Scene(), Scene(ordered=True)
+    anna, bruno, clara = people = [scene.anna, scene.bruno, scene.clara]
+    assert torch.equal(scene.draw(people), plain.draw(people))
+    assert scene.adapter.places is not None
+    torch.nn.init.normal_(scene.adapter.places.weight)
+    both = scene.draw([anna, bruno])
+    assert (scene.draw([bruno, anna]) - both).abs().max() > 1e-3
+    assert torch.equal(scene.draw([anna]), plain.draw([anna]))
+    assert torch.equal(
+        scene.draw([anna, bruno], masks=[LEFT, 1 - LEFT]), plain.draw([anna, bruno], masks=[LEFT, 1 - LEFT])
+    )
+    shown = torch.tensor([[True, False, True], [False, True, False]])
+    found = scene.draw(people, shown=shown)
+    torch.testing.assert_close(found[[0, 2]], scene.draw([anna, clara])[[0, 2]], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[[1, 3]], scene.draw([bruno])[[1, 3]], atol=1e-5, rtol=0)
+
+
 def test_an_identity_net_reads_all_people() -> None:
     scene = Scene()
     net = IdentityNet.from_unet(scene.unet, conditioning_embedding_out_channels=(8, 8)).eval()
@@ -101,7 +120,7 @@ def test_an_identity_net_reads_all_people() -> None:
 def test_a_pipeline_places_as_many_people_as_its_adapter_was_trained_for(tmp_path: Path) -> None:
     pipe = make_pipeline()
     anna, bruno, clara = (Identity.random("test", 8, seed=i) for i in range(3))
-    make_adapter(pipe.unet, max_people=2).save_pretrained(tmp_path)
+    make_adapter(pipe.unet, max_people=2, ordered=True).save_pretrained(tmp_path)
     pipe.load_id_adapter(tmp_path)
     both, swapped = (pipe(**call_arguments(), id_embeds=people).images for people in ([anna, bruno], [bruno, anna]))
     torch.testing.assert_close(*map(torch.from_numpy, (both, swapped)), atol=1e-3, rtol=0)

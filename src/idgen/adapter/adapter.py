@@ -52,6 +52,8 @@ class IdentityAdapter(UNetMixin, FileMixin):
         num_zero: Zero tokens behind the identity tokens, to which attention can go without an effect (PuLID).
         max_people: Number of people in one image that the adapter places itself, without masks. It is 1 unless the
             adapter was trained with several people and `--people.masks none`.
+        ordered: Whether people without masks stand from left to right in the order in which they are given, by a
+            learned vector for each place that is added to the person's tokens.
         adaptive_words: Whether pseudo-words have the mean and deviation of a set of words (StableIdentity), see
             `WordProjection.set_statistics`.
         placement: Where the identity acts in a block: `"parallel"` to the text's cross-attention, or `"sequential"`,
@@ -88,6 +90,7 @@ class IdentityAdapter(UNetMixin, FileMixin):
         adaptive_words: bool = False,
         placement: Placement = "parallel",
         blocks: Sequence[str] = (),
+        ordered: bool = False,
     ) -> None:
         super().__init__()
         check_placement(placement, ortho, num_zero)
@@ -101,6 +104,8 @@ class IdentityAdapter(UNetMixin, FileMixin):
             projection, embedding_dim=embedding_dim, num_tokens=num_tokens, cross_attention_dim=cross_attention_dim
         )
         self._scale = self.to_tokens.default_scale
+        start = torch.zeros(max_people, cross_attention_dim)
+        self.places = nn.Embedding.from_pretrained(start, freeze=False) if ordered else None
         with_branches = layers if self.to_tokens.has_branches else {}
         kind = IdentityBranch if placement == "parallel" else GatedBranch
         self.branches = nn.ModuleDict(

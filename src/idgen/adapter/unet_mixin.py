@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
@@ -29,6 +30,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
     to_tokens: Projection
     branches: nn.ModuleDict
     loras: nn.ModuleDict
+    places: nn.Embedding | None
     _scale: Scale = 1.0
     _lora_scale: Scale | None = 1.0
 
@@ -116,7 +118,8 @@ class UNetMixin(ModelMixin, ConfigMixin):
         Keys and values of all layers are computed once, at the beginning.
 
         Args:
-            people: The tokens of each person in the image, from `encode`.
+            people: The tokens of each person in the image, from `encode`; without masks from left to right, if the
+                adapter is `ordered`.
             num_images: Images that are generated at once, which is the UNet's batch size without guidance.
             masks: Where each person may appear, (height, width) or (images, height, width) in [0, 1] for each; any
                 size. Without masks, an adapter that was trained so places the people itself.
@@ -138,7 +141,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
             self.branches,
             attached[0].heads,
             list(attached[0].lora_paths),
-            people,
+            people if masks is not None else self._in_places(people, shown),
             num_images,
             scale=scale or (lambda: self.scale),
             lora_scale=lambda: self.lora_scale,
@@ -156,6 +159,24 @@ class UNetMixin(ModelMixin, ConfigMixin):
             finally:
                 for attachment in attached:
                     attachment.release(conditioning)
+
+    def _in_places(self, people: Sequence[IdentityTokens], shown: torch.Tensor | None) -> Sequence[IdentityTokens]:
+        """The people with the vectors of their places, in images of several people without masks.
+
+        Vectors are times √dim, as the embeddings of the Transformer (arXiv 1706.03762, section 3.4), so that they learn
+        at a rate that fits the size of tokens.
+
+        Args:
+            people: From left to right.
+            shown: (images, people), whether a person is in an image.
+        """
+        if self.places is None or len(people) == 1:
+            return people
+        shown = torch.ones(1, len(people), dtype=torch.bool) if shown is None else shown
+        places = (shown.cumsum(1) - 1).clamp(min=0).to(self.places.weight.device)
+        factor = self.places.embedding_dim**0.5 * (shown.sum(1) > 1).to(places)
+        vectors = self.places(places) * factor[:, None, None]
+        return [replace(p, tokens=p.tokens + vectors[:, i, None].to(p.tokens)) for i, p in enumerate(people)]
 
     @property
     def _acts_in(self) -> list[str]:

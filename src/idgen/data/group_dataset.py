@@ -28,7 +28,8 @@ class GroupSample(NamedTuple):
     Attributes:
         picture: (height, width, 3), uint8.
         prompt: Empty if it is dropped.
-        people: The people of the split, each with references from other photos and the landmarks in this picture.
+        people: The people of the split from left to right, each with references from other photos and the landmarks in
+            this picture.
         unknown: (n, 5, 2), landmarks of the other faces, which are not conditioned.
         time_ids: Size conditioning of SDXL, six numbers.
         text: (length, dim) float16, the encoded prompt, if it is cached.
@@ -139,6 +140,7 @@ class GroupDataset(PairedIdentityDataset):
         for face, place in zip(faces, known, strict=False):
             if _is_inside(place) or not any(map(_is_inside, known)):
                 people.append(self._sample(face, random, share, keeps, (tensor, turn(place), place.time_ids)))
+        people.sort(key=lambda sample: float(sample.landmarks[:, 0].mean()))
         unknown = [turn(place) for place in self._places(others, around, rows[0]) if _is_inside(place)]
         caption = rows[0]["caption"] or group_caption(len(people))
         cached = self._value(faces[0], "text", self.text) if keeps[0] and rows[0]["caption"] and self.text else None

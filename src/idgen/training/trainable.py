@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
@@ -59,9 +60,9 @@ def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batche
         adapter = _new_adapter(ours, base, batches) if ours else None
     if adapter is not None:
         check_encoder(adapter, batches.encoder)
-        adapter.to(base.unet.device).attach(base.unet)
         if config.data.group == "photo" and config.people.masks == "none":
-            adapter.register_to_config(max_people=max(adapter.config["max_people"], config.people.count[1]))
+            adapter = with_places(adapter, config.people.count[1])
+        adapter.to(base.unet.device).attach(base.unet)
     folder = None if given is None else Path(given)
     rank = config.unet_lora_rank if isinstance(config, RewardConfig) else config.adapter.unet_lora_rank
     wanted = config.identity_net if isinstance(config, RewardConfig) else config.adapter.identity_net
@@ -90,10 +91,23 @@ def with_lora(adapter: IdentityAdapter, rank: int) -> IdentityAdapter:
         return adapter
     if found:
         raise TrainingError(f"The adapter has a LoRA of rank {found}: lora_rank={rank} cannot change it.")
-    wide = IdentityAdapter.from_config({**adapter.config, "lora_rank": rank})
+    return _extended(adapter, lora_rank=rank)
+
+
+def with_places(adapter: IdentityAdapter, people: int) -> IdentityAdapter:
+    """The adapter with places for several people without masks. New places change nothing until they are trained."""
+    return _extended(adapter, ordered=True, max_people=max(adapter.config["max_people"], people))
+
+
+def _extended(adapter: IdentityAdapter, **config: Any) -> IdentityAdapter:
+    """The adapter with other settings; what has no value yet is as in a new adapter."""
+    wide = IdentityAdapter.from_config({**adapter.config, **config})
     assert isinstance(wide, IdentityAdapter)
-    wide.load_state_dict(adapter.state_dict() | wide.loras.state_dict(prefix="loras."))
-    return wide
+    state = adapter.state_dict()
+    if (places := state.pop("places.weight", None)) is not None:
+        state["places.weight"] = F.pad(places, (0, 0, 0, wide.config["max_people"] - len(places)))
+    wide.load_state_dict(wide.state_dict() | state)
+    return wide.train(adapter.training).requires_grad_(next(adapter.parameters()).requires_grad)
 
 
 def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) -> IdentityAdapter:
