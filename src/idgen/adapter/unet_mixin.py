@@ -163,7 +163,7 @@ class UNetMixin(ModelMixin, ConfigMixin):
     def _in_places(self, people: Sequence[IdentityTokens], shown: torch.Tensor | None) -> Sequence[IdentityTokens]:
         """The people with the vectors of their places, in images of several people without masks.
 
-        Vectors are times √dim, as the embeddings of the Transformer (arXiv 1706.03762, section 3.4), so that they learn
+        Vectors are times √dim, as embeddings of the Transformer (arXiv 1706.03762, section 3.4), so that they learn
         at a rate that fits the size of tokens.
 
         Args:
