@@ -3,8 +3,10 @@
     python benchmarks/attributes.py fit shards/ --table photos.csv --output src/idgen/directions
     python benchmarks/attributes.py smile shards/ lfw/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx \\
         --expressions lfw_expressions.csv
+    python benchmarks/attributes.py words lfw/ tiny run/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx \\
+        --expressions lfw_expressions.csv
 
-`smile` fits the direction without the people of `train/splits/lfw_test.txt`, chooses the length of its step in
+`words` measures how well the words "smiling" and "not smiling" act with several adapters. `smile` fits the direction without the people of `train/splits/lfw_test.txt`, chooses the length of its step in
 pictures of others who are not among them either, and measures pictures of them. The encoder has seen no training.
 """
 
@@ -27,6 +29,7 @@ from idgen.attributes import Direction, auc
 from idgen.data.index import read_index
 from idgen.data.manifest import Manifest
 from idgen.data.storage import join
+from idgen.tiny import TINY_ADAPTER_PATH
 
 WITHIN = {"smile": 0.17}
 """Attributes that change from photo to photo of a person → angle of a move by 1, a clear change in pictures: the
@@ -161,10 +164,48 @@ def smile(
         print(f"| {amount:g} | {cell((found.smiles > 0.5) * 1.0, '.0%')} | {cell(similarity)} |", flush=True)
 
 
+def words(
+    photos: tyro.conf.Positional[Path],
+    adapters: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    yunet: Path,
+    encoder: str,
+    expressions: Path,
+    people: int = 60,
+    labelled: int = 800,
+    steps: int = 8,
+) -> None:
+    """Draw people with the words "smiling" and "not smiling" by several adapters, and print who smiles.
+
+    Args:
+        photos: Folder with LFW's tar files.
+        adapters: Folders of adapters for the built-in model; "tiny" is its own.
+        yunet: YuNet, which finds the faces that are measured.
+        encoder: Unseen face encoder, as `open_encoder` opens it.
+        expressions: Table of LFW's expressions, with the columns file and emotion.
+        people: Number of held-out people.
+        labelled: Number of labelled photos that the smile is learned from.
+        steps: Denoising steps.
+    """
+    judge, files = open_judge(yunet, encoder, photos, read_emotions(expressions), labelled)
+    pipe: Any = load_tiny()
+    pipe.set_progress_bar_config(disable=True)
+    persons = find_people(pipe, judge, files.people, people, lambda smile: True)
+    print(f"{len(persons)} people\n| adapter | word | as asked | similarity |\n| --- | --- | --- | --- |")
+    for adapter in adapters:
+        pipe.load_id_adapter(TINY_ADAPTER_PATH if adapter == "tiny" else adapter)
+        for word, smiles in (("smiling", True), ("not smiling", False)):
+            given = [{"id_embeds": each.identity} for each in persons]
+            found = judge(draw(pipe, given, steps, f"a photo of <id>, {word}"))
+            similarity = found.similarity([each.truth for each in persons])
+            asked = ((found.smiles > 0.5) == smiles) * 1.0
+            print(f"| {Path(adapter).name} | {word} | {cell(asked, '.0%')} | {cell(similarity)} |", flush=True)
+
+
 def names_of(shards: str) -> set[str]:
     """The names of photos of a set."""
     return {row["label"] for row in read_faces(Manifest.open(shards), shards, ("label",))}
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"fit": fit, "smile": smile})
+    tyro.extras.subcommand_cli_from_dict({"fit": fit, "smile": smile, "words": words})

@@ -114,7 +114,7 @@ def find_people(
     return chosen
 
 
-def draw(pipe: Any, each: Sequence[dict[str, Any]], steps: int) -> list[np.ndarray]:
+def draw(pipe: Any, each: Sequence[dict[str, Any]], steps: int, prompt: str = "a photo of <id>") -> list[np.ndarray]:
     """A picture for each of these arguments of a call, the n-th always from the same noise."""
     pictures = []
     for start in range(0, len(each), BATCH):
@@ -122,7 +122,7 @@ def draw(pipe: Any, each: Sequence[dict[str, Any]], steps: int) -> list[np.ndarr
         together = {name: [arguments[name] for arguments in part] for name in part[0]}
         scale = {name: together.pop(name)[0] for name in list(together) if name.endswith("_scale")}
         pictures += pipe(
-            ["a photo of <id>"] * len(part),
+            [prompt] * len(part),
             **together,
             **scale,
             num_inference_steps=steps,
