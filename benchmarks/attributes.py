@@ -6,8 +6,9 @@
     python benchmarks/attributes.py words lfw/ tiny run/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx \\
         --expressions lfw_expressions.csv
 
-`words` measures how well the words "smiling" and "not smiling" act with several adapters. `smile` fits the direction without the people of `train/splits/lfw_test.txt`, chooses the length of its step in
-pictures of others who are not among them either, and measures pictures of them. The encoder has seen no training.
+`smile` fits the direction without the people of `train/splits/lfw_test.txt`, chooses the length of its step in
+pictures of others who are not among them either, and measures pictures of them. `words` measures how well the words
+"smiling" and "not smiling" act with several adapters. The encoder has seen no training.
 """
 
 from __future__ import annotations

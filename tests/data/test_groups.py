@@ -89,6 +89,8 @@ def test_photos_hold_all_their_faces(lfw_set: str) -> None:
         assert tuple(group.picture.shape[:2]) == dataset.size(item)
         assert {each.face for each in group.people} <= {*faces}
         assert 1 <= len(group.people) <= 2
+        centres = [float(each.landmarks[:, 0].mean()) for each in group.people]
+        assert centres == sorted(centres)  # from left to right
         assert len(group.people) + len(group.unknown) <= len(faces) + len(dataset._strangers(faces))
         height, width = group.picture.shape[:2]
         points = np.concatenate([*(each.landmarks[None].numpy() for each in group.people), group.unknown])

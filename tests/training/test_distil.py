@@ -16,8 +16,10 @@ from idgen.training.base import BaseModel
 from idgen.training.distil.config import ConsistencyConfig
 from idgen.training.distil.schedule import draw_pairs, grid, intervals
 from idgen.training.distil.step import ConsistencyStep
+from idgen.training.rollout import Rollout
 from idgen.training.schedulers import with_schedule_of
 from idgen.training.trainable import UNetLoRA
+from idgen.training.trajectory import TrajectorySampler
 from tests.components import SIDE, make_adapter, make_pipeline, seeded
 
 from .runs import RandomPeople
@@ -42,6 +44,13 @@ def test_another_scheduler_keeps_the_noise_schedule(scheduler: Any) -> None:
     for kind in (LCMScheduler, DDPMScheduler, DDIMScheduler):
         found = with_schedule_of(kind, scheduler)
         torch.testing.assert_close(found.alphas_cumprod, scheduler.alphas_cumprod)
+    drawn = [
+        TrajectorySampler(scheduler, 4).scheduler,
+        Rollout(scheduler=scheduler, method="draft", steps=4).scheduler,
+    ]
+    for found in drawn:
+        torch.testing.assert_close(found.alphas_cumprod, scheduler.alphas_cumprod)
+        assert not found.config.get("clip_sample")  # clipped values have no gradient
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

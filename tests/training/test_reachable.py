@@ -207,7 +207,9 @@ def test_stage_one(name: str, files: dict[str, str], tmp_path: Path) -> None:
     assert all(f"{loss}=0.1" in card for loss in weights)
     pipe = load_tiny_base()
     pipe.load_id_adapter(tmp_path)
-    assert pipe.id_adapters["default"].config["max_people"] == (2 if "--group" in DENOISING[name] else 1)
+    config = pipe.id_adapters["default"].config
+    several = "--group" in DENOISING[name]
+    assert (config["max_people"], config["ordered"]) == ((2, True) if several else (1, False))
     if "--identity_net" in DENOISING[name]:
         assert (tmp_path / "identity_net" / "config.json").exists()
         pipe.load_lora_weights(str(tmp_path))

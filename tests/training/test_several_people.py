@@ -14,7 +14,8 @@ from idgen.errors import DataError
 from idgen.losses import LOSSES, LossConfig, Weight
 from idgen.training.batch import OF_PICTURES, Batch
 from idgen.training.faces import face_mask
-from tests.components import seeded
+from idgen.training.trainable import with_places
+from tests.components import make_adapter, make_unet, seeded
 
 from .runs import POINTS, RandomPeople, make_step
 from .test_denoiser import run
@@ -79,6 +80,22 @@ def test_one_person_per_picture_without_masks_is_a_batch_of_single_people() -> N
     found = run(step, rearranged(single, [0, -1, 1, -1], 2))
     torch.testing.assert_close(found.values, expected.values, rtol=1e-4, atol=1e-5)
     assert torch.equal(run(make_group_step("boxes"), single).values, expected.values)
+
+
+def test_places_of_further_people_keep_what_the_others_learned() -> None:
+    """Two places become four; the adapter draws two people as before."""
+    adapter = with_places(make_adapter(make_unet()), 2)
+    assert adapter.places is not None
+    torch.nn.init.normal_(adapter.places.weight)
+    wider = with_places(adapter.requires_grad_(False), 4)
+    assert wider.places is not None
+    assert torch.equal(wider.places.weight[:2], adapter.places.weight)
+    assert not wider.places.weight[2:].any()
+    assert not any(weight.requires_grad for weight in wider.parameters())
+    assert (wider.config["max_people"], with_places(wider, 2).config["max_people"]) == (4, 4)
+    wider.set_fusion("ortho", 3)
+    copied = with_places(wider, 2)
+    assert (copied.config["ortho"], copied.config["num_zero"]) == ("ortho", 3)
 
 
 def test_masks_are_boxes_around_faces() -> None:

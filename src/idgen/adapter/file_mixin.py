@@ -28,8 +28,14 @@ class FileMixin(HubMixin, ConfigMixin):
 
     @classmethod
     def from_config(cls, config: Any = None, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As in diffusers, also for the configurations of earlier versions."""
-        return super().from_config(config and cls.upgrade_config(config), **kwargs)
+        """As in diffusers, also for the configurations of earlier versions.
+
+        Values count as given. diffusers notes beside them which ones were defaults, and would ignore these, although
+        they may have been changed since (`set_fusion`).
+        """
+        if config:
+            config = {k: v for k, v in cls.upgrade_config(config).items() if k != "_use_default_values"}
+        return super().from_config(config, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # pyright: ignore
         """Write `config.json`, the weights as safetensors and a model card, atomically.

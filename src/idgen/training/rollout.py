@@ -87,10 +87,9 @@ class Rollout:
     def __post_init__(self) -> None:
         if not 1 <= self.last <= self.steps:
             raise TrainingError(f"last must be between 1 and steps={self.steps}, not {self.last}.")
-        config = dict(self.scheduler.config)
         # clipped values have no gradient
-        unclipped = {name: False for name in ("clip_sample", "thresholding") if name in config}
-        object.__setattr__(self, "scheduler", type(self.scheduler).from_config(config | unclipped))
+        unclipped = {name: False for name in ("clip_sample", "thresholding") if name in self.scheduler.config}
+        object.__setattr__(self, "scheduler", type(self.scheduler).from_config(self.scheduler.config, **unclipped))
 
     def __call__(self, predict: Predict, noise: torch.Tensor, random: Generators) -> Generated:
         """Generate latents.

@@ -9,6 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from .randomness import Generators, normal
+from .schedulers import with_schedule_of
 
 
 class Trajectory(NamedTuple):
@@ -43,7 +44,7 @@ class TrajectorySampler:
 
     def __init__(self, scheduler: Any, steps: int) -> None:
         unclipped = {"clip_sample": False, "thresholding": False}  # clipped values have no gradient
-        self.scheduler: Any = DDIMScheduler.from_config({**scheduler.config, **unclipped})
+        self.scheduler: Any = with_schedule_of(DDIMScheduler, scheduler, **unclipped)
         self.steps = steps
         self.scheduler.set_timesteps(steps)
 

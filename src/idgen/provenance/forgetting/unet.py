@@ -11,8 +11,8 @@ from diffusers import DDIMScheduler
 from tqdm import tqdm
 
 from ...adapter import IdentityAdapter, IdentityTokens
-from ...checkpoints.native import plain_config
 from ...training.base import BaseModel
+from ...training.schedulers import with_schedule_of
 from .rows import Rows
 from .surgery import combined
 from .tokens import KEEP_WEIGHT, TokenForgetting
@@ -92,7 +92,7 @@ class _Step:
         prompts: Sequence[str],
     ) -> None:
         self.base, self.original, self.trained, self.task, self.prompts = base, original, trained, task, prompts
-        self.scheduler: Any = DDIMScheduler.from_config(base.pipeline.scheduler.config)
+        self.scheduler: Any = with_schedule_of(DDIMScheduler, base.pipeline.scheduler)
         side = base.unet.config.sample_size * base.pipeline.vae_scale_factor
         self.time_ids = torch.tensor([[side, side, 0, 0, side, side]] * BATCH, device=base.unet.device)
 
@@ -181,6 +181,6 @@ class _Step:
 def _with_lora(adapter: IdentityAdapter) -> IdentityAdapter:
     """A copy of an adapter, with a new LoRA, which does nothing yet, if it has none."""
     rank = adapter.config["lora_rank"] or LORA_RANK
-    copied = IdentityAdapter.from_config({**plain_config(adapter), "lora_rank": rank})
+    copied = IdentityAdapter.from_config({**adapter.config, "lora_rank": rank})
     copied.load_state_dict(adapter.state_dict(), strict=False)
     return copied.eval()
