@@ -12,9 +12,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+SERVER = EXAMPLES / "ray_serve.py"
+"""It runs until it is stopped; `test_ray_serve.py` tests it."""
 
 
-@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", sorted(set(EXAMPLES.glob("*.py")) - {SERVER}), ids=lambda path: path.stem)
 def test_scripts(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(script)])  # not the flags of pytest
