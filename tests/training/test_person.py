@@ -115,7 +115,7 @@ def test_the_weights_with_the_highest_similarity_are_kept_and_it_is_told(tuned: 
     measured[0] = likeness.before
     assert likeness.after == max(measured.values()) == measured[likeness.update]
     weights = tuned / "pytorch_lora_weights.safetensors"
-    assert weights.read_bytes() == (tuned / "best" / weights.name).read_bytes()
+    assert weights.read_bytes() == (tuned / "best" / str(likeness.update) / weights.name).read_bytes()
     assert f"{likeness.after:.3f} after {likeness.update} updates" in (tuned / "README.md").read_text()
     resume = LoopConfig(**{**vars(LOOP), "resume_from_checkpoint": "latest"})
     again = train_person(config(photos, tuned, dora=True, triplet=1.0, loop=resume))
@@ -180,17 +180,19 @@ def test_adaptive_words_have_the_statistics_of_the_words_whatever_the_identity()
 
 
 def test_the_best_weights_are_kept_and_a_run_stops_if_the_similarity_does_not_rise(tmp_path: Path) -> None:
-    """The start is a candidate: a run that makes nothing better keeps it."""
+    """The start is a candidate: a run that makes nothing better keeps it. Resumed from any checkpoint, a run has the
+    weights that were the best up to there."""
     values = iter([0.2, 0.1, 0.3, 0.3, 0.2])
-    saved = []
-    step: Any = SimpleNamespace(save=lambda folder: (folder.mkdir(exist_ok=True), saved.append(len(best.found()) - 1)))
+    step: Any = SimpleNamespace(save=lambda folder: folder.mkdir(parents=True))
     best = BestWeights(step, lambda _: {"similarity": next(values)}, tmp_path / METRICS, "similarity")
     best.start()
-    stops = []
+    stops, kept = [], []
     for update in range(1, 5):
         append_row(tmp_path / METRICS, {"step": update, **best(update)})
         stops.append(Patience(best=best, patience=2)(tmp_path))
-    assert saved == [0, 1]  # the start, and the second checkpoint after one row
+        kept.append(best.best()[0])
+    assert kept == [0, 2, 2, 2]
+    assert sorted(folder.name for folder in (tmp_path / "best").iterdir()) == ["0", "2"]
     assert stops == [False, False, False, True]
     assert not Patience(best=best, patience=0)(tmp_path)
 

@@ -102,7 +102,10 @@ def open_judge(spec: str | None, own: str, used: bool) -> FaceEncoder:
 
 
 class BestWeights:
-    """Validates, and keeps the weights with the highest similarity in the folder `best`; those of the start count too.
+    """Validates, and keeps weights with a higher similarity than all before them, also those of the start.
+
+    They are kept by their update (`best/150`), so that a run that is resumed from an earlier checkpoint still finds
+    the best ones up to there.
 
     Args:
         step: The trained parts; validated with their average in them.
@@ -124,7 +127,15 @@ class BestWeights:
         """Validate the weights of the start. A run that is resumed has kept better ones, or these."""
         self.before = self.validate(0)[self.metric]
         if not list_checkpoints(self.metrics.parent):
-            self.step.save(self.metrics.parent / BEST)
+            self.step.save(self.folder(0))
+
+    def folder(self, update: int) -> Path:
+        """Where the weights after an update are kept."""
+        return self.metrics.parent / BEST / str(update)
+
+    def best(self) -> tuple[int, float]:
+        """Update and similarity of the best weights."""
+        return max(self.found(), key=lambda pair: pair[1])
 
     def found(self) -> list[tuple[int, float]]:
         """Updates and similarities so far, the start first."""
@@ -133,8 +144,8 @@ class BestWeights:
     def __call__(self, update: int) -> dict[str, float]:
         """Validate the weights after an update."""
         found = self.validate(update)
-        if found[self.metric] > max(value for _, value in self.found()):
-            self.step.save(self.metrics.parent / BEST)
+        if found[self.metric] > self.best()[1]:
+            self.step.save(self.folder(update))
         return found
 
 

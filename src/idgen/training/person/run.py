@@ -24,7 +24,7 @@ from ..validation import Validation
 from .batches import PROMPTS
 from .card import write_card
 from .config import PersonConfig
-from .likeness import BEST, BestWeights, Likeness, Patience, metric_of, open_judge
+from .likeness import BestWeights, Likeness, Patience, metric_of, open_judge
 from .parts import PersonParts, make_parts
 from .photos import PersonPhotos
 
@@ -134,9 +134,9 @@ def _start(loop: Loop, best: BestWeights, accelerator: Accelerator) -> None:
 def _finish(config: PersonConfig, parts: PersonParts, judge: FaceEncoder, best: BestWeights) -> Likeness:
     """Write the best weights, what was measured, and the model card."""
     folder, photos = config.output_dir, parts.photos
-    parts.step.load(folder / BEST)
+    update, after = best.best()
+    parts.step.load(best.folder(update))
     parts.step.save(folder)
-    update, after = max(best.found(), key=lambda pair: pair[1])
     likeness = Likeness(
         encoder=judge.name,
         held_out=photos.is_held_out,
