@@ -102,9 +102,8 @@ def fit(encoder: Any, labelled: Path, table: Path, count: int) -> Estimators:
     age = make_pipeline(StandardScaler(), Ridge(100)).fit(units[~test], years[~test])
     sex = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)).fit(units[~test], sexes[~test])
     error = np.abs(age.predict(units[test]) - years[test]).mean()
-    print(
-        f"other photos: age within {error:.1f} years on average, sex right in {sex.score(units[test], sexes[test]):.1%}"
-    )
+    right = sex.score(units[test], sexes[test])
+    print(f"other photos: age within {error:.1f} years on average, sex right in {right:.1%}", flush=True)
     return Estimators(age, sex)
 
 
