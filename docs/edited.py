@@ -28,7 +28,7 @@ def main(
     seeds: tuple[int, ...] = (3, 8, 11),
     steps: int = 20,
 ) -> None:
-    """Write swapped.webp: in each row a picture, a person, and the picture with that person's face. With a restorer also
+    """Write swapped.webp: in each row a picture, a person, and the picture with their face. With a restorer also
     restored.webp: a picture, its damaged copy, and that copy restored without and with the person.
 
     Args:
