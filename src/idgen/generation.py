@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .commands.shared import open_pipeline, read_face_option
+from .commands.shared import load_expression_adapter, open_pipeline, read_face_option
 from .errors import IdgenError, ProvenanceError
 from .evaluation.cases import adapter_of
 from .evaluation.drawer import FileOf
@@ -79,9 +79,9 @@ def _moved(options: GenerateOptions, pipeline: Any, person: Identity) -> Identit
 
 def _expression(options: GenerateOptions, pipeline: Any) -> dict[str, Any]:
     """The arguments of a call that draws an expression; none without one."""
-    if options.expression is None:
+    if options.expression is None or options.expression_adapter is None:
         return {}
-    pipeline.load_id_adapter(options.expression_adapter, adapter_name="expression")
+    load_expression_adapter(pipeline, options.expression_adapter)
     face = read_face_option(options.face)
     found = pipeline.encode_identity(options.expression, face=face, adapter_name="expression")
     return {"expression_image": found, "expression_scale": options.expression_scale}

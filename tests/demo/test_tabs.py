@@ -18,6 +18,7 @@ from idgen.adapter import IdScaleCurve
 from idgen.demo.tabs.restore import AS_SET, BY_DAMAGE, NOBODY
 from idgen.demo.tabs.several_people import COLOURS, painted_regions
 from idgen.faces import DlibEncoder, EncoderStatistics, draw_keypoints
+from idgen.faces.expression import EXPRESSION, MEASURES
 from idgen.provenance import IdentityBlocklist
 from tests.components import SIDE, make_adapter, make_pipeline
 from tests.demo.conftest import Served, gallery
@@ -29,11 +30,13 @@ ANNA, BRUNO = (Identity.random(DlibEncoder.name, DlibEncoder.dim, norm=1.5, seed
 
 
 def page_options() -> dict[str, Any]:
-    """Two adapters and an IdentityNet."""
+    """Two adapters of people, one of expressions, and an IdentityNet."""
     pipe = make_pipeline()
     for seed, name in enumerate(("one", "two")):
         adapter = make_adapter(pipe.unet, seed=seed, encoder=DlibEncoder.name, embedding_dim=128)
         pipe.load_id_adapter(adapter, adapter_name=name)
+    expressions = make_adapter(pipe.unet, seed=5, encoder=EXPRESSION, embedding_dim=len(MEASURES))
+    pipe.load_id_adapter(expressions, adapter_name="expression")
     torch.manual_seed(4)
     net = IdentityNet.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8))
     for weight in net.parameters():
@@ -166,6 +169,21 @@ def test_attributes(served: Served, client: Any) -> None:
     assert [row[1] for row in table["data"]] == ["Anna"]
 
 
+def test_expression(served: Served, client: Any, eileen: Path) -> None:
+    before = set(served.files())
+    photo: Any = handle_file(str(eileen))
+    small: dict[str, Any] = {"width": SIDE, "height": SIDE}
+    shown, table = client.predict("Anna", photo, 0.7, **QUICK, api_name="/expression")
+    smile = served.pipe.encode_identity(eileen, adapter_name="expression")
+    expected = directly(served.pipe, ANNA, expression_image=smile, expression_scale=0.7, **small)
+    assert np.array_equal(drawn(served, shown)[0], expected)
+    assert not np.array_equal(expected, directly(served.pipe, ANNA, **small))
+    assert [row[1] for row in table["data"]] == ["Anna"]
+    assert len(set(served.files()) - before) == 2, "the upload and the result: no crop of the face is kept"
+    without, _ = client.predict("Anna", photo, 0, **QUICK, api_name="/expression")
+    assert np.array_equal(drawn(served, without)[0], directly(served.pipe, ANNA, **small))
+
+
 def test_pose(served: Served, client: Any, eileen: Path) -> None:
     pose = client.predict(gallery(eileen), [], SIDE, SIDE, api_name="/landmarks")
     landmarks = served.pipe.prepare_landmarks(str(eileen), (SIDE, SIDE))
@@ -252,6 +270,8 @@ def test_invalid_requests_raise_clear_errors(client: Any, eileen: Path, tmp_path
         ("/several_people", (["Anna"], only_red), {}, "Choose 2 to 4 people, not 1"),
         ("/mix", ("Anna", "Bruno", 2), {}, "between 0 and 1|greater than"),
         ("/attributes", ("Anna", 9, 0, 0), {}, "between -5 and 5|greater than"),
+        ("/expression", ("Anna", None, 1), {}, "Upload a photo of the expression"),
+        ("/expression", ("Anna", handle_file(str(eileen)), 3), {}, "between 0 and 2|greater than"),
         ("/landmarks", ([], [[1, 2]], 32, 32), {}, "Five points"),
         ("/landmarks", ([], [], 32, 32), {}, "Upload a photo"),
         ("/generate_pose", ("Anna", None), {}, "No pose is given"),
@@ -291,6 +311,7 @@ def test_every_tab_refuses_people_on_the_blocklist(
         ("/mix", "Anna", ("Bruno", 0.0)),
         ("/generate_pose", "Anna", (pose, 0.8)),
         ("/attributes", "Anna", (5.0, 5.0, 5.0)),
+        ("/expression", "Anna", (handle_file(str(eileen)), 1.0)),
         ("/image_to_image", "Anna", (scene, 0.8)),
         ("/inpaint", "Anna", (scene, 0.8)),
         ("/compare", "Anna", ("0.8", ["two"])),

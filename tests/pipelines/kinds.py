@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from idgen import Identity, IdentityAdapter, IdentityNet
+from idgen.faces.expression import EXPRESSION, MEASURES
 from tests.components import FAMILIES, SMALL_PROJECTIONS, TASKS, call_arguments, make_adapter, make_pipeline, seeded
 
 
@@ -20,7 +21,13 @@ def person(seed: int) -> Identity:
     return replace(Identity.random("test", 8, seed=seed), features=features)
 
 
+def face(seed: int) -> Identity:
+    """A random expression."""
+    return Identity(embeddings=torch.randn(1, len(MEASURES), generator=seeded(seed)), encoder=EXPRESSION)
+
+
 ANNA, BRUNO = person(1), person(2)
+SMILE, FROWN = face(1), face(2)
 KINDS = ("plain", "controlnet", "identity_net", "pag")
 CASES = [(family, task, kind) for family in FAMILIES for task in TASKS for kind in KINDS]
 CASES += [("sdxl", task, "photomaker") for task in TASKS] + [("sdxl", "txt2img", "photomaker_controlnet")]
@@ -69,6 +76,11 @@ def adapter_for(pipeline: Any, kind: str = "plain", **config: Any) -> IdentityAd
         torch.nn.init.normal_(fuse.mlp1.fc2.weight, std=0.5)
         torch.nn.init.constant_(fuse.layer_norm.weight, 50.0)
     return adapter
+
+
+def expressions(pipeline: Any, **config: Any) -> IdentityAdapter:
+    """A random adapter that reads expressions."""
+    return make_adapter(pipeline.unet, seed=5, encoder=EXPRESSION, embedding_dim=len(MEASURES), **config)
 
 
 def over(pipeline: Any, name: str, **options: Any) -> Any:

@@ -19,7 +19,7 @@ from idgen.adapter import ScaleSchedule
 from idgen.errors import AdapterError
 from tests.components import make_adapter, make_pipeline
 
-from .kinds import ANNA, BRUNO, adapter_for, draw, every_pipeline, make, plain_over
+from .kinds import ANNA, BRUNO, FROWN, SMILE, adapter_for, draw, every_pipeline, expressions, make, plain_over
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
@@ -125,23 +125,30 @@ def test_an_adapter_is_not_unloaded_under_a_running_call() -> None:
     assert np.array_equal(draw(pipeline, id_embeds=ANNA), anna), "the pipeline that still has it attaches it again"
 
 
-def test_two_threads_that_read_words_of_two_people() -> None:
+def test_two_threads_draw_at_the_same_time_what_each_draws_alone() -> None:
+    """They read words of two people, two expressions, and an expression and none; each step waits for the other's."""
     pipeline = make_pipeline()
-    adapter = make_adapter(pipeline.unet, text_encoders=[pipeline.text_encoder])
-    pipeline.load_id_adapter(adapter)
+    pipeline.load_id_adapter(make_adapter(pipeline.unet, text_encoders=[pipeline.text_encoder]))
+    pipeline.load_id_adapter(expressions(pipeline), adapter_name="expression")
     twin = copy.copy(pipeline)
-    anna, bruno = (draw(pipeline, prompt="a <id>", id_embeds=who) for who in (ANNA, BRUNO))
-    start = threading.Barrier(2)
+    anna, bruno = ({"prompt": "a <id>", "id_embeds": who} for who in (ANNA, BRUNO))
+    smiling, frowning = ({**anna, "expression_image": each} for each in (SMILE, FROWN))
+    step = threading.Barrier(2, timeout=30)
 
-    def together(pipe: Any, who: Any) -> np.ndarray:
-        start.wait(timeout=30)
-        return draw(pipe, prompt="a <id>", id_embeds=who)
+    def wait(_: Any, __: int, ___: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        step.wait()
+        return tensors
 
     with ThreadPoolExecutor(2) as pool:
-        for _ in range(5):
-            a, b = pool.submit(together, pipeline, ANNA), pool.submit(together, twin, BRUNO)
-            assert np.array_equal(a.result(), anna)
-            assert np.array_equal(b.result(), bruno)
+        for calls in ((anna, bruno), (smiling, frowning), (smiling, anna)):
+            alone = [draw(pipeline, **arguments) for arguments in calls]
+            assert np.abs(alone[0] - alone[1]).max() > 0.02
+            both = [
+                pool.submit(draw, pipe, callback_on_step_end=wait, **arguments)
+                for pipe, arguments in zip((pipeline, twin), calls, strict=True)
+            ]
+            for found, expected in zip(both, alone, strict=True):
+                assert np.array_equal(found.result(), expected)
 
 
 def test_stress() -> None:

@@ -12,26 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from idgen import Identity, IdentityAdapter
+from idgen.commands.shared import load_expression_adapter
 from idgen.errors import AdapterError, BlockedIdentityError, IdgenError
-from idgen.faces.expression import EXPRESSION, MEASURES
+from idgen.faces.expression import EXPRESSION
 from idgen.provenance import IdentityBlocklist
-from tests.components import FAMILIES, SIDE, make_adapter, make_pipeline, seeded
+from tests.components import FAMILIES, SIDE, make_adapter, make_pipeline
 
-from .kinds import ANNA, BRUNO, draw
-
-
-def face(seed: int) -> Identity:
-    """A random expression."""
-    return Identity(embeddings=torch.randn(1, len(MEASURES), generator=seeded(seed)), encoder=EXPRESSION)
-
-
-SMILE, FROWN = face(1), face(2)
-
-
-def expressions(pipeline: Any, **config: Any) -> IdentityAdapter:
-    """A random adapter that reads expressions."""
-    return make_adapter(pipeline.unet, seed=5, encoder=EXPRESSION, embedding_dim=len(MEASURES), **config)
+from .kinds import ANNA, BRUNO, FROWN, SMILE, draw, expressions
 
 
 def with_both(family: str = "sd", **config: Any) -> Any:
@@ -158,6 +145,19 @@ def test_the_expression_of_a_photo(astronaut: np.ndarray) -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(IdgenError, match=re.escape(message)):
         draw(with_both(), **arguments)
+
+
+def test_commands_load_only_an_adapter_that_reads_expressions(tmp_path: Path) -> None:
+    pipeline = make_pipeline()
+    make_adapter(pipeline.unet).save_pretrained(tmp_path / "people")
+    expressions(pipeline).save_pretrained(tmp_path / "expressions")
+    with pytest.raises(AdapterError, match="reads people, not expressions"):
+        load_expression_adapter(pipeline, str(tmp_path / "people"))
+    pipeline.unload_id_adapter()
+    load_expression_adapter(pipeline, str(tmp_path / "expressions"))
+    assert pipeline.id_adapters["expression"].reads_expression
+    with pytest.raises(AdapterError, match="rename the folder"):
+        load_expression_adapter(pipeline, str(tmp_path / "expressions"))
 
 
 def test_an_expression_needs_an_adapter_that_reads_it() -> None:

@@ -64,6 +64,24 @@ def open_pipeline(
     return pipeline.to(device)
 
 
+def load_expression_adapter(pipeline: Any, adapter: str) -> None:
+    """Load an adapter that reads expressions, under the name "expression".
+
+    Args:
+        pipeline: A pipeline with an identity adapter.
+        adapter: A folder, a file or a hub id.
+
+    Raises:
+        AdapterError: It reads people, or an adapter of this name is loaded.
+        BaseMismatchError, CheckpointError: See `load_id_adapter`.
+    """
+    if "expression" in pipeline.id_adapters:
+        raise AdapterError("The expression adapter gets the name 'expression': rename the folder of the other one.")
+    pipeline.load_id_adapter(adapter, adapter_name="expression")
+    if not pipeline.id_adapters["expression"].reads_expression:
+        raise AdapterError(f"The adapter '{adapter}' reads people, not expressions: pass it as --id-adapter.")
+
+
 def open_identity_net(net: str | None, base: str, adapter: str | None) -> Any:
     """Open an IdentityNet: the given one, or that in the folder of the adapter; None if there is none.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..commands.shared import open_identity_net
+from ..commands.shared import load_expression_adapter, open_identity_net
 from ..errors import AdapterError, DemoError
 from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
 from ..provenance.options import MarkOptions
@@ -25,6 +25,8 @@ class DemoOptions:
         id_adapter: Identity adapters for this base: folders, files or hub ids. Their last names must differ.
         weight_name: File of the first adapter, if its folder or repository holds several.
         encoder: Face encoder that the adapters read; needed only if it is a file or code of your own.
+        expression_adapter: Adapter that reads expressions, for the tab Expression: a folder, a file or a hub id.
+            `idgen train denoise --encoder expression-v1` trains one.
         identity_net: IdentityNet for poses: a folder, a file or a hub id. Defaults to that in the folder
             of the first adapter.
         restorer: Restorer for damaged photos, written by `idgen train restorer`: a folder or a hub id.
@@ -47,6 +49,7 @@ class DemoOptions:
     id_adapter: tuple[AdapterName, ...] = ()
     weight_name: str | None = None
     encoder: EncoderSpec | None = None
+    expression_adapter: AdapterName | None = None
     identity_net: AdapterName | None = None
     restorer: AdapterName | None = None
     eval_encoder: EncoderSpec | None = None
@@ -133,4 +136,6 @@ def _open_pipeline(options: DemoOptions, open_pipeline: Callable[..., Any]) -> A
     pipe = open_pipeline(options.base, first, options.weight_name, options.device, name)
     for source, other in zip(others, names[1:], strict=True):
         pipe.load_id_adapter(source, adapter_name=other)
+    if options.expression_adapter is not None:
+        load_expression_adapter(pipe, options.expression_adapter)
     return pipe

@@ -87,7 +87,7 @@ def enroll_person(
     name: str,
     encoders: Mapping[str, FaceEncoder],
 ) -> EnrolledPerson:
-    """Embed the photos of a person with the encoder of every adapter and with every evaluation encoder.
+    """Embed the photos of a person with the encoder of every adapter of people and with every evaluation encoder.
 
     Args:
         pipe: A pipeline with adapters.
@@ -98,6 +98,8 @@ def enroll_person(
     """
     identities: dict[tuple[str, str | None, int | None], Identity] = {}
     for adapter_name, adapter in pipe.id_adapters.items():
+        if adapter.reads_expression:
+            continue
         reads = adapter.config["encoder"], adapter.config["image_encoder"], adapter.feature_dim
         if reads not in identities:
             # A face is named by its box: an adapter may use another detector, which numbers faces differently.

@@ -45,7 +45,7 @@ class SharedPipeline:
         restorer: ControlNet for the task "restore".
 
     Raises:
-        AdapterError: No adapter is loaded.
+        AdapterError: No adapter of people is loaded.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class SharedPipeline:
         batch_size: int = MAX_COUNT,
         restorer: Restorer | None = None,
     ) -> None:
-        if not getattr(pipe, "id_adapters", None):
+        self.pipe, self.identity_net, self.restorer = pipe, identity_net, restorer
+        if not getattr(pipe, "id_adapters", None) or not self.adapters:
             raise AdapterError("The demo needs an identity adapter. Call pipe.load_id_adapter(…) first.")
         pipe.set_progress_bar_config(disable=True)
-        self.pipe, self.identity_net, self.restorer = pipe, identity_net, restorer
         self._pipelines: dict[str, Any] = {"text-to-image": pipe}
         self._turns: Turns[Drawing] = Turns(self._draw, batch_size)
         unet: Any = pipe.unet.config
@@ -77,6 +77,11 @@ class SharedPipeline:
     def adapters(self) -> dict[str, IdentityAdapter]:
         """Loaded adapters of people by name."""
         return {name: each for name, each in self.pipe.id_adapters.items() if not each.reads_expression}
+
+    @property
+    def expression_adapter(self) -> str | None:
+        """Name of the loaded adapter that reads expressions, or `None`."""
+        return next((name for name, each in self.pipe.id_adapters.items() if each.reads_expression), None)
 
     @property
     def has_words(self) -> bool:
