@@ -254,6 +254,7 @@ def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, start_128, tmp_p
     from recipe.crops import open_crops
     from recipe.labels import open_labels
     from recipe.on_device import trainings
+    from recipe.on_device.start import open_autoencoder, open_person
     from recipe.pack import unpack
     from train import run_stages
 
@@ -282,6 +283,9 @@ def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, start_128, tmp_p
     ]
     for before, after in pairwise(adapters):
         assert any(not torch.equal(before[name], after[name]) for name in before)
+    again = open_person(tmp_path / "result").unet.state_dict()  # a further run continues from the result as it is
+    assert all(torch.equal(weight, again[name]) for name, weight in pipeline.unet.state_dict().items())
+    assert open_autoencoder(tmp_path / "result", torch.zeros(0)).config["latent_channels"] == 16
     pipeline.load_id_adapter(tmp_path / "result" / trainings.ADAPTERS[-1])
     drawn: Any = pipeline("a face", id_embeds=torch.randn(128), num_inference_steps=1, output_type="np")  # pyright: ignore
     assert drawn.images.shape == (1, 128, 128, 3)
@@ -316,13 +320,13 @@ def test_a_picture_of_the_reward_is_what_a_pipeline_draws(start_128):
     """Words of the person in prompts, guidance and sampling are computed without the package's pipeline on a GPU."""
     from recipe.details import wide_autoencoder
     from recipe.on_device.person import trailing
-    from recipe.on_device.start import CHANNELS, open_person
+    from recipe.on_device.start import FINE, open_person
     from recipe.package import build_pipeline
 
     model, other = (open_person(start_128).eval() for _ in range(2))
     other.adapter.detach()
     tokenizer = CLIPTokenizer.from_pretrained(start_128 / "base" / "tokenizer")
-    vae = wide_autoencoder(AutoencoderTiny.from_pretrained(start_128 / "base" / "vae"), CHANNELS)
+    vae = wide_autoencoder(AutoencoderTiny.from_pretrained(start_128 / "base" / "vae"), FINE)
     pipeline = build_pipeline(vae=vae, text_encoder=other.text_encoder, tokenizer=tokenizer, unet=other.unet)
     count = model.adapter.config["num_words"]
     texts = [f"a photo of {tokenizer.bos_token * count}, smiling", "a sketch of a face"]

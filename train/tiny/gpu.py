@@ -4,9 +4,9 @@
     python train/tiny/gpu.py train train/tiny/tiny128.toml PACK OUT           # there: nine minutes
     python train/tiny/gpu.py collect train/tiny/tiny128.toml PACK OUT RESULT  # here: base and adapters as folders
 
-Training continues from BASE, ADAPTER and the IdentityNet in its folder, which are copied to PACK. The table `gpu` of
-the TOML file has the seconds, the batch size and the learning rate of every training. Without a GPU `train` works too,
-slowly: try it first with `--most 1 --batch 4`.
+Training continues from BASE, ADAPTER and the IdentityNet in its folder, which are copied to PACK: those of the model of
+64 px, or of an earlier RESULT. The table `gpu` of the TOML file has the seconds, the batch size and the learning rate
+of every training. Without a GPU `train` works too, slowly: try it first with `--most 1 --batch 4`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diffusers import AutoencoderTiny
 from recipe.config import Config, load_config
 from recipe.details import wide_autoencoder
 from recipe.on_device.posed import pack_poses
-from recipe.on_device.start import ADAPTER, BASE, CHANNELS, open_net, open_person
+from recipe.on_device.start import ADAPTER, BASE, FINE, lacks_details, open_net, open_person
 from recipe.on_device.trainings import ADAPTERS, Trainings
 from recipe.pack import pack as pack_photos
 from recipe.package import usage_at, write_pipeline
@@ -80,7 +80,8 @@ def collect(settings: Config, pack: Path, output: Path, result: Path) -> None:
     The IdentityNet is the given one if the process was ended before its training.
     """
     model = open_person(pack)
-    autoencoder = wide_autoencoder(AutoencoderTiny.from_pretrained(pack / BASE / "vae"), CHANNELS)
+    autoencoder = AutoencoderTiny.from_pretrained(pack / BASE / "vae")
+    autoencoder = wide_autoencoder(autoencoder, FINE) if lacks_details(autoencoder) else autoencoder
     for name, net in (("autoencoder", autoencoder), ("unet", model.unet), ("text_encoder", model.text_encoder)):
         load_pieces(net, output, name)
     tokenizer = CLIPTokenizer.from_pretrained(pack / BASE / "tokenizer")

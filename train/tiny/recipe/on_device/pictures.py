@@ -13,7 +13,7 @@ from ..face_loss import FaceLoss
 from .captured import Losses, Trained
 from .faces import LandmarkNet, landmark_loss
 from .resident import Resident
-from .start import CHANNELS
+from .start import CHANNELS, FINE
 
 STYLED = 0.33
 """Share of styled pictures."""
@@ -32,8 +32,7 @@ def autoencoder_update(
         patch: Side of the patches; 0 for whole pictures.
         faces: The face loss, for whole pictures.
     """
-    old = net.config.latent_channels - CHANNELS
-    wanted = torch.tensor([1.0] * old + [DEVIATION] * CHANNELS, device=device())
+    wanted = torch.tensor([1.0] * (CHANNELS - FINE) + [DEVIATION] * FINE, device=device())
     scale = net.config.scaling_factor
 
     def update() -> Losses:
