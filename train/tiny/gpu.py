@@ -4,9 +4,9 @@
     python train/tiny/gpu.py train train/tiny/tiny128.toml PACK OUT           # there: nine minutes
     python train/tiny/gpu.py collect train/tiny/tiny128.toml PACK OUT RESULT  # here: base and adapters as folders
 
-Training continues from BASE, ADAPTER and the IdentityNet in its folder, which are copied to PACK: those of the model of
-64 px, or of an earlier RESULT. The table `gpu` of the TOML file has the seconds, the batch size and the learning rate
-of every training. Without a GPU `train` works too, slowly: try it first with `--most 1 --batch 4`.
+Training continues from BASE, ADAPTER and the IdentityNet in its folder, which are copied to PACK: those of the model
+of 64 px, or of an earlier RESULT. The table `gpu` of the TOML file has the seconds, the batch size and the learning
+rate of every training. Without a GPU `train` works too, slowly: try it first with `--most 1 --batch 4`.
 """
 
 from __future__ import annotations
