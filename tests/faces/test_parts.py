@@ -9,7 +9,6 @@ from torch import nn
 
 from idgen.errors import EncoderMismatchError, ImageError
 from idgen.faces import FaceAnalyzer, open_encoder
-from idgen.faces.dlib_encoder import DlibEncoder
 from idgen.faces.expression import ExpressionEncoder
 from idgen.faces.part_names import PARTS
 from idgen.faces.parts import POINTS, landmarks68, part_masks
@@ -82,24 +81,24 @@ def test_features_of_parts_are_means_under_their_masks() -> None:
     torch.testing.assert_close(found, torch.tensor([[left, 10 * left, 7, last, 10 * last, 7, 0, 0, 0]]))
 
 
-def test_the_encoder_of_parts(astronaut: np.ndarray) -> None:
+def test_the_encoder_of_parts(astronaut: np.ndarray, analyzer: FaceAnalyzer) -> None:
     encoder = open_encoder("parts/dlib-resnet-v1")
     assert isinstance(encoder, PartsEncoder)
     assert (encoder.name, encoder.rows, encoder.dim) == ("parts/dlib-resnet-v1", len(PARTS), 4 * 480)
-    face = FaceAnalyzer(encoder=encoder).find(astronaut)
-    other = encoder.crop(astronaut, face.landmarks).copy()
+    face = FaceAnalyzer(analyzer.detector, encoder).find(astronaut[:220, 120:340])
+    other = encoder.crop(astronaut[:220, 120:340], face.landmarks).copy()
     other[85:115] = 0  # the mouth
     before, after = (rows.reshape(4, -1) for rows in (face.embedding, encoder.embed(other[None])[0]))
     changed = dict(zip(PARTS, np.linalg.norm(after - before, axis=1) / np.linalg.norm(before, axis=1), strict=True))
     assert changed["mouth"] > 2 * changed["eyes"]
     with pytest.raises(EncoderMismatchError, match="needs a name"):
-        PartsEncoder(DlibEncoder(), lambda images: images[:, :1])
+        PartsEncoder(analyzer.encoder, lambda images: images[:, :1])
     with pytest.raises(EncoderMismatchError, match="'expression-v1' has no network"):
         PartsEncoder(ExpressionEncoder())
 
 
-def test_a_face_parser_finds_other_parts() -> None:
-    halves = PartsEncoder(DlibEncoder(), lambda images: images[:, :2], name="two-parts")
+def test_a_face_parser_finds_other_parts(analyzer: FaceAnalyzer) -> None:
+    halves = PartsEncoder(analyzer.encoder, lambda images: images[:, :2], name="two-parts")
     assert (halves.name, halves.rows) == ("two-parts", 2)
     crops = np.zeros((1, 150, 150, 3), np.uint8)
     crops[0, :75, :, 0] = 255  # the first part is where there is red, and the second is nowhere

@@ -123,10 +123,10 @@ def test_a_blocklist_is_asked_about_people_not_about_expressions() -> None:
 
 
 def test_the_expression_of_a_photo(astronaut: np.ndarray) -> None:
-    pipeline = with_both()
-    enrolled = pipeline.encode_identity(astronaut, adapter_name="expression")
+    pipeline, photo = with_both(), astronaut[:220, 120:340]
+    enrolled = pipeline.encode_identity(photo, adapter_name="expression")
     assert enrolled.encoder == EXPRESSION
-    shown = draw(pipeline, id_embeds=ANNA, expression_image=astronaut)
+    shown = draw(pipeline, id_embeds=ANNA, expression_image=photo)
     assert np.array_equal(shown, draw(pipeline, id_embeds=ANNA, expression_image=enrolled))
 
 
