@@ -25,7 +25,9 @@ ONE_LEVEL: dict[str, Any] = {
     "up_block_types": ("CrossAttnUpBlock2D",),
     "attention_head_dim": 2,
 }
-"""A UNet of half as many layers, to be compiled: torch takes seconds to trace one."""
+"""A UNet of half as many layers."""
+TO_COMPILE = {**ONE_LEVEL, "up_block_types": ("UpBlock2D",)}
+"""A UNet with two cross-attention layers: torch takes a second to trace one."""
 
 
 SMALL_IMAGE_ENCODER: dict[str, Any] = {

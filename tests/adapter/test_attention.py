@@ -10,7 +10,7 @@ from peft import LoraConfig
 
 from idgen.adapter import IdentityAdapter, ScaleSchedule
 from idgen.errors import AdapterError, BaseMismatchError
-from tests.components import ONE_LEVEL, make_adapter, make_unet, seeded
+from tests.components import TO_COMPILE, make_adapter, make_unet, seeded
 
 from .decoupled import decoupled, tokens_of
 
@@ -197,7 +197,7 @@ def test_schedule_reads_the_timestep() -> None:
 def test_compiled_unet(way: str) -> None:
     """An adapter is attached before compilation, and again afterwards; or afterwards only."""
     torch.compiler.reset()
-    unet: Any = make_unet(**ONE_LEVEL)
+    unet: Any = make_unet(**TO_COMPILE)
     adapter = make_adapter(unet)
     inputs = unet_inputs(unet)
     neutral = unet(**inputs).sample
@@ -214,7 +214,7 @@ def test_compiled_unet(way: str) -> None:
         adapter.scale = scale
         with adapter.activate([person], num_images=2):
             found = unet(**inputs).sample
-        plain = make_unet(**ONE_LEVEL)
+        plain = make_unet(**TO_COMPILE)
         with decoupled(plain, adapter, [tokens_of(person, 2, 2)], scale):
             expected = plain(**inputs).sample
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

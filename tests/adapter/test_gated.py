@@ -15,7 +15,7 @@ from idgen.adapter.layers import module_key
 from idgen.checkpoints import native
 from idgen.errors import AdapterError
 from idgen.losses import AttentionRecorder, increment_loss
-from tests.components import ONE_LEVEL, make_adapter, make_unet, seeded
+from tests.components import TO_COMPILE, make_adapter, make_unet, seeded
 
 from .decoupled import tokens_of
 from .test_attention import CHANGES_AFTER, CHANGES_BEFORE, random_tokens, unet_inputs
@@ -96,7 +96,7 @@ def test_a_new_adapter_changes_no_bit(family: str, change: str) -> None:
 def test_a_compiled_unet() -> None:
     """A new adapter changes no bit of it, and a trained one changes the same as without compilation."""
     torch.compiler.reset()
-    unet = make_unet(**ONE_LEVEL)
+    unet = make_unet(**TO_COMPILE)
     adapter = gated(unet)
     adapter.attach(unet)
     gates = [weight for name, weight in adapter.named_parameters() if "alpha" in name]

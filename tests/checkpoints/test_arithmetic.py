@@ -11,7 +11,7 @@ import torch
 from idgen import Identity, IdentityAdapter
 from idgen.checkpoints.variants import VARIANTS
 from idgen.pipelines.loaded import LoadedAdapter
-from tests.components import ONE_LEVEL, call_arguments, make_pipeline, seeded
+from tests.components import TO_COMPILE, call_arguments, make_pipeline, seeded
 
 from .arithmetic import publish, tokens_of
 from .test_public import tiny
@@ -184,7 +184,7 @@ def test_lora_in_fused_projections(tmp_path: Path) -> None:
 
 def test_lora_in_a_compiled_unet(tmp_path: Path) -> None:
     torch.compiler.reset()
-    ours = pipeline("sd", **ONE_LEVEL)
+    ours = pipeline("sd", **TO_COMPILE)
     ours.load_id_adapter(tiny("faceid", hidden=widths(ours.unet)).write(tmp_path))
     embeds = {"id_embeds": person().embedding(normalised=True)}
     expected = ours(**arguments("sd"), **embeds).images

@@ -1,7 +1,9 @@
-"""Every engine does what this process does: it prepares the same set, and draws the same pictures."""
+"""Every engine does what this process does: it prepares the same set, draws the same pictures, and refuses the same
+people."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,33 +11,41 @@ import pytest
 from idgen import Identity, load_tiny
 from idgen.data.engine_options import EngineOptions
 from idgen.data.engines import LocalProcesses, _Actor
-from idgen.errors import DataError, EncoderMismatchError, IdgenError
+from idgen.errors import BlockedIdentityError, DataError, EncoderMismatchError, IdgenError
 from idgen.evaluation.drawer import draw
 from idgen.evaluation.drawing import Drawing, DrawingSettings
 from idgen.evaluation.opener import PipelineOpener
 from idgen.faces import DlibEncoder
+from idgen.generation import _open_guarded
+from idgen.provenance import IdentityBlocklist
+from idgen.provenance.options import MarkOptions
 from tests.data.sets import contents, make_set, portrait, save
 
-PEOPLE = {name: [Identity.random(DlibEncoder.name, DlibEncoder.dim, seed=ord(name))] for name in "ab"}
+PEOPLE = {name: [Identity.random(DlibEncoder.name, DlibEncoder.dim, seed=ord(name))] for name in "abc"}
 DRAWINGS = [
     Drawing(path=f"{person}/{seed}", person=person, prompt="a face", label="", seed=seed)
-    for person in "ab"
-    for seed in range(3)
+    for person, seeds in (("a", 3), ("b", 3), ("c", 1))
+    for seed in range(seeds)
 ]
 
 
 def pictures(folder: Path, **options) -> dict[str, bytes]:
-    """Drawn two at once."""
-    draw(
-        PipelineOpener(load_tiny),
-        DRAWINGS,
-        PEOPLE,
-        DrawingSettings(base="tiny", adapter="tiny", steps=1),
-        folder,
-        batch_size=2,
-        **options,
-    )
-    return {drawing.path: (folder / f"{drawing.path}.png").read_bytes() for drawing in DRAWINGS}
+    """Drawn two at once. The last person is on the blocklist, which each process reads for itself."""
+    refused = folder / "refused.safetensors"
+    IdentityBlocklist.of(*PEOPLE["c"]).save(refused)
+    marks = MarkOptions(watermark=False, blocklist=refused)
+    with pytest.raises(BlockedIdentityError, match="is not drawn"):
+        draw(
+            PipelineOpener(partial(_open_guarded, marks, load_tiny)),
+            DRAWINGS,
+            PEOPLE,
+            DrawingSettings(base="tiny", adapter="tiny", steps=1),
+            folder,
+            batch_size=2,
+            **options,
+        )
+    assert not (folder / "c").exists()
+    return {drawing.path: (folder / f"{drawing.path}.png").read_bytes() for drawing in DRAWINGS[:-1]}
 
 
 @pytest.fixture(scope="module")

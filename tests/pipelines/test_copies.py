@@ -14,7 +14,7 @@ from peft import LoraConfig
 from torch import nn
 
 from idgen.adapter import ScaleSchedule
-from tests.components import ONE_LEVEL, make_adapter, make_pipeline, make_text_encoder, make_unet
+from tests.components import TO_COMPILE, make_adapter, make_pipeline, make_text_encoder, make_unet
 
 from .kinds import ANNA, adapter_for, draw
 
@@ -151,7 +151,7 @@ def test_an_exchanged_unet_is_not_kept_alive() -> None:
 def test_compiled_unet_with_a_schedule_and_in_a_pause() -> None:
     """`fullgraph` fails on anything that torch cannot trace."""
     torch.compiler.reset()
-    pipeline = make_pipeline(**ONE_LEVEL)
+    pipeline = make_pipeline(**TO_COMPILE)
     pipeline.load_id_adapter(make_adapter(pipeline.unet))
     schedule = ScaleSchedule(start=0.3, function=lambda progress: 1 - progress)
     drawn = {scale: draw(pipeline, id_embeds=ANNA, id_scale=scale) for scale in (schedule, 0.5)}

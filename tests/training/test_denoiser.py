@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from torch._dynamo.utils import counters
 
 from idgen.attributes import Direction
 from idgen.errors import LossError, TrainingError
@@ -18,7 +19,7 @@ from idgen.training.config import LossConfig
 from idgen.training.denoising_inputs import DenoisingInputs
 from idgen.training.faces import face_mask
 from idgen.training.randomness import lognormal_timesteps
-from tests.components import seeded
+from tests.components import TO_COMPILE, seeded
 
 from .runs import LATENT, POINTS, RandomPeople, make_step
 
@@ -86,6 +87,17 @@ def test_cached_text_does_not_hide_words() -> None:
     assert torch.equal(run(step, cached, backward=False).values, run(step, batch).values)
 
 
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_an_update_tokenises_each_prompt_once(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each text encoder, with the pseudo-words and without them, whatever reads the prompts."""
+    step = make_step(family, words=2, losses=LossConfig.only(preservation=0.1, localisation=0.1))
+    tokenised, kind = [], type(step.base.pipeline.tokenizer)
+    tokenise = kind._encode_plus
+    monkeypatch.setattr(kind, "_encode_plus", lambda *given, **named: tokenised.append(1) or tokenise(*given, **named))
+    run(step, RandomPeople(2, prompt="a <id> at sea", xl=family == "sdxl").make(0))
+    assert len(tokenised) == 2 * len(step.base.text_encoders)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_all_losses_at_once(checkpointing: bool) -> None:
     step = make_everything()
@@ -112,6 +124,21 @@ def test_gradient_checkpointing_changes_nothing() -> None:
         gradients.append([weight.grad for weight in step.parameters()])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, again, rtol=1e-4, atol=1e-7)
+
+
+def test_compiling_the_unet_changes_nothing() -> None:
+    """There are two graphs, with and without the identity, for all updates; passes that are recorded stay eager."""
+    torch.compiler.reset()
+    counters["stats"].clear()
+    batches = [RandomPeople(2).make(number) for number in range(2)]
+    for loss in ("preservation", "increment"):
+        eager, compiled = (make_step(unet=TO_COMPILE, losses=LossConfig.only(**{loss: 1.0})) for _ in range(2))
+        compiled.base.unet.compile(backend="aot_eager", fullgraph=True)
+        for batch in batches:
+            torch.testing.assert_close(run(compiled, batch).values, run(eager, batch).values, rtol=1e-5, atol=1e-6)
+        for weight, same in zip(compiled.parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(weight.grad, same.grad, rtol=1e-4, atol=1e-7)
+    assert counters["stats"]["unique_graphs"] == 2
 
 
 def test_offset_noise_is_one_number_a_channel() -> None:

@@ -239,6 +239,8 @@ def test_invalid_settings_are_refused(tmp_path: Path) -> None:
     for seed in (-1, 2**32, 10**30):
         with pytest.raises(TrainingError, match=f"seed must lie between 0 and 4294967295, not {seed}"):
             LoopConfig(seed=seed)
+    with pytest.raises(TrainingError, match="set one of the two"):
+        LoopConfig(compile=True, gradient_checkpointing=True)
     schedule: Any = "piecewise_constant"  # which diffusers knows, but it needs rules that no flag gives
     with pytest.raises(TrainingError, match=r"lr_scheduler must be one of .*cosine.* not 'piecewise_constant'"):
         OptimizerConfig(lr_scheduler=schedule)

@@ -124,8 +124,10 @@ def test_the_weights_with_the_highest_similarity_are_kept_and_it_is_told(tuned: 
 
 def test_a_rare_word_is_the_same_in_a_prompt_and_as_a_pseudo_word(photos: Path, tmp_path: Path) -> None:
     """If only a LoRA is trained, `<id>` of the adapter stands for the word that stock diffusers reads."""
-    accelerator, base = open_run(config(photos, tmp_path, learn="lora", prior_pictures=0))
-    made = make_parts(config(photos, tmp_path, learn="lora", prior_pictures=0), base, accelerator)
+    given = config(photos, tmp_path, learn="lora", prior_pictures=0, loop=replace(LOOP, compile=True))
+    accelerator, base = open_run(given)
+    assert base.unet._compiled_call_impl is not None
+    made = make_parts(given, base, accelerator)
     assert made.person == "<id> person"
     assert trained(made.step) == {"lora"}
     assert set(made.step.losses.terms) == {"denoising"}

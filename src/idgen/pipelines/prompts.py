@@ -40,7 +40,7 @@ def has_placeholder(arguments: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def insert_pseudo_words(
-    pipeline: Pipeline, people: Sequence[IdentityTokens], arguments: Mapping[str, Any]
+    pipeline: Pipeline, people: Sequence[IdentityTokens], arguments: Mapping[str, Any], are_checked: bool = False
 ) -> Iterator[dict[str, str | list[str]]]:
     """Insert pseudo-words where the prompts contain the placeholder, inside the `with`.
 
@@ -51,6 +51,8 @@ def insert_pseudo_words(
         pipeline: A diffusers pipeline with one or two text encoders.
         people: The tokens of each person in the image; the placeholders stand for them in turn.
         arguments: Arguments of the call.
+        are_checked: Whether the placeholders are known to be within the text encoder's maximum length, so that the
+            prompts need not be tokenised here.
 
     Yields:
         The changed prompts, by argument.
@@ -71,7 +73,8 @@ def insert_pseudo_words(
                 tokenizer = getattr(pipeline, f"tokenizer{suffix}")
                 marker = tokenizer.bos_token * words_of_encoder[0].shape[1]
                 changed[f"prompt{suffix}"] = _replace(prompt, marker)
-                for text in {text for text in _texts(changed[f"prompt{suffix}"]) if marker in text}:
+                unchecked = () if are_checked else _texts(changed[f"prompt{suffix}"])
+                for text in {text for text in unchecked if marker in text}:
                     # diffusers expands the words of textual inversions that have several vectors
                     with lock_of(pipeline.tokenizer):
                         _check_length(tokenizer, pipeline.maybe_convert_prompt(text, tokenizer))

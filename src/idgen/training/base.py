@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,12 +24,17 @@ from .schedulers import with_schedule_of
 CACHED = ("vae", "text_encoder")
 """Networks whose outputs are cached in shards."""
 
+SUFFIXES = ("", "_2")
+"""Of the names of text encoders, their tokenizers and their prompts."""
+
 
 class BaseModel:
     """A pipeline of diffusers with all its networks frozen.
 
     Attributes:
         keys: `network_key` of the networks whose outputs are cached, before they were rounded to `dtype`.
+        tokens: Prompts and the suffix of a text encoder → (batch, length) token ids. The last ones are remembered:
+            an update reads the same prompts several times.
 
     Args:
         pipeline: Pipeline of SD1.5 or SDXL.
@@ -51,6 +57,7 @@ class BaseModel:
                 nn.Module.to(module.eval().requires_grad_(False), device=device, dtype=to)
         self.scheduler: Any = with_schedule_of(DDPMScheduler, pipeline.scheduler)
         self.parametrisation = Parametrisation.of(self.scheduler)
+        self.tokens = lru_cache(maxsize=16)(self._tokens)
 
     @classmethod
     def open(cls, name: str, dtype: torch.dtype, device: torch.device) -> BaseModel:
@@ -66,8 +73,7 @@ class BaseModel:
     @property
     def text_encoders(self) -> list[nn.Module]:
         """One for SD1.5, two for SDXL."""
-        names = ("text_encoder", "text_encoder_2")
-        return [encoder for name in names if (encoder := getattr(self.pipeline, name, None)) is not None]
+        return list(self._text_encoders().values())
 
     def encode(
         self, prompts: Sequence[str], person: IdentityTokens | None = None, people: int = 1
@@ -76,14 +82,14 @@ class BaseModel:
 
         `<id>` is replaced by the pseudo-words of the identity, with a gradient; without an identity or pseudo-words,
         by the word "person". Of several people per prompt, whose rows are next to each other, each `<id>` of a prompt
-        stands for the next.
+        stands for the next. All prompts of a run are checked before its first update (`prompt_checks`).
 
         Returns:
             `encoder_hidden_states`, (batch, length, dim), and for SDXL `text_embeds`, (batch, dim).
         """
-        arguments: dict[str, Any] = {"prompt": list(prompts)}
         if person is not None and any(words is not None for words in person.words):
-            with insert_pseudo_words(self.pipeline, person.by_person(people), arguments) as changed:
+            given = {"prompt": list(prompts)}
+            with insert_pseudo_words(self.pipeline, person.by_person(people), given, are_checked=True) as changed:
                 return self._encode(changed)
         plain = [prompt.replace(PLACEHOLDER, CLASS_WORD) for prompt in prompts]
         with torch.no_grad():
@@ -112,24 +118,39 @@ class BaseModel:
         words = person.words[0] if person.words else None
         if words is None:
             raise TrainingError("The adapter has no pseudo-words: set num_words.")
-        with insert_pseudo_words(self.pipeline, person.by_person(people), {"prompt": list(prompts)}) as changed:
-            tokenizer = self.pipeline.tokenizer
-            tokens = tokenizer(changed["prompt"], padding="max_length", truncation=True, return_tensors="pt").input_ids
-        marked = tokens == tokenizer.bos_token_id
+        given = {"prompt": list(prompts)}
+        with insert_pseudo_words(self.pipeline, person.by_person(people), given, are_checked=True) as changed:
+            marked = self.tokens(tuple(changed["prompt"]), "") == self.pipeline.tokenizer.bos_token_id
         marked[:, 0] = False
         length, count = words.shape[1], marked.sum(1, keepdim=True)
-        named = (count >= length * torch.arange(1, people + 1)).flatten()
+        named = (count >= length * torch.arange(1, people + 1, device=marked.device)).flatten()
         first = marked.int().argsort(dim=1, descending=True, stable=True)[:, : people * length]
         places = first.unflatten(1, (people, length)).flatten(0, 1)
         return (places * named[:, None]).to(words.device), named.to(words.device)
 
-    def _encode(self, prompts: dict[str, Any]) -> dict[str, torch.Tensor]:
-        given = {name: text for name, text in prompts.items() if name in ("prompt", "prompt_2")}
-        found = self.pipeline.encode_prompt(
-            **given, device=self.unet.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        names = ("encoder_hidden_states", None, "text_embeds", None)
-        return {name: part for name, part in zip(names, found, strict=False) if name is not None and part is not None}
+    def _text_encoders(self) -> dict[str, Any]:
+        """Suffix → text encoder."""
+        found = {suffix: getattr(self.pipeline, f"text_encoder{suffix}", None) for suffix in SUFFIXES}
+        return {suffix: encoder for suffix, encoder in found.items() if encoder is not None}
+
+    def _tokens(self, prompts: tuple[str, ...], suffix: str) -> torch.Tensor:
+        tokenizer = getattr(self.pipeline, f"tokenizer{suffix}")
+        found = tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt")
+        return found.input_ids.to(self.unet.device)
+
+    def _encode(self, prompts: Mapping[str, str | Sequence[str]]) -> dict[str, torch.Tensor]:
+        """As the pipeline's `encode_prompt`, which tokenises each prompt three times."""
+        outputs = {
+            suffix: encoder(
+                self.tokens(tuple(prompts.get(f"prompt{suffix}", prompts["prompt"])), suffix),
+                output_hidden_states=True,
+            )
+            for suffix, encoder in self._text_encoders().items()
+        }
+        if "_2" not in outputs:
+            return {"encoder_hidden_states": outputs[""][0]}
+        hidden = torch.cat([each.hidden_states[-2] for each in outputs.values()], -1)
+        return {"encoder_hidden_states": hidden, "text_embeds": outputs["_2"][0]}
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Scaled latents, as the UNet reads them → RGB about [0, 1], (batch, 3, height, width), not clamped."""

@@ -221,7 +221,8 @@ class DenoisingInputs(TokenInputs, FaceInputs):
         predict = partial(self._step.predict, self._batch, self.noisy_latents, self.timesteps)
         if not self._reads & {attention, edited}:
             return Predictions(predict(text), {}, {})
-        with AttentionRecorder(base.unet) as recorder:
+        # a recorder's hooks come and go: compiled code would not call them
+        with torch.compiler.set_stance("force_eager"), AttentionRecorder(base.unet) as recorder:
             output, recorded = predict(text), recorder.take()
             if edited not in self._reads:
                 return Predictions(output, recorded, {})

@@ -19,6 +19,8 @@ class LoopConfig:
         train_batch_size: Samples per process and forward pass.
         gradient_accumulation_steps: Forward and backward passes per weight update.
         gradient_checkpointing: Recompute the UNet's activations in the backward pass: less memory, more time.
+        compile: Compile the UNet with torch.compile, which needs a C++ compiler. The first updates take minutes, all
+            others less time.
         mixed_precision: Precision of the frozen networks: "no", "fp16" or "bf16"; by default what accelerate is
             configured for. Trained weights stay in float32.
         checkpointing_steps: Save a checkpoint, and validate, every this many updates.
@@ -37,6 +39,7 @@ class LoopConfig:
     train_batch_size: int = 8
     gradient_accumulation_steps: int = 1
     gradient_checkpointing: bool = False
+    compile: bool = False
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
     checkpointing_steps: int = 500
     checkpoints_total_limit: int = 2
@@ -51,5 +54,7 @@ class LoopConfig:
         for name in ("max_train_steps", *passes, "checkpointing_steps", "checkpoints_total_limit"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.compile and self.gradient_checkpointing:
+            raise TrainingError("A UNet with gradient checkpointing cannot be compiled: set one of the two, not both.")
         if not 0 <= self.seed <= MAX_SEED:
             raise TrainingError(f"seed must lie between 0 and {MAX_SEED}, not {self.seed}.")

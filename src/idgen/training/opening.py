@@ -44,6 +44,8 @@ def open_run(config: RunConfig) -> tuple[Accelerator, BaseModel]:
     base = BaseModel.open(config.base, dtype, accelerator.device)
     if loop.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
+    if loop.compile:
+        base.unet.compile()  # in place, at its first call, with the hooks that it has then
     if not loop.dry_run:
         start_trackers(accelerator, asdict(config))
     return accelerator, base

@@ -40,6 +40,7 @@ MAY_CHANGE = frozenset(
         "loop.max_train_steps",  # unless the learning rate schedule depends on it
         "loop.gradient_accumulation_steps",
         "loop.gradient_checkpointing",
+        "loop.compile",
         "loop.checkpointing_steps",
         "loop.checkpoints_total_limit",
         "loop.resume_from_checkpoint",

@@ -105,7 +105,8 @@ class Validation:
         if self.beside is not None:
             pipeline.load_id_adapter(_copied(self.beside), adapter_name="beside")
         try:
-            return [self._row(pipeline, person) for person in self.people]
+            with torch.compiler.set_stance("force_eager"):  # to compile takes longer than a few pictures
+                return [self._row(pipeline, person) for person in self.people]
         finally:
             pipeline.unload_id_adapter()
             pipeline.set_progress_bar_config(**progress)
