@@ -153,7 +153,7 @@ def test_commands_load_only_an_adapter_that_reads_expressions(tmp_path: Path) ->
     expressions(pipeline).save_pretrained(tmp_path / "expressions")
     with pytest.raises(AdapterError, match="reads people, not expressions"):
         load_expression_adapter(pipeline, str(tmp_path / "people"))
-    pipeline.unload_id_adapter()
+    assert not pipeline.id_adapters
     load_expression_adapter(pipeline, str(tmp_path / "expressions"))
     assert pipeline.id_adapters["expression"].reads_expression
     with pytest.raises(AdapterError, match="rename the folder"):

@@ -79,6 +79,7 @@ def load_expression_adapter(pipeline: Any, adapter: str) -> None:
         raise AdapterError("The expression adapter gets the name 'expression': rename the folder of the other one.")
     pipeline.load_id_adapter(adapter, adapter_name="expression")
     if not pipeline.id_adapters["expression"].reads_expression:
+        pipeline.unload_id_adapter("expression")
         raise AdapterError(f"The adapter '{adapter}' reads people, not expressions: pass it as --id-adapter.")
 
 

@@ -1,8 +1,7 @@
 """The table of face encoders, one row each: how they are opened and fed, and who may use them.
 
-The command line, the demo, the model card and docs/encoders.md read the table. A new encoder is a class and a row. An
-encoder that also read other features, such as those of a CLIP network, would be a row whose class embeds both; what an
-adapter reads beside the embedding is part of the `Identity` (see `idgen.enrollment`).
+The command line, the demo, the model card and docs/encoders.md read the table. A new encoder is a class and a row.
+What an adapter reads beside the embedding is part of the `Identity` (see `idgen.enrollment`).
 """
 
 from __future__ import annotations
