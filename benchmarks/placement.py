@@ -1,7 +1,7 @@
 """What adapters leave alone: the change outside of the face and the likeness of several adapters.
 
-    idgen train denoise --train_data_dir shards/ --output_dir parallel/ --resolution 64 --max_train_steps 400
-    idgen train denoise --train_data_dir shards/ --output_dir sequential/ --resolution 64 --max_train_steps 400 \\
+    idgen train denoise --train_data_dir shards/ --output_dir parallel/ --resolution 128 --max_train_steps 400
+    idgen train denoise --train_data_dir shards/ --output_dir sequential/ --resolution 128 --max_train_steps 400 \\
         --placement sequential --optimizer.learning_rate 3e-3
     python benchmarks/placement.py people/ parallel/ sequential/ --judge imagenet:mobilefacenet.onnx --style sketches/
 
