@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from idgen.data.assign import AssignOptions, assign_people
+from idgen.data.bank import IdentityBank
 from idgen.data.bank_writing import write_bank
 from idgen.data.clustering import unit
 from idgen.data.index import SCHEMA, write_index
@@ -69,6 +70,7 @@ def write_set(output: Path, faces: int, labelled: bool) -> list[str]:
             "face": [0] * len(rows),
             "label": [None if stranger else f"person {p}" for p, stranger in zip(people, strangers, strict=True)],
             "sha256": [random.bytes(32).hex() for _ in rows],
+            "reference": [True] * len(rows),  # without a reference all faces of a person would be set aside
             "size": random.uniform(40, 200, len(rows)),
             "embedding": list(embeddings.astype(np.float32)),
             "thumbnail": list(random.integers(0, 256, (len(rows), 64)).astype(np.uint8)),
@@ -88,6 +90,7 @@ def finish(output: str, names: list[str]) -> tuple[float, float, float, float]:
     assign_people(output, names, "random", OPTIONS)
     middle = time.process_time()
     write_bank(output, names, DIM)
+    assert len(IdentityBank(output).people), "nothing was measured: the bank is empty"
     return middle - start, time.process_time() - middle, before, peak_memory()
 
 

@@ -110,3 +110,11 @@ def make_loop(
     optimizer = OptimizerConfig(learning_rate=1e-2, lr_warmup_steps=2, lr_scheduler="cosine", ema_decay=ema)
     accelerator = make_accelerator(config, folder)
     return Loop(make_step(losses=losses), RandomPeople(2), folder, config, optimizer, accelerator)
+
+
+def run(step: Any, batch: Batch, backward: bool = True) -> Any:
+    with step:
+        found = step(batch, seeded(1))
+        if backward:
+            found.total.backward()
+    return found

@@ -8,20 +8,18 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from torch._dynamo.utils import counters
 
 from idgen.attributes import Direction
 from idgen.errors import LossError, TrainingError
-from idgen.faces.parts import part_masks
 from idgen.losses import LOSSES, Weight
 from idgen.training.batch import Batch
 from idgen.training.config import LossConfig
 from idgen.training.denoising_inputs import DenoisingInputs
 from idgen.training.faces import face_mask
 from idgen.training.randomness import lognormal_timesteps
-from tests.components import TO_COMPILE, seeded
+from tests.components import seeded
 
-from .runs import LATENT, POINTS, RandomPeople, make_step
+from .runs import LATENT, POINTS, RandomPeople, make_step, run
 
 EVERYTHING = LossConfig(
     weights=dict.fromkeys(LOSSES.rows, Weight(0.1)),
@@ -36,14 +34,6 @@ def make_everything() -> Any:
     """A step with every loss that there is."""
     prior = torch.randn(5, 128, generator=seeded(9))
     return make_step(losses=EVERYTHING, words=2, prior=prior, edits=EVERYTHING.edits, older=True)
-
-
-def run(step: Any, batch: Batch, backward: bool = True) -> Any:
-    with step:
-        found = step(batch, seeded(1))
-        if backward:
-            found.total.backward()
-    return found
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
@@ -80,24 +70,6 @@ def test_cached_text_is_read_instead_of_prompts(family: str) -> None:
     assert not torch.equal(run(step, Batch(**{**vars(batch), **other})).values, expected)
 
 
-def test_cached_text_does_not_hide_words() -> None:
-    step = make_step(words=2)
-    batch = RandomPeople(2, prompt="a <id> at sea").make(0)
-    cached = Batch(**{**vars(batch), **step.base.encode(batch.prompts)})
-    assert torch.equal(run(step, cached, backward=False).values, run(step, batch).values)
-
-
-@pytest.mark.parametrize("family", ["sd", "sdxl"])
-def test_an_update_tokenises_each_prompt_once(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each text encoder, with the pseudo-words and without them, whatever reads the prompts."""
-    step = make_step(family, words=2, losses=LossConfig.only(preservation=0.1, localisation=0.1))
-    tokenised, kind = [], type(step.base.pipeline.tokenizer)
-    tokenise = kind._encode_plus
-    monkeypatch.setattr(kind, "_encode_plus", lambda *given, **named: tokenised.append(1) or tokenise(*given, **named))
-    run(step, RandomPeople(2, prompt="a <id> at sea", xl=family == "sdxl").make(0))
-    assert len(tokenised) == 2 * len(step.base.text_encoders)
-
-
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_all_losses_at_once(checkpointing: bool) -> None:
     step = make_everything()
@@ -124,21 +96,6 @@ def test_gradient_checkpointing_changes_nothing() -> None:
         gradients.append([weight.grad for weight in step.parameters()])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, again, rtol=1e-4, atol=1e-7)
-
-
-def test_compiling_the_unet_changes_nothing() -> None:
-    """There are two graphs, with and without the identity, for all updates; passes that are recorded stay eager."""
-    torch.compiler.reset()
-    counters["stats"].clear()
-    batches = [RandomPeople(2).make(number) for number in range(2)]
-    for loss in ("preservation", "increment"):
-        eager, compiled = (make_step(unet=TO_COMPILE, losses=LossConfig.only(**{loss: 1.0})) for _ in range(2))
-        compiled.base.unet.compile(backend="aot_eager", fullgraph=True)
-        for batch in batches:
-            torch.testing.assert_close(run(compiled, batch).values, run(eager, batch).values, rtol=1e-5, atol=1e-6)
-        for weight, same in zip(compiled.parameters(), eager.parameters(), strict=True):
-            torch.testing.assert_close(weight.grad, same.grad, rtol=1e-4, atol=1e-7)
-    assert counters["stats"]["unique_graphs"] == 2
 
 
 def test_offset_noise_is_one_number_a_channel() -> None:
@@ -170,28 +127,6 @@ def test_an_edit_is_compared_with_what_it_changes_without_the_person() -> None:
     for weight in step.adapter.branches.parameters():
         weight.data.zero_()
     assert run(step, batch).terms["editing"].mean < 1e-4  # who adds nothing changes no edit
-
-
-def test_words_are_found_in_the_prompts_that_hold_them() -> None:
-    step = make_step(words=2, losses=LossConfig.only(localisation=1.0))
-    person = step.encode(RandomPeople(2).make(0))
-    places, named = step.base.word_places(["a <id> at sea", "the sea"], person)
-    assert named.tolist() == [True, False]
-    assert places.tolist() == [[2, 3], [0, 0]]
-    wordless = make_step()
-    nameless = wordless.encode(RandomPeople(1).make(0))
-    with pytest.raises(TrainingError, match="no pseudo-words"):
-        wordless.base.word_places(["a <id>"], nameless)
-    unnamed = run(step, RandomPeople(2, prompt="the sea").make(0))
-    assert unnamed.terms["localisation"].sum == 0
-    named_by_prompt = run(step, RandomPeople(2, prompt="a <id> at sea").make(0))
-    assert named_by_prompt.terms["localisation"].sum != 0
-
-
-def test_words_learn_from_prompts_that_name_the_person() -> None:
-    step = make_step(losses=LossConfig.only(words=0.01), words=2)
-    run(step, RandomPeople(2, prompt="a <id> at sea").make(0))
-    assert all(weight.grad is not None and weight.grad.any() for weight in step.adapter.to_words.parameters())
 
 
 def test_random_fusion_draws_each_case() -> None:
@@ -344,22 +279,3 @@ def test_the_background_is_compared_with_moved_people() -> None:
     assert torch.allclose(direction.move(batch.id_embeds, amounts), encoded[0], atol=1e-4)
     assert 0 < float(amounts.abs().max()) <= 1
     assert float((amounts[0] - amounts[1]).abs()) > 1e-3
-
-
-def test_each_pseudo_word_attends_to_its_part() -> None:
-    """Masks are those of the parts, in the order of the words; empty without a face, or without the word."""
-    step = make_step(words=2, losses=LossConfig.only(localisation=1.0), word_parts=("mouth", "eyes"))
-    batch = replace(RandomPeople(3).make(0), prompts=("a <id>", "a <id>", "the sea"))
-    masks = DenoisingInputs(step, batch, seeded(1)).token_masks
-    expected = part_masks(batch.landmarks / step.scale, LATENT, LATENT, ("mouth", "eyes"))
-    assert masks.shape == (3, 2, LATENT, LATENT)
-    assert torch.equal(masks[0], expected[0])
-    assert not masks[1:].any()  # the second target shows no face
-    own = make_step(
-        words=2,
-        word_parts=("mouth", "eyes"),
-        find_parts=lambda given, parts: torch.ones(len(given), len(parts), LATENT, LATENT),
-    )
-    assert DenoisingInputs(own, batch, seeded(1)).token_masks[0].all()
-    with pytest.raises(TrainingError, match="each of the 2 pseudo-words of the adapter, not 1: mouth"):
-        make_step(words=2, word_parts=("mouth",))

@@ -17,8 +17,7 @@ from idgen.training.faces import face_mask
 from idgen.training.trainable import with_places
 from tests.components import make_adapter, make_unet, seeded
 
-from .runs import POINTS, RandomPeople, make_step
-from .test_denoiser import run
+from .runs import POINTS, RandomPeople, make_step, run
 
 COMPARED = {
     *("denoising", "identity", "contrastive", "triplet", "prototype", "background", "localisation", "increment"),
