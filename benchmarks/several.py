@@ -63,7 +63,7 @@ def main(
     /,
     output: Path = Path("several"),
     detector: Path | None = None,
-    updates: int = 300,
+    updates: int = 750,
     batch: int = 4,
     steps: int = 8,
 ) -> None:
