@@ -32,8 +32,8 @@ FOREIGN = (
         lambda top, keys: "FacialEncoder" in top,
         "its FacialEncoder, which fuses CLIP features of the eyes, nose, ears and mouth into words of the prompt, and "
         "a face parser with 19 labels (face_parsing.pth); image_proj and adapter_modules alone, which are those of "
-        "IP-Adapter-FaceID-Plus, draw another person. An adapter of your own can have words for parts of the face: "
-        "--num_words and --losses.word_parts",
+        "IP-Adapter-FaceID-Plus, draw another person. An adapter of your own can have words for parts of the face, by "
+        "--num_words and --losses.word_parts, and tokens, by --encoder parts/dlib-resnet-v1",
     ),
     Foreign(
         "MasterWeaver",
