@@ -11,25 +11,26 @@ import asyncio
 import os
 import secrets
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 import tyro
+from diffusers import DiffusionPipeline
 from PIL import Image
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+import idgen
 from idgen import Identity
-from idgen.commands.shared import open_pipeline
 from idgen.errors import BlockedIdentityError, IdgenError
 from idgen.faces import load_photo
-from idgen.inputs import AdapterName, BaseName, InputPath, checked
-from idgen.pipelines.face_crop import pipeline_usage
-from idgen.provenance.options import MarkOptions
+from idgen.provenance import IdentityBlocklist, mark
 
-MAX_BYTES, MAX_PIXELS, MAX_PROMPT, MAX_STEPS, BATCH_SIZE = 20 * 2**20, 40_000_000, 1000, 100, 4
+MAX_BYTES, MAX_PIXELS, MAX_PROMPT, MAX_STEPS = 20 * 2**20, 40_000_000, 1000, 100
+STEPS, BATCH_SIZE = 25, 4
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,20 @@ class Portraits:
     """A photo in the body of a request → a picture of this person, as a PNG file.
 
     Args:
-        base: Stable Diffusion model.
-        id_adapter: Identity adapter for this base.
-        marks: How pictures are marked, and who is refused.
+        base: Stable Diffusion model, or "tiny".
+        id_adapter: Identity adapter for this base; "tiny" has its own.
+        blocklist: People who must not be drawn.
+        guidance_scale: Guidance scale of all pictures.
+        watermark: Whether pictures get an invisible watermark.
     """
 
-    def __init__(self, base: str, id_adapter: str | None, marks: MarkOptions) -> None:
-        self.pipe: Any = open_pipeline(base, id_adapter, weight_name=None, device=None)
-        self.pipe.set_progress_bar_config(disable=True)
-        self.base, self.usage, self.marks = base, pipeline_usage(self.pipe), marks
-        marks.prepare(self.pipe)
+    def __init__(
+        self, base: str, id_adapter: str | None, blocklist: Path | None, guidance_scale: float, watermark: bool = True
+    ) -> None:
+        self.pipe = open_pipeline(base, id_adapter)
+        if blocklist is not None:
+            self.pipe.id_blocklist = IdentityBlocklist.load(blocklist)
+        self.base, self.guidance_scale, self.watermark = base, guidance_scale, watermark
         self.enrolling = asyncio.Lock()  # dlib's networks are not thread-safe
 
     async def __call__(self, request: Request) -> Response:
@@ -74,7 +79,7 @@ class Portraits:
         if int(length) > MAX_BYTES:
             return PlainTextResponse(f"A photo can have at most {MAX_BYTES:,} bytes.", 413)
         try:
-            steps = int(asked.get("steps", self.usage.num_inference_steps))
+            steps = int(asked.get("steps", STEPS))
             seed = int(asked.get("seed", secrets.randbelow(1_000_000)))
             settings = Settings(asked.get("prompt", ""), steps, seed)
         except ValueError as error:
@@ -86,8 +91,8 @@ class Portraits:
             drawn = await self.draw((person, settings))
             if isinstance(drawn, IdgenError):
                 raise drawn
-            told = {**asdict(settings), "guidance_scale": self.usage.guidance_scale, "base": self.base}
-            file = await asyncio.to_thread(self.marks.file_of, drawn, told)
+            told = {**asdict(settings), "guidance_scale": self.guidance_scale, "base": Path(self.base).name}
+            file = await asyncio.to_thread(mark, drawn, told, watermark=self.watermark)
         except IdgenError as error:
             return PlainTextResponse(str(error), 403 if isinstance(error, BlockedIdentityError) else 422)
         return Response(file, media_type="image/png")
@@ -113,18 +118,32 @@ class Portraits:
                 [each.prompt for each in settings],
                 id_embeds=list(people),
                 num_inference_steps=settings[0].steps,
-                guidance_scale=self.usage.guidance_scale,
+                guidance_scale=self.guidance_scale,
                 generator=[torch.Generator().manual_seed(each.seed) for each in settings],
             ).images
         except IdgenError as error:
             return [error] if len(requests) == 1 else [self.draw_together([each])[0] for each in requests]
 
 
-@checked
+def open_pipeline(base: str, id_adapter: str | None) -> Any:
+    """The pipeline of a replica, on its GPU if it has one."""
+    if base == "tiny":
+        pipe: Any = idgen.load_tiny()
+    else:
+        pipe = DiffusionPipeline.from_pretrained(
+            base, torch_dtype=torch.float16 if torch.cuda.is_available() else None
+        )
+    if id_adapter is not None:
+        pipe.load_id_adapter(id_adapter)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def main(
-    base: BaseName = "tiny",
-    id_adapter: AdapterName | None = None,
-    blocklist: InputPath | None = None,
+    base: str = "tiny",
+    id_adapter: str | None = None,
+    blocklist: Path | None = None,
+    guidance_scale: float = 3.0,
     replicas: int = 2,
     gpus: float = 0.0,
     port: int = 8000,
@@ -135,6 +154,7 @@ def main(
         base: Stable Diffusion model: a folder, a hub id, or "tiny", the small face model of the package.
         id_adapter: Identity adapter for this base.
         blocklist: File written by `idgen blocklist`: people who must not be drawn.
+        guidance_scale: Guidance scale of all pictures.
         replicas: Number of pipelines; they share the cores of this machine.
         gpus: GPUs of each replica; a fraction shares a GPU.
         port: Port.
@@ -143,7 +163,7 @@ def main(
     ray.init(num_cpus=cores * replicas, include_dashboard=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     deployment = Portraits.options(num_replicas=replicas, ray_actor_options={"num_cpus": cores, "num_gpus": gpus})
-    serve.run(deployment.bind(base, id_adapter, MarkOptions(blocklist=blocklist)), blocking=True)
+    serve.run(deployment.bind(base, id_adapter, blocklist, guidance_scale), blocking=True)
 
 
 if __name__ == "__main__":

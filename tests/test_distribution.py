@@ -28,7 +28,7 @@ SMOKE = (
     "tests/training/test_command.py",
     "tests/evaluation/test_command.py",
     "tests/data/test_command.py",
-    "tests/demo/test_scenes.py",
+    "tests/demo/test_tabs.py",
     "tests/provenance",
     "tests/faces",
 )
@@ -65,6 +65,7 @@ def test_every_dependency_has_one_floor() -> None:
         floors.setdefault(requirement.name, set()).add(str(requirement.specifier))
     assert {name: versions for name, versions in floors.items() if len(versions) != 1} == {}
     assert all(re.fullmatch(r">=[\w.]+", version) for versions in floors.values() for version in versions)
+    assert not [name for name in SMOKE if not (ROOT / name).exists()]
 
 
 @pytest.mark.skipif(FLOORS not in os.environ, reason=f"installs some gigabytes: set {FLOORS} to a Python interpreter")

@@ -14,7 +14,6 @@ from starlette.requests import Request
 
 from idgen import __version__, enroll
 from idgen.provenance import IdentityBlocklist, read_settings
-from idgen.provenance.options import MarkOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +49,7 @@ def test_requests_that_wait_share_a_call_and_limits_come_first(
     photos = {name: (people / f"{name}.webp").read_bytes() for name in ("astronaut", "ada", "ben")}
     refused = tmp_path / "refused.safetensors"
     IdentityBlocklist.of(enroll(photos["astronaut"])).save(refused)
-    server: Any = names["Portraits"].func_or_class("tiny", None, MarkOptions(watermark=False, blocklist=refused))
+    server: Any = names["Portraits"].func_or_class("tiny", None, refused, guidance_scale=3.0, watermark=False)
     sizes: list[int] = []
     server.pipe.unet.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     asked = [
@@ -76,5 +75,5 @@ def test_requests_that_wait_share_a_call_and_limits_come_first(
         "prompt": "a face",
         "steps": 1,
         "seed": 7,
-        "guidance_scale": server.usage.guidance_scale,
+        "guidance_scale": 3.0,
     }
