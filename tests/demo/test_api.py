@@ -131,8 +131,8 @@ def test_a_new_page_has_no_people(client: Any) -> None:
         client.predict("Eileen", api_name="/generate")
 
 
-def test_twenty_at_once_get_their_own_faces(served: Served, tmp_path: Path) -> None:
-    visitors, each = 5, 4
+def test_many_at_once_get_their_own_faces(served: Served, tmp_path: Path) -> None:
+    visitors, each = 3, 3
     clients = [served.client() for _ in range(visitors)]
     people, jobs = {}, {}
     for v, visitor in enumerate(clients):
