@@ -136,7 +136,7 @@ def test_other_settings_are_not_mixed_in(
     assert "id_scale" in capsys.readouterr().err
 
 
-def test_compare(run, report: Path, tmp_path: Path) -> None:
+def test_compare(run, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other"
     shutil.copytree(report, other)
     told = json.loads((other / "report.json").read_text())
@@ -149,6 +149,9 @@ def test_compare(run, report: Path, tmp_path: Path) -> None:
     better = lines["sim_gt", "dlib-resnet-v1"]
     assert (better["difference"], better["low"], better["high"]) == pytest.approx((0.1, 0.1, 0.1))
     assert better["certain"]
+    said = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert said["Sim(GT) ↑ by dlib-resnet-v1"].endswith("+0.100  (0.100 to 0.100) *")
+    assert not said["EER ↓ by dlib-resnet-v1"].endswith("*")
     assert not lines["eer", "dlib-resnet-v1"]["certain"]
     assert lines["eer", "dlib-resnet-v1"]["difference"] == 0
 

@@ -15,6 +15,7 @@ from ..errors import EvaluationError
 from ..terminal import say, warn, working
 from ..tiny.usage import usage_of
 from .cases import Case, adapter_of, enroll_cases, load_cases, together, write_multiid
+from .compare import as_text as compared_as_text
 from .compare import compare
 from .drawer import draw
 from .drawing import DrawingSettings, plan, read_settings, without_identity
@@ -44,7 +45,8 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
     """
     state = processes()
     if options.compare is not None:
-        compare(*options.compare, options.output)
+        for line in compared_as_text(compare(*options.compare, options.output)):
+            say(line)
         return options.output / "index.html"
     if options.identities is None:
         raise EvaluationError("--identities is required, or --compare with two reports.")

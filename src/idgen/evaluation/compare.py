@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,6 +14,7 @@ from .metric import Metric
 from .metrics import METRICS, metrics_of
 from .report import read_measured, write_comparison
 from .scores import Scores, scores_of, yardstick
+from .summary import heading
 
 
 class Difference(TypedDict):
@@ -73,6 +75,18 @@ def compare(first: Path, second: Path, output: Path) -> list[Difference]:
     table.sort(key=lambda line: list(METRICS).index(line["metric"]))
     write_comparison(output, (str(first), str(second)), table)
     return table
+
+
+def as_text(table: Sequence[Difference]) -> list[str]:
+    """Lines of a comparison for the terminal."""
+    names = [heading(line["metric"], line["encoder"]) for line in table]
+    width = max(map(len, names), default=0)
+    lines = [
+        f"{name:<{width}}  {line['first']:.3f} -> {line['second']:.3f}  {line['difference']:+.3f}  "
+        f"({line['low']:.3f} to {line['high']:.3f}){' *' if line['certain'] else ''}"
+        for name, line in zip(names, table, strict=True)
+    ]
+    return [*lines, "First -> second, and the difference with its interval; * where the interval does not contain 0."]
 
 
 def _rate(metric: Metric, encoder: str, a: Scores, b: Scores) -> Difference:

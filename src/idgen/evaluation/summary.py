@@ -74,7 +74,7 @@ def group_table(summary: Summary, encoder: str) -> list[dict[str, Any]]:
 def as_text(summary: Summary) -> list[str]:
     """Lines of the summary for the terminal: all people, and the disparities that are certain."""
     shown = [line for line in summary.lines if not line["group"]]
-    names = [_name(line["metric"], line["encoder"]) for line in shown]
+    names = [heading(line["metric"], line["encoder"]) for line in shown]
     width = max(map(len, names), default=0)
     text = []
     for name, line in zip(names, shown, strict=True):
@@ -83,13 +83,14 @@ def as_text(summary: Summary) -> list[str]:
     for line in summary.disparities:
         if line["certain"]:
             text.append(
-                f"By {line['by']}: {_name(line['metric'], line['encoder'])} of '{line['highest']}' exceeds that of "
+                f"By {line['by']}: {heading(line['metric'], line['encoder'])} of '{line['highest']}' exceeds that of "
                 f"'{line['lowest']}' by {line['value']:.3f}{_range(line)}"
             )
     return text
 
 
-def _name(metric: str, encoder: str) -> str:
+def heading(metric: str, encoder: str) -> str:
+    """Name of a metric with the direction that is better, and the face encoder."""
     return METRICS[metric].heading + (f" by {encoder}" if encoder else "")
 
 
