@@ -149,9 +149,10 @@ def test_compare(run, report: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     better = lines["sim_gt", "dlib-resnet-v1"]
     assert (better["difference"], better["low"], better["high"]) == pytest.approx((0.1, 0.1, 0.1))
     assert better["certain"]
-    said = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert said["Sim(GT) ↑ by dlib-resnet-v1"].endswith("+0.100  (0.100 to 0.100) *")
-    assert not said["EER ↓ by dlib-resnet-v1"].endswith("*")
+    said = capsys.readouterr().err.splitlines()
+    printed = {line.split("  ")[0]: line for line in said}
+    assert printed["Sim(GT) ↑ by dlib-resnet-v1"].endswith("+0.100  (0.100 to 0.100) *")
+    assert not printed["EER ↓ by dlib-resnet-v1"].endswith("*")
     assert not lines["eer", "dlib-resnet-v1"]["certain"]
     assert lines["eer", "dlib-resnet-v1"]["difference"] == 0
 
