@@ -54,10 +54,10 @@ def main(
     """
     torch.manual_seed(seed)
     start = network().state_dict()
-    test = read_people(real, judged, 2, last=True)
+    test = read_people(real, slice(-judged, None), 2)
     print(f"untrained: {told(start, test)}")
-    for name, shards in (("invented", synthetic), ("real", real)):
-        pictures = read_people(shards, people, photos)
+    for name, shards, end in (("invented", synthetic, None), ("real", real, -judged)):
+        pictures = read_people(shards, slice(end), photos)[:people]
         state = train(start, pictures, epochs, seed)
         count = sum(map(len, pictures))
         print(f"{name}: {len(pictures)} people, {count} photos: {told(state, test)}", flush=True)
@@ -117,11 +117,10 @@ def told(state: State, test: list[torch.Tensor]) -> str:
     return f"EER {figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%}) on {len(test)} real people"
 
 
-def read_people(shards: str, count: int, photos: int, last: bool = False) -> list[torch.Tensor]:
-    """Aligned grey crops of people with two photos or more, (photos, 1, 32, 32) each."""
+def read_people(shards: str, which: slice, photos: int) -> list[torch.Tensor]:
+    """Aligned grey crops of some of the people with two photos or more, (photos, 1, 32, 32) each."""
     bank, names = IdentityBank(shards), list(Manifest.open(shards).shards)
-    several = np.flatnonzero(bank.references > 1)
-    chosen = several[-count:] if last else several[:count]
+    chosen = np.flatnonzero(bank.references > 1)[which]
     tables = [
         read_index(join(shards, f"{name}.parquet"), ("crop_offset", "crop_length")).to_pydict() for name in names
     ]
