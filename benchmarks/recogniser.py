@@ -1,10 +1,10 @@
 """What photos of nobody are worth for training: a small recogniser, judged on pairs of real photos.
 
     idgen generate --random 500 --pictures 16 --set synthetic/
-    python benchmarks/recogniser.py synthetic/ real/ --people 500 --photos 16
+    python benchmarks/recogniser.py synthetic/ real/ --judges others/ --people 500 --photos 16
 
-It is trained twice from the same start, once on invented people and once on as many real ones with as many photos, and
-tells apart pairs of photos of real people whom neither has seen: the last ones of the real set.
+It is trained twice from the same start, once on invented people and once on as many real ones with at most as many
+photos, and tells apart pairs of photos of real people whom neither training has seen.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def main(
     synthetic: tyro.conf.Positional[str],
     real: tyro.conf.Positional[str],
     /,
+    judges: str | None = None,
     people: int = 500,
     photos: int = 16,
     judged: int = 200,
@@ -46,6 +47,8 @@ def main(
     Args:
         synthetic: Prepared set of invented people.
         real: Prepared set of real people.
+        judges: Prepared set of real people who judge, whom the model that drew has not seen either; by default the
+            last people of `real`.
         people: People of each training.
         photos: Photos of each person at most.
         judged: Real people with two photos who judge.
@@ -54,9 +57,9 @@ def main(
     """
     torch.manual_seed(seed)
     start = network().state_dict()
-    test = read_people(real, slice(-judged, None), 2)
+    test = read_people(judges or real, slice(-judged, None), 2)
     print(f"untrained: {told(start, test)}")
-    for name, shards, end in (("invented", synthetic, None), ("real", real, -judged)):
+    for name, shards, end in (("invented", synthetic, None), ("real", real, None if judges else -judged)):
         pictures = read_people(shards, slice(end), photos)[:people]
         state = train(start, pictures, epochs, seed)
         count = sum(map(len, pictures))
