@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from idgen.evaluation import (
     pairwise_difference,
     utilities,
 )
+from idgen.evaluation.error_rates import PairScores
 
 NOBODY = np.full(2, np.nan)
 
@@ -163,3 +165,15 @@ def test_utility_and_its_spread_over_people() -> None:
     assert operating_point_inconsistency(utility[:2], np.array([2, 1])) == pytest.approx(twice.var(0).mean())
     assert operating_point_inconsistency(utility[:1].repeat(2, 0), ones[:2]) == pytest.approx(0)
     assert math.isnan(operating_point_inconsistency(utility, np.array([0, 3, 0])))
+
+
+def test_rates_of_very_many_pairs_are_those_of_rounded_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    same = np.repeat(np.arange(20), 5)[:, None] == np.arange(20)
+    scores = np.where(same, random.normal(0.3, 0.1, same.shape), random.normal(0, 0.1, same.shape)).ravel()
+    weights = random.integers(0, 4, scores.shape).astype(float)
+    exact = PairScores(scores, same.ravel())(weights)
+    monkeypatch.setitem(PairScores.__init__.__globals__, "MANY", 100)
+    rounded = PairScores(scores, same.ravel())(weights)
+    assert rounded.threshold * 2**16 % 1 == 0
+    assert astuple(rounded) == pytest.approx(astuple(exact), abs=1e-3)
