@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from smiles import cell, draw, held_out
 from swap import read_files
+from told_apart import embedding
 
 from idgen import Identity, load_tiny
 from idgen.errors import FaceError
@@ -124,15 +125,6 @@ def find(
         if np.isfinite(truth).all():
             found.append((person, truth))
     return found
-
-
-def embedding(analyzer: FaceAnalyzer, picture: np.ndarray) -> np.ndarray:
-    """The embedding of the largest face, of unit length; NaN where no face is found."""
-    faces = analyzer.analyze(picture)
-    if not faces:
-        return np.full(analyzer.encoder.dim, np.nan)
-    found = faces[0].embedding  # the largest
-    return found / np.linalg.norm(found)
 
 
 if __name__ == "__main__":

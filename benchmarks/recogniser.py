@@ -24,8 +24,8 @@ from idgen.data.bank import IdentityBank
 from idgen.data.index import read_index
 from idgen.data.manifest import Manifest
 from idgen.data.storage import join, read_bytes
-from idgen.evaluation.error_rates import PairScores
 from idgen.evaluation.intervals import interval_of, resamples
+from idgen.evaluation.scores import Scores
 
 SIDE = 32
 State: TypeAlias = dict[str, torch.Tensor]
@@ -47,8 +47,8 @@ def main(
     Args:
         synthetic: Prepared set of invented people.
         real: Prepared set of real people.
-        judges: Prepared set of real people who judge, whom the model that drew has not seen either; by default the
-            last people of `real`.
+        judges: Prepared set of the real people of the test pairs, who should also be new to the model that drew the
+            invented people; by default the last people of `real`.
         people: People of each training.
         photos: Photos of each person at most.
         judged: Real people with two photos who judge.
@@ -113,10 +113,9 @@ def told(state: State, test: list[torch.Tensor]) -> str:
     net.load_state_dict(state)
     net.eval()
     one, two = (F.normalize(net(torch.stack([part[i] for part in test])), dim=-1).numpy() for i in (0, 1))
-    rates = PairScores((one @ two.T).ravel(), np.eye(len(test), dtype=bool).ravel())
-    same = np.eye(len(test), dtype=bool)
-    pairs = [np.where(same, w[:, None], np.outer(w, w)).ravel() for w in resamples(len(test))]
-    figure = interval_of([rates(each).eer for each in pairs])
+    numbers = np.arange(len(test))
+    scores = Scores(one @ two.T, np.eye(len(test), dtype=bool), numbers, numbers)
+    figure = interval_of([scores.rates(weights).eer for weights in resamples(len(test))])
     return f"EER {figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%}) on {len(test)} real people"
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from idgen.evaluation.error_rates import PairScores
 from idgen.evaluation.intervals import interval_of, resamples
+from idgen.evaluation.scores import MISSED, Scores
 from idgen.faces import FaceAnalyzer, open_encoder
 from idgen.faces.opencv import YuNetDetector
 
@@ -35,15 +35,14 @@ def main(people: tyro.conf.Positional[Path], /, yunet: Path, encoders: tuple[str
         analyzer = FaceAnalyzer(YuNetDetector(yunet), open_encoder(name))
         embeds = np.stack([[embedding(analyzer, picture) for picture in each] for each in pictures])
         probes, gallery = embeds[:, 1:].reshape(-1, embeds.shape[-1]), embeds[:, 0]
-        person = np.repeat(np.arange(len(folders)), embeds.shape[1] - 1)
-        scores = np.nan_to_num(probes @ gallery.T, nan=-1)  # a face that was not found matches nobody
-        same = person[:, None] == np.arange(len(folders))
-        rates = PairScores(scores.ravel(), same.ravel())
-        pairs = (np.where(same, w[person][:, None], np.outer(w[person], w)) for w in resamples(len(folders)))
-        eer = interval_of([rates(weights.ravel()).eer for weights in pairs])
+        numbers = np.arange(len(folders))
+        person = np.repeat(numbers, embeds.shape[1] - 1)
+        cosines, same = np.nan_to_num(probes @ gallery.T, nan=MISSED), person[:, None] == numbers
+        scores = Scores(cosines, same, person, numbers)
+        eer = interval_of([scores.rates(weights).eer for weights in resamples(len(folders))])
         found = np.isfinite(embeds[..., 0]).mean()
         print(f"{name}: {found:.1%} of faces found, EER {eer.value:.2%} ({eer.low:.2%} … {eer.high:.2%})")
-        print(f"  similarity of one person {scores[same].mean():.3f}, of two {scores[~same].mean():.3f}", flush=True)
+        print(f"  similarity of one person {cosines[same].mean():.3f}, of two {cosines[~same].mean():.3f}", flush=True)
 
 
 def embedding(analyzer: FaceAnalyzer, picture: np.ndarray) -> np.ndarray:
