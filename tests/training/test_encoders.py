@@ -98,7 +98,8 @@ def test_both_stages_with_the_losses_and_rewards_of_an_arcface_network(
     train(
         monkeypatch,
         *("denoise", "--train_data_dir", shards, "--output_dir", str(run)),
-        *("--projection", "resampler", "--num_tokens", "4", "--max_train_steps", "2", "--train_batch_size", "2"),
+        *("--projection", "resampler", "hidden_dim=16", "dim_head=8", "depth=1", "--num_tokens", "4"),
+        *("--max_train_steps", "2", "--train_batch_size", "2"),
         *("--losses", "denoising=0", "identity=1", "contrastive=0", "preservation=0", "--losses.over", "max"),
         *("--losses.encoder", NAME, "dots", "--references", "2", "--optimizer.lr_warmup_steps", "1"),
         *("--optimizer.learning_rate", "1e-3", "--drop_identity", "0", "--drop_both", "0"),
