@@ -45,33 +45,53 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def open_page(served: Served, browser: Any) -> Iterator[Any]:
-    """Open the page; it must send no request to another server and report no error."""
-    contexts, asked, complaints = [], [], []
+SLOW_SCREEN = """
+window.requestAnimationFrame = draw => setTimeout(() => draw(performance.now()), 200)
+window.cancelAnimationFrame = clearTimeout
+"""
+"""Five frames per second: the editors draw all the time, and without a graphics card sixty frames take a core."""
 
-    def open_page(**options: Any) -> Any:
+
+@pytest.fixture(scope="module")
+def open_page(served: Served, browser: Any) -> Any:
+    """Open the page; it must send no request to another server and report no error."""
+
+    @contextmanager
+    def open_page(**options: Any) -> Iterator[Any]:
+        asked, complaints = [], []
         context = browser.new_context(**options)
-        contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(WAIT)
+        page.add_init_script(SLOW_SCREEN)
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(error))
         page.goto(served.url)
         page.locator("#generate").wait_for()
-        return page
-
-    yield open_page
-    for context in contexts:
+        yield page
         context.close()
-    assert not [url for url in asked if not url.startswith((served.url, "data:", "blob:"))]
-    assert not complaints
+        assert not [url for url in asked if not url.startswith((served.url, "data:", "blob:"))]
+        assert not complaints
+
+    return open_page
 
 
 @pytest.fixture(scope="module")
-def desk(open_page: Any) -> Any:
+def desk(open_page: Any) -> Iterator[Any]:
     """A page as wide as on a desk, which several tests use: opening it takes seconds."""
-    return open_page(viewport={"width": 1280, "height": 1000})
+    with open_page(viewport={"width": 1280, "height": 1000}) as page:
+        yield page
+
+
+@pytest.fixture
+def phone(open_page: Any) -> Iterator[Any]:
+    with open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True) as page:
+        yield page
+
+
+@pytest.fixture
+def light(open_page: Any) -> Iterator[Any]:
+    with open_page(viewport={"width": 1280, "height": 1000}, color_scheme="light") as page:
+        yield page
 
 
 def has_value(page: Any, selector: str, value: str) -> None:
@@ -153,7 +173,7 @@ def test_from_photos_to_a_person(desk: Any, group_photo: Path, eileen: Path, tmp
     has_value(desk, "#person", "Person 1")
 
 
-def test_from_a_person_to_a_picture_and_back(served: Served, desk: Any, open_page: Any, tmp_path: Path) -> None:
+def test_from_a_person_to_a_picture_and_back(served: Served, desk: Any, tmp_path: Path) -> None:
     """A live preview with the time left, a random seed that can be used again, and settings inside the image."""
     add_example(desk, "Ada")
     desk.fill("#prompt textarea, #prompt input", "<id> in the rain")
@@ -210,43 +230,6 @@ def test_stop(served: Served, desk: Any) -> None:
         assert len(forwards) <= min(drawn + 2, 24)
 
 
-def test_several_people_with_the_default_settings(desk: Any) -> None:
-    for name in ("Ada", "Ben"):
-        add_example(desk, name)
-    open_tab(desk, "Several people")
-    desk.locator("#regions canvas").first.wait_for()
-    desk.wait_for_timeout(1000)  # the editor says nowhere that it is ready
-    desk.click("#generate-several")
-    result(desk)
-    expect(desk.locator("[role=tabpanel]:visible .similarity .row")).to_have_count(2)
-
-
-def test_paint_over_a_picture(desk: Any, served: Served, eileen: Path) -> None:
-    add_example(desk, "Astronaut")
-    open_tab(desk, "Edit")
-    desk.locator("#editor canvas").first.wait_for()
-    desk.wait_for_timeout(1000)  # Gradio's editor fails on what comes before its scripts have run
-    with desk.expect_file_chooser() as chooser:
-        desk.locator("#editor").get_by_text("Upload an image").click()
-    chooser.value.set_files(str(eileen))
-    expect(desk.locator("#editor").get_by_text("Upload an image")).to_be_hidden(timeout=WAIT)
-    desk.wait_for_timeout(1000)
-    desk.locator("#editor button[aria-label*=rush], #editor button[title*=rush]").first.click()
-    desk.locator("#editor canvas").first.scroll_into_view_if_needed()
-    box = desk.locator("#editor canvas").first.bounding_box()
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    desk.mouse.move(*middle)
-    desk.mouse.down()
-    desk.mouse.move(middle[0] + 20, middle[1] + 20, steps=5)
-    desk.mouse.up()
-    desk.click("#inpaint")
-    with Image.open(file_of(served, result(desk))) as drawn, Image.open(eileen) as photo:
-        before, after = (np.asarray(image.convert("RGB").resize((64, 64)), int) for image in (photo, drawn))
-    changed = np.abs(after - before).max(-1) > 40
-    assert 5 < changed.sum() < 2000
-    assert not changed[:10].any()
-
-
 def test_pose_by_five_clicks(desk: Any, served: Served) -> None:
     page = desk
     open_tab(page, "Pose")
@@ -273,9 +256,9 @@ def centre(light: np.ndarray) -> np.ndarray:
     return np.array([np.average(places, weights=light) for places in np.indices(light.shape)])
 
 
-def test_on_a_phone(open_page: Any) -> None:
+def test_on_a_phone(phone: Any) -> None:
     """One column: person, prompt, button, image, settings. The image is in view once it is complete."""
-    page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = phone
     page.locator("#examples").get_by_role("button", name="Ada").tap()
     has_value(page, "#person", "Ada")
     places = [page.locator(name).bounding_box() for name in ("#photos", "#prompt", "#generate", "#last-seed")]
@@ -287,8 +270,9 @@ def test_on_a_phone(open_page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_the_keyboard_reaches_everything_in_order(open_page: Any) -> None:
-    page = open_page(viewport={"width": 1280, "height": 1000})
+def test_the_keyboard_reaches_everything_in_order(desk: Any) -> None:
+    page = desk
+    open_tab(page, "Generate")
     page.locator("#examples button").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -307,10 +291,10 @@ def test_the_keyboard_reaches_everything_in_order(open_page: Any) -> None:
 PART_WITH_FOCUS = "parts => parts.find(part => document.activeElement?.closest('#' + part)) ?? null"
 
 
-def test_accessibility(open_page: Any) -> None:
+def test_accessibility(light: Any) -> None:
     """axe-core finds nothing serious in any tab, with an image and an error shown. Only colours differ in the dark."""
     axe = pytest.importorskip("axe_playwright_python", reason="axe-core comes with axe-playwright-python")
-    page = open_page(viewport={"width": 1280, "height": 1000}, color_scheme="light")
+    page = light
     page.evaluate(Path(axe.__file__).with_name("axe.min.js").read_text())
     page.click("#generate")  # an error
     page.locator(".toast-message-item").first.wait_for()
@@ -346,3 +330,40 @@ SERIOUS = """async ([part, rules]) => {
     .flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html.slice(0, 200)} ${node.failureSummary}`))
 }"""
 """Serious and critical findings of axe-core, of text that has faded in."""
+
+
+def test_several_people_with_the_default_settings(desk: Any) -> None:
+    for name in ("Ada", "Ben"):
+        add_example(desk, name)
+    open_tab(desk, "Several people")
+    desk.locator("#regions canvas").first.wait_for()
+    desk.wait_for_timeout(1000)  # the editor says nowhere that it is ready
+    desk.click("#generate-several")
+    result(desk)
+    expect(desk.locator("[role=tabpanel]:visible .similarity .row")).to_have_count(2)
+
+
+def test_paint_over_a_picture(desk: Any, served: Served, eileen: Path) -> None:
+    add_example(desk, "Astronaut")
+    open_tab(desk, "Edit")
+    desk.locator("#editor canvas").first.wait_for()
+    desk.wait_for_timeout(1000)  # Gradio's editor fails on what comes before its scripts have run
+    with desk.expect_file_chooser() as chooser:
+        desk.locator("#editor").get_by_text("Upload an image").click()
+    chooser.value.set_files(str(eileen))
+    expect(desk.locator("#editor").get_by_text("Upload an image")).to_be_hidden(timeout=WAIT)
+    desk.wait_for_timeout(1000)
+    desk.locator("#editor button[aria-label*=rush], #editor button[title*=rush]").first.click()
+    desk.locator("#editor canvas").first.scroll_into_view_if_needed()
+    box = desk.locator("#editor canvas").first.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    desk.mouse.move(*middle)
+    desk.mouse.down()
+    desk.mouse.move(middle[0] + 20, middle[1] + 20, steps=5)
+    desk.mouse.up()
+    desk.click("#inpaint")
+    with Image.open(file_of(served, result(desk))) as drawn, Image.open(eileen) as photo:
+        before, after = (np.asarray(image.convert("RGB").resize((64, 64)), int) for image in (photo, drawn))
+    changed = np.abs(after - before).max(-1) > 40
+    assert 5 < changed.sum() < 2000
+    assert not changed[:10].any()

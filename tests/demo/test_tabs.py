@@ -51,20 +51,15 @@ def served(serve: Any) -> Served:
     return serve(**page_options())
 
 
-@pytest.fixture
-def client(served: Served, tmp_path: Path) -> Iterator[Any]:
-    client = knowing(served, tmp_path)
+@pytest.fixture(scope="module")
+def client(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client with two people, for all tests: each needs half a second to connect."""
+    client, folder = served.client(), tmp_path_factory.mktemp("people")
+    for name, identity in (("Anna", ANNA), ("Bruno", BRUNO)):
+        identity.save(folder / f"{name}.safetensors")
+        client.predict(handle_file(str(folder / f"{name}.safetensors")), name, api_name="/load_identity")
     yield client
     client.close()
-
-
-def knowing(served: Served, tmp_path: Path) -> Any:
-    """A client with two people."""
-    client = served.client()
-    for name, identity in (("Anna", ANNA), ("Bruno", BRUNO)):
-        identity.save(tmp_path / f"{name}.safetensors")
-        client.predict(handle_file(str(tmp_path / f"{name}.safetensors")), name, api_name="/load_identity")
-    return client
 
 
 def drawn(served: Served, shown: list[dict[str, Any]]) -> list[np.ndarray]:
