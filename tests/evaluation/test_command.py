@@ -26,9 +26,15 @@ PICTURES = (PEOPLE + 1) * len(PROMPTS.read_text().splitlines())
 
 
 @pytest.fixture(scope="module")
-def report(run, people: Path, encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def judges(shared: Path, encoder: str) -> tuple[object, ...]:
+    """The encoder, and a detector that needs a fiftieth of the default one's time."""
+    return ("--eval-encoder", encoder, "--detector", shared / "models" / "yunet.onnx")
+
+
+@pytest.fixture(scope="module")
+def report(run, people: Path, judges: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "first"
-    run("evaluate", "--identities", people, *DRAW, "--eval-encoder", encoder, "--write-multiid", "--output", folder)
+    run("evaluate", "--identities", people, *DRAW, *judges, "--write-multiid", "--output", folder)
     return folder
 
 
@@ -77,11 +83,11 @@ def test_the_page_has_no_external_links_and_the_table_is_csv(report: Path) -> No
         assert len(list(csv.DictReader(file))) == PICTURES
 
 
-def test_multiid_layout_is_written_and_read(run, report: Path, encoder: str, tmp_path: Path) -> None:
+def test_multiid_layout_is_written_and_read(run, report: Path, judges, tmp_path: Path) -> None:
     root = report / "multiid" / "000-0"
     assert {file.name for file in (root / "eileen").iterdir()} == {"out.jpg", "ref_1.jpg", "ori.jpg", "meta.json"}
     assert json.loads((root / "eileen" / "meta.json").read_text()) == {"prompt": "a photo of a face"}
-    run("evaluate", "--identities", root, "--drawn", "--eval-encoder", encoder, "--output", tmp_path)
+    run("evaluate", "--identities", root, "--drawn", *judges, "--output", tmp_path)
     again = {row["person"]: row["values"] for row in read_report(tmp_path)["pictures"]}
     first = [row for row in read_report(report)["pictures"] if row["prompt"] == "a photo of a face"]
     for row in first:
@@ -89,10 +95,10 @@ def test_multiid_layout_is_written_and_read(run, report: Path, encoder: str, tmp
         assert again[row["person"]][key] == pytest.approx(row["values"][key], abs=1e-6)
 
 
-def test_two_processes_draw_what_one_draws(report: Path, people: Path, encoder: str, tmp_path: Path) -> None:
+def test_two_processes_draw_what_one_draws(report: Path, people: Path, judges, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("photo\ta photo of a face\n")
-    flags = ("--prompts", prompts, *DRAW[2:], "--eval-encoder", encoder, "--output", tmp_path / "two")
+    flags = ("--prompts", prompts, *DRAW[2:], *judges, "--output", tmp_path / "two")
     run_in_two(run_command_together, "evaluate", "--identities", people, *flags)
     two, one = read_report(tmp_path / "two"), read_report(report)
     alone = {(row["person"], row["seed"]): row for row in one["pictures"] if row["prompt"] == "a photo of a face"}
@@ -105,9 +111,9 @@ def test_two_processes_draw_what_one_draws(report: Path, people: Path, encoder: 
     assert {row["metric"] for row in two["summary"]} >= {"sim_gt", "eer", "detection"}
 
 
-def test_a_killed_run_goes_on(report: Path, run, people: Path, encoder: str, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on(report: Path, run, people: Path, judges, tmp_path: Path) -> None:
     """Also by another engine, which draws the same pictures."""
-    command = ["evaluate", "--identities", people, *DRAW, "--eval-encoder", encoder, "--output", tmp_path]
+    command = ["evaluate", "--identities", people, *DRAW, *judges, "--output", tmp_path]
     process = start_command(*command)
     pictures = tmp_path / "pictures"
     deadline = time.monotonic() + 240
@@ -193,13 +199,12 @@ def test_the_headline_is_an_encoder_that_training_did_not_use() -> None:
     assert not any(role["headline"] for role in encoder_roles(["own"], "own", []))
 
 
-def test_two_people_in_a_picture(run, shared: Path, people: Path, encoder: str, tmp_path: Path) -> None:
+def test_two_people_in_a_picture(run, people: Path, judges, tmp_path: Path) -> None:
     """Twice as wide as a picture of one; the page shows the photos of both."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("photo\ta photo of a {}\n")
-    flags = ("--prompts", prompts, *DRAW[2:], "--eval-encoder", encoder, "--output", tmp_path / "pairs")
-    yunet = shared / "models" / "yunet.onnx"  # faster than dlib's detector
-    run("evaluate", "--identities", people, "--people", 2, "--detector", yunet, *flags)
+    flags = ("--prompts", prompts, *DRAW[2:], *judges, "--output", tmp_path / "pairs")
+    run("evaluate", "--identities", people, "--people", 2, *flags)
     told = read_report(tmp_path / "pairs")
     (row,) = told["pictures"]
     assert row["prompt"] == "a photo of a person and a person"
