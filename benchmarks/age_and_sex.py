@@ -26,6 +26,7 @@ from idgen import Identity, load_tiny
 from idgen.errors import FaceError
 from idgen.faces import FaceAnalyzer, load_photo, open_encoder
 from idgen.faces.opencv import YuNetDetector
+from idgen.tiny import TINY_ADAPTER_PATH
 
 POINTS = ("re", "le", "n", "rm", "lm")
 """Columns of the landmarks: eyes, nose, corners of the mouth, each with _x and _y."""
@@ -46,6 +47,7 @@ def main(
     yunet: Path,
     encoder: str,
     amounts: tuple[float, ...] = (-1, 0, 1),
+    adapters: tuple[str, ...] = (),
     people: int = 40,
     count: int = 3000,
     steps: int = 8,
@@ -59,6 +61,8 @@ def main(
         yunet: YuNet, which finds the faces that are measured.
         encoder: Unseen face encoder, as `open_encoder` opens it.
         amounts: How far people are moved, in steps.
+        adapters: Folders of adapters for the built-in model that draw "a man" and "a woman" of each person; "tiny" is
+            its own.
         people: Number of people.
         count: Number of labelled photos, evenly chosen.
         steps: Denoising steps.
@@ -69,16 +73,27 @@ def main(
     pipe.set_progress_bar_config(disable=True)
     persons = find(pipe, analyzer, read_files(photos, held_out(), {}, 0).people, people)
     truths = np.stack([truth for _, truth in persons])
-    print(f"{len(persons)} people\n| move | estimated age | estimated men | similarity |\n| --- | --- | --- | --- |")
+    print(f"{len(persons)} people\n| drawn | estimated age | estimated men | similarity |\n| --- | --- | --- | --- |")
     for name in ("age", "sex"):
         for amount in amounts:
             moved = [{"id_embeds": person.moved(name, amount)} for person, _ in persons]
-            found = np.stack([embedding(analyzer, picture) for picture in draw(pipe, moved, steps)])
-            seen = np.isfinite(found).all(1)
-            age, sex = (np.full(len(found), np.nan) for _ in range(2))
-            age[seen], sex[seen] = estimators.age.predict(found[seen]), estimators.sex.predict(found[seen])
-            cells = [cell(age, ".1f"), cell(sex, ".0%"), cell((found * truths).sum(1))]
-            print(f"| {name} {amount:+g} | {' | '.join(cells)} |", flush=True)
+            cells = measure(analyzer, estimators, draw(pipe, moved, steps), truths)
+            print(f"| {name} {amount:+g} | {cells} |", flush=True)
+    for adapter in adapters:
+        pipe.load_id_adapter(TINY_ADAPTER_PATH if adapter == "tiny" else adapter)
+        for word in ("man", "woman"):
+            pictures = draw(pipe, [{"id_embeds": person} for person, _ in persons], steps, f"a photo of a {word}")
+            cells = measure(analyzer, estimators, pictures, truths)
+            print(f'| {Path(adapter).name}, "{word}" | {cells} |', flush=True)
+
+
+def measure(analyzer: FaceAnalyzer, estimators: Estimators, pictures: list[np.ndarray], truths: np.ndarray) -> str:
+    """Cells of the table: estimated age and share of men, and similarity to the embeddings `truths`."""
+    found = np.stack([embedding(analyzer, picture) for picture in pictures])
+    seen = np.isfinite(found).all(1)
+    age, sex = (np.full(len(found), np.nan) for _ in range(2))
+    age[seen], sex[seen] = estimators.age.predict(found[seen]), estimators.sex.predict(found[seen])
+    return " | ".join([cell(age, ".1f"), cell(sex, ".0%"), cell((found * truths).sum(1))])
 
 
 def fit(encoder: Any, labelled: Path, table: Path, count: int) -> Estimators:

@@ -183,10 +183,10 @@ def test_names_of_earlier_versions(tmp_path):
 
 
 METHODS_READ = {
-    "refl": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
-    "draft": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
-    "draft-lv": {"copies", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
-    "alignprop": {"last", "scheduler", "guidance_scale", "preservation", "denoising", "vae"},
+    "refl": {"last", "scheduler", "style", "guidance_scale", "preservation", "denoising", "vae"},
+    "draft": {"last", "scheduler", "style", "guidance_scale", "preservation", "denoising", "vae"},
+    "draft-lv": {"copies", "scheduler", "style", "guidance_scale", "preservation", "denoising", "vae"},
+    "alignprop": {"last", "scheduler", "style", "guidance_scale", "preservation", "denoising", "vae"},
     "swap": {"strength", "supervision", "guidance_scale", "preservation", "denoising", "vae"},
     "ddpo": {"learned"},
     "grpo": {"learned", "group", "updates", "clip", "kl"},

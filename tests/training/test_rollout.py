@@ -180,6 +180,34 @@ def test_preservation_is_against_the_base_model() -> None:
         assert step(batch, seeded(1)).terms["preservation"].mean < 1e-12
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_style_is_that_of_the_base_models_picture_of_the_same_noise(method: str) -> None:
+    step = make_step(method, guidance=3.0, style=2.0)
+    batch = RandomPeople(2).make(0)
+    with step:
+        found = step(batch, seeded(1))
+        found.total.backward()
+    assert found.terms["style"].mean > 0
+    assert step.adapter is not None
+    assert any(weight.grad is not None and weight.grad.any() for weight in step.adapter.branches.parameters())
+    for weight in step.adapter.branches.parameters():
+        weight.data.zero_()
+    same = method in ("draft", "alignprop")  # the others predict the picture from another latent than the last
+    with step:
+        kept = step(batch, seeded(1)).terms["style"].mean
+    assert kept < 1e-10 if same else kept < found.terms["style"].mean
+
+
+def test_without_a_weight_for_style_nothing_more_is_drawn() -> None:
+    plain, styled = make_step("draft", guidance=3.0), make_step("draft", guidance=3.0, style=1.0)
+    terms = []
+    for step in (plain, styled):
+        with step:
+            terms.append(step(RandomPeople(2).make(0), seeded(1)).terms)
+    assert terms[0]["identity"].mean == terms[1]["identity"].mean
+    assert set(terms[1]) - set(terms[0]) == {"style"}
+
+
 def test_rollouts_that_cannot_be() -> None:
     base = make_pipeline().scheduler
     with pytest.raises(TrainingError, match="last must be between 1 and steps=4, not 5"):

@@ -79,6 +79,19 @@ def style_features(latents: torch.Tensor) -> torch.Tensor:
     return torch.cat([flat.mean(2), covariances, *contrasts], 1)
 
 
+def style_preservation_loss(x0: torch.Tensor, x0_without_id: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of the `style_features` of two pictures, which need not show the same things.
+
+    Args:
+        x0: (batch, channels, height, width), with the identity.
+        x0_without_id: The same without it; a constant.
+
+    Returns:
+        (batch,).
+    """
+    return (style_features(x0) - style_features(x0_without_id.detach())).square().mean(1)
+
+
 def fit_styles(latents: Sequence[torch.Tensor]) -> Styles:
     """The subspaces of styles.
 

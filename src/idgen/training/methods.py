@@ -64,9 +64,12 @@ class FromNoiseConfig(BackpropConfig):
 
     Attributes:
         scheduler: Scheduler, by its name in diffusers; by default that of the base model.
+        style: Weight of the loss that keeps the colours and the contrast of the base model's picture of the same noise
+            and prompt. It takes a second rollout, without a gradient.
     """
 
     scheduler: str | None = None
+    style: float = 0.0
 
     def make_rollout(self, scheduler: Any) -> Rollout:
         """The rollout with the scheduler of these settings, or with the base model's `scheduler`.

@@ -76,6 +76,7 @@ ADDED: dict[str, Any] = {
     "losses.styles": "()",
     "losses.word_parts": "()",
     "rewards.over_people": "mean",
+    "rollout.style": 0.0,
     **{f"losses.{name}": "0" for name in LOSSES.rows},
     **{f"rewards.{name}": "0" for name in REWARDS.rows},
     **{f"people.{name}": value for name, value in flatten(asdict(PeopleOptions())).items()},

@@ -11,6 +11,7 @@ from ..adapter import IdentityAdapter, IdentityTokens
 from ..faces import FaceDetector
 from ..losses import DenoisingLoss, FaceDecoder, FaceEmbedder, Term, Weighted, WeightedTerms
 from ..losses.preservation import base_preservation_loss
+from ..losses.style import style_preservation_loss
 from ..rewards import WeightedRewards
 from .base import BaseModel
 from .batch import Batch
@@ -82,7 +83,16 @@ class RewardStep(TrainingStep):
             random: Generators.
         """
         noise = normal(batch.latents.shape, random).to(batch.latents)
-        return self.rollout(lambda noisy, t: self._predict(noisy, t, text, batch), noise, random)
+
+        def predict(noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return self._predict(noisy, t, text, batch)
+
+        generated = self.rollout(predict, noise, random)
+        assert isinstance(self.config, FromNoiseConfig)
+        if not self.config.style:
+            return generated
+        with self.base_only():
+            return generated._replace(without_id=self.rollout.sample(predict, noise, random))
 
     def further_losses(
         self, batch: Batch, identity: IdentityTokens | None, generated: Generated, random: Generators
@@ -90,6 +100,12 @@ class RewardStep(TrainingStep):
         """Losses beside the rewards, one value per sample each."""
         if self.config.denoising:
             yield self._denoising(batch, identity, random)
+        if isinstance(self.config, FromNoiseConfig) and generated.without_id is not None:
+            terms = WeightedTerms({"style": Term(style_preservation_loss, self.config.style)})
+            copies = len(generated.latents) // len(batch)
+            x0 = {"x0": generated.latents, "x0_without_id": generated.without_id.repeat(copies, 1, 1, 1)}
+            found = terms(x0)
+            yield found._replace(values=found.values.unflatten(0, (copies, -1)).mean(0))
 
     def _text(self, batch: Batch, identity: IdentityTokens | None) -> dict[str, torch.Tensor]:
         """The encoded prompts; with guidance the half of the empty prompt first."""

@@ -32,12 +32,15 @@ class Generated(NamedTuple):
         noisy: Input of the last prediction with a graph, as the UNet reads it.
         timestep: Timestep of that prediction.
         output: That prediction.
+        without_id: (pictures, channels, height, width), x0 of the base model from the same noise, a constant; None
+            where no loss reads it.
     """
 
     latents: torch.Tensor
     noisy: torch.Tensor
     timestep: torch.Tensor
     output: torch.Tensor
+    without_id: torch.Tensor | None = None
 
 
 def make_scheduler(name: str | None, base: Any) -> Any:
@@ -117,6 +120,16 @@ class Rollout:
             generated = Generated(latents, noisy, t, output)
         assert generated is not None
         return self._again(predict, latents, times[-1], random) if self.method == "draft-lv" else generated
+
+    @torch.no_grad()
+    def sample(self, predict: Predict, noise: torch.Tensor, random: Generators) -> torch.Tensor:
+        """Generate latents without a graph; arguments as of a call."""
+        self.scheduler.set_timesteps(self.steps, device=noise.device)
+        latents = noise * self.scheduler.init_noise_sigma
+        for t in self.scheduler.timesteps:
+            output = predict(self.scheduler.scale_model_input(latents, t), t)
+            latents = self._step(output, t, latents, random).prev_sample
+        return latents
 
     def _again(self, predict: Predict, latents: torch.Tensor, t: torch.Tensor, random: Generators) -> Generated:
         """Noise the final latents to the last step again, and predict from there."""

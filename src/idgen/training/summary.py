@@ -136,8 +136,8 @@ def _stage(config: DenoisingConfig | RewardConfig) -> dict[str, str]:
     found = {"rewards": f"{_listed(config.rewards.active)}, by {method.method}"}
     if isinstance(method, BackpropConfig):
         weights = {"preservation": method.preservation, "denoising": method.denoising}
-        if isinstance(method, SwapConfig):
-            weights["supervision"] = method.supervision
+        further = "supervision" if isinstance(method, SwapConfig) else "style"
+        weights[further] = getattr(method, further)
         losses = {name: Weight(weight) for name, weight in weights.items()}
         found["losses"] = _listed({name: weight for name, weight in losses.items() if weight.value}) or "none"
     return {**found, **_settings(config.rewards), "from": config.id_adapter or "nothing"}
