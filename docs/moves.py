@@ -22,7 +22,7 @@ def main(
     output: tyro.conf.Positional[Path],
     expression_adapter: Path | None = None,
     seeds: tuple[int, ...] = (3, 8),
-    scales: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5),
+    scales: tuple[float, ...] = (0.0, 1.0, 1.5, 2.0),
     steps: int = 12,
 ) -> None:
     """Write moves.webp, a row for each attribute of each person, and with an adapter expressions.webp, whose rows show
