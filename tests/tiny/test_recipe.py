@@ -336,18 +336,21 @@ def test_a_picture_of_the_reward_is_what_a_pipeline_draws(start_128):
     noise = torch.randn(2, 16, 16, 16)
     with torch.no_grad():
         guided = model.guided(tokens, nothing, identity, 3.0)
-        found, _, _ = guided.generate(noise, trailing(4, 1000), last=0)
+        drawn = [guided.generate(noise, trailing(4, 1000), last=0, with_id=with_id)[0] for with_id in (True, False)]
     pipeline.load_id_adapter(start_128 / "adapter")
-    for row, prompt in enumerate(("a photo of <id>, smiling", "a sketch of a face")):
-        wanted = pipeline(
-            prompt,
-            id_embeds=identity[row],
-            latents=noise[row : row + 1],
-            num_inference_steps=4,
-            guidance_scale=3.0,
-            output_type="latent",
-        ).images
-        torch.testing.assert_close(found[row : row + 1], wanted, rtol=1e-4, atol=1e-4)
+    pipeline.id_adapters["default"].lora_scale = None  # as the scale of the identity
+    for scale, found in zip((1.0, 0.0), drawn, strict=True):
+        for row, prompt in enumerate(("a photo of <id>, smiling", "a sketch of a face")):
+            wanted = pipeline(
+                prompt,
+                id_embeds=identity[row],
+                id_scale=scale,
+                latents=noise[row : row + 1],
+                num_inference_steps=4,
+                guidance_scale=3.0,
+                output_type="latent",
+            ).images
+            torch.testing.assert_close(found[row : row + 1], wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_pieces_hold_the_whole_network(tmp_path, monkeypatch):

@@ -123,7 +123,7 @@ class Guided:
         self.text = torch.cat([model.read(empty, None), model.read(tokens, self.person.words[0])])
 
     def generate(
-        self, noise: torch.Tensor, times: Sequence[int], last: int
+        self, noise: torch.Tensor, times: Sequence[int], last: int, with_id: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """DDIM from noise (batch, channels, side, side) through `times`, with a gradient in the `last` steps.
 
@@ -131,7 +131,8 @@ class Guided:
             x0, and the input and the output of the last step.
         """
         latents = noisy = output = noise
-        with self.model.adapter.activate([self.person], len(noise)):
+        adapter = self.model.adapter
+        with adapter.activate([self.person], len(noise)) if with_id else adapter.deactivate():
             for i, (t, after) in enumerate(zip(times, [*times[1:], None], strict=True)):
                 with nullcontext() if i >= len(times) - last else torch.no_grad():
                     noisy = latents

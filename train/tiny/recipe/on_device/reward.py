@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from idgen.losses import base_preservation_loss
+from idgen.losses.style import style_preservation_loss
 
 from ..device import autocast, device
 from .captured import Losses, Trained
@@ -18,14 +19,14 @@ from .updates import draw_timesteps, mask_of
 
 STEPS, GUIDANCE = 8, 3.0
 """Of the pictures that are rewarded."""
-STYLED = 0.4
-"""Weight of the reward of styled pictures, whose faces are less similar to any photo."""
+STYLE = 10.0
+"""Weight of the loss that keeps colours and contrast of the base's picture of the same noise."""
 
 
 def reward_update(
     data: Resident, model: Person, trained: Trained, faces: LatentFaces, batch: int, last: int
 ) -> Callable[[], Losses]:
-    """AlignProp: the identity reward of generated pictures, with preservation and denoising.
+    """AlignProp: the identity reward of generated pictures, with preservation of background and style, and denoising.
 
     Args:
         last: Steps with a gradient.
@@ -36,20 +37,22 @@ def reward_update(
         drawn = data.batch(batch, 0.4)
         with autocast():
             guided = model.guided(drawn.tokens, data.nothing, drawn.identity, GUIDANCE)
-            latents, noisy, output = guided.generate(torch.randn_like(drawn.latents), times, last)
+            noise = torch.randn_like(drawn.latents)
+            latents, noisy, output = guided.generate(noise, times, last)
+            without_id, _, _ = guided.generate(noise, times, 0, with_id=False)
         with torch.no_grad():
             points = faces.find(latents)
         made = faces.embed(latents, points)
         reward = F.cosine_similarity(made, drawn.target, dim=1)
-        weight = torch.where(drawn.plain, 1.0, STYLED)
         steps = torch.full((batch,), times[-1], device=device())
         with autocast():
             plain = without_identity(model, data, noisy.detach(), steps, drawn.tokens)
         kept = base_preservation_loss(output, plain, mask_of(points, output)).mean()
+        style = style_preservation_loss(latents, without_id).mean()
         denoising = _denoising(data, model, batch // 2)
-        loss = -5 * (weight * reward).mean() + kept + denoising
+        loss = -5 * reward.mean() + kept + STYLE * style + denoising
         told = {"reward": reward[: batch // 2].mean(), "styled": reward[-batch // 4 :].mean(), "kept": kept}
-        told = {**told, "denoising": denoising}
+        told = {**told, "style": style, "denoising": denoising}
         return {**{name: value.detach() for name, value in told.items()}, "norm": trained.step(loss)}
 
     return update
