@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.stats
+from PIL import Image, ImageFilter
 
 from idgen.errors import EvaluationError
 from idgen.evaluation import (
@@ -25,6 +26,7 @@ from idgen.evaluation import (
     mean_interval,
     operating_point_inconsistency,
     pairwise_difference,
+    sharpness,
     utilities,
 )
 from idgen.evaluation.error_rates import PairScores
@@ -76,6 +78,16 @@ def test_disruption() -> None:
     black, grey = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 51, np.uint8)
     assert disruption(grey, black) == pytest.approx(0.2)
     assert disruption(black, black) == 0
+
+
+def test_sharpness_falls_with_blur_and_not_with_contrast(astronaut: np.ndarray) -> None:
+    photo = Image.fromarray(astronaut)
+    values = [sharpness(np.asarray(photo.filter(ImageFilter.GaussianBlur(r)))) for r in (0, 1, 2, 4, 8)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 2 * values[-1]
+    pale = (96 + astronaut * 0.25).round().astype(np.uint8)
+    assert sharpness(pale) == pytest.approx(values[0], rel=0.05)
+    assert sharpness(np.full((64, 64, 3), 200, np.uint8)) == 0
 
 
 def test_error_rates_by_hand() -> None:

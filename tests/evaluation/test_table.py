@@ -80,9 +80,9 @@ def test_a_new_row_is_everywhere(tmp_path: Path) -> None:
 def test_every_metric_of_a_picture_is_computed_from_what_there_is() -> None:
     """A metric whose input is missing is left out, and none fails."""
     pixels, face = np.zeros((4, 4, 3), np.uint8), np.array([[1.0, 0]])
-    assert picture_values(Picture(pixels=pixels)) == {}
+    assert picture_values(Picture(pixels=pixels)) == {"sharpness": 0}
     bare = picture_values(Picture(pixels=pixels, faces={"e": Faces(drawn=face, reference=face)}))
-    assert bare == {"sim_ref/e": 1, "detection": 1}
+    assert bare == {"sim_ref/e": 1, "detection": 1, "sharpness": 0}
     two = np.eye(2)
     everything = Picture(
         pixels=pixels,

@@ -14,6 +14,7 @@ from .similarity import (
     frechet_distance,
     identity_blending,
     pairwise_difference,
+    sharpness,
 )
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "mean_interval",
     "operating_point_inconsistency",
     "pairwise_difference",
+    "sharpness",
     "utilities",
 ]

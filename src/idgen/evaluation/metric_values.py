@@ -16,6 +16,7 @@ from .similarity import (
     diversity,
     identity_blending,
     pairwise_difference,
+    sharpness,
 )
 
 
@@ -74,6 +75,10 @@ def face_diversity(crops: Sequence[Crop]) -> np.ndarray:
 
 def change(picture: Picture) -> float | None:
     return None if picture.without is None else disruption(picture.pixels, picture.without)
+
+
+def detail(picture: Picture) -> float:
+    return sharpness(picture.pixels)
 
 
 def clip_i(picture: Picture) -> float | None:

@@ -17,6 +17,7 @@ from .metric_values import (
     change,
     clip_i,
     copying,
+    detail,
     detection,
     face_diversity,
     real,
@@ -185,6 +186,14 @@ _ROWS = (
         formula="cos of features to the same seed without identity",
         source="PuLID",
         help="papers call three things CLIP-I; this is PuLID's",
+    ),
+    Metric(
+        name="sharpness",
+        title="Sharpness",
+        reads="picture",
+        compute=detail,
+        formula="std(x − blur(x)) / std(x), grey, blur of σ = width / 128",
+        help="fine detail; compare pictures of the same prompts",
     ),
     Metric(
         name="fid",

@@ -7,6 +7,7 @@ average over the faces that were found rewards pictures without one.
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from ..errors import EvaluationError
 
@@ -117,6 +118,21 @@ def disruption(picture: np.ndarray, without: np.ndarray) -> float:
         without: Of the same shape.
     """
     return float(np.sqrt(np.square(picture.astype(np.float64) / 255 - without.astype(np.float64) / 255).mean()))
+
+
+def sharpness(picture: np.ndarray) -> float:
+    """Fine detail: what a Gaussian blur of σ = width / 128 removes, `std(x − blur(x)) / std(x)` of the grey picture.
+
+    Args:
+        picture: (height, width, 3), uint8.
+
+    Returns:
+        0 for a picture of one colour or without detail. Compare pictures of the same kind only.
+    """
+    grey = Image.fromarray(picture).convert("L")
+    blurred = grey.filter(ImageFilter.GaussianBlur(grey.width / 128))
+    x, smooth = (np.asarray(image, np.float64) for image in (grey, blurred))
+    return float((x - smooth).std() / max(1.0, x.std()))
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
