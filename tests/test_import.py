@@ -29,7 +29,8 @@ ORDERS = (
 
 FORKS = f"""
 import os, sys
-import torch._dynamo, transformers.image_processing_utils, transformers.modeling_utils, transformers.processing_utils
+import peft, torch._dynamo, transformers.models.auto.modeling_auto, transformers.models.clip.modeling_clip
+import transformers.image_processing_utils, transformers.processing_utils
 assert not {{"idgen", "diffusers"}} & {{*sys.modules}}
 for order in {ORDERS!r}:
     child = os.fork()

@@ -134,7 +134,7 @@ def test_a_restorer_is_trained_and_its_curve_is_fitted(shards, tmp_path, monkeyp
 
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(shards, tmp_path, monkeypatch):
     """kill -9 at a random moment after the first checkpoint, then the same command again."""
-    flags = ["denoise", "--train_data_dir", shards, *DENOISE, "--validation_people", "0", "--max_train_steps", "8"]
+    flags = ["denoise", "--train_data_dir", shards, *DENOISE, "--validation_people", "0", "--max_train_steps", "5"]
     flags += ["--resume_from_checkpoint", "latest"]
     idgen(monkeypatch, *flags, "--output_dir", str(tmp_path / "whole"))
     cut = [*flags, "--output_dir", str(tmp_path / "cut")]
