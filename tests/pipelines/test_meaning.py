@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import diffusers
@@ -37,21 +38,16 @@ def halves_that_see_a_person(pipeline: Any, act: Callable[[Identity], Any]) -> l
 
 
 @every_pipeline
-@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
-def test_the_negative_half_of_guidance_sees_no_person(
-    family: str, task: str, kind: str, guidance_scale: float
-) -> None:
+def test_the_negative_half_of_guidance_sees_no_person(family: str, task: str, kind: str) -> None:
     pipeline = make(family, task, kind)
     pipeline.load_id_adapter(adapter_for(pipeline, kind))
-    # arguments that are left at their defaults count too: PAG's scale is 3
-    found = halves_that_see_a_person(
-        pipeline,
-        lambda who: draw(pipeline, task, kind, id_embeds=who, guidance_scale=guidance_scale, num_inference_steps=2),
-    )
     positive = [True, True] if kind == "pag" else [True]
-    if kind == "identity_net" and task == "txt2img":  # residuals of the net reach all rows of their own half alone
-        assert found[0][-1]
-    assert found[0] == ([False] if guidance_scale > 1 else []) + positive
+    for guidance in (1.0, 5.0):
+        # arguments that are left at their defaults count too: PAG's scale is 3
+        settings: dict[str, Any] = {"guidance_scale": guidance, "num_inference_steps": 2}
+        act = partial(draw, pipeline, task, kind, **settings)
+        found = halves_that_see_a_person(pipeline, lambda who, act=act: act(id_embeds=who))
+        assert found[0] == ([False] if guidance > 1 else []) + positive
 
 
 MODULAR = {"txt2img": {"height": SIDE, "width": SIDE}, "img2img": {"strength": 0.9}}
