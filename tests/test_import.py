@@ -25,6 +25,10 @@ ORDERS = (
     "import idgen; from diffusers import StableDiffusionXLPipeline as Pipeline",
     "from diffusers import StableDiffusionXLPipeline as Pipeline; import idgen",
     "from idgen.pipelines.inpaint import LatentInpaintPipeline as Pipeline",
+    "import idgen; from diffusers import StableDiffusionPipeline as Pipeline; "
+    "from idgen.pipelines.from_pipe import wrap_auto_pipelines; wrap_auto_pipelines(); "
+    "assert 'diffusers.pipelines.auto_pipeline' not in sys.modules; "
+    "from diffusers import AutoPipelineForText2Image; assert AutoPipelineForText2Image.from_pipe.is_wrapped",
 )
 
 FORKS = f"""

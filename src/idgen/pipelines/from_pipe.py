@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 from ..errors import AdapterError
+from ..import_hook import after_import
 from .loaded import LoadedAdapter
 from .supported import Pipeline, check_supported
+
+AUTO_PIPELINES = "diffusers.pipelines.auto_pipeline"
 
 
 def copy_adapters(source: Pipeline, target: Pipeline) -> None:
@@ -28,12 +33,15 @@ def copy_adapters(source: Pipeline, target: Pipeline) -> None:
         target.__dict__["_id_blocklist"] = source.__dict__["_id_blocklist"]
 
 
+@functools.cache
 def wrap_auto_pipelines() -> None:
-    """Wrap `from_pipe` of the `AutoPipeline…` classes, at the first adapter because their import is slow."""
-    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
+    """Wrap `from_pipe` of the `AutoPipeline…` classes once they are imported, which is slow."""
+    after_import(AUTO_PIPELINES, lambda: _wrap_classes(sys.modules[AUTO_PIPELINES]))
 
-    for auto in (AutoPipelineForText2Image, AutoPipelineForImage2Image, AutoPipelineForInpainting):
-        wrap_from_pipe(auto)
+
+def _wrap_classes(module: ModuleType) -> None:
+    for task in ("Text2Image", "Image2Image", "Inpainting"):
+        wrap_from_pipe(getattr(module, f"AutoPipelineFor{task}"))
 
 
 def wrap_from_pipe(kind: Any) -> None:
