@@ -49,7 +49,7 @@ def serve() -> Iterator[Any]:
     """Serve a pipeline."""
     demos = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "1")
+        patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.2")  # a client that closes waits for the next one
 
         def serve(pipe: Any, launch: Any = None, **options: Any) -> Served:
             from idgen.demo import build_demo
@@ -82,8 +82,9 @@ def client(served: Served) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def eileen(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small photo: the time to find its face grows with the number of pixels."""
     path = tmp_path_factory.mktemp("photos") / "eileen.png"
-    Image.fromarray(astronaut).save(path)
+    Image.fromarray(astronaut[:320, 64:384]).resize((200, 200)).save(path)
     return path
 
 

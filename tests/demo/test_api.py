@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gradio_client import handle_file
-from PIL import Image
+from PIL import Image, ImageOps
 
 from idgen import Identity, ScaleSchedule
 from idgen.faces import DlibEncoder
@@ -228,9 +228,9 @@ def test_too_large_a_file_is_refused(client: Any, tmp_path: Path) -> None:
         client.predict(gallery(tmp_path / "large.png"), True, api_name="/find_faces")
 
 
-def test_nothing_is_kept_once_the_page_is_closed(served: Served, astronaut: np.ndarray, tmp_path: Path) -> None:
+def test_nothing_is_kept_once_the_page_is_closed(served: Served, eileen: Path, tmp_path: Path) -> None:
     photo = tmp_path / "own.png"
-    Image.fromarray(astronaut[:, ::-1]).save(photo)
+    ImageOps.mirror(Image.open(eileen)).save(photo)
     before = set(served.files())
     first, second = served.client(), served.client()
     for client in (first, second):

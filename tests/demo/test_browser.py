@@ -35,6 +35,14 @@ def served(serve: Any) -> Served:
 
 
 @pytest.fixture(scope="module")
+def eileen(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo of the size that a visitor's screen shows."""
+    path = tmp_path_factory.mktemp("photos") / "eileen.png"
+    Image.fromarray(astronaut).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:

@@ -14,7 +14,7 @@ from idgen.demo.enrolled import EnrolledPerson, enroll_person
 from idgen.demo.examples import SEEDS, example, picture
 from idgen.demo.scores import Score, caption
 from idgen.demo.second_encoder import encoder_at_hand
-from idgen.faces import DlibEncoder, EncoderStatistics, FaceAnalyzer
+from idgen.faces import DlibEncoder, EncoderStatistics, FaceAnalyzer, load_photo
 from tests.demo.conftest import Served, gallery
 
 
@@ -41,9 +41,9 @@ def served(serve: Any) -> Served:
 
 
 @pytest.fixture(scope="module")
-def person(served: Served, astronaut: np.ndarray) -> EnrolledPerson:
-    face = FaceAnalyzer().find(astronaut)
-    return enroll_person(served.pipe, [astronaut], [face], "Eileen", served.backend.scorer.encoders)
+def person(served: Served, eileen: Path) -> EnrolledPerson:
+    photo = load_photo(eileen)
+    return enroll_person(served.pipe, [photo], [FaceAnalyzer().find(photo)], "Eileen", served.backend.scorer.encoders)
 
 
 def test_results_are_scored_by_both_encoders(served: Served, person: EnrolledPerson, eileen: Path) -> None:
@@ -60,12 +60,10 @@ def test_results_are_scored_by_both_encoders(served: Served, person: EnrolledPer
     client.close()
 
 
-def test_the_photo_itself_has_the_highest_similarity(
-    served: Served, person: EnrolledPerson, astronaut: np.ndarray
-) -> None:
-    likeness = served.backend.scorer
-    assert [score.cosine for score in likeness(1, astronaut, [person])] == pytest.approx([1, 1], abs=1e-4)
-    assert [score.cosine for score in likeness(1, np.zeros_like(astronaut), [person])] == [None, None]
+def test_the_photo_itself_has_the_highest_similarity(served: Served, person: EnrolledPerson, eileen: Path) -> None:
+    likeness, photo = served.backend.scorer, load_photo(eileen)
+    assert [score.cosine for score in likeness(1, photo, [person])] == pytest.approx([1, 1], abs=1e-4)
+    assert [score.cosine for score in likeness(1, np.zeros_like(photo), [person])] == [None, None]
 
 
 def test_the_caption_says_if_no_face_was_found() -> None:
