@@ -141,7 +141,7 @@ def test_a_killed_worker(photos, whole, tmp_path, monkeypatch):
     monkeypatch.setattr("idgen.data.prepare.ShardWorker", Killer)
     (tmp_path / "kills").write_text("9")
     with pytest.raises(DataError, match=r"killed 3 times at .*000001"):
-        make_set(photos, tmp_path, LocalProcesses(2), shard_size=2)
+        make_set(photos, tmp_path, LocalProcesses(1), shard_size=2)
     (tmp_path / "kills").write_text("2")
     make_set(photos, tmp_path, LocalProcesses(2), shard_size=2)
     (tmp_path / "kills").unlink()

@@ -37,7 +37,8 @@ def _similarity_histogram(genuine: np.ndarray, impostor: np.ndarray) -> str:
     bins = np.linspace(-1, 1, 61).tolist()
     for scores, label in ((impostor, "different people"), (genuine, "the same person")):
         if len(scores):
-            axes.hist(scores, bins, density=True, alpha=0.6, label=f"{label} ({len(scores)})")
+            named = f"{label} ({len(scores)})"
+            axes.hist(scores, bins, histtype="stepfilled", density=True, alpha=0.6, label=named)  # one shape, not 60
     axes.set_xlabel("cosine")
     axes.set_ylabel("density")
     axes.legend()
@@ -66,11 +67,10 @@ def _groups_figure(summary: Summary, headline: str) -> str:
         lines: dict[tuple[str, str, int], Line] = {
             (line["by"], line["group"], line["people"]): line for line in of_headline if line["metric"] == metric
         }
-        for place, key in enumerate(groups):
-            if line := lines.get(key):
-                low, high = (np.nan_to_num(line[end], nan=line["value"]) for end in ("low", "high"))
-                part.plot([low, high], [place, place], color="tab:blue")
-                part.plot(line["value"], place, "o", color="tab:blue")
+        places = [place for place, key in enumerate(groups) if key in lines]
+        value, low, high = ([lines[groups[place]][end] for place in places] for end in ("value", "low", "high"))
+        part.hlines(places, low, high, color="tab:blue")  # none where an end is NaN
+        part.plot(value, places, "o", color="tab:blue")
         for key, line in lines.items():
             if not key[1]:
                 part.axvline(line["value"], color="grey", linewidth=0.8)
