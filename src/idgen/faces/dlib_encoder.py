@@ -125,21 +125,24 @@ class DlibEncoder(nn.Module, AlignedEncoder):
             for layer in (module for module in self.modules() if isinstance(module, _Conv)):
                 weight, bias = next(tensors).split([layer.conv.weight.numel(), layer.gain.numel()])
                 layer.conv.load_state_dict({"weight": weight.view_as(layer.conv.weight), "bias": bias})
-                layer.gain.data, layer.bias.data = next(tensors).view(2, -1, 1, 1)
+                layer.gain.data, layer.bias.data = next(tensors).clone().view(2, -1, 1, 1)  # not the file in memory
             self.head.weight.data = next(tensors).view(256, self.dim).T.contiguous()
         except (StopIteration, RuntimeError, ValueError) as error:
             raise CheckpointError(f"'{path}' is not dlib's face recognition network.") from error
 
 
+_TAG = re.compile(rb"con_\d|affine_\d?|fc_\d?")
+
+
 def _read_dat(path: Path) -> list[torch.Tensor]:
     """All parameter tensors of a file written by `dlib::serialize`, in its order, flat."""
     try:
-        data = path.read_bytes()
+        data = bytearray(path.read_bytes())  # a tensor can share the memory of this kind of bytes
     except OSError as error:
         raise CheckpointError(f"dlib's weights could not be read: {error}") from error
-    tensors = []
-    for tag in re.finditer(rb"con_\d|affine_\d?|fc_\d?", data):
-        position = tag.end()
+    tensors, position = [], 0
+    while tag := _TAG.search(data, position):
+        end = position = tag.end()
         if tag.group().startswith(b"fc_"):  # the number of outputs and the kind of bias precede the tensor
             _, position = _read_int(data, _read_int(data, position)[1])
         version, position = _read_int(data, position)
@@ -148,13 +151,15 @@ def _read_dat(path: Path) -> list[torch.Tensor]:
             side, position = _read_int(data, position)
             shape.append(side)
         size = int(np.prod(shape))
-        # a tag can also occur by chance in the numbers, or belong to a layer without parameters
+        # a tag can also occur by chance, or belong to a layer without parameters
         if version == 2 and 1 < size <= (len(data) - position) // 4:
-            tensors.append(torch.from_numpy(np.frombuffer(data, "<f4", size, position).copy()))
+            tensors.append(torch.from_numpy(np.frombuffer(data, "<f4", size, position)))
+            end = position + 4 * size
+        position = end
     return tensors
 
 
-def _read_int(data: bytes, position: int) -> tuple[int, int]:
+def _read_int(data: bytes | bytearray, position: int) -> tuple[int, int]:
     """dlib's integers: a byte with sign (high bit) and length (low bits), then the magnitude, lowest byte first."""
     control = data[position] if position < len(data) else 0
     end = position + 1 + (control & 0x0F)
