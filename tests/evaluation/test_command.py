@@ -17,6 +17,7 @@ from PIL import Image
 from idgen.evaluation.judges import encoder_roles
 from idgen.evaluation.report import read_report
 from idgen.faces import EncoderStatistics
+from idgen.faces.opencv import YuNetDetector
 from tests.evaluation.conftest import PEOPLE
 from tests.processes import run_command_together, run_in_two, start_command
 
@@ -83,11 +84,20 @@ def test_the_page_has_no_external_links_and_the_table_is_csv(report: Path) -> No
         assert len(list(csv.DictReader(file))) == PICTURES
 
 
-def test_multiid_layout_is_written_and_read(run, report: Path, judges, tmp_path: Path) -> None:
+def test_multiid_layout_is_written_and_read(
+    run, report: Path, judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the faces of a picture or photo are found once, though scores and groups read the references."""
+    seen: list[bytes] = []
+    detect = YuNetDetector.detect
+    monkeypatch.setattr(
+        YuNetDetector, "detect", lambda self, image: seen.append(image.tobytes()) or detect(self, image)
+    )
     root = report / "multiid" / "000-0"
     assert {file.name for file in (root / "eileen").iterdir()} == {"out.jpg", "ref_1.jpg", "ori.jpg", "meta.json"}
     assert json.loads((root / "eileen" / "meta.json").read_text()) == {"prompt": "a photo of a face"}
     run("evaluate", "--identities", root, "--drawn", *judges, "--output", tmp_path)
+    assert len(seen) == len({*seen}) == 3 * (PEOPLE + 1)  # reference, target and picture of each person
     again = {row["person"]: row["values"] for row in read_report(tmp_path)["pictures"]}
     first = [row for row in read_report(report)["pictures"] if row["prompt"] == "a photo of a face"]
     for row in first:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from .compare import as_text as compared_as_text
 from .compare import compare
 from .drawer import draw
 from .drawing import DrawingSettings, plan, read_settings, without_identity
+from .found_once import FoundOnce
 from .groups import with_groups
 from .judges import encoder_roles, open_judges, read_real
 from .launched import device_of_process, processes
@@ -64,8 +66,9 @@ def evaluate(options: EvaluateOptions, open_pipeline: Callable[..., Any]) -> Pat
         classifier=options.classifier,
         features=options.features,
     )
-    real = read_real(cases, judges)  # before hours of drawing
-    cases = with_groups(cases, judges.detector, options.group_classifier)
+    finder = FoundOnce(judges.detector)
+    real = read_real(cases, replace(judges, detector=finder))  # before hours of drawing
+    cases = with_groups(cases, finder, options.group_classifier)
     shots = _drawn_elsewhere(cases) if opener is None else _draw_shots(opener, cases, options)
     if not state.is_main_process:
         return None
