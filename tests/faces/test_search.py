@@ -36,6 +36,17 @@ def largest(found: list[Detection]) -> Detection:
     return max(found, key=lambda face: face.area)
 
 
+@pytest.fixture(scope="module")
+def upright(detector: FaceDetector, photo: np.ndarray) -> Detection:
+    """The largest face of the photo as it is."""
+    return largest(detector.detect(photo))
+
+
+@pytest.fixture(scope="module")
+def encoder() -> DlibEncoder:
+    return DlibEncoder()
+
+
 def eye_distance(face: Detection) -> float:
     return float(np.linalg.norm(face.landmarks[1] - face.landmarks[0]))
 
@@ -46,35 +57,38 @@ def enlarged(photo: np.ndarray, factor: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_enlarging_a_photo_moves_no_landmark(detector: FaceDetector, photo: np.ndarray, factor: int) -> None:
+def test_enlarging_a_photo_moves_no_landmark(
+    detector: FaceDetector, photo: np.ndarray, upright: Detection, factor: int
+) -> None:
     """By more than 3 % of the distance between the eyes."""
-    face, large = largest(detector.detect(photo)), largest(detector.detect(enlarged(photo, factor)))
-    moved = (large.landmarks + 0.5) / factor - 0.5 - face.landmarks
-    assert np.linalg.norm(moved, axis=1).max() < 0.03 * eye_distance(face)
+    large = largest(detector.detect(enlarged(photo, factor)))
+    moved = (large.landmarks + 0.5) / factor - 0.5 - upright.landmarks
+    assert np.linalg.norm(moved, axis=1).max() < 0.03 * eye_distance(upright)
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3])
-def test_a_turned_photo_shows_the_same_person_or_no_face(detector: FaceDetector, photo: np.ndarray, turn: int) -> None:
-    encoder, turned = DlibEncoder(), np.ascontiguousarray(np.rot90(photo, turn))
+def test_a_turned_photo_shows_the_same_person_or_no_face(
+    detector: FaceDetector, photo: np.ndarray, upright: Detection, encoder: DlibEncoder, turn: int
+) -> None:
+    turned = np.ascontiguousarray(np.rot90(photo, turn))
     found = detector.detect(turned)
     if not found:
         assert isinstance(detector, DlibDetector)  # which does not see faces that lie on their side
         return
-    upright = encoder.crop(photo, largest(detector.detect(photo)).landmarks)
-    one, other = encoder.embed(np.stack([upright, encoder.crop(turned, largest(found).landmarks)]))
+    crops = encoder.crop(photo, upright.landmarks), encoder.crop(turned, largest(found).landmarks)
+    one, other = encoder.embed(np.stack(crops))
     assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.985  # strangers have 0.84
 
 
-def test_a_close_up_is_found(detector: FaceDetector, photo: np.ndarray) -> None:
+def test_a_close_up_is_found(detector: FaceDetector, photo: np.ndarray, upright: Detection) -> None:
     """Of the face from the eyebrows to the chin, and little else."""
-    face = largest(detector.detect(photo))
-    left, right = face.landmarks[:, 0].min(), face.landmarks[:, 0].max()
-    top, bottom = face.landmarks[:, 1].min(), face.landmarks[:, 1].max()
-    margin = 0.45 * eye_distance(face)
+    left, right = upright.landmarks[:, 0].min(), upright.landmarks[:, 0].max()
+    top, bottom = upright.landmarks[:, 1].min(), upright.landmarks[:, 1].max()
+    margin = 0.45 * eye_distance(upright)
     x0, y0 = int(left - margin), int(top - margin)
     close = largest(detector.detect(photo[y0 : int(bottom + 1.3 * margin), x0 : int(right + margin)]))
-    moved = close.landmarks + np.array([x0, y0]) - face.landmarks
-    assert np.linalg.norm(moved, axis=1).max() < 0.2 * eye_distance(face)
+    moved = close.landmarks + np.array([x0, y0]) - upright.landmarks
+    assert np.linalg.norm(moved, axis=1).max() < 0.2 * eye_distance(upright)
 
 
 @pytest.mark.parametrize("size", [(100, 80), (900, 1300)])
