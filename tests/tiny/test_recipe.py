@@ -524,3 +524,13 @@ def test_the_configurations_are_read(train_folder, name):
     assert config.train_data_dir == "shards"
     assert str(config.output_dir) == name
     assert f"{name}.toml" in (train_folder / "tiny" / "adapter.sh").read_text()
+
+
+def test_the_configuration_of_the_last_training_is_read(train_folder):
+    """It continues what `gpu.py` and `average.py` write."""
+    from idgen.training.parsing import parse
+
+    config = parse("reward", ["--config", str(train_folder / "tiny" / "reward128.toml")], "reward128")
+    assert (config.base, config.id_adapter) == ("result/base", "result/averaged")
+    assert config.rollout.style > 0
+    assert config.rewards.hinge == 1
