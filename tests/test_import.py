@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
+
+from idgen.import_hook import after_import
 
 CHANGED = "assert Pipeline.load_id_adapter and Pipeline.__call__.__wrapped__"
 
@@ -48,6 +53,21 @@ for order in {ORDERS!r}:
 
 def test_pipelines_are_changed_in_any_order_of_imports() -> None:
     run(FORKS)
+
+
+def test_a_module_that_another_thread_is_importing_is_complete_before_the_action(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slowly_imported.py").write_text("import time\ntime.sleep(0.5)\ncomplete = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    thread = threading.Thread(target=importlib.import_module, args=["slowly_imported"])
+    thread.start()
+    while "slowly_imported" not in sys.modules:
+        thread.join(0.01)
+    seen = []
+    after_import("slowly_imported", lambda: seen.append(sys.modules["slowly_imported"].complete))
+    thread.join()
+    assert seen == [True]
 
 
 def test_names_are_found_at_first_use() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from types import ModuleType
 def after_import(name: str, action: Callable[[], object]) -> None:
     """Call `action` right after the module `name` is imported for the first time; now, if it is imported already."""
     if name in sys.modules:
+        import_module(name)  # waits for another thread that is still importing it
         action()
     else:
         sys.meta_path.insert(0, _Finder(name, action))

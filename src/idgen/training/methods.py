@@ -65,7 +65,8 @@ class FromNoiseConfig(BackpropConfig):
     Attributes:
         scheduler: Scheduler, by its name in diffusers; by default that of the base model.
         style: Weight of the loss that keeps the colours and the contrast of the base model's picture of the same noise
-            and prompt. It takes a second rollout, without a gradient.
+            and prompt. It takes a second rollout, without a gradient. A scheduler that adds noise adds other noise
+            there.
     """
 
     scheduler: str | None = None
