@@ -25,7 +25,7 @@ from diffusers import AutoencoderTiny, ControlNetModel, StableDiffusionPipeline,
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from idgen import IdentityAdapter, IdentityNet
+from idgen import Identity, IdentityAdapter, IdentityNet, load_tiny
 from idgen.data.dataset import PairedIdentityDataset
 from idgen.data.framing import framing_for
 from idgen.data.pairing import Pairing
@@ -351,6 +351,20 @@ def test_a_picture_of_the_reward_is_what_a_pipeline_draws(start_128):
                 output_type="latent",
             ).images
             torch.testing.assert_close(found[row : row + 1], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_strengthened_adapter_does_at_1_what_it_did_at_the_factor():
+    from strengthen import strengthen
+
+    pipe = load_tiny()
+    person = Identity.random("dlib-resnet-v1", 128, seed=1)
+    call = {"id_embeds": person, "latents": torch.randn(1, 16, 16, 16), "output_type": "latent"}
+    call |= {"prompt": "a photo of <id>", "num_inference_steps": 2}
+    expected, weaker = (pipe(id_scale=scale, **call).images for scale in (1.5, 1.0))
+    strengthen(pipe.id_adapters["default"], 1.5)
+    found = pipe(id_scale=1.0, **call).images
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found, weaker, atol=1e-2)
 
 
 def test_pieces_hold_the_whole_network(tmp_path, monkeypatch):
