@@ -356,9 +356,9 @@ def test_a_picture_of_the_reward_is_what_a_pipeline_draws(start_128):
 def test_a_strengthened_adapter_does_at_1_what_it_did_at_the_factor():
     from strengthen import strengthen
 
-    pipe = load_tiny()
+    pipe: Any = load_tiny()
     person = Identity.random("dlib-resnet-v1", 128, seed=1)
-    call = {"id_embeds": person, "latents": torch.randn(1, 16, 16, 16), "output_type": "latent"}
+    call: dict[str, Any] = {"id_embeds": person, "latents": torch.randn(1, 16, 16, 16), "output_type": "latent"}
     call |= {"prompt": "a photo of <id>", "num_inference_steps": 2}
     expected, weaker = (pipe(id_scale=scale, **call).images for scale in (1.5, 1.0))
     strengthen(pipe.id_adapters["default"], 1.5)
