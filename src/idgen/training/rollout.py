@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import diffusers
@@ -123,13 +123,8 @@ class Rollout:
 
     @torch.no_grad()
     def sample(self, predict: Predict, noise: torch.Tensor, random: Generators) -> torch.Tensor:
-        """Generate latents without a graph; arguments as of a call."""
-        self.scheduler.set_timesteps(self.steps, device=noise.device)
-        latents = noise * self.scheduler.init_noise_sigma
-        for t in self.scheduler.timesteps:
-            output = predict(self.scheduler.scale_model_input(latents, t), t)
-            latents = self._step(output, t, latents, random).prev_sample
-        return latents
+        """Generate latents to the end, without a graph; arguments as of a call."""
+        return replace(self, method="draft")(predict, noise, random).latents
 
     def _again(self, predict: Predict, latents: torch.Tensor, t: torch.Tensor, random: Generators) -> Generated:
         """Noise the final latents to the last step again, and predict from there."""
