@@ -65,6 +65,20 @@ def test_a_replaced_photo_changes_the_set(whole, tmp_path):
     assert after["manifest.json"] != before["manifest.json"]
 
 
+def test_a_photo_of_which_an_index_says_nothing_is_a_reference(whole, tmp_path):
+    """For everything that reads the set: the people, their bank, and the counts."""
+    shutil.copytree(whole / "set", tmp_path / "set")
+    for file in (tmp_path / "set").glob("0*.parquet"):
+        table = pq.read_table(file)
+        column = table.column_names.index("reference")
+        pq.write_table(table.set_column(column, table.schema.field(column), pa.nulls(len(table), pa.bool_())), file)
+    assert all(index(tmp_path / "set")["reference"].to_pylist())
+    manifest = make_set(whole / "photos", tmp_path / "set", shard_size=1)
+    assert manifest == Manifest.open(str(whole / "set"))
+    bank = "bank/people.parquet"
+    assert contents(tmp_path / "set")[bank] == contents(whole / "set")[bank]
+
+
 def pack_tar(photos: Path, target: Path) -> None:
     with tarfile.open(target, "w") as tar:
         tar.add(photos, ".")

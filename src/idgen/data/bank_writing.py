@@ -38,8 +38,6 @@ def write_bank(output: str, names: Sequence[str], dim: int) -> None:
     keys: list[pa.Table] = []
     for i, name in enumerate(names):
         table = read_index(join(output, f"{name}.parquet"), _COLUMNS[:-1])
-        said = table["reference"].fill_null(True)
-        table = table.set_column(table.schema.get_field_index("reference"), "reference", said)
         row = pa.array(range(len(table)), pa.int64())
         table = table.append_column("shard", pa.array([i] * len(table), pa.int64())).append_column("row", row)
         keys.append(table.filter(pa.array(usable_rows(table))).drop_columns(["dropped", "aside"]))

@@ -12,6 +12,7 @@ from ..errors import DataError
 from .storage import exists, open_file, write_file
 
 FORMAT = "idgen-shard-1"
+REFERENCE = "reference"
 
 SCHEMA = pa.schema(
     [
@@ -24,7 +25,7 @@ SCHEMA = pa.schema(
         ("group", pa.string()),
         ("date", pa.string()),
         ("origin", pa.string()),
-        ("reference", pa.bool_()),
+        (REFERENCE, pa.bool_()),
         ("sha256", pa.string()),
         ("suffix", pa.string()),
         ("offset", pa.int64()),
@@ -52,10 +53,10 @@ SCHEMA = pa.schema(
     ]
 )
 """One row per face, and one row per photo without a face, with the reason in `dropped`. `offset` and `crop_offset` are
-the positions of the photo and of the aligned crop in the tar. Without `reference`, a photo is only used as target. The
-last five are filled by the step over the whole set: person, split, why the face is set aside, its cosine to the centre
-of the person's other photos, and how reliable its name is; see `centre_reliability`. Sets of earlier versions have no
-`reliability`, `date` and `origin`."""
+the positions of the photo and of the aligned crop in the tar. Where `reference` is False, a photo is only used as
+target; where it is null, it is read as True. The last five are filled by the step over the whole set: person, split,
+why the face is set aside, its cosine to the centre of the person's other photos, and how reliable its name is; see
+`centre_reliability`. Sets of earlier versions have no `reliability`, `date` and `origin`."""
 
 
 _TOLD = ("encoder", "dim", "fingerprint", "tar_bytes", "tar_sha256")
@@ -102,6 +103,10 @@ def read_index(url: str, columns: Sequence[str] | None = None, optional: Sequenc
     for name in {*found} & {*SCHEMA.names} if columns is None else columns:  # an older set may lack some
         if found.get(name) != SCHEMA.field(name).type:
             raise DataError(f"'{url}' has no column '{name}' of type {SCHEMA.field(name).type}. Prepare it again.")
+    if REFERENCE in found:  # a file of another writer need not say it
+        table = table.set_column(
+            table.column_names.index(REFERENCE), SCHEMA.field(REFERENCE), table[REFERENCE].fill_null(True)
+        )
     return table
 
 
