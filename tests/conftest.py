@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    gc.disable()  # until all is imported: see `pytest_collection_finish`
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's client reads it when it is imported
 # The networks here are tiny, and there are as many test processes as cores: more threads wait for each other. What
 # tests start gets it too, and so the same last bits.
@@ -29,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionstart() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:  # few files alone start processes
         start_server()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported, half a million objects, out of each search for garbage, which would take a second."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

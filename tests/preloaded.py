@@ -1,8 +1,10 @@
 """What most commands import when they come to it: classes of libraries by their names, and all that draws a report.
 
 dlib's detector, which takes half a second to make, is made here once for all forks. So is a picture of a figure: the
-first one searches the fonts.
+first one searches the fonts. No fork searches all of it for garbage.
 """
+
+import gc
 
 import numpy as np
 from diffusers import DDIMScheduler, StableDiffusionPipeline
@@ -15,6 +17,7 @@ from idgen.pages import figure_uri, new_figure
 
 DlibDetector().run(np.zeros((80, 80, 3), np.uint8))
 figure_uri(new_figure()[0])
+gc.freeze()
 
 __all__ = [
     "CLIPTextModel",
