@@ -10,6 +10,7 @@ import io
 import json
 import random
 import shutil
+import sys
 import tarfile
 from collections import Counter
 from itertools import pairwise
@@ -20,10 +21,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderTiny, ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from idgen import Identity, IdentityAdapter, IdentityNet, load_tiny
 from idgen.data.dataset import PairedIdentityDataset
@@ -227,6 +229,47 @@ def test_the_joint_training_changes_the_unet_and_continues(settings, trained, sh
         {"sketch", "someone"} < {*usage_of(str(package)).words} < words()
     )  # "smiling" is in no label of these photos
     assert "smiling" not in usage_of(str(package)).words  # no photo of this set has the label
+
+
+def test_new_words_learn_and_nothing_else_of_the_adapter_changes(shards, tmp_path, train_folder, monkeypatch):
+    import words_alone
+
+    places = ("--base", "tiny", "--train_data_dir", str(shards), "--output_dir", str(tmp_path / "words"))
+    given = ("--id_adapter", str(TINY_PATH.with_name("adapter")), "--max_train_steps", "1", "--train_batch_size", "2")
+    config = str(train_folder / "tiny" / "words_alone.toml")
+    warm = ("--optimizer.lr_warmup_steps", "0", "--optimizer.ema_decay", "0")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr(sys, "argv", ["words_alone.py", "--config", config, *places, *given, *warm])
+    words_alone.main()
+    folders = TINY_PATH.with_name("adapter"), tmp_path / "words" / "start", tmp_path / "words"
+    given_weights, start, learned = (IdentityAdapter.from_pretrained(folder).state_dict() for folder in folders)
+    renewed = {name for name, weight in start.items() if not torch.equal(weight, given_weights[name])}
+    changed = {name for name, weight in learned.items() if not torch.equal(weight, start[name])}
+    assert renewed == changed == {name for name in start if name.startswith("to_words.")}
+
+
+def test_new_words_differ_between_people_in_many_directions():
+    """Of an encoder whose embeddings differ little, as dlib's."""
+    from recipe.new_words import renew_words
+
+    adapter = IdentityAdapter.from_pretrained(TINY_PATH.with_name("adapter"))
+    text: Any = CLIPTextModel.from_pretrained(TINY_PATH / "text_encoder")
+    torch.manual_seed(0)
+    people = F.normalize(torch.randn(1, 128) + 0.4 * torch.randn(500, 128), dim=1)
+
+    def widest_two() -> float:
+        """Share of the variance between people that lies in two directions."""
+        words = adapter.to_words["0"](people).flatten(1)
+        variances = torch.linalg.svdvals(words - words.mean(0)).square()
+        return float(variances[:2].sum() / variances.sum())
+
+    with torch.no_grad():
+        renew_words(adapter, [text], people)
+        assert widest_two() < 0.1
+        ours, table = adapter.to_words["0"](people), text.get_input_embeddings().weight
+        assert 0.5 < ours.std() / table.std() < 2
+        deviation = ours.std(0).mean() / ours.std()
+        assert deviation > 0.5  # people, not a common part, make most of them
 
 
 @pytest.fixture(scope="module")
