@@ -26,8 +26,13 @@ ONE_LEVEL: dict[str, Any] = {
     "attention_head_dim": 2,
 }
 """A UNet of half as many layers."""
-TO_COMPILE = {**ONE_LEVEL, "up_block_types": ("UpBlock2D",)}
-"""A UNet with two cross-attention layers: torch takes a second to trace one."""
+TO_COMPILE = {
+    **ONE_LEVEL,
+    "transformer_layers_per_block": 2,
+    "mid_block_type": None,
+    "up_block_types": ("UpBlock2D",),
+}
+"""A UNet with two cross-attention layers and little else: torch takes a second to trace it."""
 
 
 SMALL_IMAGE_ENCODER: dict[str, Any] = {
