@@ -201,27 +201,41 @@ VALUES = {
 }
 
 
+def as_toml(values):
+    """The text of a file with these settings of the method."""
+    lines = [
+        f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}" for name, value in values.items()
+    ]
+    return "\n".join(['train_data_dir = "shards"', 'output_dir = "run"', "[rollout]", *lines])
+
+
 @pytest.mark.parametrize("method", METHODS_READ)
 def test_a_method_refuses_settings_of_other_methods(method, tmp_path, capsys):
     """By flag and in a file; the flag overrides the method of the file."""
-    needed = ["--train_data_dir", "shards", "--output_dir", "run"]
+    needed = ["--train_data_dir", "shards", "--output_dir", "run", "--rollout.method", method]
     file = tmp_path / "run.toml"
-    for name in sorted(set().union(*METHODS_READ.values())):
-        value = VALUES.get(name, 2)
-        flags = [*needed, "--rollout.method", method, f"--rollout.{name}", str(value)]
-        said = f'"{value}"' if isinstance(value, str) else value
-        file.write_text(f'train_data_dir = "shards"\noutput_dir = "run"\n[rollout]\n{name} = {said}\n')
-        in_file = ["--config", str(file), "--rollout.method", method]
-        if name in METHODS_READ[method]:
-            for config in (parse("reward", flags, "idgen"), parse("reward", in_file, "idgen")):
-                assert config.rollout.method == method
-                assert getattr(config.rollout, name) == value
-        else:
-            with pytest.raises(SystemExit):
-                parse("reward", flags, "idgen")
-            with pytest.raises(TrainingError, match=f"'?{name}'? is not known"):
-                parse("reward", in_file, "idgen")
-    file.write_text(f'train_data_dir = "shards"\noutput_dir = "run"\n[rollout]\nmethod = "{method}"\n')
+    in_file = ["--config", str(file), "--rollout.method", method]
+    values = {name: VALUES.get(name, 2) for name in sorted(set().union(*METHODS_READ.values()))}
+
+    def as_flags(names):
+        return [f"--rollout.{name}={values[name]}" for name in names]
+
+    own = {name: value for name, value in values.items() if name in METHODS_READ[method]}
+    file.write_text(as_toml(own))
+    for config in (parse("reward", [*needed, *as_flags(own)], "idgen"), parse("reward", in_file, "idgen")):
+        assert config.rollout.method == method
+        assert {name: getattr(config.rollout, name) for name in own} == own
+
+    others = [name for name in values if name not in own]
+    with pytest.raises(SystemExit):
+        parse("reward", [*needed, *as_flags(others)], "idgen")
+    refused = capsys.readouterr().err.split("Unrecognized options:")[1]
+    for name in others:
+        assert f"--rollout.{name}={values[name]}" in refused
+        file.write_text(as_toml({name: values[name]}))
+        with pytest.raises(TrainingError, match=f"'?{name}'? is not known"):
+            parse("reward", in_file, "idgen")
+    file.write_text(as_toml({"method": method}))
     assert parse("reward", ["--config", str(file)], "idgen").rollout.method == method
 
 
