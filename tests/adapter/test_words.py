@@ -95,6 +95,23 @@ def test_starts_like_the_encoders_words() -> None:
     assert abs(float(found.mean()) - 0.01) < 0.002
 
 
+def test_adaptive_words_of_an_adapter_keep_the_size_of_the_encoders_words_whatever_is_learned() -> None:
+    text = make_text_encoder()
+    adapter = IdentityAdapter.from_unet(
+        make_unet(), encoder="test", embedding_dim=8, text_encoders=[text], num_words=2, adaptive_words=True
+    )
+    table: Any = text.get_input_embeddings().weight
+    with torch.no_grad():
+        for factor in (1.0, 30.0):
+            for weight in adapter.to_words.parameters():
+                weight.mul_(factor).add_(0.01 * torch.randn(weight.shape, generator=seeded(7)))
+            (words,) = adapter.words(torch.randn(3, 8, generator=seeded(8)))
+            assert words is not None
+            unit = (words - table.mean(0)) / table.std(0)
+            assert unit.mean(-1).abs().max() < 1e-5
+            assert (unit.square().mean(-1) - 1).abs().max() < 1e-2
+
+
 def test_an_adapter_with_words() -> None:
     adapter = IdentityAdapter.from_unet(
         make_unet("sdxl"), encoder="test", embedding_dim=8, text_encoders=[make_text_encoder(), None], num_words=2

@@ -189,6 +189,19 @@ def test_an_identity_net_is_trained(family: str, image_branch: bool, tmp_path: P
         alone.load(tmp_path)
 
 
+def test_words_of_an_earlier_version_are_not_resumed_as_others(tmp_path: Path) -> None:
+    words = {"text_encoders": open_base().text_encoders, "num_words": 2}
+    step, earlier = (
+        denoiser(base := open_base(), make_adapter(base.unet, **words, adaptive_words=adaptive))
+        for adaptive in (True, False)
+    )
+    earlier.save(tmp_path)
+    with pytest.raises(CheckpointError, match="Start a new run from its weights"):
+        step.load(tmp_path)
+    step.save(tmp_path)
+    step.load(tmp_path)
+
+
 def test_an_identity_net_reads_the_same_as_in_the_pipeline() -> None:
     """Training and a ControlNet pipeline predict the same from the same landmarks and tokens."""
     base = open_base()

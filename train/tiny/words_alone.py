@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from recipe.new_words import renew_words
+from recipe.new_words import with_new_words
 
 from idgen import IdentityAdapter
 from idgen.data.bank import IdentityBank
@@ -70,8 +70,7 @@ def main() -> None:
         adapter = IdentityAdapter.from_pretrained(str(config.adapter.id_adapter))
         embeddings = torch.from_numpy(IdentityBank(config.train_data_dir).embeddings[:10_000].copy())
         base = BaseModel.open(config.base, torch.float32, torch.device("cpu"))
-        renew_words(adapter, base.text_encoders, F.normalize(embeddings, dim=-1))
-        adapter.save_pretrained(start)
+        with_new_words(adapter, base.text_encoders, F.normalize(embeddings, dim=-1)).save_pretrained(start)
     train_denoising(replace(config, adapter=replace(config.adapter, id_adapter=str(start))), WordsDenoiser)
 
 

@@ -71,8 +71,14 @@ class WordProjection(nn.Module):
 
     @torch.no_grad()
     def initialise_like(self, embeddings: nn.Module) -> None:
-        """Initialise the words with the mean and deviation of a text encoder's own word embeddings."""
+        """Initialise the words with the mean and deviation of a text encoder's own word embeddings.
+
+        Adaptive words keep them in training, where others soon grow to many times that size.
+        """
         table: Any = embeddings.weight
+        if self.adaptive:
+            self.set_statistics(table)
+            return
         last = self.proj[-1]
         assert isinstance(last, nn.Linear)
         last.bias.copy_(table.float().mean(0).repeat(self.num_words))

@@ -247,6 +247,12 @@ class TrainingStep(nn.Module):
             saved = IdentityNet.from_pretrained(folder / NET)
             self.identity_net.load_state_dict(saved.state_dict())
         if self.adapter is not None:
-            self.adapter.load_state_dict(IdentityAdapter.from_pretrained(folder).state_dict())
+            adapter = IdentityAdapter.from_pretrained(folder)
+            if adapter.config["adaptive_words"] != self.adapter.config["adaptive_words"]:  # of an earlier version
+                raise CheckpointError(
+                    f"The pseudo-words in '{folder}' are not held to the size of the text encoder's own, as those of "
+                    f"new runs are. Start a new run from its weights: --id_adapter {folder}"
+                )
+            self.adapter.load_state_dict(adapter.state_dict())
         if self.restorer is not None:
             self.restorer.load_state_dict(Restorer.from_pretrained(folder).state_dict())

@@ -115,7 +115,9 @@ def _new_adapter(ours: AdapterConfig, base: BaseModel, batches: ShardBatches) ->
     if batches.encoder == EXPRESSION and ours.normalised:
         raise TrainingError("The length of an expression says how strong it is: train with --no-normalised.")
     words: dict[str, Any] = (
-        {"text_encoders": base.text_encoders, "num_words": ours.num_words} if ours.num_words else {}
+        {"text_encoders": base.text_encoders, "num_words": ours.num_words, "adaptive_words": True}
+        if ours.num_words
+        else {}
     )
     adapter = IdentityAdapter.from_unet(
         base.unet,

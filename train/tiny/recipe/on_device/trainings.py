@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from transformers import CLIPTokenizer
 
 from idgen.convert import NET
@@ -17,7 +16,6 @@ from idgen.convert import NET
 from .. import config
 from ..device import place
 from ..face_loss import FaceLoss
-from ..new_words import renew_words
 from ..pack import CarriedEncoder, unpack
 from ..pieces import save_pieces
 from .captured import Captured, Trained, spend
@@ -71,7 +69,6 @@ class Trainings:
                 folder.mkdir()
             unpack(settings, pack, folders)
             self.data = Resident(folders, self.encoder, tokenizer, marker, settings.seed)
-        renew_words(self.model.adapter, [self.model.text_encoder], F.normalize(self.data.embeds, dim=1))
         self.autoencoder = open_autoencoder(pack, self.data.pictures(self.data.rows(SAMPLE, 0.3)))
 
     def run(self) -> None:
