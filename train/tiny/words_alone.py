@@ -30,6 +30,7 @@ from idgen.training.denoising_inputs import DenoisingInputs
 from idgen.training.parsing import parse
 from idgen.training.randomness import Generators
 from idgen.training.run import train_denoising
+from idgen.training.step import CONFIG
 
 SUBJECT = "a face"
 """Stands for the person in the prompt of the prediction that the words learn."""
@@ -65,7 +66,7 @@ def squared_difference(by_words: torch.Tensor, by_tokens: torch.Tensor) -> torch
 def main() -> None:
     config = parse("denoise", sys.argv[1:], "words_alone.py")
     start = config.output_dir / "start"
-    if not start.exists():
+    if not (start / CONFIG).exists():
         torch.manual_seed(config.loop.seed)
         adapter = IdentityAdapter.from_pretrained(str(config.adapter.id_adapter))
         embeddings = torch.from_numpy(IdentityBank(config.train_data_dir).embeddings[:10_000].copy())

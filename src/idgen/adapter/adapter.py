@@ -54,7 +54,8 @@ class IdentityAdapter(UNetMixin, FileMixin):
             adapter was trained with several people and `--people.masks none`.
         ordered: Whether people without masks stand from left to right in the order in which they are given, by a
             learned vector for each place that is added to the person's tokens.
-        adaptive_words: Whether pseudo-words have the mean and deviation of a set of words (StableIdentity), see
+        adaptive_words: Whether pseudo-words have the mean and deviation of a set of words (StableIdentity), whatever
+            is learned: those of the text encoder's own words from `from_unet`, or others by
             `WordProjection.set_statistics`.
         placement: Where the identity acts in a block: `"parallel"` to the text's cross-attention, or `"sequential"`,
             in gated layers before it; see `idgen.adapter.Placement`.
