@@ -17,7 +17,7 @@ def with_new_words(
     """The same adapter with new words: in the statistics of the text encoder's own, and with a standardised input.
 
     Without that, words grow to forty times the size of a text encoder's own in training, and people differ in few
-    directions of them: 86 % of the variance between people lies in two, age and sex, in the adapter of 64 px.
+    directions of them: 86 % of the variance between people lies in two, age and sex, in the built-in adapter.
 
     Args:
         adapter: It does not change.
