@@ -3,9 +3,9 @@
     python benchmarks/proof.py shards/ people/ --encoder imagenet:mobilefacenet.onnx --yunet yunet.onnx \\
         --classifier judge.onnx --output proof/
 
-A new adapter is trained by denoising alone. From there, each row is trained for the same processor time, with the
-settings of `train/tiny`, and measured on people whom no training has seen. What is already in the output folder is
-kept, so an interrupted benchmark continues when it is started again.
+A new adapter is trained by denoising alone. Each row continues its training for the same processor time, with the
+settings of `train/tiny`. The people who are drawn must not be in the training set. An interrupted benchmark continues
+when it is started again.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Proof:
         given = ("--id_adapter", str(start)) if start else ("--id_adapter", "None")
         if not (folder / "config.json").exists():
             places = ("--base", "tiny", "--train_data_dir", self.shards, "--output_dir", str(folder))
-            amount = ("--max_train_steps", str(updates), "--seed", str(seed))
+            amount = ("--max_train_steps", str(updates), "--seed", str(seed), "--resume_from_checkpoint", "latest")
             run("train", kind, *options, *places, *given, *amount, *size, *more)
         return folder
 
@@ -124,9 +124,9 @@ class Proof:
             used = []
             for updates in PILOT:
                 folder, before = self.output / "pilot", processor_seconds()
+                shutil.rmtree(folder, ignore_errors=True)
                 self._train(folder, stage, start, updates, 0)
                 used.append(processor_seconds() - before)
-                shutil.rmtree(folder)
             known[stage.name] = (used[1] - used[0]) / (PILOT[1] - PILOT[0])
             file.write_text(json.dumps(known, indent=2) + "\n")
         return known[stage.name]

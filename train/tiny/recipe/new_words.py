@@ -26,7 +26,7 @@ def with_new_words(
     """
     renewed = IdentityAdapter.from_config(dict(adapter.config) | {"adaptive_words": True})
     kept = {name: weight for name, weight in adapter.state_dict().items() if not name.startswith("to_words.")}
-    renewed.load_state_dict(kept | {name: w for name, w in renewed.state_dict().items() if name not in kept})
+    renewed.load_state_dict(renewed.state_dict() | kept)
     for encoder, words in zip(text_encoders, renewed.to_words.values(), strict=True):
         assert isinstance(words, WordProjection)
         words.standardise_input(embeddings)
