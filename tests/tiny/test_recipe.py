@@ -28,6 +28,7 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from idgen import Identity, IdentityAdapter, IdentityNet, load_tiny
+from idgen.base_model import open_base
 from idgen.data.dataset import PairedIdentityDataset
 from idgen.data.framing import framing_for
 from idgen.data.pairing import Pairing
@@ -35,6 +36,7 @@ from idgen.evaluation.prompts import load_prompts
 from idgen.tiny import TINY_PATH
 from idgen.tiny.usage import USAGE, usage_of
 from tests.data import sets
+from tests.training.runs import RandomPeople, make_step, run
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +188,10 @@ def test_exported_photos_are_what_prepare_reads(settings, trained, shards):
 def test_the_joint_training_changes_the_unet_and_continues(settings, trained, shards, tmp_path, train_folder):
     """What it writes is a base and an adapter that `idgen train` takes; with its IdentityNet they are packaged."""
     from average import average
-    from joint import BASE, JointDenoiser
+    from joint import JointDenoiser
     from recipe.captions import words
     from recipe.package import assemble, make_package
+    from recipe.with_base import BASE
 
     from idgen.training.parsing import parse
     from idgen.training.run import train_denoising
@@ -231,20 +234,78 @@ def test_the_joint_training_changes_the_unet_and_continues(settings, trained, sh
     assert "smiling" not in usage_of(str(package)).words  # no photo of this set has the label
 
 
-def test_new_words_learn_and_nothing_else_of_the_adapter_changes(shards, tmp_path, train_folder, monkeypatch):
+def test_new_words_and_the_unet_learn_and_nothing_else_changes(shards, tmp_path, train_folder, monkeypatch):
     import words_alone
 
     places = ("--base", "tiny", "--train_data_dir", str(shards), "--output_dir", str(tmp_path / "words"))
-    given = ("--id_adapter", str(TINY_PATH.with_name("adapter")), "--max_train_steps", "1", "--train_batch_size", "2")
+    given = ("--id_adapter", str(TINY_PATH.with_name("adapter")), "--train_batch_size", "2", "--max_train_steps")
     config = str(train_folder / "tiny" / "words_alone.toml")
-    warm = ("--optimizer.lr_warmup_steps", "0", "--optimizer.ema_decay", "0")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.setattr(sys, "argv", ["words_alone.py", "--config", config, *places, *given, *warm])
-    words_alone.main()
+    rate = ("--optimizer.lr_scheduler", "constant", "--optimizer.ema_decay", "0", "--resume_from_checkpoint", "latest")
+    for steps in ("1", "2"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        monkeypatch.setattr(sys, "argv", ["words_alone.py", "--config", config, *places, *rate, *given, steps])
+        words_alone.main()
     folders = TINY_PATH.with_name("adapter"), tmp_path / "words" / "start", tmp_path / "words"
     given_weights, start, learned = (IdentityAdapter.from_pretrained(folder).state_dict() for folder in folders)
     changed = {name for name, weight in learned.items() if not torch.equal(weight, start[name])}
     assert changed == {name for name in given_weights if name.startswith("to_words.")}
+    before, after = (open_base(str(folder), torch.float32) for folder in (TINY_PATH, tmp_path / "words" / "base"))
+    same = [torch.equal(a, b) for a, b in zip(before.unet.parameters(), after.unet.parameters(), strict=True)]
+    assert sum(same) < 0.1 * len(same)
+    weights = before.text_encoder.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in after.text_encoder.state_dict().items())
+    assert usage_of(str(tmp_path / "words" / "base")) == usage_of("tiny")
+
+
+def test_the_words_learn_a_prediction_that_stays_the_same_while_the_unet_changes(monkeypatch):
+    """Without the person in prompt and tokens it is the base's: no loss at first, and again when the UNet is back."""
+    import words_alone
+
+    made = make_step(words=2)
+    step = words_alone.WordsDenoiser(made.base, made.adapter, made.losses)
+    monkeypatch.setattr(words_alone, "RENAMED", 0.0)
+    weight = step.unet.conv_out.weight
+    kept = weight.detach().clone()
+
+    def loss(shown):
+        monkeypatch.setattr(words_alone, "SHOWN", shown)
+        return run(step, RandomPeople(2).make(0), backward=False).total.item()
+
+    assert loss(0.0) == loss(1.0) == 0
+    with torch.no_grad():
+        weight.mul_(1.5)
+    assert loss(0.0) > 0
+    assert loss(1.0) > 0
+    assert torch.equal(weight, 1.5 * kept)
+    with torch.no_grad():
+        weight.copy_(kept)
+    assert loss(0.0) == 0
+    monkeypatch.setattr(words_alone, "RENAMED", 1.0)
+    assert loss(0.0) > 0  # the words are not what the tokens are
+
+
+def test_a_prompt_that_names_the_person_learns_what_the_tokens_do(monkeypatch):
+    """The tokens are in the prediction that is learned, whether they are shown or not."""
+    import words_alone
+
+    found = []
+
+    def error(learned, given):
+        found.append(given)
+        return (learned - given).flatten(1).mean(1)
+
+    monkeypatch.setattr(words_alone, "squared_difference", error)
+    monkeypatch.setattr(words_alone, "RENAMED", 1.0)
+    made = make_step(words=2)
+    step = words_alone.WordsDenoiser(made.base, made.adapter, made.losses)
+    for shown in (0.0, 1.0):
+        monkeypatch.setattr(words_alone, "SHOWN", shown)
+        run(step, RandomPeople(2).make(0), backward=False)
+    for weight in made.adapter.branches.parameters():
+        weight.data.zero_()
+    run(step, RandomPeople(2).make(0), backward=False)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[1], found[2])
 
 
 def test_new_words_differ_between_people_in_many_directions():
@@ -312,7 +373,9 @@ def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, start_128, tmp_p
 
     train(settings_128, pack, out, most=1, batch=4)
     assert max(file.stat().st_size for file in out.iterdir()) < 16 << 20
-    assert {json.loads(line)["stage"] for line in (out / "losses.jsonl").open()} == {*settings_128.gpu}
+    told = {line["stage"]: line for line in map(json.loads, (out / "losses.jsonl").open())}
+    assert {*told} == {*settings_128.gpu}
+    assert told["words"]["kept"] == 0  # it starts as the model whose prediction it learns
     collect(settings_128, pack, out, tmp_path / "result")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "result" / "base")
     adapters = [
@@ -320,6 +383,8 @@ def test_photos_go_to_a_gpu_and_weights_come_back(settings_128, start_128, tmp_p
     ]
     for before, after in pairwise(adapters):
         assert any(not torch.equal(before[name], after[name]) for name in before)
+    before, after = adapters[-2:]  # before and after the training of the words
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items() if not name.startswith("to_words."))
     again = open_person(tmp_path / "result").unet.state_dict()  # a further run continues from the result as it is
     assert all(torch.equal(weight, again[name]) for name, weight in pipeline.unet.state_dict().items())
     assert open_autoencoder(tmp_path / "result", torch.zeros(0)).config["latent_channels"] == 16

@@ -7,23 +7,17 @@ Takes the options of `idgen train denoise`. Beside the adapter it writes `OUT/ba
 
 from __future__ import annotations
 
-import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from recipe.with_base import DenoiserWithBase, copy_settings
 
 from idgen.adapter.fusion import Fusion, RandomFusion
-from idgen.data.framing import FRAMING
-from idgen.tiny.usage import USAGE
 from idgen.training.base import BaseModel
-from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.parsing import parse
 from idgen.training.run import train_denoising
 
-BASE = "base"
 WORDS_ALONE = 0.25
 
 
@@ -35,7 +29,7 @@ class WordsAlone(RandomFusion):
         return Fusion(torch.ones_like(u), (u >= WORDS_ALONE).to(u))
 
 
-class JointDenoiser(IdentityDenoiser):
+class JointDenoiser(DenoiserWithBase):
     """`IdentityDenoiser`, with the UNet among the trained modules."""
 
     def __init__(self, base: BaseModel, *arguments: Any, **keywords: Any) -> None:
@@ -43,22 +37,11 @@ class JointDenoiser(IdentityDenoiser):
         self.unet = base.unet.requires_grad_(True)
         self.fusion = WordsAlone()
 
-    def save(self, folder: Path) -> None:
-        """Write the adapter's folder, with the base in it."""
-        super().save(folder)
-        self.base.pipeline.save_pretrained(folder / BASE)
-
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
-        super().load(folder)
-        self.unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / BASE, subfolder="unet").state_dict())
-
 
 def main() -> None:
     config = parse("denoise", sys.argv[1:], "joint.py")
     train_denoising(config, JointDenoiser)
-    for file in (FRAMING, USAGE):
-        shutil.copy(Path(config.base) / file, config.output_dir / BASE)
+    copy_settings(config.base, config.output_dir)
 
 
 if __name__ == "__main__":

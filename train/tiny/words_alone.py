@@ -1,66 +1,112 @@
-"""Train new pseudo-words of an adapter until `<id>` alone does what the adapter's tokens do.
+"""Train new pseudo-words of an adapter, and the UNet, until `<id>` alone does what the adapter's tokens do.
 
-    python train/tiny/words_alone.py --config train/tiny/words_alone.toml --id_adapter ADAPTER \\
+    python train/tiny/words_alone.py --config train/tiny/words_alone.toml --base BASE --id_adapter ADAPTER \\
         --train_data_dir SHARDS --output_dir OUT
 
-Takes the options of `idgen train denoise`. The words start as words of the text encoder, with a standardised input.
-They learn the UNet's prediction for the same prompt with the tokens and without the words, which is less noisy than
-the photo. Nothing else of the adapter is trained.
+Takes the options of `idgen train denoise`. Beside the adapter it writes `OUT/base`, the base with the trained UNet.
+Words start as words of the text encoder, with a standardised input; adaptive words, such as those of an earlier
+result, go on. Words and base learn the prediction that the base made before with the adapter's tokens, wherever the
+tokens are there or the prompt names the person; elsewhere they learn that of the base. That is less noisy than the
+photo, and there is one for every pair of a picture and a person.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from recipe.new_words import with_new_words
+from recipe.with_base import DenoiserWithBase, copy_settings
 
 from idgen import IdentityAdapter
+from idgen.adapter import Fusion
 from idgen.data.bank import IdentityBank
 from idgen.losses import Weighted, WeightedTerms
 from idgen.losses.term import Term
 from idgen.pipelines.prompts import PLACEHOLDER
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
-from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.denoising_inputs import DenoisingInputs
 from idgen.training.parsing import parse
-from idgen.training.randomness import Generators
+from idgen.training.randomness import Generators, uniform
 from idgen.training.run import train_denoising
 from idgen.training.step import CONFIG
 
 SUBJECT = "a face"
-"""Stands for the person in the prompt of the prediction that the words learn."""
+"""Stands for the person in the prompt of the prediction that is learned."""
 PLAIN = f"a photo of {PLACEHOLDER}"
-"""Prompt of samples whose caption does not name the person."""
+RENAMED, SHOWN, STRANGER = 0.75, 0.2, 0.5
+"""Shares of the prompts that become `PLAIN` if they do not name the person, of the samples with the adapter's tokens,
+and of those with the identity of the sample before."""
 
 
-class WordsDenoiser(IdentityDenoiser):
-    """Trains the words alone; arguments as of `IdentityDenoiser`."""
+class WordsDenoiser(DenoiserWithBase):
+    """Trains the words and the UNet; arguments as of `IdentityDenoiser`."""
 
     def __init__(self, base: BaseModel, adapter: IdentityAdapter, losses: WeightedTerms, **parts: Any) -> None:
         adapter.requires_grad_(False).to_words.requires_grad_(True)
         terms = WeightedTerms({"words": Term(squared_difference, 1.0)})
         super().__init__(base, adapter, terms, **parts)
+        self.unet = base.unet.requires_grad_(True)
+        self._given = [weight.detach().clone() for weight in self.unet.parameters()]
+
+    def draw_timesteps(self, count: int, random: Generators) -> torch.Tensor:
+        """More of the noisier ones, in which it is decided who is drawn: with a density that rises from 0."""
+        steps = self.base.parametrisation.num_train_timesteps
+        return (uniform(count, random).sqrt() * steps).long().clamp(max=steps - 1)
 
     def forward(self, batch: Batch, random: Generators) -> Weighted:
         """The squared difference of the two predictions, inside `with step:`."""
-        named = tuple(prompt if PLACEHOLDER in prompt else PLAIN for prompt in batch.prompts)
-        identity, inputs = self.encode(batch), DenoisingInputs(self, batch, random)
+        inputs = DenoisingInputs(self, batch, random)
         noisy, timesteps = inputs.noisy_latents, inputs.timesteps
-        with torch.no_grad(), self.activate(batch, identity):
-            text = self.base.encode([prompt.replace(PLACEHOLDER, SUBJECT) for prompt in named])
-            by_tokens = self.predict(batch, noisy, timesteps, text)
-        by_words = self.predict(batch, noisy, timesteps, self.base.encode(named, identity))
-        return self.losses({"by_words": by_words, "by_tokens": by_tokens})
+        renamed, shown, stranger = (uniform(len(batch), random) < share for share in (RENAMED, SHOWN, STRANGER))
+        prompts = [
+            PLAIN if change and PLACEHOLDER not in prompt else prompt
+            for prompt, change in zip(batch.prompts, renamed.tolist(), strict=True)
+        ]
+        named = torch.tensor([PLACEHOLDER in prompt for prompt in prompts])
+        identity = self.encode(with_strangers(batch, stranger))
+        with torch.no_grad(), self.as_given(), self.activate(batch, identity, tokens_in(shown | named)):
+            text = self.base.encode([prompt.replace(PLACEHOLDER, SUBJECT) for prompt in prompts])
+            given = self.predict(batch, noisy, timesteps, text)
+        self.hold(self.activate(batch, identity, tokens_in(shown)))
+        learned = self.predict(batch, noisy, timesteps, self.base.encode(prompts, identity))
+        return self.losses({"learned": learned, "given": given})
+
+    @contextmanager
+    def as_given(self) -> Iterator[None]:
+        """The UNet is as before this training inside the `with`, which needs `torch.no_grad`."""
+        weights = [*self.unet.parameters()]
+        learned = [weight.data for weight in weights]
+        for weight, given in zip(weights, self._given, strict=True):
+            weight.data = given
+        try:
+            yield
+        finally:
+            for weight, data in zip(weights, learned, strict=True):
+                weight.data = data
 
 
-def squared_difference(by_words: torch.Tensor, by_tokens: torch.Tensor) -> torch.Tensor:
+def squared_difference(learned: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     """(batch,), the mean squared difference."""
-    return (by_words - by_tokens).square().flatten(1).mean(1)
+    return (learned - given).square().flatten(1).mean(1)
+
+
+def tokens_in(samples: torch.Tensor) -> Fusion:
+    """The adapter's tokens in these samples alone, (batch,) booleans."""
+    return Fusion(torch.ones(len(samples)), samples.float())
+
+
+def with_strangers(batch: Batch, samples: torch.Tensor) -> Batch:
+    """These samples, (batch,) booleans, have the identity of the sample before."""
+    embeds = batch.id_embeds
+    chosen = samples.to(embeds.device).view(-1, *[1] * (embeds.ndim - 1))
+    return replace(batch, id_embeds=torch.where(chosen, embeds.roll(1, 0), embeds))
 
 
 def main() -> None:
@@ -71,8 +117,11 @@ def main() -> None:
         adapter = IdentityAdapter.from_pretrained(str(config.adapter.id_adapter))
         embeddings = torch.from_numpy(IdentityBank(config.train_data_dir).embeddings[:10_000].copy())
         base = BaseModel.open(config.base, torch.float32, torch.device("cpu"))
-        with_new_words(adapter, base.text_encoders, F.normalize(embeddings, dim=-1)).save_pretrained(start)
+        if not adapter.config["adaptive_words"]:
+            adapter = with_new_words(adapter, base.text_encoders, F.normalize(embeddings, dim=-1))
+        adapter.save_pretrained(start)
     train_denoising(replace(config, adapter=replace(config.adapter, id_adapter=str(start))), WordsDenoiser)
+    copy_settings(config.base, config.output_dir)
 
 
 if __name__ == "__main__":

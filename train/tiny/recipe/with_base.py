@@ -1,0 +1,38 @@
+"""Trainings that change the UNet too."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from diffusers import UNet2DConditionModel
+
+from idgen.data.framing import FRAMING
+from idgen.tiny import TINY_PATH
+from idgen.tiny.usage import USAGE
+from idgen.training.denoiser import IdentityDenoiser
+
+BASE = "base"
+"""Folder of the base in that of the adapter."""
+
+
+class DenoiserWithBase(IdentityDenoiser):
+    """Its checkpoints contain the base."""
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter's folder, with the base in it."""
+        super().save(folder)
+        self.base.pipeline.save_pretrained(folder / BASE)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        super().load(folder)
+        saved = UNet2DConditionModel.from_pretrained(folder / BASE, subfolder="unet")
+        self.base.unet.load_state_dict(saved.state_dict())
+
+
+def copy_settings(base: str | Path, output: Path) -> None:
+    """Copy to the trained base what diffusers does not save: how faces are framed, and how the model is used."""
+    given = TINY_PATH if base == "tiny" else Path(base)
+    for file in (FRAMING, USAGE):
+        shutil.copy(given / file, output / BASE)
