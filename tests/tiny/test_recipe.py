@@ -284,6 +284,23 @@ def test_the_words_learn_a_prediction_that_stays_the_same_while_the_unet_changes
     assert loss(0.0) > 0  # the words are not what the tokens are
 
 
+def test_a_training_of_words_that_goes_on_still_learns_what_the_first_base_predicted(tmp_path, monkeypatch):
+    import words_alone
+
+    made = make_step(words=2)
+    monkeypatch.setattr(words_alone, "RENAMED", 0.0)
+    weight = made.base.unet.conv_out.weight
+    first = weight.detach().clone()
+    weight.data = 1.5 * first
+    made.base.unet.save_pretrained(tmp_path)
+    weight.data = first.clone()
+    step = words_alone.WordsDenoiser(made.base, made.adapter, made.losses, start=tmp_path)
+    assert torch.equal(weight, 1.5 * first)
+    assert run(step, RandomPeople(2).make(0), backward=False).total.item() > 0
+    weight.data = first.clone()
+    assert run(step, RandomPeople(2).make(0), backward=False).total.item() == 0
+
+
 def test_a_prompt_that_names_the_person_learns_what_the_tokens_do(monkeypatch):
     """The tokens are in the prediction that is learned, whether they are shown or not."""
     import words_alone

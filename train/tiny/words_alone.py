@@ -4,10 +4,12 @@
         --train_data_dir SHARDS --output_dir OUT
 
 Takes the options of `idgen train denoise`. Beside the adapter it writes `OUT/base`, the base with the trained UNet.
-Words start as words of the text encoder, with a standardised input; adaptive words, such as those of an earlier
-result, go on. Words and base learn the prediction that the base made before with the adapter's tokens, wherever the
-tokens are there or the prompt names the person; elsewhere they learn that of the base. That is less noisy than the
-photo, and there is one for every pair of a picture and a person.
+Words start as words of the text encoder, with a standardised input. An ADAPTER that is the OUT of an earlier run goes
+on, with its base; BASE stays the one whose predictions are learned.
+
+Words and UNet learn the prediction of BASE with the adapter's tokens, wherever the tokens are there or the prompt
+names the person; elsewhere they learn its prediction without them. That is less noisy than the photo, and there is
+one for every pair of a picture and a person.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
 from recipe.new_words import with_new_words
-from recipe.with_base import DenoiserWithBase, copy_settings
+from recipe.with_base import BASE, DenoiserWithBase, copy_settings
 
 from idgen import IdentityAdapter
 from idgen.adapter import Fusion
@@ -40,20 +45,33 @@ from idgen.training.step import CONFIG
 SUBJECT = "a face"
 """Stands for the person in the prompt of the prediction that is learned."""
 PLAIN = f"a photo of {PLACEHOLDER}"
-RENAMED, SHOWN, STRANGER = 0.75, 0.2, 0.5
+RENAMED, SHOWN, STRANGER = 0.5, 0.45, 0.5
 """Shares of the prompts that become `PLAIN` if they do not name the person, of the samples with the adapter's tokens,
 and of those with the identity of the sample before."""
 
 
 class WordsDenoiser(DenoiserWithBase):
-    """Trains the words and the UNet; arguments as of `IdentityDenoiser`."""
+    """Trains the words and the UNet; arguments as of `IdentityDenoiser`.
 
-    def __init__(self, base: BaseModel, adapter: IdentityAdapter, losses: WeightedTerms, **parts: Any) -> None:
+    Args:
+        start: Folder of a UNet that the training starts with; the base's own if not given.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        adapter: IdentityAdapter,
+        losses: WeightedTerms,
+        start: Path | None = None,
+        **parts: Any,
+    ) -> None:
         adapter.requires_grad_(False).to_words.requires_grad_(True)
         terms = WeightedTerms({"words": Term(squared_difference, 1.0)})
         super().__init__(base, adapter, terms, **parts)
         self.unet = base.unet.requires_grad_(True)
         self._given = [weight.detach().clone() for weight in self.unet.parameters()]
+        if start is not None:
+            self.unet.load_state_dict(UNet2DConditionModel.from_pretrained(start).state_dict())
 
     def draw_timesteps(self, count: int, random: Generators) -> torch.Tensor:
         """More of the noisier ones, in which it is decided who is drawn: with a density that rises from 0."""
@@ -111,16 +129,19 @@ def with_strangers(batch: Batch, samples: torch.Tensor) -> Batch:
 
 def main() -> None:
     config = parse("denoise", sys.argv[1:], "words_alone.py")
+    earlier = Path(str(config.adapter.id_adapter))
     start = config.output_dir / "start"
     if not (start / CONFIG).exists():
         torch.manual_seed(config.loop.seed)
-        adapter = IdentityAdapter.from_pretrained(str(config.adapter.id_adapter))
+        adapter = IdentityAdapter.from_pretrained(earlier)
         embeddings = torch.from_numpy(IdentityBank(config.train_data_dir).embeddings[:10_000].copy())
         base = BaseModel.open(config.base, torch.float32, torch.device("cpu"))
         if not adapter.config["adaptive_words"]:
             adapter = with_new_words(adapter, base.text_encoders, F.normalize(embeddings, dim=-1))
         adapter.save_pretrained(start)
-    train_denoising(replace(config, adapter=replace(config.adapter, id_adapter=str(start))), WordsDenoiser)
+    unet = earlier / BASE / "unet"
+    denoiser = partial(WordsDenoiser, start=unet if unet.is_dir() else None)
+    train_denoising(replace(config, adapter=replace(config.adapter, id_adapter=str(start))), denoiser)
     copy_settings(config.base, config.output_dir)
 
 

@@ -43,12 +43,12 @@ from .trainable import TrainableModules, check_encoder, frozen_adapter, make_mod
 Weights = TypeVar("Weights", LossConfig, RewardsConfig)
 
 
-def train_denoising(config: DenoisingConfig, denoiser: type[IdentityDenoiser] = IdentityDenoiser) -> int:
+def train_denoising(config: DenoisingConfig, denoiser: Callable[..., IdentityDenoiser] = IdentityDenoiser) -> int:
     """Run stage one until its end or a signal.
 
     Args:
         config: Configuration of the run.
-        denoiser: Class of the training step.
+        denoiser: Makes the training step, with the arguments of `IdentityDenoiser`.
 
     Returns:
         The number of updates so far; 0 after a dry run.

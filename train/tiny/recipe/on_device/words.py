@@ -11,7 +11,7 @@ from .captured import Losses, Trained
 from .person import Person
 from .resident import Resident
 
-SHOWN, STRANGER, EMPTY = 0.25, 0.5, 0.1
+SHOWN, STRANGER, EMPTY = 0.4, 0.5, 0.1
 """Shares of the samples with the adapter's tokens, with the identity of the sample before, and without a prompt."""
 
 
