@@ -91,7 +91,7 @@ def _denoiser(
     base: BaseModel,
     accelerator: Accelerator,
     encoders: RunEncoders,
-    kind: type[IdentityDenoiser],
+    kind: Callable[..., IdentityDenoiser],
 ) -> tuple[IdentityDenoiser, ShardBatches]:
     """The training step of stage one and its batches."""
     losses, faces = config.losses, config.faces
