@@ -22,7 +22,8 @@ def words_update(data: Resident, given: Person, model: Person, trained: Trained,
     def update() -> Losses:
         drawn = data.batch(batch, 0.4)
         u = torch.rand(4, batch, device=device())
-        noise, timesteps = torch.randn_like(drawn.latents), (u[0].sqrt() * len(model.alphas)).long()
+        noise, steps = torch.randn_like(drawn.latents), len(model.alphas)
+        timesteps = (u[0].sqrt() * steps).long().clamp(max=steps - 1)  # the root of the largest number below 1 is 1
         empty, shown, stranger = (u[1] < EMPTY)[:, None], u[2] < SHOWN, (u[3] < STRANGER)[:, None]
         tokens, described = (torch.where(empty, data.nothing, said) for said in (drawn.tokens, drawn.described))
         named = (tokens != described).any(1)
