@@ -134,9 +134,9 @@ def main() -> None:
     if not (start / CONFIG).exists():
         torch.manual_seed(config.loop.seed)
         adapter = IdentityAdapter.from_pretrained(earlier)
-        embeddings = torch.from_numpy(IdentityBank(config.train_data_dir).embeddings[:10_000].copy())
-        base = BaseModel.open(config.base, torch.float32, torch.device("cpu"))
         if not adapter.config["adaptive_words"]:
+            embeddings = torch.from_numpy(IdentityBank(config.train_data_dir).embeddings[:10_000].copy())
+            base = BaseModel.open(config.base, torch.float32, torch.device("cpu"))
             adapter = with_new_words(adapter, base.text_encoders, F.normalize(embeddings, dim=-1))
         adapter.save_pretrained(start)
     unet = earlier / BASE / "unet"
