@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .errors import CheckpointError
-from .tiny import TINY_PATH
+from .tiny import base_place
 
 DECODER = ("decoder.", "post_quant_conv.")
 """What the names of weights start with that a VAE decodes with."""
@@ -43,7 +43,7 @@ def open_vae(base: str) -> Any:
     from diffusers import AutoModel
 
     try:
-        vae: Any = AutoModel.from_pretrained(str(TINY_PATH) if base == "tiny" else base, subfolder="vae")
+        vae: Any = AutoModel.from_pretrained(base_place(base), subfolder="vae")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"The vae of '{base}' could not be opened: {error}") from error
     return vae.to(fastest_device())

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import CheckpointError, DataError
 from ..faces import register_encoder, spec_of
-from ..tiny import TINY_PATH
+from ..tiny import base_place
 from ..vae import fastest_device, open_vae
 from .bank_writing import write_embeddings
 from .columns import Maker, write_column
@@ -86,7 +86,7 @@ def write_caches(
 def _load(load: Callable[..., Any], base: str, part: str) -> Any:
     """One part of a base model."""
     try:
-        return load(str(TINY_PATH) if base == "tiny" else base, subfolder=part)
+        return load(base_place(base), subfolder=part)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"The {part} of '{base}' could not be opened: {error}") from error
 

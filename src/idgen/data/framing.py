@@ -15,7 +15,7 @@ from PIL import Image
 from ..errors import DataError
 from ..faces import ARCFACE_TEMPLATE, align_face, similarity_transform
 from ..files import read_json
-from ..tiny import TINY_PATH
+from ..tiny import base_place
 from ..typed import arguments
 from .poses import Pose
 
@@ -207,7 +207,7 @@ def framing_for(base: str, resolution: int) -> Framing:
 
 def aligned_framing(base: str) -> AlignedFraming | None:
     """The framing of a base model of aligned faces, or None for other models. Arguments and errors as above."""
-    file = (TINY_PATH if base == "tiny" else Path(base)) / FRAMING
+    file = Path(base_place(base), FRAMING)
     if not file.is_file():
         return None
     return AlignedFraming(**arguments(AlignedFraming, read_json(file, DataError), str(file), DataError))

@@ -22,6 +22,11 @@ TINY_IDENTITY_NET_PATH = TINY_ADAPTER_PATH / "identity_net"
 """The folder of its IdentityNet."""
 
 
+def base_place(base: str) -> str:
+    """A folder or hub id of a base model, given the same or `"tiny"`, the built-in model."""
+    return str(TINY_PATH) if base == "tiny" else base
+
+
 def load_tiny(*, inpaint: bool = False) -> StableDiffusionPipeline:
     """Load `idgen-tiny` with its identity adapter, offline, on the CPU, in float32.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from ..files import read_json
 from ..typed import arguments
-from . import TINY_PATH
+from . import base_place
 
 USAGE = "usage.json"
 _WORD = re.compile(r"[^\W\d_]+")
@@ -50,7 +50,7 @@ def usage_of(base: str, lora: str | None = None) -> Usage:
     Raises:
         CheckpointError: A file cannot be read.
     """
-    usage = _usage(TINY_PATH if base == "tiny" else Path(base))
+    usage = _usage(Path(base_place(base)))
     if lora is None or not (Path(lora) / USAGE).is_file():
         return usage
     few = _usage(Path(lora))

@@ -8,7 +8,7 @@ from pathlib import Path
 from diffusers import UNet2DConditionModel
 
 from idgen.data.framing import FRAMING
-from idgen.tiny import TINY_PATH
+from idgen.tiny import base_place
 from idgen.tiny.usage import USAGE
 from idgen.training.denoiser import IdentityDenoiser
 
@@ -31,8 +31,7 @@ class DenoiserWithBase(IdentityDenoiser):
         self.base.unet.load_state_dict(saved.state_dict())
 
 
-def copy_settings(base: str | Path, output: Path) -> None:
+def copy_settings(base: str, output: Path) -> None:
     """Copy to the trained base what diffusers does not save: how faces are framed, and how the model is used."""
-    given = TINY_PATH if base == "tiny" else Path(base)
     for file in (FRAMING, USAGE):
-        shutil.copy(given / file, output / BASE)
+        shutil.copy(Path(base_place(base), file), output / BASE)
