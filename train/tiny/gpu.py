@@ -18,23 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from recipe.config import Config, load_config
-from recipe.crops import open_crops
 from recipe.details import wide_autoencoder
-from recipe.faces import load_faces
-from recipe.new_words import with_new_words
 from recipe.on_device.posed import pack_poses
 from recipe.on_device.start import ADAPTER, BASE, FINE, lacks_details, open_net, open_person
 from recipe.on_device.trainings import ADAPTERS, Trainings
 from recipe.pack import pack as pack_photos
 from recipe.package import usage_at, write_pipeline
 from recipe.pieces import load_pieces
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
-from idgen import IdentityAdapter
 from idgen.convert import NET
 
 COMMANDS = {
@@ -65,23 +59,11 @@ def main() -> None:
 
 
 def write_pack(settings: Config, base: Path, adapter: Path, pack: Path) -> None:
-    """Write what the GPU machine needs, an adapter with adaptive words among it."""
+    """Write what the GPU machine needs."""
     pack_photos(settings, settings.stages, pack)
     pack_poses(settings, settings.stages, pack)
     for name, folder in ((BASE, base), (ADAPTER, adapter)):
         shutil.copytree(folder, pack / name, dirs_exist_ok=True)
-    renew_words(settings, base, pack / ADAPTER)
-
-
-def renew_words(settings: Config, base: Path, adapter: Path) -> None:
-    """Start the words of an adapter anew, unless they are adaptive."""
-    given = IdentityAdapter.from_pretrained(adapter)
-    if given.config["adaptive_words"]:
-        return
-    text = CLIPTextModel.from_pretrained(base / "text_encoder")
-    photos = open_crops(settings.stages["crops"], "train")["photo"]
-    embeddings = torch.from_numpy(load_faces(settings, settings.stages["faces"])["embeds"][photos])
-    with_new_words(given, [text], F.normalize(embeddings.float(), dim=1)).save_pretrained(adapter)
 
 
 def train(

@@ -1,11 +1,11 @@
-"""Train new pseudo-words of an adapter, and the UNet, until `<id>` alone does what the adapter's tokens do.
+"""Make `<id>` alone do what the adapter's tokens do: with new pseudo-words, and a UNet that reads them.
 
     python train/tiny/words_alone.py --config train/tiny/words_alone.toml --base BASE --id_adapter ADAPTER \\
         --train_data_dir SHARDS --output_dir OUT
 
 Takes the options of `idgen train denoise`. Beside the adapter it writes `OUT/base`, the base with the trained UNet.
-Words start as words of the text encoder, with a standardised input. An ADAPTER that is the OUT of an earlier run goes
-on, with its base; BASE stays the one whose predictions are learned.
+Words and UNet start as `recipe/words_of_tokens.py` computes them, in a minute or two. An ADAPTER that is the OUT of an
+earlier run goes on, with its base; BASE stays the one whose predictions are learned.
 
 Words and UNet learn the prediction of BASE with the adapter's tokens, wherever the tokens are there or the prompt
 names the person; elsewhere they learn its prediction without them. That is less noisy than the photo, and there is
@@ -22,11 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from recipe.new_words import with_new_words
 from recipe.with_base import BASE, DenoiserWithBase, copy_settings
+from recipe.words_of_tokens import PLAIN, SUBJECT, words_of_tokens
 
 from idgen import IdentityAdapter
 from idgen.adapter import Fusion
@@ -36,16 +38,15 @@ from idgen.losses.term import Term
 from idgen.pipelines.prompts import PLACEHOLDER
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
+from idgen.training.config import DenoisingConfig
 from idgen.training.denoising_inputs import DenoisingInputs
 from idgen.training.parsing import parse
 from idgen.training.randomness import Generators, uniform
 from idgen.training.run import train_denoising
 from idgen.training.step import CONFIG
 
-SUBJECT = "a face"
-"""Stands for the person in the prompt of the prediction that is learned."""
-PLAIN = f"a photo of {PLACEHOLDER}"
-RENAMED, SHOWN, STRANGER = 0.5, 0.45, 0.5
+UNET = "unet"
+RENAMED, SHOWN, STRANGER = 0.6, 0.4, 0.5
 """Shares of the prompts that become `PLAIN` if they do not name the person, of the samples with the adapter's tokens,
 and of those with the identity of the sample before."""
 
@@ -127,21 +128,35 @@ def with_strangers(batch: Batch, samples: torch.Tensor) -> Batch:
     return replace(batch, id_embeds=torch.where(chosen, embeds.roll(1, 0), embeds))
 
 
+def write_start(config: DenoisingConfig, earlier: Path, start: Path) -> None:
+    """Write the adapter and the UNet that the training starts with: those of an earlier run, or with new words."""
+    torch.manual_seed(config.loop.seed)
+    adapter = IdentityAdapter.from_pretrained(earlier)
+    if (earlier / BASE / UNET).is_dir():
+        unet = UNet2DConditionModel.from_pretrained(earlier / BASE, subfolder=UNET)
+    else:
+        base = BaseModel.open(config.base, torch.float32, torch.device("cpu"))
+        bank = IdentityBank(config.train_data_dir)
+        embeddings = F.normalize(torch.from_numpy(bank.embeddings[bank.starts]), dim=-1)
+        adapter, unet = words_of_tokens(base, adapter, captions_of(config.train_data_dir), embeddings), base.unet
+    unet.save_pretrained(start / UNET)
+    adapter.save_pretrained(start)
+
+
+def captions_of(shards: str) -> list[str]:
+    """All captions of the training photos, each once."""
+    files = sorted(Path(shards).glob("*.parquet"))
+    rows = pa.concat_tables([pq.read_table(f, columns=["caption"], filters=[("split", "=", "train")]) for f in files])
+    return sorted({caption for caption in rows["caption"].to_pylist() if caption})
+
+
 def main() -> None:
     config = parse("denoise", sys.argv[1:], "words_alone.py")
-    earlier = Path(str(config.adapter.id_adapter))
     start = config.output_dir / "start"
-    if not (start / CONFIG).exists():
-        torch.manual_seed(config.loop.seed)
-        adapter = IdentityAdapter.from_pretrained(earlier)
-        if not adapter.config["adaptive_words"]:
-            embeddings = torch.from_numpy(IdentityBank(config.train_data_dir).embeddings[:10_000].copy())
-            base = BaseModel.open(config.base, torch.float32, torch.device("cpu"))
-            adapter = with_new_words(adapter, base.text_encoders, F.normalize(embeddings, dim=-1))
-        adapter.save_pretrained(start)
-    unet = earlier / BASE / "unet"
-    denoiser = partial(WordsDenoiser, start=unet if unet.is_dir() else None)
-    train_denoising(replace(config, adapter=replace(config.adapter, id_adapter=str(start))), denoiser)
+    if not (start / CONFIG).exists():  # it is written last
+        write_start(config, Path(str(config.adapter.id_adapter)), start)
+    started = replace(config, adapter=replace(config.adapter, id_adapter=str(start)))
+    train_denoising(started, partial(WordsDenoiser, start=start / UNET))
     copy_settings(config.base, config.output_dir)
 
 

@@ -37,7 +37,6 @@ class Drawn:
     Attributes:
         latents: (batch, channels, side, side).
         tokens: (batch, length).
-        described: (batch, length), the same captions with "a face" in place of the person's words.
         identity: (batch, dim), of unit length; of another photo of the person, or of a changed one.
         target: (batch, dim), embedding of the picture's own photo.
         points: (batch, 5, 2), landmarks in pixels.
@@ -47,7 +46,6 @@ class Drawn:
 
     latents: torch.Tensor
     tokens: torch.Tensor
-    described: torch.Tensor
     identity: torch.Tensor
     target: torch.Tensor
     points: torch.Tensor
@@ -68,7 +66,6 @@ class Resident:
 
     latents: torch.Tensor
     tokens: torch.Tensor
-    described: torch.Tensor
 
     def __init__(
         self, folders: Mapping[str, Path], encoder: nn.Module, tokenizer: CLIPTokenizer, marker: str, seed: int
@@ -91,7 +88,7 @@ class Resident:
         self.plain = torch.arange(len(self.photo), device=device()) < 2 * photos
         self.attributes, self.style = open_labels(folders["labels"], "train"), crops["styled_as"]
         self._find_others()
-        self.tokens, self.described = self._captions(tokenizer, marker, seed)
+        self.tokens = self._captions(tokenizer, marker, seed)
         self.nothing = torch.tensor(tokenizer("", padding="max_length").input_ids, device=device())
 
     def pictures(self, rows: torch.Tensor) -> torch.Tensor:
@@ -140,7 +137,6 @@ class Resident:
         return Drawn(
             latents=self.latents[rows].float(),
             tokens=self.tokens[rows, caption].long(),
-            described=self.described[rows, caption].long(),
             identity=F.normalize(torch.where(alone[:, None], same, self.embeds[other]), dim=1),
             target=torch.where(mirrored[:, None], self.altered[photo, 0], self.embeds[photo]),
             points=self.points_of(rows),
@@ -174,10 +170,9 @@ class Resident:
             parts.append(torch.stack([mirrored, *moved], 1).float())
         return torch.cat(parts)
 
-    def _captions(self, tokenizer: CLIPTokenizer, marker: str, seed: int) -> list[torch.Tensor]:
-        """With the marker and without, (rows, CAPTIONS, length) int16; each photo's captions are drawn for the picture
-        and its mirror image."""
-        dice, found = random.Random(seed), ([], [])
+    def _captions(self, tokenizer: CLIPTokenizer, marker: str, seed: int) -> torch.Tensor:
+        """(rows, CAPTIONS, length) int16; each photo's captions are drawn for the picture and its mirror image."""
+        dice, found = random.Random(seed), []
         photo, mirrored = self.photo.cpu().numpy(), self.mirrored.cpu().numpy()
         attributes = np.where(mirrored[:, None], mirror(self.attributes[photo]), self.attributes[photo])
         style = np.concatenate([np.zeros(2 * len(self.images), np.int8), self.style])
@@ -187,8 +182,6 @@ class Resident:
                 for row in part
                 for i in range(CAPTIONS)
             ]
-            described = [text.replace(marker, SUBJECTS[0]) for text in texts]
-            for parts, said in zip(found, (texts, described), strict=True):
-                tokens = tokenizer(said, padding="max_length", truncation=True, return_tensors="np").input_ids
-                parts.append(tokens.astype(np.int16).reshape(len(part), CAPTIONS, -1))
-        return [torch.from_numpy(np.concatenate(parts)).to(device()) for parts in found]
+            tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="np").input_ids
+            found.append(tokens.astype(np.int16).reshape(len(part), CAPTIONS, -1))
+        return torch.from_numpy(np.concatenate(found)).to(device())

@@ -27,9 +27,8 @@ from .resident import Resident
 from .reward import reward_update
 from .start import BASE, open_autoencoder, open_net, open_person
 from .updates import adapter_update, joint_update, net_update
-from .words import words_update
 
-ADAPTERS = ("joint", "adapter", "reward", "words")
+ADAPTERS = ("joint", "adapter", "reward")
 """The trainings that leave an adapter, in their order."""
 LASTS = (1, 3, 6)
 """Numbers of last steps that have a gradient in the reward; they take turns."""
@@ -80,7 +79,6 @@ class Trainings:
         self._train_joint()
         self._train_adapter(faces)
         self._train_reward(faces)
-        self._train_words()
         self._train_net()
 
     def _train_autoencoder(self) -> None:
@@ -122,18 +120,6 @@ class Trainings:
         self._spend("reward", updates, trained)
         self.model.adapter.requires_grad_(False)
         save_pieces(self.model.adapter, self.output, "reward")
-
-    def _train_words(self) -> None:
-        """The words and the UNet beside a copy of the model; the UNet of the joint training is replaced."""
-        given = open_person(self.pack).requires_grad_(False)
-        given.load_state_dict(self.model.state_dict())
-        self.model.adapter.to_words.requires_grad_(True)
-        self.model.unet.requires_grad_(True)
-        trained = Trained(self.model.parameters(), 0.99)
-        self._spend("words", [words_update(self.data, given, self.model, trained, self._batch("words"))], trained)
-        self.model.requires_grad_(False)
-        save_pieces(self.model.unet, self.output, "unet")
-        save_pieces(self.model.adapter, self.output, "words")
 
     def _train_net(self) -> None:
         net = open_net(self.pack)
