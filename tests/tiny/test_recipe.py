@@ -255,6 +255,8 @@ def test_new_words_and_the_unet_learn_and_nothing_else_changes(shards, tmp_path,
     weights = before.text_encoder.state_dict()
     assert all(torch.equal(weight, weights[name]) for name, weight in after.text_encoder.state_dict().items())
     assert usage_of(str(tmp_path / "words" / "base")) == usage_of("tiny")
+    for given in (TINY_PATH / "tokenizer").iterdir():  # of use it keeps no trace
+        assert (tmp_path / "words" / "base" / "tokenizer" / given.name).read_bytes() == given.read_bytes()
 
 
 @pytest.fixture(scope="module")

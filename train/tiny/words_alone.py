@@ -46,7 +46,7 @@ from idgen.training.run import train_denoising
 from idgen.training.step import CONFIG
 
 UNET = "unet"
-RENAMED, SHOWN, STRANGER = 0.6, 0.4, 0.5
+RENAMED, SHOWN, STRANGER = 0.6, 0.5, 0.5
 """Shares of the prompts that become `PLAIN` if they do not name the person, of the samples with the adapter's tokens,
 and of those with the identity of the sample before."""
 

@@ -55,7 +55,12 @@ def settings_panel(page: Page) -> None:
     default = pipeline.default_settings
     gr.Markdown("## Settings")
     id_scale = gr.Slider(
-        0, MAX_ID_SCALE, default.id_scale, step=0.05, label="Identity scale", info="Strength of the identity"
+        0,
+        MAX_ID_SCALE,
+        default.id_scale,
+        step=0.05,
+        label="Identity scale",
+        info="Strength of the identity, beside the prompt",
     )
     with gr.Row():
         seed = gr.Textbox("", label="Seed", placeholder="Random", max_length=10, min_width=120, elem_id="seed")

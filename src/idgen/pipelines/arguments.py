@@ -40,6 +40,7 @@ class IdentityArguments:
         id_masks: Where each person may appear (white), one mask per person. An adapter that was trained to place
             several people (`max_people` in its configuration) draws several people under one prompt without masks.
         id_scale: Strength of identity conditioning in this call; a dict by adapter name if several are loaded.
+            It does not act on pseudo-words: `<id>` in the prompt means the person at 0 too.
         control_interval: Compute the residuals of an `IdentityNet` in one of every `control_interval` steps and
             reuse them in the others.
         expression_image: A photo whose expression is drawn, of anybody: for a loaded adapter that reads expressions.

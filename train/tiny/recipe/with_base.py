@@ -32,6 +32,10 @@ class DenoiserWithBase(IdentityDenoiser):
 
 
 def copy_settings(base: str, output: Path) -> None:
-    """Copy to the trained base what diffusers does not save: how faces are framed, and how the model is used."""
+    """Copy to the trained base what diffusers does not save, how faces are framed and how the model is used, and the
+    tokenizer as it was, since one that was used is saved with the lengths it was used with.
+    """
+    given, trained = Path(base_place(base)), output / BASE
     for file in (FRAMING, USAGE):
-        shutil.copy(Path(base_place(base), file), output / BASE)
+        shutil.copy(given / file, trained)
+    shutil.copytree(given / "tokenizer", trained / "tokenizer", dirs_exist_ok=True)

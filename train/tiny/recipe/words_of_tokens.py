@@ -89,7 +89,7 @@ class People:
     def read(self, renewed: IdentityAdapter) -> Read:
         """What the words of another adapter say of some people, in random prompts; (people, words, dim) each."""
         chosen, said = torch.randint(len(self.embeddings), (BATCH,)), torch.randint(len(self.prompts), (BATCH,))
-        embeddings, prompts = self.embeddings[chosen], [self.prompts[i] for i in said.tolist()]
+        embeddings, prompts = self.embeddings[chosen], [self.prompts[int(i)] for i in said]
         identity = renewed.encode(embeddings)
         places, _ = self.base.word_places(prompts, identity)
         states = self.base.encode(prompts, identity)["encoder_hidden_states"]
