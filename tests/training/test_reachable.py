@@ -40,6 +40,7 @@ from idgen.training.tracking import read_rows
 from idgen.training.trainable import new_identity_net
 from tests.components import make_adapter
 from tests.data import sets
+from tests.training.runs import weaken
 
 ONE = ("--max_train_steps", "1", "--train_batch_size", "2", "--validation_people", "0", "--paired_ratio", "0.5")
 PRIOR = ("--losses.prior_dir", "{PRIOR}", "--losses.older_adapter", "{OLDER}", "--losses.learned_prototypes")
@@ -69,7 +70,14 @@ DENOISING = {
         *(*FACES, "--faces.steps", "2", "--faces.landmarks", "prediction"),
         *("--faces.vae", "{VAE}", "--faces.no-checkpointing", "--faces.margin", "2"),
     ),
-    "faces of a rollout": (*FACES, "--faces.rollout_steps", "2", "--gradient_checkpointing"),
+    "faces of a rollout": (
+        *FACES,
+        "--id_adapter",
+        "{OLDER}",
+        "--faces.rollout_steps",
+        "2",
+        "--gradient_checkpointing",
+    ),
     "several people": (
         *("--group", "photo", "--people.masks", "none", "--people.count", "1", "2", "--people.overlap", "0.1"),
         *(
@@ -164,7 +172,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     tiny = load_tiny_base()
     tiny.vae.save_pretrained(folder / "vae")
     older = IdentityAdapter.from_unet(tiny.unet, encoder="dlib-resnet-v1", embedding_dim=128)
-    older.save_pretrained(folder / "older")
+    weaken(older).save_pretrained(folder / "older")
     vision = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=16,
@@ -222,7 +230,7 @@ def test_stage_one(name: str, files: dict[str, str], tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def adapter(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
     output = tmp_path_factory.mktemp("adapter")
-    train("denoise", files, output, ())
+    train("denoise", files, output, ("--id_adapter", files["OLDER"]))
     return str(output)
 
 

@@ -149,8 +149,10 @@ def make_words(people: People, texts: Texts) -> IdentityAdapter:
 def components(adapter: IdentityAdapter, tokens: torch.Tensor, count: int) -> torch.Tensor:
     """(dim, count), maps tokens, (…, dim), to the principal components of what the branches read of them."""
     weights = [weight for branch in adapter.branches.values() for weight in branch.parameters()]
-    reading = torch.cat([weight / weight.norm() for weight in weights])
-    return reading.T @ torch.pca_lowrank(tokens.flatten(0, -2) @ reading.T, count, center=False)[2]
+    read = torch.stack([weight.T @ weight / weight.square().sum() for weight in weights]).sum(0)
+    root = torch.linalg.cholesky(read + 1e-6 * read.trace() * torch.eye(len(read)))
+    rows = tokens.flatten(0, -2) @ root  # as far apart as what the branches read
+    return root @ torch.linalg.eigh(moment(rows, rows)).eigenvectors[:, -count:]
 
 
 @torch.no_grad()
