@@ -37,7 +37,7 @@ def test_computed_words_show_the_person_and_leave_styles(monkeypatch):
     torch.manual_seed(0)
     opened = [BaseModel.open("tiny", torch.float32, torch.device("cpu")) for _ in range(2)]
     adapter = IdentityAdapter.from_pretrained(TINY_PATH.with_name("adapter"))
-    people = F.normalize(torch.randn(1, 128) + 0.4 * torch.randn(500, 128), dim=1)
+    people = F.normalize(torch.randn(1, 128) + torch.randn(500, 128), dim=1)
     styles = ["a photo of {}", "a pencil sketch of {}", "a cartoon of {}", "an oil painting of {}"]
     said = ["", ", smiling", ", dark", ", looking to the left"]
     captions = [style.format(who) + more for style in styles for who in ("<id>", "a face", "a man") for more in said]
@@ -62,7 +62,7 @@ def test_computed_words_show_the_person_and_leave_styles(monkeypatch):
         kept = predicted(after, "a pencil sketch of a face")
     assert distance(named, wanted) < 0.7 * distance(face, wanted)
     assert distance(named, wanted) < distance(other, wanted)
-    assert distance(kept, sketch) < 0.3 * distance(face, sketch)
+    assert distance(kept, sketch) < 0.01 * distance(face, sketch)
 
 
 def test_the_words_learn_a_prediction_that_stays_the_same_while_the_unet_changes(monkeypatch):

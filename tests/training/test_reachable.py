@@ -230,13 +230,20 @@ def test_stage_one(name: str, files: dict[str, str], tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def adapter(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
     output = tmp_path_factory.mktemp("adapter")
-    train("denoise", files, output, ("--id_adapter", files["OLDER"]))
+    train("denoise", files, output, ())
+    return str(output)
+
+
+@pytest.fixture(scope="module")
+def weak_adapter(adapter: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    output = tmp_path_factory.mktemp("weak")
+    weaken(IdentityAdapter.from_pretrained(adapter)).save_pretrained(output)
     return str(output)
 
 
 @pytest.mark.parametrize("name", REWARDS)
-def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Path) -> None:
-    flags = REWARDS[name] if "LoRA" in name else (*REWARDS[name], "--id_adapter", adapter)
+def test_stage_two(name: str, files: dict[str, str], weak_adapter: str, tmp_path: Path) -> None:
+    flags = REWARDS[name] if "LoRA" in name else (*REWARDS[name], "--id_adapter", weak_adapter)
     metrics, card = train("reward", files, tmp_path, (*SHORT, *flags))
     rewards = {flag.partition("=")[0].rpartition(":")[-1] for flag in flags if "=" in flag}
     assert {"loss", *rewards} <= metrics
