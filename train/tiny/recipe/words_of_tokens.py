@@ -30,7 +30,7 @@ from idgen.pipelines.prompts import PLACEHOLDER
 from idgen.training.base import BaseModel
 
 SUBJECT = "a face"
-"""Stands for the person in prompts that name nobody."""
+"""Replaces `<id>` in prompts without a person."""
 PLAIN = f"a photo of {PLACEHOLDER}"
 USED = 40
 """Directions that are left to the text, those in which captions differ most."""
@@ -121,7 +121,7 @@ def words_of_tokens(
 
 
 def make_words(people: People, texts: Texts) -> IdentityAdapter:
-    """The adapter with words that write their token into the room beside the texts."""
+    """The adapter with new words: each learns to write the components of its token into `texts.room`."""
     given = people.adapter
     changes = {"num_words": given.config["num_tokens"], "adaptive_words": False}
     renewed = IdentityAdapter.from_config(dict(given.config) | changes).requires_grad_(False)
