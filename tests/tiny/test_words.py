@@ -29,21 +29,31 @@ def test_keys_and_values_of_words_are_the_tokens_and_those_of_texts_stay():
     assert (texts @ added.T).abs().max() < 0.01 * (texts @ weight.T).abs().max()
 
 
+@torch.no_grad()
+def people_of(adapter: IdentityAdapter, count: int) -> torch.Tensor:
+    """Embeddings with about the mean and the deviations for which the first layer was initialised, (count, dim)."""
+    first: Any = adapter.to_tokens.get_submodule("proj.0")
+    mean = torch.linalg.lstsq(first.weight, -first.bias[:, None]).solution[:, 0]
+    size = (first.out_features / first.in_features / 3) ** 0.5  # of a column for deviation 1, as PyTorch starts it
+    return F.normalize(mean + size / first.weight.norm(dim=0) * torch.randn(count, first.in_features), dim=1)
+
+
 def test_computed_words_show_the_person_and_leave_styles(monkeypatch):
     """Of the built-in base and adapter, by the predictions for noise; without any training of the UNet."""
     from recipe import words_of_tokens
 
-    monkeypatch.setattr(words_of_tokens, "UPDATES", 400)
+    for name, value in {"UPDATES": 300, "BATCH": 24, "RATE": 2e-2}.items():  # a rough version in seconds
+        monkeypatch.setattr(words_of_tokens, name, value)
     torch.manual_seed(0)
     opened = [BaseModel.open("tiny", torch.float32, torch.device("cpu")) for _ in range(2)]
     adapter = IdentityAdapter.from_pretrained(TINY_PATH.with_name("adapter"))
-    people = F.normalize(torch.randn(1, 128) + torch.randn(500, 128), dim=1)
+    people = people_of(adapter, 500)
     styles = ["a photo of {}", "a pencil sketch of {}", "a cartoon of {}", "an oil painting of {}"]
     said = ["", ", smiling", ", dark", ", looking to the left"]
     captions = [style.format(who) + more for style in styles for who in ("<id>", "a face", "a man") for more in said]
     words = words_of_tokens.words_of_tokens(opened[1], adapter, captions, people)
 
-    count = 16
+    count = 64
     noisy, timesteps = torch.randn(count, 16, 16, 16), torch.full((count,), 900)
 
     def predicted(base: BaseModel, prompt: str, identity: Any = None) -> torch.Tensor:
@@ -60,9 +70,10 @@ def test_computed_words_show_the_person_and_leave_styles(monkeypatch):
             wanted = predicted(before, "a photo of a face")
         named, other = (predicted(after, "a photo of <id>", words.encode(people[i : i + count])) for i in (0, count))
         kept = predicted(after, "a pencil sketch of a face")
-    assert distance(named, wanted) < 0.7 * distance(face, wanted)
-    assert distance(named, wanted) < distance(other, wanted)
-    assert distance(kept, sketch) < 0.01 * distance(face, sketch)
+    # With other seeds: 0.38 to 0.74, 0.26 to 0.55, and 0.0004 to 0.005.
+    assert distance(named, wanted) < 0.95 * distance(face, wanted)
+    assert distance(named, wanted) < 0.8 * distance(other, wanted)
+    assert distance(kept, sketch) < 0.02 * distance(face, sketch)
 
 
 def test_the_words_learn_a_prediction_that_stays_the_same_while_the_unet_changes(monkeypatch):

@@ -109,7 +109,7 @@ def words_of_tokens(
     """
     named = [caption for caption in captions if PLACEHOLDER in caption]
     people = People(base, adapter.requires_grad_(False), [*named, *[PLAIN] * max(1, len(named))], embeddings)
-    plain = [*{caption.replace(PLACEHOLDER, SUBJECT) for caption in (*captions, PLAIN, "")}]
+    plain = [*dict.fromkeys(caption.replace(PLACEHOLDER, SUBJECT) for caption in (*captions, PLAIN, ""))]
     with torch.no_grad():
         parts = [base.encode(plain[i : i + BATCH])["encoder_hidden_states"] for i in range(0, len(plain), BATCH)]
         texts = Texts(torch.cat(parts))
