@@ -6,9 +6,9 @@
     python benchmarks/attributes.py words lfw/ tiny run/ --yunet yunet.onnx --encoder imagenet:mobilefacenet.onnx \\
         --expressions lfw_expressions.csv
 
-`smile` fits the direction without the people of `train/splits/lfw_test.txt`, chooses the length of its step in
-pictures of others who are not among them either, and measures pictures of them. `words` measures how well the words
-"smiling" and "not smiling" act with several adapters. The encoder has seen no training.
+`smile` fits the direction without the people of `train/splits/lfw_test.txt`, and measures pictures of them. With
+`--others` it chooses the length of the step in pictures of people who are not among them either. `words` measures how
+well the words "smiling" and "not smiling" act with several adapters. The encoder has seen no training.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WITHIN = {"smile": 0.17}
 embeddings of photos differ by a tenth of it."""
 
 ANGLES = (0.09, 0.17, 0.25)
-"""Steps that `smile` chooses from, in radians."""
+"""Steps that `smile --others` chooses from, in radians."""
 
 ENOUGH = 0.75
 """The smallest step is chosen with which so many people smile, or the one with which most do."""
@@ -124,7 +124,7 @@ def smile(
     expressions: Path,
     amounts: tuple[float, ...] = (-1, 0, 0.5, 1),
     people: int = 24,
-    others: int = 12,
+    others: int = 0,
     labelled: int = 800,
     steps: int = 8,
 ) -> None:
@@ -138,7 +138,7 @@ def smile(
         expressions: Table of LFW's expressions, with the columns file and emotion.
         amounts: How far people are moved, in steps.
         people: Number of held-out people.
-        others: Number of other people, in whose pictures the step is chosen.
+        others: Number of other people, in whose pictures the step is chosen; 0 for the step of the package.
         labelled: Number of labelled photos that the smile is learned from.
         steps: Denoising steps.
     """
@@ -152,11 +152,13 @@ def smile(
         there = replace(direction, step=step)
         return judge(draw(pipe, [{"id_embeds": each.identity.moved(there, amount)} for each in persons], steps))
 
-    elsewhere = read_files(photos, {name for name in names_of(shards) if name not in held_out()}, {}, 0).people
-    trial = find_people(pipe, judge, elsewhere, others, lambda smile: smile < 0.5)
-    rates = {angle: float(np.nanmean(moved(trial, angle, 1).smiles > 0.5)) for angle in ANGLES}
-    step = next((angle for angle in ANGLES if rates[angle] >= ENOUGH), max(ANGLES, key=lambda angle: rates[angle]))
-    print(f"smiles of {len(trial)} other people by step: {rates}; chosen: {step}", flush=True)
+    step = WITHIN["smile"]
+    if others:
+        elsewhere = read_files(photos, {name for name in names_of(shards) if name not in held_out()}, {}, 0).people
+        trial = find_people(pipe, judge, elsewhere, others, lambda smile: smile < 0.5)
+        rates = {angle: float(np.nanmean(moved(trial, angle, 1).smiles > 0.5)) for angle in ANGLES}
+        step = next((angle for angle in ANGLES if rates[angle] >= ENOUGH), max(ANGLES, key=lambda angle: rates[angle]))
+        print(f"smiles of {len(trial)} other people by step: {rates}; chosen: {step}", flush=True)
     persons = find_people(pipe, judge, files.people, people, lambda smile: smile < 0.5)
     print(f"{len(persons)} people\n| amount | smile | similarity |\n| --- | --- | --- |")
     for amount in amounts:
