@@ -34,7 +34,8 @@ from idgen.training.denoiser import IdentityDenoiser
 from idgen.vae import encode_images
 
 BATCH = 2
-SIDE = 64
+SIDE = 128
+"""Side of the built-in model's pictures."""
 OTHER_KEYS = 2000
 """Keys of others with which each picture is read."""
 NUMBERS = 50
