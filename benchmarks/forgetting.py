@@ -40,7 +40,8 @@ def main(
     unseen: str,
     yunet: Path,
     forgotten: int = 8,
-    others: int = 16,
+    others: int = 8,
+    invented: int = 8,
     steps: int = 25,
     unet_steps: int = 0,
     settings: ForgettingSettings = ForgettingSettings(),  # noqa: B008  # frozen
@@ -52,7 +53,8 @@ def main(
         unseen: An encoder that nothing was trained with, as for `idgen evaluate --eval-encoder`.
         yunet: YuNet's file.
         forgotten: Number of people to forget, all in one adapter; those with four or more photos.
-        others: Number of others: half of them real, half invented.
+        others: Number of others: the next folders.
+        invented: Number of invented others.
         steps: Denoising steps.
         unet_steps: Steps in the UNet after those in token space.
         settings: Settings.
@@ -62,8 +64,8 @@ def main(
     folders = sorted(folder for folder in people.iterdir() if folder.is_dir())
     several = [folder for folder in folders if len(list(folder.iterdir())) > KNOWN + 1]
     subjects = [_subject(folder, analyzer) for folder in several[:forgotten]]
-    kept = [_other(folder, analyzer) for folder in several[forgotten : forgotten + others // 2]]
-    kept += [Subject(identity=Identity.random(DlibEncoder.name, 128, seed=10_000 + i)) for i in range(others // 2)]
+    kept = [_other(folder, analyzer) for folder in several[forgotten : forgotten + others]]
+    kept += [Subject(identity=Identity.random(DlibEncoder.name, 128, seed=10_000 + i)) for i in range(invented)]
     adapter = IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH)
     identities = [subject.identity for subject in subjects]
     pipeline = open_base("tiny", torch.float32)

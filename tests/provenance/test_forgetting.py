@@ -64,6 +64,18 @@ def test_forgotten_people_get_the_anchor_and_others_stay(name: str) -> None:
     assert moved < distances[0] - distances[1]
 
 
+def test_tokens_and_words_are_both_forgotten_at_the_default_rates() -> None:
+    adapter = make_adapter(make_unet(), projection="mlp", num_words=4, text_dims=[16])
+    person = make_person(adapter, 0)
+    result = forget(adapter, [person], ForgettingSettings(steps=20, threshold=0.8))
+    task = TokenForgetting(adapter, [person], SETTINGS)
+    near, anchor = task.people[0].draw(32, task.kept, seeded(1)).embeds, task.anchors[0].embeds
+    with torch.no_grad():
+        for read in (IdentityAdapter.forward, lambda each, embeds: each.words(embeds)[0]):
+            was, now = ((read(each, near) - read(adapter, anchor)).square().mean() for each in (adapter, result))
+            assert now < 0.85 * was
+
+
 def test_who_forgets_nobody_is_the_same_bit_for_bit_and_the_seed_decides() -> None:
     adapter = make_adapter(make_unet(), num_words=1, text_dims=[16]).half()
     people = [make_person(adapter, seed) for seed in range(2)]

@@ -48,7 +48,12 @@ class Painter:
     guidance_scale: float
 
     def __call__(
-        self, adapter: IdentityAdapter, people: Sequence[Identity], seed: int, prompts: Sequence[str] = ()
+        self,
+        adapter: IdentityAdapter,
+        people: Sequence[Identity],
+        seed: int,
+        prompts: Sequence[str] = (),
+        id_scale: float | None = None,
     ) -> Drawn:
         """Draw each person with an adapter; the same seed gives the same noise for the same place in the list."""
         self.pipeline.load_id_adapter(adapter, adapter_name="forgetting")
@@ -56,7 +61,9 @@ class Painter:
         try:
             texts = [(prompts or self.prompts)[i % len(prompts or self.prompts)] for i in range(len(people))]
             starts = range(0, len(people), BATCH)
-            latents = torch.cat([self._draw(people[i : i + BATCH], texts[i : i + BATCH], seed + i) for i in starts])
+            latents = torch.cat(
+                [self._draw(people[i : i + BATCH], texts[i : i + BATCH], seed + i, id_scale) for i in starts]
+            )
         finally:
             self.pipeline.unload_id_adapter("forgetting")
         return Drawn(latents, self.read(latents))
@@ -70,10 +77,13 @@ class Painter:
         found = [read_faces(picture, None, self.judges)[0] for picture in pictures]
         return {name: np.concatenate([one[name] for one in found]) for name in self.judges.encoders}
 
-    def _draw(self, people: Sequence[Identity], prompts: Sequence[str], seed: int) -> torch.Tensor:
+    def _draw(
+        self, people: Sequence[Identity], prompts: Sequence[str], seed: int, id_scale: float | None
+    ) -> torch.Tensor:
         drawn: Any = self.pipeline(
             list(prompts),
             id_embeds=list(people),
+            id_scale=id_scale,
             num_inference_steps=self.steps,
             guidance_scale=self.guidance_scale,
             generator=[torch.Generator().manual_seed(seed + i) for i in range(len(people))],

@@ -114,6 +114,10 @@ class _Measurement:
             lines += self._lines(f"attack: {name}", forgotten, before, after, known)
         before, after = (self._draw(each, forgotten.rows, attack_prompts(self.before)).faces for each in self._both)
         lines += self._lines("attack: other prompts", forgotten, before, after, known)
+        if len(self.before.to_words):
+            alone = attack_prompts(self.before)[:1]
+            before, after = (self._draw(each, forgotten.rows, alone, id_scale=0.0).faces for each in self._both)
+            lines += self._lines("attack: pseudo-words alone", forgotten, before, after, known)
         membership = (float("nan"), float("nan"))
         if not self.before.to_tokens.fuses_text:  # such adapters cannot be trained
             pictures = drawn["forgotten people"][0]
@@ -162,7 +166,12 @@ class _Measurement:
         return self._draw(self.before, rows, seed=self.seed + 1000).faces
 
     def _draw(
-        self, adapter: IdentityAdapter, rows: Rows, prompts: Sequence[str] = (), seed: int | None = None
+        self,
+        adapter: IdentityAdapter,
+        rows: Rows,
+        prompts: Sequence[str] = (),
+        seed: int | None = None,
+        id_scale: float | None = None,
     ) -> Drawn:
         config = adapter.config
         people = [
@@ -175,7 +184,7 @@ class _Measurement:
             )
             for i in range(len(rows))
         ]
-        return self.painter(adapter, people, self.seed if seed is None else seed, prompts)
+        return self.painter(adapter, people, self.seed if seed is None else seed, prompts, id_scale)
 
     def _fine_tuned(self, group: Group, pictures: Drawn) -> IdentityAdapter:
         rows, pipeline = group.rows, self.painter.pipeline

@@ -37,6 +37,8 @@ STARTED = 2
 ATTACK_STEPS = 10
 """Steps of the search that measures what is left."""
 KEEP_WEIGHT = 1.0
+PERCEPTRON_RATE, ATTENTION_RATE = 5e-3, 1e-3
+"""Learning rates: pseudo-words and "mlp" projections need the higher one to forget in few steps."""
 POPULATION = 256
 """Random people who show how much tokens differ between people."""
 
@@ -180,13 +182,19 @@ def _trained(
 ) -> IdentityAdapter:
     """A copy of the original adapter, in float32, whose projection was trained to forget."""
     trained = copy.deepcopy(task.original)
-    parts = (trained.to_tokens, trained.to_words)
-    weights = [weight.requires_grad_() for part in parts for weight in part.parameters()]
-    optimizer = torch.optim.Adam(weights, settings.learning_rate)
+    perceptron = trained.config["projection"]["type"] == "mlp"
+    parts = (trained.to_tokens, PERCEPTRON_RATE if perceptron else ATTENTION_RATE), (trained.to_words, PERCEPTRON_RATE)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": list(part.requires_grad_().parameters()), "rate": settings.learning_rate or rate}
+            for part, rate in parts
+        ]
+    )
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     at_once = min(PEOPLE, len(task.people))
     for step in tqdm(range(settings.steps), "Forgetting", disable=not progress):
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * (1 - step / settings.steps)
+            group["lr"] = group["rate"] * (1 - step / settings.steps)
         whom = [i % len(task.people) for i in range(step * PEOPLE, step * PEOPLE + at_once)]
         combined(*task.loss(trained, whom), weights)  # pyright: ignore[reportArgumentType]
         optimizer.step()
