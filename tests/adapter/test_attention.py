@@ -280,18 +280,6 @@ def test_detach_leaves_no_trace() -> None:
         assert not module._forward_pre_hooks
 
 
-def test_starts_from_the_keys_and_values_of_the_unet() -> None:
-    unet = make_unet()
-    add_lora(unet)
-    adapter = IdentityAdapter.from_unet(unet, encoder="test", embedding_dim=8)
-    path = "mid_block.attentions.0.transformer_blocks.0.attn2"
-    assert adapter.config["layers"][path] == 32
-    assert torch.equal(
-        adapter.branches[path.replace(".", "/")].to_v.weight,  # pyright: ignore
-        unet.get_submodule(path).to_v.weight,  # pyright: ignore
-    )
-
-
 def test_misuse_raises_errors() -> None:
     unet = make_unet()
     adapter = make_adapter(unet)

@@ -47,6 +47,8 @@ class Step:
         self.embedder.encoder.double()
         torch.manual_seed(0)
         self.adapter = IdentityAdapter.from_unet(self.unet, encoder="dlib-resnet-v1", embedding_dim=128).double()
+        for branch in self.adapter.branches.values():
+            torch.nn.init.normal_(branch.to_v.weight, std=0.1)  # pyright: ignore
         self.adapter.attach(self.unet)
         self.timesteps = torch.tensor([900, 250, 100])
         self.latents, self.noise = normal(3, 16, 16, 16, seed=1), normal(3, 16, 16, 16, seed=2)
@@ -122,6 +124,20 @@ def test_samples_that_count_for_each_term(step: Step) -> None:
     assert set(counted.values()) == {(3, 0)}
     assert all(log.mean > 0 for log in out.terms.values())
     assert out.values.isfinite().all()
+
+
+def test_the_gradient_of_a_new_adapter_is_finite(step: Step) -> None:
+    values = [branch.get_parameter("to_v.weight") for branch in step.adapter.branches.values()]
+    kept = [weight.detach().clone() for weight in values]
+    for weight in values:
+        torch.nn.init.zeros_(weight)
+    step.adapter.zero_grad()
+    step(lambda out: out.total.backward())
+    found = [p.grad for p in step.adapter.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in found)
+    assert all(weight.grad is not None and weight.grad.any() for weight in values)
+    for weight, before in zip(values, kept, strict=True):
+        weight.data.copy_(before)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from idgen import IdentityAdapter
 from idgen.adapter import RandomFusion
 from idgen.losses import FaceDecoder, FaceEmbedder, make_losses
 from idgen.losses.style import Styles, fit_styles
@@ -71,17 +70,6 @@ class RandomPeople:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.number = state["number"]
-
-
-def weaken(adapter: IdentityAdapter) -> IdentityAdapter:
-    """Make an untrained adapter act little, so that the built-in model still draws faces with it.
-
-    Its branches start as the UNet's own keys and values, which see somebody in any tokens.
-    """
-    for name, weight in adapter.branches.named_parameters():
-        if ".to_v." in name:
-            weight.data.mul_(0.1)
-    return adapter
 
 
 def make_step(

@@ -27,7 +27,7 @@ from idgen.training.randomness import generators
 from tests.components import seeded
 from tests.faces.dots import ROW
 from tests.faces.onnx_pack import write_iresnet, write_pack
-from tests.training.runs import RandomPeople, make_step, weaken
+from tests.training.runs import RandomPeople, make_step
 
 NAME = "insightface/random_l"
 
@@ -109,7 +109,6 @@ def test_both_stages_with_the_losses_and_rewards_of_an_arcface_network(
     rows = list(map(json.loads, (run / "metrics.jsonl").open()))
     assert all(0 <= row[f"identity/{name}"] <= 2 for row in rows for name in (NAME, "dots"))
     assert f"| face encoders of the losses | {NAME}, dots |" in (run / "README.md").read_text()
-    weaken(IdentityAdapter.from_pretrained(run)).save_pretrained(run)
     train(
         monkeypatch,
         *("reward", "--id_adapter", str(run), "--train_data_dir", shards, "--output_dir", str(reward)),

@@ -40,7 +40,6 @@ from idgen.training.tracking import read_rows
 from idgen.training.trainable import new_identity_net
 from tests.components import make_adapter
 from tests.data import sets
-from tests.training.runs import weaken
 
 ONE = ("--max_train_steps", "1", "--train_batch_size", "2", "--validation_people", "0", "--paired_ratio", "0.5")
 PRIOR = ("--losses.prior_dir", "{PRIOR}", "--losses.older_adapter", "{OLDER}", "--losses.learned_prototypes")
@@ -172,7 +171,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     tiny = load_tiny_base()
     tiny.vae.save_pretrained(folder / "vae")
     older = IdentityAdapter.from_unet(tiny.unet, encoder="dlib-resnet-v1", embedding_dim=128)
-    weaken(older).save_pretrained(folder / "older")
+    older.save_pretrained(folder / "older")
     vision = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=16,
@@ -234,16 +233,9 @@ def adapter(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     return str(output)
 
 
-@pytest.fixture(scope="module")
-def weak_adapter(adapter: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    output = tmp_path_factory.mktemp("weak")
-    weaken(IdentityAdapter.from_pretrained(adapter)).save_pretrained(output)
-    return str(output)
-
-
 @pytest.mark.parametrize("name", REWARDS)
-def test_stage_two(name: str, files: dict[str, str], weak_adapter: str, tmp_path: Path) -> None:
-    flags = REWARDS[name] if "LoRA" in name else (*REWARDS[name], "--id_adapter", weak_adapter)
+def test_stage_two(name: str, files: dict[str, str], adapter: str, tmp_path: Path) -> None:
+    flags = REWARDS[name] if "LoRA" in name else (*REWARDS[name], "--id_adapter", adapter)
     metrics, card = train("reward", files, tmp_path, (*SHORT, *flags))
     rewards = {flag.partition("=")[0].rpartition(":")[-1] for flag in flags if "=" in flag}
     assert {"loss", *rewards} <= metrics

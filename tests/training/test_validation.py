@@ -14,7 +14,6 @@ from idgen.evaluation import METRICS, Metric
 from idgen.faces import DlibDetector, DlibEncoder
 from idgen.training.base import BaseModel
 from idgen.training.validation import Validation
-from tests.training.runs import weaken
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def test_every_person_is_drawn_and_measured(
 ) -> None:
     torch.manual_seed(0)
     adapter = IdentityAdapter.from_unet(base.unet, encoder=DlibEncoder.name, embedding_dim=128)
-    weaken(adapter).attach(base.unet)
+    adapter.attach(base.unet)
     before = {name: weight.clone() for name, weight in adapter.state_dict().items()}
     person, stock = enroll(astronaut), type(base.pipeline)
     prompts = ["a photo of a face", "a sepia photo of a face", "a cartoon of a face"]

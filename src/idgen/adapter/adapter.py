@@ -124,7 +124,9 @@ class IdentityAdapter(UNetMixin, FileMixin):
     def from_unet(
         cls, unet: nn.Module, *, encoder: str, text_encoders: Sequence[nn.Module | None] = (), **config: Any
     ) -> Self:
-        """Make an adapter for a UNet. Parallel branches are initialised from the UNet's own keys and values.
+        """Make an adapter for a UNet, to be trained. A new one changes no bit of the UNet's output.
+
+        Parallel branches start with the UNet's own keys and with values of zero, sequential ones with gates of zero.
 
         Args:
             unet: A `UNet2DConditionModel` of SD or SDXL.
@@ -143,11 +145,10 @@ class IdentityAdapter(UNetMixin, FileMixin):
         for key, branch in adapter.branches.items():
             if not isinstance(branch, IdentityBranch):
                 break
-            layer = layers[key.replace("/", ".")]
-            for name in ("to_k", "to_v"):
-                source = getattr(layer, name)
-                source = getattr(source, "base_layer", source)  # below a LoRA
-                getattr(branch, name).weight.data.copy_(source.weight.data)
+            source: Any = layers[key.replace("/", ".")].to_k
+            source = getattr(source, "base_layer", source)  # below a LoRA
+            branch.to_k.weight.data.copy_(source.weight.data)
+            nn.init.zeros_(branch.to_v.weight)
         for i, table in enumerate(tables):
             if str(i) in adapter.to_words:
                 cast(WordProjection, adapter.to_words[str(i)]).initialise_like(table)
