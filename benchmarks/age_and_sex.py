@@ -26,7 +26,6 @@ from idgen import Identity, load_tiny
 from idgen.errors import FaceError
 from idgen.faces import FaceAnalyzer, load_photo, open_encoder
 from idgen.faces.opencv import YuNetDetector
-from idgen.tiny import TINY_ADAPTER_PATH
 
 POINTS = ("re", "le", "n", "rm", "lm")
 """Columns of the landmarks: eyes, nose, corners of the mouth, each with _x and _y."""
@@ -80,7 +79,7 @@ def main(
             cells = measure(analyzer, estimators, draw(pipe, moved, steps), truths)
             print(f"| {name} {amount:+g} | {cells} |", flush=True)
     for adapter in adapters:
-        pipe.load_id_adapter(TINY_ADAPTER_PATH if adapter == "tiny" else adapter)
+        pipe.load_id_adapter(adapter)
         for word in ("man", "woman"):
             pictures = draw(pipe, [{"id_embeds": person} for person, _ in persons], steps, f"a photo of a {word}")
             cells = measure(analyzer, estimators, pictures, truths)

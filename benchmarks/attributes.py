@@ -30,7 +30,6 @@ from idgen.attributes import Direction, auc
 from idgen.data.index import read_index
 from idgen.data.manifest import Manifest
 from idgen.data.storage import join
-from idgen.tiny import TINY_ADAPTER_PATH
 
 WITHIN = {"smile": 0.17}
 """Attributes that change from photo to photo of a person → angle of a move by 1, a clear change in pictures: the
@@ -196,7 +195,7 @@ def words(
     persons = find_people(pipe, judge, files.people, people, lambda smile: True)
     print(f"{len(persons)} people\n| adapter | word | as asked | similarity |\n| --- | --- | --- | --- |")
     for adapter in adapters:
-        pipe.load_id_adapter(TINY_ADAPTER_PATH if adapter == "tiny" else adapter)
+        pipe.load_id_adapter(adapter)
         for word, smiles in (("smiling", True), ("not smiling", False)):
             given = [{"id_embeds": each.identity} for each in persons]
             found = judge(draw(pipe, given, steps, f"a photo of <id>, {word}"))

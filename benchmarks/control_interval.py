@@ -29,7 +29,7 @@ from idgen.evaluation.cases import enroll_cases, load_cases
 from idgen.evaluation.intervals import Interval, mean_interval
 from idgen.evaluation.judges import Judges, RealFaces, open_judges, read_faces, read_real
 from idgen.faces import DlibEncoder
-from idgen.tiny import TINY_ADAPTER_PATH, TINY_IDENTITY_NET_PATH, load_tiny_base
+from idgen.tiny import TINY_IDENTITY_NET_PATH, load_tiny_base
 
 WITHOUT = "without the net"
 POINTS = np.array([[40.0, 52], [86, 52], [64, 72], [46, 94], [82, 94]])
@@ -40,7 +40,7 @@ def make_pipeline() -> Any:
     net = IdentityNet.from_pretrained(TINY_IDENTITY_NET_PATH)
     pipe: Any = StableDiffusionControlNetPipeline(**load_tiny_base().components, controlnet=net)
     pipe.set_progress_bar_config(disable=True)
-    pipe.load_id_adapter(TINY_ADAPTER_PATH)
+    pipe.load_id_adapter("tiny")
     return pipe
 
 

@@ -28,7 +28,6 @@ from idgen.provenance.forgetting.drawing import Painter
 from idgen.provenance.forgetting.report import Subject, measure_forgetting
 from idgen.provenance.forgetting.tokens import TokenForgetting
 from idgen.provenance.forgetting.unet import forget_in_unet
-from idgen.tiny import TINY_ADAPTER_PATH
 
 KNOWN = 2
 """Photos of each person that are forgotten."""
@@ -66,7 +65,7 @@ def main(
     subjects = [_subject(folder, analyzer) for folder in several[:forgotten]]
     kept = [_other(folder, analyzer) for folder in several[forgotten : forgotten + others]]
     kept += [Subject(identity=Identity.random(DlibEncoder.name, 128, seed=10_000 + i)) for i in range(invented)]
-    adapter = IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH)
+    adapter = IdentityAdapter.from_pretrained("tiny")
     identities = [subject.identity for subject in subjects]
     pipeline = open_base("tiny", torch.float32)
     start = time.process_time()

@@ -31,7 +31,6 @@ from idgen.data.index import read_index
 from idgen.data.manifest import Manifest
 from idgen.files import read_json, write_bytes
 from idgen.losses import LOSSES
-from idgen.tiny import TINY_ADAPTER_PATH
 
 PROMPT = "a photo of a face"
 IDENTITY = ("identity=2@0.85", "contrastive=0", "preservation=0.1")
@@ -84,7 +83,7 @@ ROWS: dict[str, Ablation] = {
     "patches": added("patches", "2", "test_faces"),
     "prototype": added("prototype", "2", "test_prototypes"),
     "prototype, learned": added("prototype", "0.2", "test_prototypes", "--losses.learned_prototypes"),
-    "relation": added("relation", "0.05", "test_prototypes", "--losses.older_adapter", str(TINY_ADAPTER_PATH)),
+    "relation": added("relation", "0.05", "test_prototypes", "--losses.older_adapter", "tiny"),
     "reliability": option(
         "ISR (2308.08887)", "--losses.reliability", test="tests/losses/test_weighted.py, tests/data/test_people.py"
     ),
@@ -163,7 +162,7 @@ def main(
     draw = ["--identities", photos, "--prompts", prompts, "--seeds", seeds, "--batch-size", 20, "--steps", 20]
     draw += ["--id-scale", 1, "--guidance-scale", 3, "--eval-encoder", f"imagenet:{unseen.resolve()}"]
     draw += ["--trained-with", "dlib-resnet-v1", *(["--detector", detector] if detector else [])]
-    train = ["--train_data_dir", shards, "--resolution", 128, "--id_adapter", TINY_ADAPTER_PATH, "--flip", 0]
+    train = ["--train_data_dir", shards, "--resolution", 128, "--id_adapter", "tiny", "--flip", 0]
     train += ["--max_train_steps", updates, "--train_batch_size", batch, "--validation_people", 0]
     train += ["--optimizer.learning_rate", learning_rate, "--optimizer.lr_warmup_steps", min(20, updates // 2)]
     train += ["--checkpointing_steps", 50, "--resume_from_checkpoint", "latest"]
@@ -233,7 +232,7 @@ def table(output: Path) -> str:
     for name, row in ROWS.items():
         if (values := found[name]) is None:
             continue
-        flags = " ".join(["--losses", *row.losses, *row.flags]).replace(str(TINY_ADAPTER_PATH), "ADAPTER")
+        flags = " ".join(["--losses", *row.losses, *row.flags])
         paper = row.paper or (LOSSES.rows[name].source if name in LOSSES.rows else "")
         (sim, low, high), eer, faces = values["sim_gt"], values["eer"][0], values["detection"][0]
         effect = "" if not (other := found.get(row.against)) else f"{sim - other['sim_gt'][0]:+.3f} to {row.against}"

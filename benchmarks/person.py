@@ -27,7 +27,7 @@ from idgen.evaluation.judges import Judges, read_faces
 from idgen.faces import FaceAnalyzer, load_photo, open_encoder
 from idgen.faces.registry import default_detector
 from idgen.files import read_json, write_bytes
-from idgen.tiny import TINY_ADAPTER_PATH, load_tiny, load_tiny_base
+from idgen.tiny import load_tiny, load_tiny_base
 from idgen.training.config import LoopConfig
 from idgen.training.person.config import PersonConfig
 from idgen.training.person.run import train_person
@@ -41,8 +41,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "LoRA and words": {},
     "LoRA and words, triplet": {"triplet": 1.0},
     "DoRA and words": {"dora": True},
-    "from the adapter": {"id_adapter": str(TINY_ADAPTER_PATH)},
-    "from the adapter, triplet": {"id_adapter": str(TINY_ADAPTER_PATH), "triplet": 1.0},
+    "from the adapter": {"id_adapter": "tiny"},
+    "from the adapter, triplet": {"id_adapter": "tiny", "triplet": 1.0},
 }
 """Name of a way → settings of `PersonConfig`."""
 

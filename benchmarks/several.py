@@ -35,7 +35,6 @@ from idgen.evaluation.report import read_report
 from idgen.files import read_json, write_bytes
 from idgen.losses import LossConfig, make_losses
 from idgen.pages import new_figure
-from idgen.tiny import TINY_ADAPTER_PATH
 from idgen.training.base import BaseModel
 from idgen.training.denoiser import IdentityDenoiser
 from idgen.training.parsing import parse
@@ -82,7 +81,7 @@ def main(
     held_out, before, after = output / "held-out", output / "before", output / "after"
     if not (held_out / "manifest.json").exists():
         prepare(PrepareOptions(photos=str(people), output=str(held_out), people=AssignOptions(shares={})))
-    adapter = IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH)
+    adapter = IdentityAdapter.from_pretrained("tiny")
     adapter.register_to_config(max_people=COUNT)  # to draw without masks before it was trained for that
     adapter.save_pretrained(before)
     if not (after / "config.json").exists():

@@ -27,7 +27,7 @@ from idgen.losses import LossConfig, make_losses
 from idgen.provenance import TracingKey, add_watermark, read_watermark
 from idgen.provenance.fingerprint import fingerprint_weights, trace_weights
 from idgen.provenance.recipient_code import FALSE_POSITIVE_RATE, decode_recipient
-from idgen.tiny import TINY_ADAPTER_PATH, load_tiny_base
+from idgen.tiny import load_tiny_base
 from idgen.training.base import BaseModel
 from idgen.training.batch import Batch
 from idgen.training.denoiser import IdentityDenoiser
@@ -135,7 +135,7 @@ def measure_watermark(files: Sequence[Path]) -> None:
 def measure_fingerprint(files: Sequence[Path], copies: int, steps: int) -> None:
     key = TracingKey(bytes(range(32)))
     pipeline: Any = load_tiny_base()
-    adapter = IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH)
+    adapter = IdentityAdapter.from_pretrained("tiny")
     adapter.attach(pipeline.unet)
     original = {name: value.clone() for name, value in adapter.state_dict().items()}
     train = trainer(adapter, pipeline, files)

@@ -15,6 +15,7 @@ from .checkpoints.native import plain_config
 from .checkpoints.public import NET, find, write
 from .errors import CheckpointError
 from .files import open_tensors
+from .tiny import adapter_place
 
 NET_FOLDERS = (NET, "ControlNetModel")
 """Folders of an IdentityNet beside an adapter: in this package's format, and in InstantID's repository."""
@@ -66,8 +67,8 @@ def convert(
 
 def local_copy(source: str, weight_name: str | None) -> Path:
     """The folder or file itself, or a local copy of the required files of a hub repository."""
-    if Path(source).exists():
-        return Path(source)
+    if Path(adapter_place(source)).exists():
+        return Path(adapter_place(source))
     file = find(source, weight_name)
     wanted = ["config.json", "*.safetensors"] if file is None else [file.name]
     return Path(snapshot_download(source, allow_patterns=[*wanted, *(f"{folder}/*" for folder in NET_FOLDERS)]))

@@ -52,5 +52,6 @@ def _adapter_facts(path: str) -> dict[str, Any]:
         "projection": describe_projection(config),
         "fusion": "with the class word" if adapter.to_tokens.fuses_text else describe_fusion(config),
         "image features": config["image_encoder"] or ("unnamed" if adapter.to_tokens.reads_features else "none"),
+        "pseudo-words": str(config["num_words"] or "none"),
         "parameters": f"{adapter.num_parameters() / 1e6:.1f} million",
     }

@@ -46,12 +46,12 @@ def base_name(text: str) -> str:
 
 def adapter_name(text: str) -> str:
     """The name of an adapter; raises CheckpointError if it cannot be one."""
+    return text if text == "tiny" else _model(text, ("tiny", *ADAPTERS))
+
+
+def network_name(text: str) -> str:
+    """The name of another network; raises CheckpointError if it cannot be one."""
     return _model(text, ADAPTERS)
-
-
-def trained_adapter(text: str) -> str:
-    """The name of an adapter, or "tiny", that of the built-in model; raises CheckpointError if it can be neither."""
-    return text if text == "tiny" else adapter_name(text)
 
 
 def encoder_spec(text: str) -> str:
@@ -99,10 +99,10 @@ InputPlace: TypeAlias = Annotated[str, _option(existing_place, str, "PATH|URL")]
 """A file or folder that exists, or a URL."""
 BaseName: TypeAlias = Annotated[str, _option(base_name, str, "tiny|FOLDER|HUB-ID")]
 """A base model."""
-AdapterName: TypeAlias = Annotated[str, _option(adapter_name, str, "FOLDER|FILE|HUB-ID")]
-"""An adapter."""
-TrainedAdapter: TypeAlias = Annotated[str, _option(trained_adapter, str, "tiny|FOLDER|FILE|HUB-ID")]
-"""An adapter, or that of the built-in model."""
+AdapterName: TypeAlias = Annotated[str, _option(adapter_name, str, "tiny|FOLDER|FILE|HUB-ID")]
+"""An identity adapter."""
+NetworkName: TypeAlias = Annotated[str, _option(network_name, str, "FOLDER|FILE|HUB-ID")]
+"""A LoRA, an IdentityNet, a restorer, or an adapter that there is no built-in one of."""
 EncoderSpec: TypeAlias = Annotated[str, _option(encoder_spec, str, "NAME|insightface/PACK|KIND:FILE|FILE.py:CLASS")]
 """A face encoder; docs/encoders.md describes them."""
 

@@ -12,9 +12,12 @@ import torch
 from diffusers import StableDiffusionControlNetPipeline
 from PIL import Image
 
-from idgen import FaceAnalyzer, IdentityNet, enroll, load_tiny
-from idgen.errors import IdentityError, NoFaceError
+from idgen import FaceAnalyzer, IdentityAdapter, IdentityNet, enroll, load_tiny
+from idgen.commands.shared import open_identity_net
+from idgen.convert import local_copy
+from idgen.errors import CheckpointError, IdentityError, NoFaceError
 from idgen.faces import DlibDetector, Photo, draw_keypoints, open_encoder
+from idgen.inputs import adapter_name
 from idgen.tiny import TINY_ADAPTER_PATH, TINY_IDENTITY_NET_PATH, TINY_PATH, load_tiny_base
 
 SETTINGS: dict[str, Any] = {"num_inference_steps": 15, "guidance_scale": 3.0}
@@ -89,16 +92,31 @@ def test_unseen_people_are_distinguished_by_an_unseen_encoder(pipe: Any, shared:
     assert own.mean() - others.mean() >= 0.27
 
 
-def test_words_name_the_person(pipe: Any, astronaut: np.ndarray) -> None:
-    eileen = pipe.encode_identity(astronaut)
-    named, unnamed = (draw(pipe, range(1), f"a photo of {who}", id_embeds=eileen) for who in ("<id>", "a person"))
-    assert not np.array_equal(named[0], unnamed[0])
+def test_words_alone_show_the_person(pipe: Any, astronaut: np.ndarray) -> None:
+    eileen, analyzer = pipe.encode_identity(astronaut), FaceAnalyzer()
+    (her,) = embed(analyzer, [astronaut])
+    named, unnamed = (
+        embed(analyzer, draw(pipe, range(3), f"a photo of {who}", id_embeds=eileen, id_scale=0)) @ her
+        for who in ("<id>", "a face")
+    )
+    assert named.mean() > unnamed.mean() + 0.05, (named, unnamed)
+
+
+def test_tiny_is_the_name_of_the_built_in_adapter() -> None:
+    """For Python and for commands; its IdentityNet is found too."""
+    named, given = (IdentityAdapter.from_pretrained(name).state_dict() for name in ("tiny", TINY_ADAPTER_PATH))
+    assert all(torch.equal(weight, named[name]) for name, weight in given.items())
+    assert adapter_name("tiny") == "tiny"
+    assert local_copy("tiny", None) == TINY_ADAPTER_PATH
+    assert open_identity_net(None, "base/", "tiny") is not None
+    with pytest.raises(CheckpointError, match="Did you mean 'tiny'"):
+        adapter_name("tny")
 
 
 def test_the_identity_net_moves_the_face(astronaut: np.ndarray) -> None:
     net = IdentityNet.from_pretrained(TINY_IDENTITY_NET_PATH)
     pipe: Any = StableDiffusionControlNetPipeline(**load_tiny_base().components, controlnet=net)
-    pipe.load_id_adapter(TINY_ADAPTER_PATH)
+    pipe.load_id_adapter("tiny")
     pipe.set_progress_bar_config(disable=True)
     eileen = pipe.encode_identity(astronaut)
     usual = np.array([[48.0, 50], [80, 50], [64, 68], [51, 86], [78, 86]])

@@ -22,7 +22,7 @@ from idgen.commands.generate import GenerateOptions
 from idgen.commands.shared import open_pipeline
 from idgen.errors import ManyFacesError, StatisticsError, TrainingError
 from idgen.losses import LossConfig, make_losses
-from idgen.tiny import TINY_ADAPTER_PATH, load_tiny_base
+from idgen.tiny import load_tiny_base
 from idgen.tiny.usage import usage_of
 from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig, OptimizerConfig
@@ -140,13 +140,13 @@ def test_a_rare_word_is_the_same_in_a_prompt_and_as_a_pseudo_word(photos: Path, 
 
 def test_tuning_starts_from_what_an_adapter_draws(photos: Path, tmp_path: Path) -> None:
     """Before the first update the tuned adapter is the given one, and its projections alone are trained."""
-    given = config(photos, tmp_path, learn="words", id_adapter=str(TINY_ADAPTER_PATH), prior_pictures=0)
+    given = config(photos, tmp_path, learn="words", id_adapter="tiny", prior_pictures=0)
     accelerator, base = open_run(given)
     made = make_parts(given, base, accelerator)
     step = made.step
     assert trained(step) == {"adapter.to_tokens", "adapter.to_words"}
     assert set(step.losses.terms) == {"denoising", "identity"}, "denoising alone would make it less like the person"
-    original = idgen.IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH)
+    original = idgen.IdentityAdapter.from_pretrained("tiny")
     person = made.photos.identity.embedding(normalised=True)
     with torch.no_grad():
         tokens = step.encode(made.batches.make(0))

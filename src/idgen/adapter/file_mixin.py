@@ -13,6 +13,7 @@ from torch import nn
 from ..checkpoints import native, public
 from ..checkpoints.building import build
 from ..checkpoints.model_card import model_card
+from ..tiny import adapter_place
 from .hub_mixin import HubMixin
 from .layers import cross_attention_layers
 from .projection import Projection
@@ -60,7 +61,8 @@ class FileMixin(HubMixin, ConfigMixin):
         """Load an adapter from a folder, a file or the hub, in this package's format or a public one.
 
         Args:
-            pretrained_model_name_or_path: `"InstantX/InstantID"`, a folder, `"ip-adapter-faceid_sd15.bin"`, …
+            pretrained_model_name_or_path: `"InstantX/InstantID"`, a folder, `"ip-adapter-faceid_sd15.bin"`, …, or
+                `"tiny"`, the built-in adapter.
             weight_name: The file in the folder or repository, if there are several.
             variant: The public format, if tensors and file names do not identify it; see docs/checkpoints.md.
             unet: The base model, for a public file made for another model than SD1.5 or SDXL.
@@ -70,9 +72,10 @@ class FileMixin(HubMixin, ConfigMixin):
             CheckpointError: The adapter cannot be found, is unsafe or of an unknown format, or has missing or
                 unexpected tensors.
         """
-        file = public.find(pretrained_model_name_or_path, weight_name, **kwargs)
+        place = adapter_place(pretrained_model_name_or_path)
+        file = public.find(place, weight_name, **kwargs)
         if file is None:
-            return native.load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+            return native.load_pretrained(cls, super().from_pretrained, place, **kwargs)
         base = {} if unet is None else cross_attention_layers(unwrap_module(unet))
         config, state = public.read(cls, file, variant, {path: layer.inner_dim for path, layer in base.items()})
         adapter = build(cls, config, state, str(file))

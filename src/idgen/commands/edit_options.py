@@ -10,7 +10,7 @@ import tyro
 
 from ..errors import IdgenError
 from ..faces import load_photo
-from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
+from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath, NetworkName
 from ..provenance.options import MarkOptions
 from .shared import check_adapter
 
@@ -49,7 +49,7 @@ class EditOptions:
     id_adapter: AdapterName | None = None
     weight_name: str | None = None
     encoder: EncoderSpec | None = None
-    identity_net: AdapterName | None = None
+    identity_net: NetworkName | None = None
     output: Path | None = None
     id_scale: float | None = None
     prompt: str | None = None

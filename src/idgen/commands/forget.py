@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import ProvenanceError
-from ..inputs import BaseName, EncoderSpec, InputPath, TrainedAdapter
+from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
 from ..provenance.forgetting.settings import ForgettingSettings
 from ..terminal import say, show, visible
 
@@ -42,7 +42,7 @@ class ForgetOptions:
         device: Defaults to a GPU if there is one.
     """
 
-    adapter: Annotated[TrainedAdapter, tyro.conf.Positional]
+    adapter: Annotated[AdapterName, tyro.conf.Positional]
     person: tuple[InputPath, ...] = ()
     output: Path = Path("forgotten")
     settings: Annotated[ForgettingSettings, tyro.conf.arg(name="")] = field(default_factory=ForgettingSettings)

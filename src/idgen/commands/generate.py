@@ -12,7 +12,7 @@ from ..data.engine_options import EngineOptions
 from ..errors import IdgenError
 from ..evaluation.prompts import PROMPT_SETS, load_prompts
 from ..faces import load_photo
-from ..inputs import AdapterName, Amounts, BaseName, EncoderSpec, InputPath, InputPlace, existing_path
+from ..inputs import AdapterName, Amounts, BaseName, EncoderSpec, InputPath, InputPlace, NetworkName, existing_path
 from ..provenance.options import MarkOptions
 from ..terminal import show
 from ..tiny.usage import Usage, usage_of
@@ -76,13 +76,13 @@ class GenerateOptions:
     base: BaseName = "tiny"
     id_adapter: AdapterName | None = None
     weight_name: str | None = None
-    lora: AdapterName | None = None
+    lora: NetworkName | None = None
     encoder: EncoderSpec | None = None
     output: Path | None = None
     id_scale: float = 0.8
     move: Amounts = field(default_factory=dict)
     expression: InputPath | None = None
-    expression_adapter: AdapterName | None = None
+    expression_adapter: NetworkName | None = None
     expression_scale: float = 1.0
     face: FaceOption = None
     negative_prompt: str = ""

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from ..errors import IdgenError
-from ..inputs import AdapterName
+from ..inputs import NetworkName
 from ..terminal import show
 from .edit_options import EditOptions
 from .shared import FaceOption, read_face_option
@@ -25,7 +25,7 @@ class RestoreOptions(EditOptions):
 
     needs_person: ClassVar[bool] = False
 
-    restorer: AdapterName
+    restorer: NetworkName
     face: FaceOption = None
 
 

@@ -34,7 +34,7 @@ def open_pipeline(
 
     Args:
         base: A folder, a hub id, or "tiny".
-        adapter: A folder, a file or a hub id. The small model has its own adapter.
+        adapter: "tiny", a folder, a file or a hub id. The small model has its own adapter.
         weight_name: File of the adapter.
         device: Defaults to a GPU if there is one.
         adapter_name: Name that the adapter is loaded under.
@@ -89,23 +89,25 @@ def open_identity_net(net: str | None, base: str, adapter: str | None) -> Any:
     Args:
         net: A folder, a file or a hub id.
         base: A folder, a hub id, or "tiny".
-        adapter: A folder, a file or a hub id. The small model has its own adapter.
+        adapter: "tiny", a folder, a file or a hub id. The small model has its own adapter.
 
     Raises:
         CheckpointError: It cannot be opened.
     """
     from ..adapter import IdentityNet
     from ..convert import NET
-    from ..tiny import TINY_ADAPTER_PATH
+    from ..tiny import adapter_place
 
-    folder = TINY_ADAPTER_PATH if adapter is None and base == "tiny" else Path(adapter or "")
+    folder = Path(adapter_place("tiny" if adapter is None and base == "tiny" else adapter or ""))
     source = folder / NET if net is None else net
     return None if net is None and not Path(source).is_dir() else IdentityNet.from_pretrained(source)
 
 
 def has_lora(adapter: str) -> bool:
     """Whether a LoRA lies in the folder of an adapter, as `idgen train` writes it."""
-    return (Path(adapter) / "pytorch_lora_weights.safetensors").is_file()
+    from ..tiny import adapter_place
+
+    return (Path(adapter_place(adapter)) / "pytorch_lora_weights.safetensors").is_file()
 
 
 def load_lora(pipeline: Any, lora: str, name: str) -> None:

@@ -11,7 +11,7 @@ import tyro
 
 from ..commands.shared import load_expression_adapter, open_identity_net
 from ..errors import AdapterError, DemoError
-from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
+from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath, NetworkName
 from ..provenance.options import MarkOptions
 from ..terminal import show
 
@@ -49,9 +49,9 @@ class DemoOptions:
     id_adapter: tuple[AdapterName, ...] = ()
     weight_name: str | None = None
     encoder: EncoderSpec | None = None
-    expression_adapter: AdapterName | None = None
-    identity_net: AdapterName | None = None
-    restorer: AdapterName | None = None
+    expression_adapter: NetworkName | None = None
+    identity_net: NetworkName | None = None
+    restorer: NetworkName | None = None
     eval_encoder: EncoderSpec | None = None
     run: tuple[InputPath, ...] = ()
     report: tuple[InputPath, ...] = ()

@@ -10,7 +10,7 @@ import tyro
 
 from ..data.engine_options import EngineOptions
 from ..errors import EvaluationError
-from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath
+from ..inputs import AdapterName, BaseName, EncoderSpec, InputPath, NetworkName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class EvaluateOptions:
     base: BaseName = "tiny"
     id_adapter: AdapterName | None = None
     weight_name: str | None = None
-    lora: AdapterName | None = None
+    lora: NetworkName | None = None
     encoder: EncoderSpec | None = None
     identities: InputPath | None = None
     prompts: str | None = None

@@ -69,8 +69,8 @@ class IdentityAdapterMixin(EditingMixin):
 
         Args:
             pretrained_model_name_or_path_or_adapter: A folder, a file or a hub id, in this package's format or a
-                public one (`"InstantX/InstantID"`), or an `IdentityAdapter`. An adapter of another pipeline with the
-                same UNet (`pipe.id_adapters["default"]`) is shared.
+                public one (`"InstantX/InstantID"`), `"tiny"` for the built-in adapter, or an `IdentityAdapter`. An
+                adapter of another pipeline with the same UNet (`pipe.id_adapters["default"]`) is shared.
             adapter_name: Name of the adapter; replaces a loaded adapter of the same name.
             face_analyzer: Finds and embeds faces in photos; chosen by the adapter's face encoder if not given.
             image_encoder: Encoder of image features, for adapters that read them: a CLIP model, its folder, file or

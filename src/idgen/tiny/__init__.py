@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,11 @@ TINY_IDENTITY_NET_PATH = TINY_ADAPTER_PATH / "identity_net"
 def base_place(base: str) -> str:
     """A folder or hub id of a base model, given the same or `"tiny"`, the built-in model."""
     return str(TINY_PATH) if base == "tiny" else base
+
+
+def adapter_place(adapter: str | os.PathLike[str]) -> str:
+    """A folder, file or hub id of an adapter, given the same or `"tiny"`, the built-in adapter."""
+    return str(TINY_ADAPTER_PATH) if adapter == "tiny" else os.fspath(adapter)
 
 
 def load_tiny(*, inpaint: bool = False) -> StableDiffusionPipeline:

@@ -8,7 +8,7 @@ from typing import Annotated
 from ..adapter.placement import Placement
 from ..adapter.projections import ProjectionConfig
 from ..errors import TrainingError
-from ..inputs import AdapterName, TrainedAdapter
+from ..inputs import AdapterName
 from .projection_flag import check_trainable, projection_flag
 
 
@@ -17,7 +17,7 @@ class AdapterConfig:
     """The adapter to train, and the modules to train with it.
 
     Attributes:
-        id_adapter: Adapter to continue from: a folder, a file or a hub id. Its own configuration then replaces
+        id_adapter: Adapter to continue from: "tiny", a folder, a file or a hub id. Its own configuration then replaces
             projection, num_tokens, num_words, normalised, placement and blocks.
         beside: Frozen adapter that gives the person during the training: "tiny" for that of the built-in model, a
             folder, a file or a hub id. The trained adapter adds to it, such as an expression (--encoder expression-v1)
@@ -42,7 +42,7 @@ class AdapterConfig:
     """
 
     id_adapter: AdapterName | None = None
-    beside: TrainedAdapter | None = None
+    beside: AdapterName | None = None
     frozen: bool = False
     projection: Annotated[ProjectionConfig, projection_flag()] = "mlp"
     num_tokens: int = 4

@@ -83,7 +83,7 @@ class RewardConfig:
         base: Stable Diffusion model: a folder, a hub id, or "tiny" for the built-in model.
         train_data_dir: Shards written by `idgen prepare`.
         output_dir: Folder for the trained adapter, its checkpoints and its metrics.
-        id_adapter: Adapter to continue from: a folder, a file or a hub id. Without it, only a LoRA is trained.
+        id_adapter: Adapter to continue from: "tiny", a folder, a file or a hub id. Without it, only a LoRA is trained.
         unet_lora_rank: Rank of a separate LoRA on the UNet; 0 for none, or for the LoRA in the folder of id_adapter.
         identity_net: Also train an IdentityNet, a ControlNet that reads face landmarks: the one in the folder of
             id_adapter, or a new one. Otherwise pictures are drawn without it.

@@ -20,7 +20,7 @@ from ..convert import NET
 from ..errors import CheckpointError, EncoderMismatchError, MissingDependencyError, TrainingError
 from ..faces.expression import EXPRESSION
 from ..files import open_tensors, read_tensors, write_tensors
-from ..tiny import TINY_ADAPTER_PATH
+from ..tiny import adapter_place
 from .adapter_config import AdapterConfig
 from .base import BaseModel
 from .config import DenoisingConfig, RewardConfig
@@ -63,7 +63,7 @@ def make_modules(config: DenoisingConfig | RewardConfig, base: BaseModel, batche
         if config.data.group == "photo" and config.people.masks == "none":
             adapter = with_places(adapter, config.people.count[1])
         adapter.to(base.unet.device).attach(base.unet)
-    folder = None if given is None else Path(given)
+    folder = None if given is None else Path(adapter_place(given))
     rank = config.unet_lora_rank if isinstance(config, RewardConfig) else config.adapter.unet_lora_rank
     wanted = config.identity_net if isinstance(config, RewardConfig) else config.adapter.identity_net
     net = _identity_net(base, folder) if wanted else None  # before the LoRA: it starts as a copy of the UNet's weights
@@ -156,8 +156,8 @@ def _identity_net(base: BaseModel, folder: Path | None) -> IdentityNet:
 
 
 def frozen_adapter(given: str, base: BaseModel) -> IdentityAdapter:
-    """A frozen adapter on the base's UNet, beside the one that is trained; "tiny" for that of the built-in model."""
-    adapter = IdentityAdapter.from_pretrained(TINY_ADAPTER_PATH if given == "tiny" else given)
+    """A frozen adapter on the base's UNet, beside the one that is trained."""
+    adapter = IdentityAdapter.from_pretrained(given)
     adapter.eval().requires_grad_(False).to(base.unet.device).attach(base.unet)
     return adapter
 

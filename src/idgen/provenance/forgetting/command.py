@@ -18,7 +18,6 @@ from ...evaluation.judges import open_judges
 from ...faces import load_photo
 from ...identity import Identity
 from ...pipelines.loaded import LoadedAdapter
-from ...tiny import TINY_ADAPTER_PATH
 from ...tiny.usage import usage_of
 from .drawing import Painter
 from .report import ForgettingReport, Subject, measure_forgetting
@@ -45,7 +44,7 @@ class ForgetCommand:
     """
 
     def __init__(self, adapter: str, weight_name: str | None, base: str | None, device: str | None) -> None:
-        self.place = TINY_ADAPTER_PATH if adapter == "tiny" else local_copy(adapter, weight_name)
+        self.place = local_copy(adapter, weight_name)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.base = base
         self._pipeline: Any = None

@@ -11,7 +11,6 @@ from ...adapter import IdentityAdapter
 from ...checkpoints.model_card import card_head, opening_code
 from ...errors import TrainingError
 from ...files import write_bytes
-from ...tiny import TINY_ADAPTER_PATH
 from ...tiny.usage import usage_of
 from ..base import BaseModel
 from ..encoders import RunEncoders
@@ -78,7 +77,7 @@ def closing(config: DistilConfig) -> list[str]:
 
 
 def _step(config: DistilConfig, base: BaseModel, batches: ShardBatches) -> ConsistencyStep:
-    place = config.id_adapter or (str(TINY_ADAPTER_PATH) if config.base == "tiny" else None)
+    place = config.id_adapter or ("tiny" if config.base == "tiny" else None)
     adapter = None if place is None else IdentityAdapter.from_pretrained(place)
     if adapter is not None:
         check_encoder(adapter, batches.encoder)

@@ -27,8 +27,9 @@ class PersonConfig:
         output_dir: Folder for the result, its checkpoints and its metrics.
         base: Stable Diffusion model: a folder, a hub id, or "tiny" for the built-in model.
         learn: What to train: a LoRA on the UNet, pseudo-words that replace `<id>` in prompts, or both.
-        id_adapter: Identity adapter to start from: a folder, a file or a hub id. Its tokens and pseudo-words of the
-            person are the first guess, and are tuned with the words. Without it, training starts from the class word.
+        id_adapter: Identity adapter to start from: "tiny", a folder, a file or a hub id. Its tokens and pseudo-words
+            of the person are the first guess, and are tuned with the words. Without it, training starts from the class
+            word.
         encoder: Face encoder of the identity file and of the triplet loss, without id_adapter; its own otherwise.
         eval_encoder: Another face encoder, never used in training, that measures the pictures and stops the run.
         face: Face to use in photos that show several: the largest, an index (from 0, largest first) or a box.
