@@ -55,7 +55,7 @@ def main(
         return
     pipe.load_id_adapter(expression_adapter, adapter_name="expression")
     rows = []
-    for amount in (1.0, -1.0):
+    for amount in (1.5, -2.0):
         giver = draw(people[0].moved("smile", amount), seeds[0])
         shown = pipe.encode_identity(giver.resize((256, 256)), face="largest", adapter_name="expression")
         drawn = [draw(people[1], seeds[1], expression_image=shown, expression_scale=scale) for scale in scales]

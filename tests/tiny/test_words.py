@@ -142,3 +142,29 @@ def test_a_prompt_that_names_the_person_learns_what_the_tokens_do(monkeypatch):
     run(step, RandomPeople(2).make(0), backward=False)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[1], found[2])
+
+
+def test_words_are_read_again_as_an_earlier_base_read_them(monkeypatch):
+    """What a word adds is read nearly as by the earlier keys and values; other captions as before."""
+    import read_again
+
+    monkeypatch.setattr(read_again, "COUNT", 60)
+    base, earlier = (BaseModel.open("tiny", torch.float32, torch.device("cpu")) for _ in range(2))
+    path = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v.weight"
+    weight, known = (each.unet.get_parameter(path) for each in (base, earlier))
+    torch.manual_seed(0)
+    known.data += 0.5 * known.std() * torch.randn(known.shape)
+    kept = weight.detach().clone()
+    adapter = IdentityAdapter.from_pretrained("tiny")
+    read_again.read_again(base, earlier.unet, adapter, ["red background"], "blue background")
+
+    def states(prompt: str) -> torch.Tensor:
+        return base.encode([prompt])["encoder_hidden_states"][0]
+
+    with torch.no_grad():
+        red, blue = (states(f"a sepia photo of a face, {colour} background") for colour in ("red", "blue"))
+        errors = [((red - blue) @ (known - each).T).square().sum() for each in (weight, kept)]
+        assert errors[0] < 0.4 * errors[1], errors
+        for prompt in ("a photo of a face", "a pencil sketch of a face, smiling", "a cartoon of a face, dark"):
+            changed, wrong = ((states(prompt) @ (each - kept).T).square().sum() for each in (weight, known))
+            assert changed < 0.3 * wrong, (prompt, changed, wrong)
