@@ -67,8 +67,9 @@ def convert(
 
 def local_copy(source: str, weight_name: str | None) -> Path:
     """The folder or file itself, or a local copy of the required files of a hub repository."""
-    if Path(adapter_place(source)).exists():
-        return Path(adapter_place(source))
+    place = Path(adapter_place(source))
+    if place.exists():
+        return place
     file = find(source, weight_name)
     wanted = ["config.json", "*.safetensors"] if file is None else [file.name]
     return Path(snapshot_download(source, allow_patterns=[*wanted, *(f"{folder}/*" for folder in NET_FOLDERS)]))

@@ -238,7 +238,7 @@ def test_new_words_and_the_unet_learn_and_nothing_else_changes(shards, tmp_path,
 
     monkeypatch.setattr(words_of_tokens, "UPDATES", 3)
     places = ("--base", "tiny", "--train_data_dir", str(shards), "--output_dir", str(tmp_path / "words"))
-    given = ("--id_adapter", str(TINY_PATH.with_name("adapter")), "--train_batch_size", "2", "--max_train_steps")
+    given = ("--id_adapter", "tiny", "--train_batch_size", "2", "--max_train_steps")
     config = str(train_folder / "tiny" / "words_alone.toml")
     rate = ("--optimizer.lr_scheduler", "constant", "--optimizer.ema_decay", "0", "--resume_from_checkpoint", "latest")
     for steps in ("1", "2"):

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from idgen import IdentityAdapter
-from idgen.tiny import TINY_PATH
 from idgen.training.base import BaseModel
 from tests.training.runs import RandomPeople, make_step, run
 
@@ -46,7 +45,7 @@ def test_computed_words_show_the_person_and_leave_styles(monkeypatch):
         monkeypatch.setattr(words_of_tokens, name, value)
     torch.manual_seed(0)
     opened = [BaseModel.open("tiny", torch.float32, torch.device("cpu")) for _ in range(2)]
-    adapter = IdentityAdapter.from_pretrained(TINY_PATH.with_name("adapter"))
+    adapter = IdentityAdapter.from_pretrained("tiny")
     people = people_of(adapter, 500)
     styles = ["a photo of {}", "a pencil sketch of {}", "a cartoon of {}", "an oil painting of {}"]
     said = ["", ", smiling", ", dark", ", looking to the left"]

@@ -5,7 +5,8 @@
 A UNet reads text by linear maps, the keys and values of its cross-attention. A regression makes these read what the
 words add to the text encoder's states as those of the earlier base did. Other captions, and the adapter's words for
 people, are read as before, as far as they lie in other directions. No photos are needed: people are drawn from the
-space of the face encoder. Both bases must have the same text encoder.
+space of the face encoder. Both bases must have the same text encoder. Add the words to `usage.json` in OUTPUT, so that
+`idgen generate` does not warn of them.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ def base_place(base: str) -> str:
 
 def adapter_place(adapter: str | os.PathLike[str]) -> str:
     """A folder, file or hub id of an adapter, given the same or `"tiny"`, the built-in adapter."""
-    return str(TINY_ADAPTER_PATH) if (name := os.fspath(adapter)) == "tiny" else name
+    name = os.fspath(adapter)
+    return str(TINY_ADAPTER_PATH) if name == "tiny" else name
 
 
 def load_tiny(*, inpaint: bool = False) -> StableDiffusionPipeline:

@@ -121,7 +121,9 @@ def words_of_tokens(
 
 
 def make_words(people: People, texts: Texts) -> IdentityAdapter:
-    """The adapter with new words: each learns to write the components of its token into `texts.room`."""
+    """The adapter with new words, trained so that the text encoder's state of a word, projected onto `texts.room`,
+    equals the principal components of the word's token.
+    """
     given = people.adapter
     changes = {"num_words": given.config["num_tokens"], "adaptive_words": False}
     renewed = IdentityAdapter.from_config(dict(given.config) | changes).requires_grad_(False)
