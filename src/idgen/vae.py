@@ -1,34 +1,14 @@
-"""The VAE of a base model: opening it alone, encoding images, and a key of its weights."""
+"""The VAE of a base model: opening it alone, and encoding images."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from .errors import CheckpointError
 from .tiny import base_place
-
-DECODER = ("decoder.", "post_quant_conv.")
-"""What the names of weights start with that a VAE decodes with."""
-
-
-def network_key(network: nn.Module) -> str:
-    """A hash of the weights that cached outputs depend on, twelve hexadecimal digits.
-
-    It does not depend on the decoder of a VAE, nor on the floating-point type unless values were rounded.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        if name.startswith(DECODER):
-            continue
-        value = value.float() if value.is_floating_point() else value
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def open_vae(base: str) -> Any:

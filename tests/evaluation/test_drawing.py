@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from idgen import Identity, load_tiny
@@ -14,6 +18,7 @@ from idgen.evaluation.drawer import draw
 from idgen.evaluation.drawing import Drawing, DrawingSettings
 from idgen.evaluation.opener import PipelineOpener
 from idgen.faces import DlibEncoder
+from idgen.weights_key import pipeline_key
 
 SETTINGS = DrawingSettings(base="tiny", adapter="tiny", steps=2)
 PEOPLE = {name: [Identity.random(DlibEncoder.name, DlibEncoder.dim, seed=ord(name))] for name in "abc"}
@@ -56,3 +61,52 @@ def test_a_batch_draws_what_single_calls_draw(tmp_path: Path) -> None:
 def test_batch_size_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="batch_size must be >= 1, got 0"):
         draw(PipelineOpener(load_tiny), DRAWINGS, PEOPLE, SETTINGS, tmp_path, batch_size=0)
+
+
+def decoder_tuned(pipe: Any) -> None:
+    next(pipe.vae.decoder.parameters()).data += 0.01
+
+
+def unet_trained(pipe: Any) -> None:
+    pipe.unet.conv_in.weight.data *= 1.01
+
+
+def text_encoder_trained(pipe: Any) -> None:
+    pipe.text_encoder.get_input_embeddings().weight.data[5] += 0.1
+
+
+def adapter_trained(pipe: Any) -> None:
+    next(pipe.id_adapters["default"].parameters()).data += 0.1
+
+
+def other_noise(pipe: Any) -> None:
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type="sample")
+
+
+def other_words(pipe: Any) -> None:
+    pipe.tokenizer.add_tokens("zebra")
+
+
+@pytest.mark.parametrize(
+    "change", [decoder_tuned, unet_trained, text_encoder_trained, adapter_trained, other_noise, other_words]
+)
+def test_pictures_of_other_weights_are_not_taken_for_finished(change: Callable[[Any], None], tmp_path: Path) -> None:
+    """Also if base and adapter have the same names: they may have been trained on, or written anew."""
+    settings = replace(SETTINGS, steps=1)
+    draw(PipelineOpener(load_tiny), DRAWINGS[:1], PEOPLE, settings, tmp_path)
+    draw(PipelineOpener(load_tiny), DRAWINGS[:1], PEOPLE, settings, tmp_path)
+    changed = load_tiny()
+    change(changed)
+    with pytest.raises(EvaluationError, match=r"a/0.* was drawn with other settings \(weights\)"):
+        draw(PipelineOpener(lambda: changed), DRAWINGS[:1], PEOPLE, settings, tmp_path)
+
+
+def test_the_key_of_a_pipeline_does_not_depend_on_floating_point_types_and_devices() -> None:
+    """A file in float16 gives the same key on a CPU, which reads it in float32."""
+    pipe = load_tiny()
+    for module in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.id_adapters["default"]):
+        module.half().float()
+    key = pipeline_key(pipe)
+    pipe.to(torch.float16)
+    pipe.id_adapters["default"].half()
+    assert pipeline_key(pipe) == key

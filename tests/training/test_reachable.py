@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from idgen import IdentityAdapter
@@ -30,7 +30,7 @@ from idgen.losses import LOSSES, FaceEmbedder
 from idgen.losses.row import load_function
 from idgen.pipelines import swap
 from idgen.rewards import RewardsConfig, StructureScorer, make_rewards
-from idgen.tiny import load_tiny_base
+from idgen.tiny import TINY_PATH, load_tiny_base
 from idgen.tiny.usage import Usage
 from idgen.training.base import BaseModel
 from idgen.training.parsing import parse
@@ -304,6 +304,39 @@ def test_a_run_is_resumed_with_its_settings_or_refused(files: dict[str, str], ad
     _, card = train("denoise", files | {"SHARDS": str(tmp_path / "link")}, moved, (*latest, "--max_train_steps", "2"))
     assert "| updates | 2 of 2 samples per process |" in card
     assert [row["step"] for row in read_rows(moved / "metrics.jsonl")] == [1, 2]
+
+
+def test_a_run_is_resumed_with_the_contents_of_its_files_or_refused(files: dict[str, str], tmp_path: Path) -> None:
+    """Weights and pictures may be written anew under the same name."""
+    names = {"OLDER": "older", "VAE": "vae", "STYLE": "style", "PRIOR": "prior"}
+    own = files | {name: str(shutil.copytree(files[name], tmp_path / place)) for name, place in names.items()}
+    base = tmp_path / "base"
+    load_tiny_base().save_pretrained(base)
+    shutil.copy(TINY_PATH / "framing.json", base)
+    losses = ("--losses", "style_distance=0.1", "triplet=0.1@1", "relation=0.1@1")
+    flags = ("--base", str(base), "--losses.styles", "{STYLE}", "{STYLE}", *PRIOR[:4], "--faces.vae", "{VAE}", *losses)
+    latest = ("--resume_from_checkpoint", "latest")
+    train("denoise", own, tmp_path / "run", flags)
+    weights = "diffusion_pytorch_model.safetensors"
+    changed = {
+        "base.unet": base / "unet" / weights,
+        "base.vae": base / "vae" / weights,
+        own["OLDER"]: Path(own["OLDER"]) / weights,
+        own["VAE"]: Path(own["VAE"]) / weights,
+    }
+    before = {file: file.read_bytes() for file in (*changed.values(), Path(own["STYLE"]) / "1.png")}
+    for file in changed.values():
+        known = load_file(file)  # cached latents tell another encoder of a VAE
+        trained = {name: weight * 1.01 for name, weight in known.items() if not name.startswith("encoder.")}
+        save_file({**known, **trained}, file, {"format": "pt"})
+    sets.save(sets.portrait(256, shift=3), Path(own["STYLE"]) / "1.png")
+    with pytest.raises(TrainingError, match="began with other contents of") as error:
+        train("denoise", own, tmp_path / "run", (*flags, *latest))
+    found = str(error.value).partition(" of ")[2].partition("contents of ")[2].partition(". Resume")[0]
+    assert sorted(found.split(", ")) == sorted([*changed, own["STYLE"]])
+    for file, content in before.items():
+        file.write_bytes(content)
+    train("denoise", own, tmp_path / "run", (*flags, *latest, "--max_train_steps", "2"))
 
 
 def test_prompts_are_checked_before_the_first_update(files: dict[str, str], tmp_path: Path) -> None:

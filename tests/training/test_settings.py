@@ -16,11 +16,12 @@ from idgen.losses import LossConfig
 from idgen.rewards import RewardsConfig
 from idgen.training.config import DenoisingConfig, LoopConfig, OptimizerConfig, RewardConfig
 from idgen.training.distil.config import DistilConfig
+from idgen.training.files_read import PLACES, contents
 from idgen.training.loop import Loop
 from idgen.training.optimization import make_schedule
 from idgen.training.optimizer_config import Schedule
 from idgen.training.person.config import PersonConfig
-from idgen.training.resume import ENDLESS_SCHEDULES, MAY_CHANGE, check_start, check_unchanged
+from idgen.training.resume import ENDLESS_SCHEDULES, FROZEN, MAY_CHANGE, check_start, check_unchanged
 from idgen.training.tracking import flatten
 
 from .runs import make_loop
@@ -90,6 +91,50 @@ def test_the_guide_lists_the_settings_that_may_change() -> None:
     table = guide.partition("| what may change when a run is resumed |")[2].partition("\n\n")[0]
     named = {name for name in MAY_CHANGE if name.rpartition(".")[2] in table}
     assert named == MAY_CHANGE - {"loop.dry_run", "loop.resume_from_checkpoint"}
+
+
+NO_FILES = {
+    *("base", "train_data_dir", "adapter.id_adapter", "id_adapter"),  # weights and photos are compared; a start
+    *("encoder", "losses.encoder", "rewards.encoder", "data.encoder"),  # names of ONNX files have a hash
+    *("class_word", "rare_word", "word_list", "blocklist", "face"),
+    *("adapter.projection", "adapter.blocks", "faces.scheduler", "rollout.scheduler", "faces.prompt", "losses.edits"),
+}
+"""Settings with text that name no files which a run reads at every update."""
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stage)
+def test_a_setting_with_text_names_files_or_is_known_not_to(config: Any) -> None:
+    """A new setting that names a file is added to `PLACES`, so that a resumed run finds the same contents."""
+    found = set(texts(type(config)))
+    assert found <= MAY_CHANGE | NO_FILES | {*PLACES}
+
+
+def texts(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Every setting of a configuration that may be text or a mapping from names."""
+    hints = get_type_hints(kind)
+    for name in (field.name for field in fields(kind)):
+        options = [hints[name], *get_args(hints[name])]
+        if nested := [option for option in options if is_dataclass(option)]:
+            yield from (text for option in nested for text in texts(option, f"{prefix}{name}."))
+        elif {str, Path} & {*options} and name not in ("weights", "name"):
+            yield prefix + name
+
+
+def test_the_contents_of_files_are_compared_unless_a_checkpoint_lacks_them(tmp_path: Path) -> None:
+    """Checkpoints of earlier versions lack them."""
+    (tmp_path / "vae").mkdir()
+    weights = tmp_path / "vae" / "weights.safetensors"
+    keys = []
+    for content in (b"1", b"2"):
+        weights.write_bytes(content)
+        (tmp_path / "vae" / "README.md").write_bytes(content)
+        keys.append(flatten({FROZEN: contents({"faces": {"vae": str(weights.parent), "detector": "a hub/id"}})}))
+    before, now = keys
+    assert [*before] == [*now] == [f"frozen.{weights.parent}"]
+    check_unchanged({}, now, "run/checkpoint-1")
+    check_unchanged(before, before, "run/checkpoint-1")
+    with pytest.raises(TrainingError, match=f"began with other contents of {weights.parent}"):
+        check_unchanged(before, now, "run/checkpoint-1")
 
 
 def test_several_changes_are_named_at_once() -> None:

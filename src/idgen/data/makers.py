@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageEnhance
 
 from ..faces import FaceEncoder, open_encoder, spec_of
-from ..vae import encode_images, network_key
+from ..vae import encode_images
+from ..weights_key import network_key
 from .columns import Entry
 from .framing import Framing
 

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import DataError, IdgenError
 from ..identity import Identity
-from ..vae import network_key
+from ..weights_key import network_key, pipeline_key
 from .bank import IdentityBank
 from .columns import Entry, column_key
 from .makers import LatentMaker
@@ -51,8 +51,8 @@ class TripletMaker:
         return loaded
 
     def key(self) -> str:
-        parts = [self.pipeline.unet, self.adapter, *([] if self.identity_net is None else [self.identity_net])]
-        return f"{self.latents.key()}/swapped-{'-'.join(network_key(part) for part in parts)}"
+        net = [] if self.identity_net is None else [network_key(self.identity_net)]
+        return f"{self.latents.key()}/swapped-{'-'.join([pipeline_key(self.pipeline), *net])}"
 
     def __call__(self, entries: Sequence[Entry]) -> list[torch.Tensor]:
         found = [torch.zeros(0)] * len(entries)

@@ -59,14 +59,14 @@ def draw(
         engine: Draws the batches of each process; by default the process itself.
 
     Raises:
-        EvaluationError: The folder holds pictures of other settings, or `batch_size` is not positive.
+        EvaluationError: The folder holds pictures of other settings or weights, or `batch_size` is not positive.
     """
     if batch_size < 1:
         raise EvaluationError(f"batch_size must be >= 1, got {batch_size}.")
     state = processes()
     share = list(_batches(drawings, people, batch_size))[state.process_index :: state.num_processes]
     sizes = {batch.name: len(batch.drawings) for batch in share}
-    drawer = Drawer(opener, people, settings, folder.resolve(), file_of)
+    drawer = Drawer(opener, people, settings, folder.resolve(), file_of, opener.key)
     with Progress(console=console) as bar:
         task = bar.add_task("Drawing", total=sum(sizes.values()))
         for name in (engine or InProcess()).run(share, drawer):
@@ -88,18 +88,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Drawer:
-    """Draws batches and writes their files: a worker of an engine. The arguments are those of `draw`."""
+    """Draws batches and writes their files: a worker of an engine. The arguments are those of `draw`, and the opener's
+    key."""
 
     opener: PipelineOpener
     people: Mapping[str, Sequence[Identity]]
     settings: DrawingSettings
     folder: Path
     file_of: FileOf | None
+    key: str
 
     def __call__(self, batch: Batch) -> str:
         """Draw a batch, unless all of its pictures are finished; returns its name."""
         shown = batch.drawings
-        told = [describe(drawing, self.people.get(drawing.person, ()), self.settings) for drawing in shown]
+        people = [self.people.get(drawing.person, ()) for drawing in shown]
+        told = [describe(*pair, self.settings, self.key) for pair in zip(shown, people, strict=True)]
         drawn = [is_drawn(self.folder, *pair) for pair in zip(shown, told, strict=True)]  # checks all of them
         if not all(drawn):
             pictures, seconds = _draw_batch(self.opener.pipeline, shown, self.people, self.settings)

@@ -97,8 +97,8 @@ def without_identity(drawings: Sequence[Drawing]) -> dict[tuple[str, int], Drawi
     }
 
 
-def describe(drawing: Drawing, people: Sequence[Identity], settings: DrawingSettings) -> dict[str, Any]:
-    """Everything that determines a picture.
+def describe(drawing: Drawing, people: Sequence[Identity], settings: DrawingSettings, weights: str) -> dict[str, Any]:
+    """Everything that determines a picture; `weights` is the `pipeline_key`.
 
     Of the people only a digest is kept, to recognise changes: of rounded directions, since the last digits of an
     embedding depend on the number of threads that computed it.
@@ -108,7 +108,7 @@ def describe(drawing: Drawing, people: Sequence[Identity], settings: DrawingSett
         rounded = (person.by_photo(normalised=True) * 100).round().to(torch.int16)
         digest.update(person.encoder.encode() + rounded.numpy().tobytes())
     told = {name: value for name, value in asdict(settings).items() if value is not None}
-    return {**asdict(drawing), **told, "people": len(people), "identity": digest.hexdigest()[:16]}
+    return {**asdict(drawing), **told, "people": len(people), "identity": digest.hexdigest()[:16], "weights": weights}
 
 
 def is_drawn(folder: Path, drawing: Drawing, told: Mapping[str, object]) -> bool:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ..faces import register_encoder
+from ..weights_key import pipeline_key
 
 
 @dataclass
@@ -28,6 +29,11 @@ class PipelineOpener:
         if self.encoder is not None:
             register_encoder(self.encoder)
         return self.open()
+
+    @cached_property
+    def key(self) -> str:
+        """What the pictures depend on: a hash of the pipeline's weights and of its settings."""
+        return pipeline_key(self.pipeline)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"open": self.open, "encoder": self.encoder}

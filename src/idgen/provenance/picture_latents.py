@@ -11,7 +11,8 @@ from PIL import Image
 
 from ..faces import Photo, load_photo
 from ..tiny.usage import usage_of
-from ..vae import encode_images, network_key, open_vae
+from ..vae import encode_images, open_vae
+from ..weights_key import network_key
 
 SIDE = 256
 """Width and height of the copies that are encoded, unless the base model draws one size only."""

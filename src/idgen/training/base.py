@@ -17,7 +17,7 @@ from ..losses import Parametrisation
 from ..losses.parametrisation import at_least_float32
 from ..losses.precision import network_dtype, own_precision
 from ..pipelines.prompts import CLASS_WORD, PLACEHOLDER, insert_pseudo_words
-from ..vae import network_key
+from ..weights_key import component_keys, network_key
 from .batch import Batch
 from .schedulers import with_schedule_of
 
@@ -33,6 +33,7 @@ class BaseModel:
 
     Attributes:
         keys: `network_key` of the networks whose outputs are cached, before they were rounded to `dtype`.
+        frozen: The `component_keys` of the pipeline as it was opened.
         tokens: Prompts and the suffix of a text encoder → (batch, length) token ids. The last ones are remembered:
             an update reads the same prompts several times.
 
@@ -51,6 +52,7 @@ class BaseModel:
         self.pipeline = pipeline
         cached = {name: getattr(pipeline, name, None) for name in CACHED}
         self.keys = {name: network_key(network) for name, network in cached.items() if network is not None}
+        self.frozen = component_keys(pipeline)
         for module in pipeline.components.values():
             if isinstance(module, nn.Module):
                 to = network_dtype(module, dtype)

@@ -15,8 +15,9 @@ from .base import BaseModel
 from .batch import Batches
 from .distributed import make_accelerator, on_main
 from .dry_run import dry_run
+from .files_read import contents
 from .loop import Loop
-from .resume import check_start, locked
+from .resume import FROZEN, check_start, locked
 from .run_config import RunConfig
 from .step import TrainingStep
 from .tracking import check_tracker, start_trackers
@@ -74,6 +75,8 @@ def make_loop(
         validate: Validation.
         early_stopping: Early stopping.
     """
+    settings = settings_of(config, accelerator)
+    frozen = {"base": base.frozen, **contents(settings)}
     return Loop(
         step,
         batches,
@@ -83,7 +86,7 @@ def make_loop(
         accelerator,
         validate=validate,
         early_stopping=early_stopping,
-        run_settings={**settings_of(config, accelerator), **data, "base.weights": base.keys},
+        run_settings={**settings, **data, "base.weights": base.keys, FROZEN: frozen},
     )
 
 

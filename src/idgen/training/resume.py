@@ -83,6 +83,9 @@ ADDED: dict[str, Any] = {
 }
 """Settings that checkpoints of earlier versions lack, and what they were then."""
 
+FROZEN = "frozen"
+"""Keys of the networks and pictures that a run reads but does not train; checkpoints of earlier versions lack them."""
+
 ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
 """Learning rate schedules that do not depend on the length of the run."""
 
@@ -191,7 +194,7 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], where: st
         where: Folder of the checkpoint, for the message.
 
     Raises:
-        TrainingError: Settings that must not change have changed; they are named.
+        TrainingError: Settings, networks or pictures that must not change have changed; they are named.
     """
     before = {name: value for name, value in ADDED.items() if name in now} | {**before}
     may_change = MAY_CHANGE
@@ -199,14 +202,20 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], where: st
         may_change = may_change - {"loop.max_train_steps"}
     names = [name for name in {**now, **before} if name not in may_change | _GONE]
     changed = [name for name in names if before.get(name) != now.get(name)]
-    if not changed:
-        return
-    listed = "; ".join(f"{_flag(name)} was {_said(before, name)}, now {_said(now, name)}" for name in changed[:8])
-    more = f"; and {len(changed) - 8} more" if len(changed) > 8 else ""
-    raise TrainingError(
-        f"The run of '{where}' has other settings: {listed}{more}. Resume with the same values, or start a new run in "
-        f"another folder from its weights: --id_adapter '{where}'."
-    )
+    frozen = [name for name in changed if name.startswith(f"{FROZEN}.")]
+    settings = [name for name in changed if name not in frozen]
+    otherwise = f"or start a new run in another folder from its weights: --id_adapter '{where}'."
+    if settings:
+        listed = "; ".join(f"{_flag(name)} was {_said(before, name)}, now {_said(now, name)}" for name in settings[:8])
+        more = f"; and {len(settings) - 8} more" if len(settings) > 8 else ""
+        raise TrainingError(
+            f"The run of '{where}' has other settings: {listed}{more}. Resume with the same values, {otherwise}"
+        )
+    if frozen and any(name.startswith(f"{FROZEN}.") for name in before):
+        parts = ", ".join(name.removeprefix(f"{FROZEN}.") for name in frozen)
+        raise TrainingError(
+            f"The run of '{where}' began with other contents of {parts}. Resume with the same files, {otherwise}"
+        )
 
 
 def count_weights(module: nn.Module) -> dict[str, int]:

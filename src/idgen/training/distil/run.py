@@ -7,7 +7,6 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ...adapter import IdentityAdapter
 from ...checkpoints.model_card import card_head, opening_code
 from ...errors import TrainingError
 from ...files import write_bytes
@@ -21,7 +20,7 @@ from ..opening import lock_folder, make_loop, open_run, run_loop
 from ..shard_batches import ShardBatches
 from ..summary import measured
 from ..tracking import METRICS, read_rows
-from ..trainable import UNetLoRA, check_encoder
+from ..trainable import UNetLoRA, check_encoder, frozen_adapter
 from .config import DistilConfig
 from .step import ConsistencyStep
 
@@ -78,10 +77,9 @@ def closing(config: DistilConfig) -> list[str]:
 
 def _step(config: DistilConfig, base: BaseModel, batches: ShardBatches) -> ConsistencyStep:
     place = config.id_adapter or ("tiny" if config.base == "tiny" else None)
-    adapter = None if place is None else IdentityAdapter.from_pretrained(place)
+    adapter = None if place is None else frozen_adapter(place, base)
     if adapter is not None:
         check_encoder(adapter, batches.encoder)
-        adapter.eval().requires_grad_(False).to(base.unet.device).attach(base.unet)
     guidance = config.consistency.guidance_scale
     return ConsistencyStep(
         base,

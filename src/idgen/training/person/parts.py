@@ -131,7 +131,7 @@ def _prior(config: PersonConfig, base: BaseModel, folder: Path, prompt: str, sid
     if not config.prior_pictures:
         return []
     about = (folder, prompt, config.prior_pictures, side, usage, config.loop.seed)
-    return on_main(draw_prior, base.pipeline, config.base, *about)
+    return on_main(draw_prior, base, *about)
 
 
 def _new_adapter(config: PersonConfig, base: BaseModel, photos: PersonPhotos, usage: Usage) -> IdentityAdapter:

@@ -15,19 +15,20 @@ from ...errors import TrainingError
 from ...files import read_text, write_bytes
 from ...terminal import console
 from ...tiny.usage import Usage
+from ..base import BaseModel
 
 BATCH = 4
 SETTINGS = "settings.json"
 
 
 def draw_prior(
-    pipeline: Any, base: str, folder: Path, prompt: str, count: int, side: int, usage: Usage, seed: int = 0
+    base: BaseModel, folder: Path, prompt: str, count: int, side: int, usage: Usage, seed: int = 0
 ) -> list[Path]:
-    """Draw pictures without an identity. Pictures of the same settings are kept: an interrupted run continues.
+    """Draw pictures without an identity. An interrupted run continues: pictures of the same weights and settings are
+    kept.
 
     Args:
-        pipeline: The base model's pipeline.
-        base: Name of the base model.
+        base: Draws them.
         folder: Folder for the pictures, `000.png` and so on.
         prompt: Prompt of all pictures.
         count: Number of pictures.
@@ -36,8 +37,9 @@ def draw_prior(
         seed: Seed of the first picture.
     """
     files = [folder / f"{number:03d}.png" for number in range(count)]
-    _forget_others(folder, {"base": base, "prompt": prompt, "side": side, "seed": seed, **asdict(usage)})
+    _forget_others(folder, {"base": base.frozen, "prompt": prompt, "side": side, "seed": seed, **asdict(usage)})
     missing = [number for number, file in enumerate(files) if not file.is_file()]
+    pipeline = base.pipeline
     progress = getattr(pipeline, "_progress_bar_config", {})
     pipeline.set_progress_bar_config(disable=True)
     starts = range(0, len(missing), BATCH)
