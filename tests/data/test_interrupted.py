@@ -125,13 +125,12 @@ def test_kill_9_of_the_command_and_again(photos, tmp_path):
 
 
 class Killer(ShardWorker):
-    """A worker that is killed at its first shard, as often as is written in a file."""
+    """A worker that is killed at its first shard, as often as there are files to remove."""
 
     def __call__(self, shard):
-        left = Path(self.output) / "kills"
-        number = int(left.read_text())
-        if shard.number == 1 and number:
-            left.write_text(str(number - 1))
+        left = sorted(Path(self.output, "kills").glob("*"))
+        if shard.number == 1 and left:
+            left[0].unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(shard)
 
@@ -139,12 +138,15 @@ class Killer(ShardWorker):
 def test_a_killed_worker(photos, whole, tmp_path, monkeypatch):
     """Too often, which is our error, and then twice, which the run survives."""
     monkeypatch.setattr("idgen.data.prepare.ShardWorker", Killer)
-    (tmp_path / "kills").write_text("9")
+    kills = tmp_path / "kills"
+    kills.mkdir()
+    for number in range(5):
+        (kills / str(number)).touch()
     with pytest.raises(DataError, match=r"killed 3 times at .*000001"):
         make_set(photos, tmp_path, LocalProcesses(1), shard_size=2)
-    (tmp_path / "kills").write_text("2")
+    assert len([*kills.iterdir()]) == 2
     make_set(photos, tmp_path, LocalProcesses(2), shard_size=2)
-    (tmp_path / "kills").unlink()
+    kills.rmdir()  # which is empty
     assert contents(tmp_path) == contents(whole)
 
 
