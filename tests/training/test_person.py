@@ -23,7 +23,7 @@ from idgen.commands.shared import open_pipeline
 from idgen.errors import ManyFacesError, StatisticsError, TrainingError
 from idgen.losses import LossConfig, make_losses
 from idgen.tiny import load_tiny_base
-from idgen.tiny.usage import usage_of
+from idgen.tiny.usage import Usage, usage_of
 from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig, OptimizerConfig
 from idgen.training.opening import open_run
@@ -33,6 +33,7 @@ from idgen.training.person.config import PersonConfig
 from idgen.training.person.likeness import BestWeights, Likeness, Patience
 from idgen.training.person.parts import losses_of, make_parts
 from idgen.training.person.photos import read_photos
+from idgen.training.person.prior import draw_prior
 from idgen.training.person.run import train_person
 from idgen.training.person.step import PersonStep
 from idgen.training.tracking import METRICS, append_row
@@ -152,6 +153,20 @@ def test_tuning_starts_from_what_an_adapter_draws(photos: Path, tmp_path: Path) 
         tokens = step.encode(made.batches.make(0))
     assert tokens is not None
     torch.testing.assert_close(tokens.tokens[0], original.encode(person[None]).tokens[0])
+
+
+def test_prior_pictures_are_kept_for_the_same_weights_alone(tmp_path: Path) -> None:
+    """A base model may be trained on under its name."""
+    drawn = []
+    for factor in (1.0, 1.0, 1.01):
+        pipe = load_tiny_base()
+        pipe.unet.conv_in.weight.data *= factor
+        base = BaseModel(pipe, torch.float32, torch.device("cpu"))
+        (file,) = draw_prior(base, tmp_path, "a photo of a person", 1, 128, Usage(num_inference_steps=1))
+        drawn.append((file.stat().st_mtime_ns, file.read_bytes()))
+    first, kept, other = drawn
+    assert first == kept
+    assert first[1] != other[1]
 
 
 def test_prior_pictures_have_their_weight() -> None:
