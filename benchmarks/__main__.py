@@ -34,6 +34,7 @@ class Row(NamedTuple):
 GPU = (
     Row("inference", ("--model", "sd15", "--rounds", "3")),
     Row("inference", ("--model", "sdxl", "--rounds", "3")),
+    Row("opening"),
     Row("training", ("--model", "sd15", "--rounds", "3")),
     Row("training", ("--model", "sdxl", "--rounds", "3")),
     Row("serving"),
@@ -47,6 +48,7 @@ CPU = (
     Row("pulid"),
     Row("photomaker"),
     Row("tiny"),
+    Row("opening"),
     Row("control_interval"),
     Row("inference", ("--batch", "1", "--rounds", "3", "--model", "sd15", "--side", "256")),
     Row("training", ("--stage", "1", "--rounds", "3")),
