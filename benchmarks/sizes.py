@@ -3,10 +3,11 @@
     python benchmarks/sizes.py [--named 5000 10000 20000 40000]
 
 Rows: the operations that an identity adds to a denoising step of SD1.5 with guidance, counted on meta tensors; the
-step of `idgen prepare` over the whole set (people, splits, duplicates) with and without names, its bank, and the
-figures and intervals of `idgen evaluate` with one picture of each person. Embeddings and scores are random. Each size
-has a process of its own. The exponent is the slope of the least-squares line through the logarithms: 1 is
-proportional, 2 quadratic. Seconds are processor time; memory is what the process needs above its start.
+step of `idgen prepare` over the whole set (people, splits, duplicates) with and without names, its bank, the draws of
+1,024 negatives for 32 samples from a bank on disk, and the figures and intervals of `idgen evaluate` with one picture
+of each person. Embeddings and scores are random. Each size has a process of its own. The exponent is the slope of the
+least-squares line through the logarithms: 1 is proportional, 2 quadratic. Seconds are processor time; memory is what
+the process needs above its start.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import tyro
 from diffusers import UNet2DConditionModel
 from networks import EMBEDDING_DIM, SD15, inputs, make_adapter, make_unet
-from people import finish, peak_memory, write_set
+from people import DIM, PHOTOS, finish, peak_memory, write_set
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from idgen.data.bank import EMBEDDINGS, FOLDER, IdentityBank
 from idgen.evaluation.measure import Measured, Row
 from idgen.evaluation.summary import summarise
 
@@ -37,6 +41,12 @@ PROCESSES: Any = multiprocessing.get_context("forkserver")
 SIDE = 512
 OPERATIONS: dict[str, tuple[int, ...]] = {"tokens": (4, 16, 64, 256), "people": (1, 2, 3, 4), "pictures": (1, 2, 4, 8)}
 """What is varied in a denoising step → the sizes."""
+
+
+BLOCK = 1 << 16
+"""Embeddings that are written at once."""
+
+DRAWS = 50
 
 
 class Cost(NamedTuple):
@@ -52,6 +62,36 @@ def prepared(faces: int, labelled: bool) -> tuple[Cost, float]:
         names = write_set(Path(output), faces, labelled)
         assign, bank, before, peak = _alone(finish, (output, names))
     return Cost(assign, (peak - before) / 1e6), bank
+
+
+def drawn(faces: int, hard: bool) -> float:
+    """Milliseconds of a draw of negatives from a bank of so many faces, four of each person."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write_bank(Path(folder, FOLDER), faces)
+        return _alone(_draw, (folder, hard))
+
+
+def _write_bank(folder: Path, faces: int) -> None:
+    folder.mkdir()
+    starts = np.arange(0, faces, PHOTOS)
+    people = {"person": [str(start) for start in starts], "start": starts, "count": np.full(len(starts), PHOTOS)}
+    pq.write_table(pa.table({**people, "split": ["train"] * len(starts)}), folder / "people.parquet")
+    np.save(folder / "rows.npy", np.stack([np.zeros(faces, np.int64), np.arange(faces)], 1))
+    random = np.random.default_rng(0)
+    stored = np.lib.format.open_memmap(folder / EMBEDDINGS, "w+", np.float32, (faces, DIM))
+    for start in range(0, faces, BLOCK):
+        stored[start : start + BLOCK] = random.standard_normal((min(BLOCK, faces - start), DIM), np.float32)
+    stored.flush()
+
+
+def _draw(folder: str, hard: bool) -> float:
+    bank = IdentityBank(folder, hard=hard)
+    persons = torch.arange(32) * len(bank) // 32
+    bank.draw(persons, 0)
+    start = time.process_time()
+    for number in range(1, DRAWS + 1):
+        bank.draw(persons, number)
+    return 1000 * (time.process_time() - start) / DRAWS
 
 
 def evaluated(people: int) -> Cost:
@@ -103,6 +143,7 @@ def main(
     named: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000),
     unnamed: tuple[int, ...] = (2_000, 4_000, 8_000, 16_000),
     people: tuple[int, ...] = (50, 100, 200, 400),
+    bank: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000),
 ) -> None:
     """Measure and print; four sizes or more give an exponent.
 
@@ -110,6 +151,7 @@ def main(
         named: Faces of sets with names.
         unnamed: Faces of sets without, where every face is compared with every other.
         people: People of an evaluation.
+        bank: Faces of a bank that negatives are drawn from; ten million take 5 GB of disk for the time of the row.
     """
     PROCESSES.set_forkserver_preload(["people", "networks", "idgen.evaluation.summary", "torch.utils.flop_counter"])
     table = Table("what", "size", "seconds", "exponent", "MB", "exponent")
@@ -128,6 +170,8 @@ def main(
         add(f"people and duplicates of a set {who}, by faces", sizes, *map(list, zip(*costs, strict=True)))
         if who == "with names":
             add("bank, by faces", sizes, banks)
+    for kind in ("random", "hard"):
+        add(f"ms of a draw of {kind} negatives, by faces of the bank", bank, [drawn(n, kind == "hard") for n in bank])
     add("figures of an evaluation, by people", people, *map(list, zip(*map(evaluated, people), strict=True)))
     Console(width=150).print(table)
     unet = make_unet(SD15, torch.device("meta"), torch.float32)

@@ -89,7 +89,8 @@ class IdentityBank:
         self.counts = people["count"].to_numpy()
         self.references = people[REFERENCES if REFERENCES in people.column_names else "count"].to_numpy()
         self.starts = people["start"].to_numpy() - part.start
-        self.embeddings, self.rows = embeddings[part], rows[part]
+        # as plain arrays of the same memory: a slice of numpy's memmap takes microseconds
+        self.embeddings, self.rows = np.asarray(embeddings)[part], np.asarray(rows)[part]
         if not _reopened:
             check_finite(shards, self.embeddings)
         self.count, self.hard, self.too_similar, self.seed = count, hard, too_similar, seed
@@ -138,7 +139,7 @@ class IdentityBank:
         others = np.setdiff1d(_few_of(random, len(self), self.count * (8 if self.hard else 1) + len(asked)), asked)
         faces = self.starts[others] + random.integers(self.references[others])
         # sorted, so that the file is read forwards
-        embeddings = np.stack([self.embeddings[face] for face in faces]) if len(faces) else self.embeddings[:0]
+        embeddings = self.embeddings[faces]
         if not self.hard and self.too_similar is None:
             keep = random.permutation(len(others))[: self.count]
             return torch.from_numpy(embeddings[keep]), torch.from_numpy(others[keep])

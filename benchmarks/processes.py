@@ -1,0 +1,118 @@
+"""How well a run uses several processes: python benchmarks/processes.py [--help]
+
+Two processes with gloo on this machine, one core each, make updates of SD1.5 with a quarter of the channels, beside
+one process that makes them alone: seconds of an update, and of adding up as many gradients and nothing else. Then, on
+paper, adapters of full size on GPUs: a ring sends 2 (n - 1) / n of the gradients' bytes, and no part of this is hidden
+behind the backward pass.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import tyro
+from networks import IP_TOKENS, SD15, SDXL, make_adapter, make_unet
+from recipes import Shape, make_batch, make_pipeline
+from rich.console import Console
+from rich.table import Table
+
+from idgen.training.base import BaseModel
+from idgen.training.config import LoopConfig
+from idgen.training.distributed import make_accelerator
+from training import Ours
+
+UPDATES = {"SD1.5, 512 px, batch 4": (SD15, 4 / 36.6), "SDXL, 1024 px, batch 2": (SDXL, 2 / 6.33)}
+"""Sizes, and seconds of an update on one H200 by `training.py`."""
+
+LINKS = {"NVLink, 400 GB/s": 400e9, "PCIe 5, 50 GB/s": 50e9, "100 Gbit/s": 12.5e9}
+"""Bytes per second from one GPU to the next."""
+
+
+def together(world: int, rounds: int, batch: int) -> tuple[float, float, int]:
+    """Seconds of an update, seconds of adding up the gradients, and their bytes, by so many processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    context = get_context("spawn")
+    answers: Any = context.Queue()
+    processes = [context.Process(target=_train, args=(r, world, port, rounds, batch, answers)) for r in range(world)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return answers.get()
+
+
+def _train(rank: int, world: int, port: int, rounds: int, batch: int, answers: Any) -> None:
+    torch.set_num_threads(1)
+    if world > 1:
+        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
+        os.environ |= {name: str(value) for name, value in told.items()}
+        os.environ |= {"MASTER_ADDR": "localhost", "ACCELERATE_USE_CPU": "true"}
+    shape = Shape("sd15", 0.25, 256, batch, torch.float32, torch.device("cpu"))
+    accelerator = make_accelerator(LoopConfig(), Path(tempfile.gettempdir()))
+    base = BaseModel(make_pipeline(shape), shape.dtype, shape.device)
+    ours = Ours(base, make_batch(shape, base)[0], accelerator, steps=1)
+    update = _seconds(ours.denoise(), rounds)
+    gradients = torch.ones(sum(weight.numel() for weight in ours.adapter.parameters()))
+    summing = _seconds(lambda: dist.all_reduce(gradients), rounds) if world > 1 else 0.0
+    if rank == 0:
+        answers.put((update, summing, gradients.nbytes))
+
+
+def _seconds(act: Callable[[], Any], rounds: int) -> float:
+    """The median; the first round warms up."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        act()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def on_paper(gpus: int) -> Table:
+    """Share of the time that computes, by model and link."""
+    table = Table("", "gradients", "an update alone", *LINKS, title=f"efficiency of {gpus} GPUs, on paper")
+    for name, (config, seconds) in UPDATES.items():
+        unet = make_unet(config, torch.device("meta"), torch.float32)
+        size = 4 * sum(weight.numel() for weight in make_adapter(unet, IP_TOKENS).parameters())
+        sent = 2 * (gpus - 1) / gpus * size
+        shares = [f"{100 * seconds / (seconds + sent / link):.1f} %" for link in LINKS.values()]
+        table.add_row(name, f"{size / 2**20:.0f} MiB", f"{1000 * seconds:.0f} ms", *shares)
+    return table
+
+
+def main(rounds: int = 10, batch: int = 2, gpus: int = 8) -> None:
+    """Measure and print.
+
+    Args:
+        rounds: Updates after the one that warms up.
+        batch: Samples of each process.
+        gpus: GPUs on paper.
+    """
+    table = Table(
+        "processes", "seconds per update", "samples per second", "efficiency", "adding up alone", "gradients"
+    )
+    alone = 0.0
+    for world in (1, 2):
+        update, summing, size = together(world, rounds, batch)
+        alone = alone or update
+        cells = (f"{update:.2f}", f"{world * batch / update:.2f}", f"{100 * alone / update:.0f} %")
+        table.add_row(str(world), *cells, f"{1000 * summing:.0f} ms", f"{size / 2**20:.1f} MiB")
+    console = Console(width=120)
+    console.print(table)
+    console.print(on_paper(gpus))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
