@@ -1,7 +1,7 @@
 """How well a run uses several processes: python benchmarks/processes.py [--help]
 
-Two processes with gloo on this machine, one core each, make updates of SD1.5 with a quarter of the channels, beside
-one process that makes them alone: seconds of an update, and of adding up as many gradients and nothing else. Then, on
+Two processes with gloo on this machine, one core each, make updates of SD1.5 with a quarter of the channels, in turn
+with the same updates whose gradients are not added up; and as many gradients are added up and nothing else. Then, on
 paper, adapters of full size on GPUs: a ring sends 2 (n - 1) / n of the gradients' bytes, and no part of this is hidden
 behind the backward pass.
 """
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -38,14 +38,23 @@ LINKS = {"NVLink, 400 GB/s": 400e9, "PCIe 5, 50 GB/s": 50e9, "100 Gbit/s": 12.5e
 """Bytes per second from one GPU to the next."""
 
 
-def together(world: int, rounds: int, batch: int) -> tuple[float, float, int]:
-    """Seconds of an update, seconds of adding up the gradients, and their bytes, by so many processes."""
+class Measured(NamedTuple):
+    """Seconds of an update, of one whose gradients stay in their process, and of adding up alone; bytes of these."""
+
+    update: float
+    apart: float
+    adding: float
+    size: int
+
+
+def together(rounds: int, batch: int) -> Measured:
+    """What two processes need."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     context = get_context("spawn")
     answers: Any = context.Queue()
-    processes = [context.Process(target=_train, args=(r, world, port, rounds, batch, answers)) for r in range(world)]
+    processes = [context.Process(target=_train, args=(rank, port, rounds, batch, answers)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -53,31 +62,31 @@ def together(world: int, rounds: int, batch: int) -> tuple[float, float, int]:
     return answers.get()
 
 
-def _train(rank: int, world: int, port: int, rounds: int, batch: int, answers: Any) -> None:
+def _train(rank: int, port: int, rounds: int, batch: int, answers: Any) -> None:
     torch.set_num_threads(1)
-    if world > 1:
-        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
-        os.environ |= {name: str(value) for name, value in told.items()}
-        os.environ |= {"MASTER_ADDR": "localhost", "ACCELERATE_USE_CPU": "true"}
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in told.items()} | {"ACCELERATE_USE_CPU": "true"}
     shape = Shape("sd15", 0.25, 256, batch, torch.float32, torch.device("cpu"))
     accelerator = make_accelerator(LoopConfig(), Path(tempfile.gettempdir()))
     base = BaseModel(make_pipeline(shape), shape.dtype, shape.device)
     ours = Ours(base, make_batch(shape, base)[0], accelerator, steps=1)
-    update = _seconds(ours.denoise(), rounds)
     gradients = torch.ones(sum(weight.numel() for weight in ours.adapter.parameters()))
-    summing = _seconds(lambda: dist.all_reduce(gradients), rounds) if world > 1 else 0.0
+    update = ours.denoise()
+
+    def apart() -> None:
+        with ours.loop.step.no_sync():
+            update()
+
+    acts = (update, apart, lambda: dist.all_reduce(gradients))
+    times = [[_seconds(act) for act in acts] for _ in range(rounds + 1)][1:]  # the first round warms up
     if rank == 0:
-        answers.put((update, summing, gradients.nbytes))
+        answers.put(Measured(*map(statistics.median, zip(*times, strict=True)), gradients.nbytes))
 
 
-def _seconds(act: Callable[[], Any], rounds: int) -> float:
-    """The median; the first round warms up."""
-    times = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        act()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+def _seconds(act: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
 
 
 def on_paper(gpus: int) -> Table:
@@ -100,15 +109,12 @@ def main(rounds: int = 10, batch: int = 2, gpus: int = 8) -> None:
         batch: Samples of each process.
         gpus: GPUs on paper.
     """
-    table = Table(
-        "processes", "seconds per update", "samples per second", "efficiency", "adding up alone", "gradients"
-    )
-    alone = 0.0
-    for world in (1, 2):
-        update, summing, size = together(world, rounds, batch)
-        alone = alone or update
-        cells = (f"{update:.2f}", f"{world * batch / update:.2f}", f"{100 * alone / update:.0f} %")
-        table.add_row(str(world), *cells, f"{1000 * summing:.0f} ms", f"{size / 2**20:.1f} MiB")
+    found = together(rounds, batch)
+    table = Table("two processes", "seconds", title=f"gradients of {found.size / 2**20:.1f} MiB")
+    table.add_row("an update", f"{found.update:.3f}")
+    table.add_row("without adding up gradients", f"{found.apart:.3f}")
+    table.add_row("adding up alone", f"{found.adding:.3f}")
+    table.add_row("efficiency", f"{100 * found.apart / found.update:.1f} %")
     console = Console(width=120)
     console.print(table)
     console.print(on_paper(gpus))

@@ -75,7 +75,12 @@ class Ours:
         batch: Of all updates.
         accelerator: Says the precision.
         steps: Denoising steps of the reward's rollout.
+
+    Attributes:
+        loop: That of the last step.
     """
+
+    loop: Loop
 
     def __init__(self, base: BaseModel, batch: Batch, accelerator: Accelerator, steps: int) -> None:
         self.base, self.batch, self.accelerator, self.steps = base, batch, accelerator, steps
@@ -111,7 +116,7 @@ class Ours:
     def _updates(self, step: TrainingStep) -> Side:
         folder = Path(tempfile.gettempdir())  # nothing is written
         loop = Loop(step, Again(self.batch), folder, LoopConfig(), OptimizerConfig(), self.accelerator)
-        stream = iter(loop.batches)
+        stream, self.loop = iter(loop.batches), loop
         return lambda: loop.update(stream)
 
 
