@@ -80,7 +80,8 @@ def _train(rank: int, port: int, rounds: int, batch: int, answers: Any) -> None:
     acts = (update, apart, lambda: dist.all_reduce(gradients))
     times = [[_seconds(act) for act in acts] for _ in range(rounds + 1)][1:]  # the first round warms up
     if rank == 0:
-        answers.put(Measured(*map(statistics.median, zip(*times, strict=True)), gradients.nbytes))
+        whole, alone, adding = (statistics.median(each) for each in zip(*times, strict=True))
+        answers.put(Measured(whole, alone, adding, gradients.nbytes))
 
 
 def _seconds(act: Callable[[], Any]) -> float:
