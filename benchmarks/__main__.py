@@ -50,6 +50,8 @@ CPU = (
     Row("tiny"),
     Row("opening"),
     Row("control_interval"),
+    Row("branch", ("--side", "256")),
+    Row("processes"),
     Row("inference", ("--batch", "1", "--rounds", "3", "--model", "sd15", "--side", "256")),
     Row("training", ("--stage", "1", "--rounds", "3")),
     Row("training", ("--stage", "2", "--rounds", "3")),
