@@ -28,7 +28,8 @@ def network_key(network: nn.Module) -> str:
 
 def component_keys(pipeline: Any) -> dict[str, str]:
     """The `component_key` of each component of a pipeline of diffusers, and of each of its identity adapters."""
-    parts = {**pipeline.components, **getattr(pipeline, "id_adapters", {})}
+    adapters = {f"id_adapters.{name}": adapter for name, adapter in getattr(pipeline, "id_adapters", {}).items()}
+    parts = {**pipeline.components, **adapters}
     keys = {name: component_key(part) for name, part in parts.items()}
     return {name: key for name, key in keys.items() if key != _key(())}
 
@@ -50,7 +51,12 @@ def pipeline_key(pipeline: Any) -> str:
 
 def files_key(files: Iterable[Path]) -> str:
     """A hash of what is in files, in this order, twelve hexadecimal digits."""
-    return _key(hashlib.sha256(file.read_bytes()).digest() for file in files)
+
+    def digest(file: Path) -> bytes:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+
+    return _key(map(digest, files))
 
 
 def _contents(part: Any) -> Iterable[Buffer]:

@@ -18,7 +18,7 @@ from idgen.evaluation.drawer import draw
 from idgen.evaluation.drawing import Drawing, DrawingSettings
 from idgen.evaluation.opener import PipelineOpener
 from idgen.faces import DlibEncoder
-from idgen.weights_key import pipeline_key
+from idgen.weights_key import component_keys, pipeline_key
 
 SETTINGS = DrawingSettings(base="tiny", adapter="tiny", steps=2)
 PEOPLE = {name: [Identity.random(DlibEncoder.name, DlibEncoder.dim, seed=ord(name))] for name in "abc"}
@@ -96,6 +96,7 @@ def test_pictures_of_other_weights_are_not_taken_for_finished(change: Callable[[
     draw(PipelineOpener(load_tiny), DRAWINGS[:1], PEOPLE, settings, tmp_path)
     draw(PipelineOpener(load_tiny), DRAWINGS[:1], PEOPLE, settings, tmp_path)
     changed = load_tiny()
+    assert {"unet", "id_adapters.default"} <= component_keys(changed).keys()  # whatever adapters are named
     change(changed)
     with pytest.raises(EvaluationError, match=r"a/0.* was drawn with other settings \(weights\)"):
         draw(PipelineOpener(lambda: changed), DRAWINGS[:1], PEOPLE, settings, tmp_path)
