@@ -56,8 +56,8 @@ def make_adapter(unet: UNet2DConditionModel, tokens: int) -> IdentityAdapter:
     return fill(torch.nn.Module.to(adapter, unet.dtype), unet.device).eval().requires_grad_(False)
 
 
-def load_faceid(unet: UNet2DConditionModel) -> None:
-    """diffusers' IP-Adapter-FaceID of random weights, through its own loader."""
+def faceid_weights(unet: UNet2DConditionModel) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights of an IP-Adapter-FaceID file without a LoRA, at random."""
     dim, options = unet.config["cross_attention_dim"], {"device": unet.device, "dtype": unet.dtype}
     projection = {
         "proj.0.weight": torch.randn(2 * EMBEDDING_DIM, EMBEDDING_DIM, **options) * 0.02,
@@ -78,7 +78,12 @@ def load_faceid(unet: UNet2DConditionModel) -> None:
         for i, name in enumerate(names)
         for kind in "kv"
     }
-    unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": weights}])
+    return {"image_proj": projection, "ip_adapter": weights}
+
+
+def load_faceid(unet: UNet2DConditionModel) -> None:
+    """diffusers' IP-Adapter-FaceID of random weights, through its own loader."""
+    unet._load_ip_adapter_weights([faceid_weights(unet)])
 
 
 def inputs(unet: UNet2DConditionModel, side: int, batch: int = 1) -> dict[str, Any]:

@@ -7,6 +7,7 @@ which all take turns; on a CPU of processor time.
 
 from __future__ import annotations
 
+import inspect
 import statistics
 import tempfile
 import time
@@ -19,14 +20,13 @@ import torch
 import tyro
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils.logging import set_verbosity_error
-from networks import EMBEDDING_DIM, IP_TOKENS, SD15, SDXL, make_unet
+from networks import SD15, SDXL, faceid_weights, make_unet
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 from skimage import data
 
-from idgen.adapter import cross_attention_layers
 from idgen.enrollment import enroll
 from idgen.faces import FaceAnalyzer
 
@@ -52,37 +52,21 @@ def medians(acts: Mapping[str, Callable[[], Any]], rounds: int, device: torch.de
     return {name: statistics.median(each[1:]) for name, each in times.items()}
 
 
-def save_faceid(unet: Any, file: Path) -> None:
-    """A file as it is published, but with random weights."""
-    dim = unet.config["cross_attention_dim"]
-    shapes = {
-        "image_proj.proj.0.weight": (2 * EMBEDDING_DIM, EMBEDDING_DIM),
-        "image_proj.proj.0.bias": (2 * EMBEDDING_DIM,),
-        "image_proj.proj.2.weight": (IP_TOKENS * dim, 2 * EMBEDDING_DIM),
-        "image_proj.proj.2.bias": (IP_TOKENS * dim,),
-        "image_proj.norm.weight": (dim,),
-        "image_proj.norm.bias": (dim,),
-    }
-    for i, layer in enumerate(cross_attention_layers(unet).values()):
-        shapes |= {f"ip_adapter.{2 * i + 1}.to_{kind}_ip.weight": (layer.inner_dim, dim) for kind in "kv"}
-    save_file({name: 0.02 * torch.randn(shape, dtype=torch.float16) for name, shape in shapes.items()}, file)
-
-
 def load(model: str, rounds: int, device: torch.device) -> list[tuple[str, ...]]:
     """A row for each library."""
     kind, config = SIZES[model]
-    parts = dict.fromkeys(("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "safety_checker"))
-    known = {name: part for name, part in parts.items() if name in kind.__init__.__code__.co_varnames}
-    more: dict[str, Any] = {"requires_safety_checker": False} if model == "sd15" else {"add_watermarker": False}
     unet = make_unet(config, device, torch.float16)
-    pipe: Any = kind(
-        **known, unet=unet, scheduler=DDIMScheduler(steps_offset=1, clip_sample=False), feature_extractor=None, **more
-    )
+    parts: dict[str, Any] = {
+        name: None for name, given in inspect.signature(kind).parameters.items() if given.default is given.empty
+    }
+    parts |= {"unet": unet, "scheduler": DDIMScheduler(steps_offset=1, clip_sample=False)}
+    pipe: Any = kind(**parts, **({"requires_safety_checker": False} if model == "sd15" else {}))
     before = sum(weight.nbytes for weight in unet.parameters())
     added: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = FILE.format(model)
-        save_faceid(unet, Path(folder, file))
+        weights = faceid_weights(unet)
+        save_file({f"{part}.{name}": w for part in weights for name, w in weights[part].items()}, Path(folder, file))
 
         def diffusers() -> None:
             pipe.load_ip_adapter(folder, subfolder="", weight_name=file, image_encoder_folder=None)

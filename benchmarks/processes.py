@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from networks import IP_TOKENS, SD15, SDXL, make_adapter, make_unet
 from recipes import Shape, make_batch, make_pipeline
 from rich.console import Console
 from rich.table import Table
+from torch import multiprocessing
 
 from idgen.training.base import BaseModel
 from idgen.training.config import LoopConfig
@@ -52,13 +52,8 @@ def together(rounds: int, batch: int) -> Measured:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    context = get_context("spawn")
-    answers: Any = context.Queue()
-    processes = [context.Process(target=_train, args=(rank, port, rounds, batch, answers)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    answers: Any = multiprocessing.get_context("spawn").SimpleQueue()
+    multiprocessing.spawn(_train, (port, rounds, batch, answers), nprocs=2)
     return answers.get()
 
 

@@ -143,7 +143,7 @@ def main(
     named: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000),
     unnamed: tuple[int, ...] = (2_000, 4_000, 8_000, 16_000),
     people: tuple[int, ...] = (50, 100, 200, 400),
-    bank: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000),
+    bank: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000),
 ) -> None:
     """Measure and print; four sizes or more give an exponent.
 
@@ -151,7 +151,7 @@ def main(
         named: Faces of sets with names.
         unnamed: Faces of sets without, where every face is compared with every other.
         people: People of an evaluation.
-        bank: Faces of a bank that negatives are drawn from; ten million take 5 GB of disk for the time of the row.
+        bank: Faces of a bank that negatives are drawn from; a million take half a gigabyte of disk meanwhile.
     """
     PROCESSES.set_forkserver_preload(["people", "networks", "idgen.evaluation.summary", "torch.utils.flop_counter"])
     table = Table("what", "size", "seconds", "exponent", "MB", "exponent")

@@ -51,12 +51,13 @@ def pipeline_key(pipeline: Any) -> str:
 
 def files_key(files: Iterable[Path]) -> str:
     """A hash of what is in files, in this order, twelve hexadecimal digits."""
+    return _key(sha256_of(file).encode() for file in files)
 
-    def digest(file: Path) -> bytes:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").digest()
 
-    return _key(map(digest, files))
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _contents(part: Any) -> Iterable[Buffer]:

@@ -332,7 +332,7 @@ def test_a_run_is_resumed_with_the_contents_of_its_files_or_refused(files: dict[
     sets.save(sets.portrait(256, shift=3), Path(own["STYLE"]) / "1.png")
     with pytest.raises(TrainingError, match="began with other contents of") as error:
         train("denoise", own, tmp_path / "run", (*flags, *latest))
-    found = str(error.value).partition(" of ")[2].partition("contents of ")[2].partition(". Resume")[0]
+    found = str(error.value).partition("contents of ")[2].partition(". Resume")[0]
     assert sorted(found.split(", ")) == sorted([*changed, own["STYLE"]])
     for file, content in before.items():
         file.write_bytes(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -17,6 +16,7 @@ import torch
 
 from ..errors import CheckpointError, TrainingError
 from ..files import read_json, read_tensors, read_text, sync, unwritten, write_tensors
+from ..weights_key import sha256_of
 from .step import TrainingStep
 
 PREFIX = "checkpoint-"
@@ -83,7 +83,7 @@ def save_checkpoint(
             step.save(new)
             write_tensors(new / TENSORS, tensors)
             (new / STATE).write_text(json.dumps({"format": FORMAT, **asdict(state)}))
-            (new / SUMS).write_text("".join(f"{_sha256(new / name)}  {name}\n" for name in _read_again(new)))
+            (new / SUMS).write_text("".join(f"{sha256_of(new / name)}  {name}\n" for name in _read_again(new)))
             for path in (*new.rglob("*"), new):
                 sync(path)
             if target.exists():
@@ -137,7 +137,7 @@ def check_whole(checkpoint: Path) -> None:
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         if sums.keys() ^ set(_read_again(checkpoint)):
             raise CheckpointError(f"The checkpoint '{checkpoint}' is damaged: its files are not those of {SUMS}.")
-        damaged = [name for name, written in sums.items() if _sha256(checkpoint / name) != written]
+        damaged = [name for name, written in sums.items() if sha256_of(checkpoint / name) != written]
     except OSError as error:
         raise CheckpointError(f"The checkpoint '{checkpoint}' could not be read: {error}.") from error
     if damaged:
@@ -175,8 +175,3 @@ def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
 def _read_again(folder: Path) -> list[str]:
     """Names of the files that a resumed run reads."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in SUFFIXES)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

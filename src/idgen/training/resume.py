@@ -202,8 +202,9 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], where: st
         may_change = may_change - {"loop.max_train_steps"}
     names = [name for name in {**now, **before} if name not in may_change | _GONE]
     changed = [name for name in names if before.get(name) != now.get(name)]
-    frozen = [name for name in changed if name.startswith(f"{FROZEN}.")]
-    settings = [name for name in changed if name not in frozen]
+    prefix = f"{FROZEN}."
+    settings = [name for name in changed if not name.startswith(prefix)]
+    contents = [name.removeprefix(prefix) for name in changed if name.startswith(prefix)]
     otherwise = f"or start a new run in another folder from its weights: --id_adapter '{where}'."
     if settings:
         listed = "; ".join(f"{_flag(name)} was {_said(before, name)}, now {_said(now, name)}" for name in settings[:8])
@@ -211,10 +212,10 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], where: st
         raise TrainingError(
             f"The run of '{where}' has other settings: {listed}{more}. Resume with the same values, {otherwise}"
         )
-    if frozen and any(name.startswith(f"{FROZEN}.") for name in before):
-        parts = ", ".join(name.removeprefix(f"{FROZEN}.") for name in frozen)
+    if contents and any(name.startswith(prefix) for name in before):
         raise TrainingError(
-            f"The run of '{where}' began with other contents of {parts}. Resume with the same files, {otherwise}"
+            f"The run of '{where}' began with other contents of {', '.join(contents)}. Resume with the same files, "
+            f"{otherwise}"
         )
 
 
